@@ -1,0 +1,73 @@
+package v1alpha1
+
+// Labels and annotations of the objects that belong to a cluster. Identity
+// (cluster UID, incarnation, member) is on every one of them, so that what a
+// restore or a namesake leaves behind is never taken for a member.
+const (
+	// LabelCluster is the cluster's name.
+	LabelCluster = "etcd.quorate.dev/cluster"
+	// LabelClusterUID is the cluster's UID.
+	LabelClusterUID = "etcd.quorate.dev/cluster-uid"
+	// LabelIncarnation is the incarnation that the object belongs to.
+	LabelIncarnation = "etcd.quorate.dev/incarnation"
+	// LabelMember is the member's name.
+	LabelMember = "etcd.quorate.dev/member"
+
+	// AnnotationMemberID on a claim (or on the pod of a memory-backed member)
+	// is the ID that etcd gave the member, in hex. A volume that carries one
+	// has belonged to a running member.
+	AnnotationMemberID = "etcd.quorate.dev/member-id"
+	// AnnotationRefused on a claim is what the guard found wrong with the
+	// data on it; such a claim gets no pod until the annotation is removed.
+	AnnotationRefused = "etcd.quorate.dev/refused"
+	// AnnotationTemplateHash on a pod is the hash of what it was made from.
+	AnnotationTemplateHash = "etcd.quorate.dev/template-hash"
+
+	// Finalizer holds a cluster until its volumes are deleted. It is set only
+	// while storage.whenDeleted is Delete.
+	Finalizer = "etcd.quorate.dev/volumes"
+)
+
+// Condition types.
+const (
+	// ConditionReady is the summary: the cluster is as the spec wants it.
+	ConditionReady = "Ready"
+	// ConditionAvailable: a linearizable read succeeded in the last 15 s.
+	ConditionAvailable = "Available"
+	// ConditionReconciling: the operator is working towards the spec.
+	ConditionReconciling = "Reconciling"
+	// ConditionStalled: nothing goes on until the user acts.
+	ConditionStalled = "Stalled"
+	// ConditionOldVolumes: volumes of another cluster of the same name exist.
+	ConditionOldVolumes = "OldVolumes"
+)
+
+// Reasons of conditions. Ready's reason is the Status column.
+const (
+	ReasonHealthy              = "Healthy"
+	ReasonFounding             = "Founding"
+	ReasonMembersUnhealthy     = "MembersUnhealthy"
+	ReasonQuorumLost           = "QuorumLost"
+	ReasonRepairing            = "Repairing"
+	ReasonPaused               = "Paused"
+	ReasonDeleting             = "Deleting"
+	ReasonUnknown              = "Unknown"
+	ReasonProbeSucceeded       = "ProbeSucceeded"
+	ReasonProbeFailed          = "ProbeFailed"
+	ReasonAlarm                = "AlarmActive"
+	ReasonDataMissing          = "DataMissing"
+	ReasonForeignData          = "ForeignData"
+	ReasonClusterIDMismatch    = "ClusterIDMismatch"
+	ReasonStorageClassNotFound = "StorageClassNotFound"
+	ReasonVolumePending        = "VolumePending"
+	ReasonMemberPodRejected    = "MemberPodRejected"
+	ReasonMemberUnschedulable  = "MemberUnschedulable"
+	ReasonImagePullFailed      = "ImagePullFailed"
+	ReasonMemberCrashLooping   = "MemberCrashLooping"
+	ReasonMemberOOM            = "MemberOOM"
+	ReasonNameConflict         = "NameConflict"
+	ReasonApplyFailed          = "ApplyFailed"
+	ReasonSizeChangePending    = "SizeChangePending"
+	ReasonOldVolumesFound      = "OldVolumesFound"
+	ReasonNone                 = "None"
+)

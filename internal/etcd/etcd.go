@@ -1,0 +1,146 @@
+// Package etcd is the operator's own view of an etcd cluster: its members,
+// their status, and the few calls that the operator makes. It knows no client
+// library and no Kubernetes; v3client speaks to real members, etcdtest holds a
+// cluster that behaves like one.
+package etcd
+
+import (
+	"context"
+	"errors"
+)
+
+// Member is a line of etcd's member list.
+type Member struct {
+	// ID that etcd gave the member; never zero.
+	ID uint64
+	// Name is empty until the member has started for the first time.
+	Name string
+	// PeerURLs that the other members dial.
+	PeerURLs []string
+	// ClientURLs are empty until the member has published them, which it does
+	// once it has started and there is a leader.
+	ClientURLs []string
+	// Learner is true for a member that does not vote.
+	Learner bool
+}
+
+// Started says that the member has published itself: a process with this
+// identity has booted and joined. It is read from etcd, never inferred.
+func (m Member) Started() bool { return len(m.ClientURLs) > 0 }
+
+// Membership is an answer to a member list call.
+type Membership struct {
+	// ClusterID of the member that answered.
+	ClusterID uint64
+	// MemberID of the member that answered.
+	MemberID uint64
+	// Term of the answering member when it answered.
+	Term uint64
+	// Members in etcd's order.
+	Members []Member
+}
+
+// Status is what one member says of itself.
+type Status struct {
+	ClusterID uint64
+	MemberID  uint64
+	// Leader is the ID of the member that this one follows; zero for none.
+	Leader uint64
+	// Term, Index and Applied are raft's term, committed index and applied
+	// index as this member knows them.
+	Term, Index, Applied uint64
+	// Version of etcd that the member runs, without a leading v.
+	Version string
+	// DBSize is the size of the database on disk, in bytes.
+	DBSize int64
+	// Learner is true for a member that does not vote.
+	Learner bool
+	// Errors that the member reports, alarms among them.
+	Errors []string
+}
+
+// AlarmKind is the kind of an alarm.
+type AlarmKind string
+
+// The kinds of alarm that etcd raises.
+const (
+	AlarmNoSpace AlarmKind = "NOSPACE"
+	AlarmCorrupt AlarmKind = "CORRUPT"
+)
+
+// Alarm is an alarm that one member raised.
+type Alarm struct {
+	MemberID uint64
+	Kind     AlarmKind
+}
+
+// Errors that mean that a change is done already, in the way, or too early.
+// Implementations wrap them; look again before deciding anything from one.
+var (
+	// ErrPeerURLExists: a member with this peer URL is listed already.
+	ErrPeerURLExists = errors.New("peer URL already exists")
+	// ErrMemberNotFound: no member with this ID is listed.
+	ErrMemberNotFound = errors.New("member not found")
+	// ErrTooManyLearners: another learner is listed.
+	ErrTooManyLearners = errors.New("too many learner members")
+	// ErrUnhealthyCluster: a voter is down or was connected less than 5 s ago.
+	ErrUnhealthyCluster = errors.New("unhealthy cluster")
+	// ErrLearnerNotReady: the learner has not caught up.
+	ErrLearnerNotReady = errors.New("learner not ready")
+	// ErrNotStarted: too few started members would remain.
+	ErrNotStarted = errors.New("not enough started members")
+	// ErrNoLeader: the member knows no leader, or no quorum answered in time.
+	ErrNoLeader = errors.New("no leader")
+	// ErrNoSpace: an alarm refuses writes.
+	ErrNoSpace = errors.New("database space exceeded")
+)
+
+// Conn asks one member. Every call is bounded by the implementation's own
+// timeout, in addition to ctx.
+type Conn interface {
+	// Status of the member itself, over the pooled connection.
+	Status(ctx context.Context) (Status, error)
+	// Members is a linearizable member list: a majority confirmed it.
+	Members(ctx context.Context) (Membership, error)
+	// Read makes one linearizable read of a key outside the users' range of
+	// interest; it costs no revision.
+	Read(ctx context.Context) error
+	// Propose grants a lease and revokes it: it takes raft's write path, is
+	// refused under NOSPACE, and costs no revision.
+	Propose(ctx context.Context) error
+	// Alarms lists the active alarms.
+	Alarms(ctx context.Context) ([]Alarm, error)
+	// AddLearner adds a member that does not vote.
+	AddLearner(ctx context.Context, peerURL string) (Member, error)
+	// Promote makes a learner a voter.
+	Promote(ctx context.Context, id uint64) error
+	// Remove removes a member.
+	Remove(ctx context.Context, id uint64) error
+	// MoveLeader hands the leadership over; only the leader takes the call.
+	MoveLeader(ctx context.Context, to uint64) error
+}
+
+// Endpoint is where a member answers.
+type Endpoint struct {
+	// Address is host:port, the pod's IP so that no DNS is needed.
+	Address string
+	// ServerName is the DNS name that the member's certificate must carry.
+	ServerName string
+}
+
+// Credentials of the operator; the zero value means plaintext.
+type Credentials struct {
+	// CA, Certificate and Key are PEM.
+	CA, Certificate, Key []byte
+}
+
+// Dialer hands out connections. They are pooled by group, which is a cluster's
+// UID: dialing an endpoint with the same credentials again is free, and never
+// waits for the network. The first call on a connection does, within its
+// timeout.
+type Dialer interface {
+	Dial(group string, to Endpoint, as Credentials) (Conn, error)
+	// Keep closes every pooled connection of the group that is not to one of
+	// the endpoints; without endpoints it closes all of them.
+	Keep(group string, endpoints ...Endpoint)
+}
