@@ -338,6 +338,13 @@ type EtcdClusterStatus struct {
 	// +optional
 	Founders []string `json:"founders,omitempty"`
 
+	// FounderVolumes are the UIDs of the founders' claims, by member name. Each
+	// is written before the member's first pod, so that a volume which status
+	// does not name has never held data, and the absence of one that it does
+	// name is a loss. Frozen once clusterID is written.
+	// +optional
+	FounderVolumes map[string]string `json:"founderVolumes,omitempty"`
+
 	// NextOrdinal is the number of the next new member. It only rises.
 	// +optional
 	NextOrdinal int32 `json:"nextOrdinal,omitempty"`

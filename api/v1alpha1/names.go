@@ -20,6 +20,13 @@ const (
 	// AnnotationRefused on a claim is what the guard found wrong with the
 	// data on it; such a claim gets no pod until the annotation is removed.
 	AnnotationRefused = "etcd.quorate.dev/refused"
+	// AnnotationFounders on a founder's claim names all founders, so that a
+	// lost status is written again and not founded again.
+	AnnotationFounders = "etcd.quorate.dev/founders"
+	// AnnotationNode on a claim is the node of the member's last pod.
+	AnnotationNode = "etcd.quorate.dev/node"
+	// AnnotationVolumeUID on a pod is the UID of the claim it was made for.
+	AnnotationVolumeUID = "etcd.quorate.dev/volume-uid"
 	// AnnotationTemplateHash on a pod is the hash of what it was made from.
 	AnnotationTemplateHash = "etcd.quorate.dev/template-hash"
 

@@ -1,0 +1,230 @@
+// Package plan holds the whole policy of the operator: Next looks at what was
+// observed of a cluster and names the one step to take. It is pure. It knows no
+// client, no clock and no logger, and imports the standard library only, so
+// that every state can be tried in a test.
+package plan
+
+import "slices"
+
+// Observed is one look at a cluster: its spec, what status has latched, and
+// its members as Kubernetes and etcd show them.
+type Observed struct {
+	// Paused is the user's word that nothing may be changed.
+	Paused bool
+	// Size is the number of voters that the user wants.
+	Size int
+
+	// Founders are the latched founders of this incarnation; empty before.
+	Founders []string
+	// FounderNames are the names that founders would get now: the lowest that
+	// no claim and no pod bears. Filled only while Founders is empty.
+	FounderNames []string
+	// RecoveredFounders are the founders that our own claims name, when status
+	// has lost them.
+	RecoveredFounders []string
+	// VolumesLatched says that status names the volume of every founder.
+	VolumesLatched bool
+	// ClusterID is the latched cluster ID; zero before.
+	ClusterID uint64
+
+	// CertificatesDue names the Secrets to create, renew or remove.
+	CertificatesDue []string
+	// ObjectsDue names the Services, policies and budgets that are missing or
+	// differ from what they should be.
+	ObjectsDue []string
+
+	// Members in the order of their ordinals: founders, our claims, our pods
+	// and the entries of etcd's list that bear our names, joined.
+	Members []Member
+
+	// List is true when a majority confirmed etcd's member list in this look.
+	List bool
+	// ForeignMembers are entries of etcd's list that are not ours, by URL.
+	ForeignMembers []string
+	// AgreedClusterID is the cluster ID of the members that confirmed the
+	// list; zero when List is false.
+	AgreedClusterID uint64
+	// ReadOK is true when a linearizable read succeeded in this look.
+	ReadOK bool
+	// ProposeFailed is why a proposal was refused since the last doubt; empty
+	// when it went through.
+	ProposeFailed string
+	// Alarms are etcd's active alarms, such as NOSPACE.
+	Alarms []string
+
+	// Problems are what the world refuses, most important first.
+	Problems []Problem
+	// OldVolumes are claims that bear this cluster's name and another UID.
+	OldVolumes []OldVolume
+}
+
+// OldVolume is a claim that a cluster of the same name left behind.
+type OldVolume struct {
+	Claim, ClusterUID string
+}
+
+// Problem is something that the operator cannot mend.
+type Problem struct {
+	// Reason is a condition reason.
+	Reason string
+	// Message says what is wrong, why it matters and what to do.
+	Message string
+	// Severity says whether to wait or to call for the user.
+	Severity Severity
+}
+
+// Severity of a problem.
+type Severity int
+
+const (
+	// Pending problems may pass without anybody's help.
+	Pending Severity = iota
+	// Stalling problems need the user.
+	Stalling
+)
+
+// Volume is the state of a member's volume.
+type Volume int
+
+const (
+	// VolumeAbsent: there is no claim.
+	VolumeAbsent Volume = iota
+	// VolumePending: the claim is not bound; it has never held data.
+	VolumePending
+	// VolumeBound: the claim is bound.
+	VolumeBound
+	// VolumeTerminating: the claim is being deleted.
+	VolumeTerminating
+	// VolumeLost: the claim's volume is gone, or the claim is not the one
+	// that was latched under this name.
+	VolumeLost
+	// VolumeRefused: the guard found the data missing or foreign.
+	VolumeRefused
+)
+
+// Pod is the state of a member's pod.
+type Pod int
+
+const (
+	// PodAbsent: there is no pod.
+	PodAbsent Pod = iota
+	// PodWaiting: etcd is not running in it: not scheduled, image not there,
+	// or between two tries.
+	PodWaiting
+	// PodRunning: the etcd container runs.
+	PodRunning
+	// PodEnded: the pod failed or was evicted; it will never run again.
+	PodEnded
+	// PodTerminating: the pod is being deleted.
+	PodTerminating
+)
+
+// Member is everything that is known of one member.
+type Member struct {
+	Name string
+	// Ordinal orders members; names are compared as numbers.
+	Ordinal int
+
+	// Founder says that it is one of the latched founders.
+	Founder bool
+
+	Volume Volume
+	// VolumeLatched says that status names this member's volume.
+	VolumeLatched bool
+	// VolumeOutdated says that an unbound claim was made from another spec.
+	VolumeOutdated bool
+	// RecordedID is the member ID on the claim; zero for none.
+	RecordedID uint64
+
+	Pod Pod
+	// PodReady is the kubelet's word.
+	PodReady bool
+	// PodOutdated says that the pod was made from another spec.
+	PodOutdated bool
+	// PodMayBeEmpty says that the guard would still start etcd on an empty
+	// directory.
+	PodMayBeEmpty bool
+	// Refusal is what the guard said when it refused the data; empty if it
+	// did not.
+	Refusal string
+	// RunningElsewhere says that a process of a pod that is gone may still
+	// run: its last node is neither Ready nor known to be down.
+	RunningElsewhere bool
+	// NodeMoved says that the claim does not name the pod's node yet.
+	NodeMoved bool
+
+	// Listed, ID, Started and Learner come from etcd's confirmed list.
+	Listed  bool
+	ID      uint64
+	Started bool
+	Learner bool
+
+	// Answers says that the member itself answered, with our cluster ID.
+	Answers bool
+	// ForeignClusterID is the cluster ID it answered with when that was not
+	// the latched one.
+	ForeignClusterID uint64
+	// AnswerClusterID is the cluster ID it answered with.
+	AnswerClusterID uint64
+	// Leads says that it is the leader.
+	Leads bool
+	// FollowsLeader says that it knows the leader.
+	FollowsLeader bool
+	Version       string
+	DBSize        int64
+	// Trouble says in a line why the member is not healthy.
+	Trouble string
+}
+
+// Healthy says that the member votes, answers and follows the leader.
+func (m Member) Healthy() bool { return m.Answers && m.FollowsLeader && m.Listed && !m.Learner }
+
+// Majority of n voters.
+func Majority(n int) int { return n/2 + 1 }
+
+// Member finds a member by name.
+func (o Observed) Member(name string) (Member, bool) {
+	i := slices.IndexFunc(o.Members, func(m Member) bool { return m.Name == name })
+	if i < 0 {
+		return Member{}, false
+	}
+	return o.Members[i], true
+}
+
+// HealthyVoters counts the voters that answer and follow the leader.
+func (o Observed) HealthyVoters() int {
+	return count(o.Members, Member.Healthy)
+}
+
+// Voters counts the voters of etcd's confirmed list, ours or not; zero when
+// the list was not confirmed.
+func (o Observed) Voters() int {
+	return count(o.Members, func(m Member) bool { return m.Listed && !m.Learner }) + len(o.ForeignMembers)
+}
+
+// Founded says that the cluster has booted once: by the latch, by a member ID
+// on any of our claims, or by a founder's answer. Losing status must never
+// mean founding again.
+func (o Observed) Founded() bool {
+	return o.ClusterID != 0 || slices.ContainsFunc(o.Members, func(m Member) bool { return m.RecordedID != 0 })
+}
+
+func count(members []Member, is func(Member) bool) int {
+	n := 0
+	for _, m := range members {
+		if is(m) {
+			n++
+		}
+	}
+	return n
+}
+
+func names(members []Member, are func(Member) bool) []string {
+	var out []string
+	for _, m := range members {
+		if are(m) {
+			out = append(out, m.Name)
+		}
+	}
+	return out
+}

@@ -1,0 +1,358 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Kind of a step.
+type Kind string
+
+// The kinds of steps.
+const (
+	// Settled: all is as it should be.
+	Settled Kind = "Settled"
+	// Wait: nothing to do until the world moves.
+	Wait Kind = "Wait"
+	// Pause: the user wants nothing to be changed.
+	Pause Kind = "Pause"
+	// LatchFounders writes the founders' names into status.
+	LatchFounders Kind = "LatchFounders"
+	// IssueCertificates creates and renews Secrets.
+	IssueCertificates Kind = "IssueCertificates"
+	// ApplyObjects applies Services, policies and budgets.
+	ApplyObjects Kind = "ApplyObjects"
+	// CreateVolumes creates the claims of the named members.
+	CreateVolumes Kind = "CreateVolumes"
+	// ReplaceVolumes deletes claims that were never bound, so that they are
+	// made again from the spec.
+	ReplaceVolumes Kind = "ReplaceVolumes"
+	// LatchVolumes writes the UIDs of the founders' claims into status.
+	LatchVolumes Kind = "LatchVolumes"
+	// StartMembers creates the pods of the named members.
+	StartMembers Kind = "StartMembers"
+	// DeletePods deletes pods that do not run, so that they are made again.
+	DeletePods Kind = "DeletePods"
+	// RecordMembers writes member IDs and nodes on claims, and takes back the
+	// permission to start on an empty directory.
+	RecordMembers Kind = "RecordMembers"
+	// RecordRefusals writes on claims that the guard refused their data, and
+	// deletes the pods.
+	RecordRefusals Kind = "RecordRefusals"
+	// LatchCluster writes the cluster ID into status.
+	LatchCluster Kind = "LatchCluster"
+)
+
+// Step is the one thing to do next. Message is read by users.
+type Step struct {
+	Kind Kind
+	// Members that the step is about, in order.
+	Members []string
+	// Reason is a condition reason.
+	Reason string
+	// Message says what is done or waited for, and why.
+	Message string
+}
+
+// A rule answers with a step, or leaves the decision to the next one.
+type rule func(Observed) (Step, bool)
+
+// founding rules: what a cluster needs before anything of it runs comes first;
+// then volumes, then the record of which volumes they are, then pods. Pods
+// come last because from the first pod on a volume may hold data.
+var founding = []rule{
+	paused, latchFounders, refused, deleteEnded, issueCertificates, applyObjects,
+	replaceUnbound, createVolumes, latchVolumes, startFounders, restartOutdated,
+	recordMembers, latchCluster, waitForFounders,
+}
+
+// running rules: bring back what is missing before anything else, for each
+// second without a member is a second closer to losing quorum; a budget or a
+// certificate that cannot be written must not stand in the way of that.
+var running = []rule{
+	paused, refused, deleteEnded, startMissing, restartOutdated, recordMembers, relatch,
+	issueCertificates, applyObjects, dataMissing, waitForMembers, sizeChange,
+}
+
+// Next names the next step. It is total: when no rule answers, all is well.
+func Next(o Observed) Step {
+	rules := founding
+	if o.Founded() && len(o.Founders) > 0 {
+		rules = running
+	}
+	for _, rule := range rules {
+		if step, ok := rule(o); ok {
+			return step
+		}
+	}
+	return Step{Kind: Settled, Reason: "Healthy", Message: fmt.Sprintf("all %d members are healthy", len(o.Members))}
+}
+
+func paused(o Observed) (Step, bool) {
+	return Step{Kind: Pause, Reason: "Paused", Message: "spec.paused is true: nothing is changed until it is false"}, o.Paused
+}
+
+// latchFounders fixes who founds before anything is created, so that a second
+// operator, or this one after a crash, founds the same cluster and no other.
+func latchFounders(o Observed) (Step, bool) {
+	if len(o.Founders) > 0 {
+		return Step{}, false
+	}
+	found := o.FounderNames
+	if len(o.RecoveredFounders) > 0 {
+		found = o.RecoveredFounders
+	}
+	return Step{
+		Kind: LatchFounders, Members: found, Reason: "Founding",
+		Message: fmt.Sprintf("founding with %s", strings.Join(found, ", ")),
+	}, true
+}
+
+// refused keeps a member whose data is missing or foreign down: on the claim
+// it survives the pod, which would otherwise be made and refused for ever.
+func refused(o Observed) (Step, bool) {
+	who := names(o.Members, func(m Member) bool { return m.Refusal != "" })
+	return Step{
+		Kind: RecordRefusals, Members: who, Reason: "DataMissing",
+		Message: fmt.Sprintf("the data of %s is missing or foreign and must not be started", strings.Join(who, ", ")),
+	}, len(who) > 0
+}
+
+// deleteEnded clears the way for new pods: a Failed or evicted pod keeps its
+// name and never runs again.
+func deleteEnded(o Observed) (Step, bool) {
+	who := names(o.Members, func(m Member) bool { return m.Pod == PodEnded })
+	return Step{
+		Kind: DeletePods, Members: who, Reason: "Repairing",
+		Message: fmt.Sprintf("the pods of %s have ended and are made again", strings.Join(who, ", ")),
+	}, len(who) > 0
+}
+
+func issueCertificates(o Observed) (Step, bool) {
+	return Step{
+		Kind: IssueCertificates, Reason: "Repairing",
+		Message: fmt.Sprintf("issuing %s", abbreviate(o.CertificatesDue)),
+	}, len(o.CertificatesDue) > 0
+}
+
+func applyObjects(o Observed) (Step, bool) {
+	return Step{
+		Kind: ApplyObjects, Reason: "Repairing",
+		Message: fmt.Sprintf("applying %s", abbreviate(o.ObjectsDue)),
+	}, len(o.ObjectsDue) > 0
+}
+
+// replaceUnbound lets a founder's claim follow the spec while it is not bound:
+// it has never held data, and a wrong storage class is mended by an edit.
+func replaceUnbound(o Observed) (Step, bool) {
+	who := names(o.Members, func(m Member) bool {
+		return m.Volume == VolumePending && m.VolumeOutdated && m.Founder && m.Pod != PodRunning
+	})
+	return Step{
+		Kind: ReplaceVolumes, Members: who, Reason: "Founding",
+		Message: fmt.Sprintf("the claims of %s were never bound and are made again from the spec", strings.Join(who, ", ")),
+	}, len(who) > 0
+}
+
+// createVolumes makes the founders' claims. Once status names a volume, its
+// absence is a loss: a member may have run on it, so it is never made again
+// unless etcd's own list says that this member never started. A volume that
+// status does not name has never had a pod, unless status was lost: then it
+// names no volume at all, and pods of ours run.
+func createVolumes(o Observed) (Step, bool) {
+	trusted := slices.ContainsFunc(o.Members, func(m Member) bool { return m.VolumeLatched }) ||
+		!slices.ContainsFunc(o.Members, func(m Member) bool { return m.Pod == PodRunning })
+	who := names(o.Members, func(m Member) bool {
+		return m.Volume == VolumeAbsent && m.Founder && (m.neverStarted() || (trusted && !m.VolumeLatched))
+	})
+	return Step{
+		Kind: CreateVolumes, Members: who, Reason: "Founding",
+		Message: fmt.Sprintf("creating the volumes of %s", strings.Join(who, ", ")),
+	}, len(who) > 0
+}
+
+// latchVolumes is written before the first pod: a volume that status names may
+// hold data, one that it does not name cannot.
+func latchVolumes(o Observed) (Step, bool) {
+	complete := !slices.ContainsFunc(o.Members, func(m Member) bool { return m.Founder && m.Volume == VolumeAbsent })
+	return Step{Kind: LatchVolumes, Members: o.Founders, Reason: "Founding", Message: "recording the founders' volumes"},
+		complete && !o.VolumesLatched
+}
+
+// startFounders starts all founders at once: with one identical member list
+// none has to wait for another.
+func startFounders(o Observed) (Step, bool) {
+	return start(o, "Founding", "starting %s")
+}
+
+// startMissing brings back every missing pod whose volume is there, all at
+// once, without a membership change: waiting for one after the other would
+// deadlock when the quorum itself is missing.
+func startMissing(o Observed) (Step, bool) {
+	return start(o, "Repairing", "the pods of %s are missing and are made again on their volumes")
+}
+
+func start(o Observed, reason, message string) (Step, bool) {
+	who := names(o.Members, Member.startable)
+	return Step{Kind: StartMembers, Members: who, Reason: reason, Message: fmt.Sprintf(message, strings.Join(who, ", "))},
+		len(who) > 0
+}
+
+// restartOutdated lets pods that do not run follow the spec, so that a wrong
+// image or selector is mended by an edit. A pod that runs is never touched
+// here: that is a roll, with gates of its own.
+func restartOutdated(o Observed) (Step, bool) {
+	who := names(o.Members, func(m Member) bool { return m.Pod == PodWaiting && m.PodOutdated })
+	return Step{
+		Kind: DeletePods, Members: who, Reason: "Repairing",
+		Message: fmt.Sprintf("the pods of %s do not run and were made from an older spec; they are made again", strings.Join(who, ", ")),
+	}, len(who) > 0
+}
+
+// recordMembers puts the identity where the data is as soon as etcd's list
+// shows it, and from then on forbids an empty directory: a restart on one
+// under a used member ID silently loses acknowledged writes.
+func recordMembers(o Observed) (Step, bool) {
+	who := names(o.Members, func(m Member) bool {
+		known := o.List && m.Listed && m.Started && m.Volume == VolumeBound
+		return (known && (m.RecordedID == 0 || (m.Pod.mayRun() && m.PodMayBeEmpty))) || m.NodeMoved
+	})
+	return Step{
+		Kind: RecordMembers, Members: who, Reason: "Repairing",
+		Message: fmt.Sprintf("recording the identity of %s", strings.Join(who, ", ")),
+	}, len(who) > 0
+}
+
+// latchCluster ends the founding: a majority of the founders answers with one
+// cluster ID, the founders' list and a leader.
+func latchCluster(o Observed) (Step, bool) {
+	return Step{
+		Kind: LatchCluster, Members: o.Founders, Reason: "Founding",
+		Message: fmt.Sprintf("a majority of the founders agrees on cluster %x", o.AgreedClusterID),
+	}, foundersAgree(o)
+}
+
+// relatch writes the cluster ID again when status has lost it: the claims
+// still prove that the cluster was founded.
+func relatch(o Observed) (Step, bool) {
+	step, _ := latchCluster(o)
+	step.Message = fmt.Sprintf("status had lost the cluster ID; the members agree on %x", o.AgreedClusterID)
+	return step, o.ClusterID == 0 && o.List && o.AgreedClusterID != 0 && o.HealthyVoters() >= Majority(o.Voters())
+}
+
+func foundersAgree(o Observed) bool {
+	if !o.List || o.AgreedClusterID == 0 || len(o.ForeignMembers) > 0 {
+		return false
+	}
+	agreeing := 0
+	for _, name := range o.Founders {
+		m, ok := o.Member(name)
+		if !ok || !m.Listed {
+			return false
+		}
+		if m.Answers && m.FollowsLeader && m.AnswerClusterID == o.AgreedClusterID {
+			agreeing++
+		}
+	}
+	return agreeing >= Majority(len(o.Founders))
+}
+
+func waitForFounders(o Observed) (Step, bool) {
+	if lost := lostMembers(o); len(lost) > 0 {
+		return lossStep(o, lost), true
+	}
+	up := count(o.Members, func(m Member) bool { return m.Answers })
+	return Step{
+		Kind: Wait, Reason: "Founding",
+		Message: fmt.Sprintf("%d of %d founders answer; %d are needed%s", up, len(o.Founders), Majority(len(o.Founders)), troubles(o)),
+	}, o.ClusterID == 0
+}
+
+// dataMissing holds a member down whose volume is gone: a new, empty volume
+// under its name would be taken for the old one.
+func dataMissing(o Observed) (Step, bool) {
+	lost := lostMembers(o)
+	return lossStep(o, lost), len(lost) > 0
+}
+
+func lossStep(o Observed, lost []string) Step {
+	left := names(o.Members, func(m Member) bool { return m.Answers })
+	step := Step{Kind: Wait, Members: lost, Reason: "DataMissing", Message: fmt.Sprintf(
+		"the data of %s is lost or refused%s — starting on an empty volume would lose acknowledged writes, so these members stay down; %d of %d members answer — bring the volume back, or replace the member",
+		strings.Join(lost, ", "), refusalText(o), len(left), len(o.Members))}
+	return step
+}
+
+func lostMembers(o Observed) []string {
+	return names(o.Members, func(m Member) bool {
+		switch m.Volume {
+		case VolumeLost, VolumeRefused:
+			return true
+		case VolumeAbsent, VolumeTerminating:
+			return m.VolumeLatched || o.Founded()
+		default:
+			return false
+		}
+	})
+}
+
+func waitForMembers(o Observed) (Step, bool) {
+	down := names(o.Members, func(m Member) bool { return !m.Healthy() })
+	return Step{
+		Kind: Wait, Members: down, Reason: "MembersUnhealthy",
+		Message: fmt.Sprintf("%d of %d members are not healthy%s", len(down), len(o.Members), troubles(o)),
+	}, len(down) > 0
+}
+
+func sizeChange(o Observed) (Step, bool) {
+	return Step{
+		Kind: Wait, Reason: "SizeChangePending",
+		Message: fmt.Sprintf("spec.size is %d and the cluster has %d members — this version of the operator does not resize — set spec.size to %d",
+			o.Size, len(o.Members), len(o.Members)),
+	}, o.Size != len(o.Members)
+}
+
+// startable says that a pod may be made: its volume is there and on record, so
+// that its loss would be seen, and no process of an earlier pod can still be
+// running.
+func (m Member) startable() bool {
+	onRecord := m.VolumeLatched || m.RecordedID != 0
+	return m.Pod == PodAbsent && onRecord && (m.Volume == VolumeBound || m.Volume == VolumePending) && !m.RunningElsewhere
+}
+
+// neverStarted is etcd's own word, never inferred from a missing annotation.
+func (m Member) neverStarted() bool { return m.Listed && !m.Started }
+
+func (p Pod) mayRun() bool { return p == PodRunning || p == PodWaiting }
+
+func refusalText(o Observed) string {
+	for _, m := range o.Members {
+		if m.Volume == VolumeRefused && m.Trouble != "" {
+			return " (" + m.Trouble + ")"
+		}
+	}
+	return ""
+}
+
+func troubles(o Observed) string {
+	var out []string
+	for _, m := range o.Members {
+		if m.Trouble != "" {
+			out = append(out, m.Name+": "+m.Trouble)
+		}
+	}
+	if len(out) == 0 {
+		return ""
+	}
+	return " (" + abbreviate(out) + ")"
+}
+
+// abbreviate keeps messages short enough to read in a column.
+func abbreviate(items []string) string {
+	const most = 4
+	if len(items) <= most {
+		return strings.Join(items, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(items[:most], ", "), len(items)-most)
+}
