@@ -18,6 +18,9 @@ import (
 // GroupVersion is the group and version of every kind in this package.
 var GroupVersion = schema.GroupVersion{Group: "etcd.quorate.dev", Version: "v1alpha1"}
 
+// SchemeGroupVersion is GroupVersion under the name that generated code uses.
+var SchemeGroupVersion = GroupVersion
+
 // SchemeBuilder registers the kinds; AddToScheme applies it.
 var (
 	SchemeBuilder = runtime.NewSchemeBuilder(addKnownTypes)
