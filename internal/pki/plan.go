@@ -1,0 +1,149 @@
+package pki
+
+import (
+	"bytes"
+	"crypto/x509"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// planner gathers the result of one Plan.
+type planner struct {
+	now    time.Time
+	in     Inputs
+	result Result
+}
+
+// Plan says which Secrets are to be created, renewed and removed now.
+//
+// A leaf is due at two thirds of its life, or when it is missing, broken, of
+// another authority, or does not cover what is wanted. An authority is created
+// only while Inputs allow it and no leaf of it exists; with an authority that
+// is missing, broken, changed or ended, its leaves stay as they are and a
+// Problem says so.
+func Plan(now time.Time, in Inputs) Result {
+	// X.509 counts in seconds.
+	p := &planner{now: now.UTC().Truncate(time.Second), in: in}
+	if p.in.LeafDuration <= 0 {
+		p.in.LeafDuration = DefaultLeafDuration
+	}
+	authorities := map[string]*authority{}
+	for _, name := range []string{ClientCASecret(in.Cluster), PeerCASecret(in.Cluster)} {
+		if a := p.authority(name); a != nil {
+			authorities[name] = a
+		}
+	}
+	for _, want := range p.secrets() {
+		p.leaves(want, authorities)
+	}
+	p.remove()
+	return p.result
+}
+
+// leaves plans one Secret. A leaf that is in order keeps its bytes when its
+// neighbour is issued again.
+func (p *planner) leaves(want wanted, authorities map[string]*authority) {
+	old, found := p.in.Secrets[want.name]
+	made := SecretData{Name: want.name, Type: want.kind, Data: map[string][]byte{}}
+	var why []string
+	for _, l := range want.leaves {
+		for _, key := range []string{l.caKey, l.certKey, l.keyKey} {
+			if value, ok := old[key]; ok {
+				made.Data[key] = value
+			}
+		}
+		a := authorities[l.authority]
+		if a == nil {
+			if !found {
+				// Half a member's Secret starts no member.
+				return
+			}
+			continue
+		}
+		reason := p.due(want.name, l, old, a)
+		if reason == "" && !bytes.Equal(old[l.caKey], a.pem) {
+			reason = fmt.Sprintf("%s is not the certificate of Secret %s", l.caKey, a.secret)
+		} else if reason != "" && !p.put(made, l, a) {
+			return
+		}
+		made.Data[l.caKey] = a.pem
+		p.next(parseCert(made.Data[l.certKey]), a)
+		if reason != "" {
+			why = append(why, reason)
+		}
+	}
+	made.Why = strings.Join(why, "; ")
+	switch {
+	case !found:
+		made.Why = "it does not exist"
+		p.result.Create = append(p.result.Create, made)
+	case len(why) > 0:
+		p.result.Renew = append(p.result.Renew, made)
+	}
+}
+
+// due says why a leaf must be issued, or nothing.
+func (p *planner) due(secret string, l leaf, data map[string][]byte, a *authority) string {
+	if fault := l.fault(data, a); fault != "" {
+		return fault
+	}
+	cert := parseCert(data[l.certKey])
+	if p.now.Before(cert.NotBefore) {
+		// The clock went back, or was ahead when the leaf was issued. A new
+		// leaf every pass would not help those whose clock is right.
+		p.problem(secret, ReasonNotYetValid,
+			"%s in Secret %s is valid only from %s and it is %s now — others refuse it before — correct the clock of the operator's node; once it is right, deleting the Secret has it issued again",
+			l.certKey, secret, stamp(cert.NotBefore), stamp(p.now))
+		return ""
+	}
+	if p.now.Before(dueAt(cert)) || !cert.NotAfter.Before(a.cert.NotAfter) {
+		// A leaf that ends with its authority gains nothing from a new one.
+		return ""
+	}
+	return fmt.Sprintf("%s ends at %s", l.certKey, stamp(cert.NotAfter))
+}
+
+// put issues the leaf into the Secret's data.
+func (p *planner) put(into SecretData, l leaf, a *authority) bool {
+	cert, key, err := l.issue(p.now, p.in.LeafDuration, a)
+	if err != nil {
+		p.problem(into.Name, ReasonIssuingFailed,
+			"%s for Secret %s could not be issued (%v) — it is missing, or will end — it is tried again", l.certKey, into.Name, err)
+		return false
+	}
+	into.Data[l.certKey], into.Data[l.keyKey] = cert, key
+	return true
+}
+
+// next notes when the leaf falls due.
+func (p *planner) next(cert *x509.Certificate, a *authority) {
+	if cert == nil || !cert.NotAfter.Before(a.cert.NotAfter) {
+		return
+	}
+	if due := dueAt(cert); p.result.NextRenewal.IsZero() || due.Before(p.result.NextRenewal) {
+		p.result.NextRenewal = due
+	}
+}
+
+// remove lists the Secrets of members that are gone.
+func (p *planner) remove() {
+	for name := range p.in.Secrets {
+		member, ok := strings.CutSuffix(name, MemberSecret(""))
+		if !ok || slices.Contains(p.in.Members, member) {
+			continue
+		}
+		ordinal, ok := strings.CutPrefix(member, p.in.Cluster+"-")
+		if ok && len(ordinal) >= 4 && strings.Trim(ordinal, "0123456789") == "" {
+			p.result.Remove = append(p.result.Remove, name)
+		}
+	}
+	slices.Sort(p.result.Remove)
+}
+
+func (p *planner) problem(secret, reason, format string, args ...any) {
+	p.result.Problems = append(p.result.Problems, Problem{
+		Secret: secret, Reason: reason, Message: fmt.Sprintf(format, args...),
+	})
+}
