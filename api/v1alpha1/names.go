@@ -23,6 +23,9 @@ const (
 	// AnnotationFounders on a founder's claim names all founders, so that a
 	// lost status is written again and not founded again.
 	AnnotationFounders = "etcd.quorate.dev/founders"
+	// AnnotationStorageClass on a claim is the class that the spec asked for;
+	// empty for the default class.
+	AnnotationStorageClass = "etcd.quorate.dev/storage-class"
 	// AnnotationNode on a claim is the node of the member's last pod.
 	AnnotationNode = "etcd.quorate.dev/node"
 	// AnnotationVolumeUID on a pod is the UID of the claim it was made for.

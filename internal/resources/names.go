@@ -1,0 +1,165 @@
+// Package resources builds the objects of a cluster: claims, pods, Services,
+// the disruption budget, the network policy and the service account. It is
+// pure: a cluster goes in, an object comes out. It imports neither observe nor
+// perform.
+package resources
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/labels"
+	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+)
+
+// FieldOwner owns every field that the operator applies.
+const FieldOwner = "quorate"
+
+// Ports of a member.
+const (
+	ClientPort  = 2379
+	PeerPort    = 2380
+	MetricsPort = 2381
+	// loopbackPort serves etcd's own health in plaintext, on loopback alone:
+	// the guard asks there, and the kubelet asks the guard.
+	loopbackPort = 2382
+	// HealthPort is the guard's: the kubelet has no client certificate.
+	HealthPort = 8081
+)
+
+// MemberName is <cluster>-<ordinal>, four digits.
+func MemberName(cluster string, ordinal int) string {
+	return fmt.Sprintf("%s-%04d", cluster, ordinal)
+}
+
+// Ordinal is the number of a member's name, and whether the name is one of
+// this cluster's members at all.
+func Ordinal(cluster, member string) (int, bool) {
+	digits, ok := strings.CutPrefix(member, cluster+"-")
+	if !ok || len(digits) < 4 || strings.Trim(digits, "0123456789") != "" {
+		return 0, false
+	}
+	n, err := strconv.Atoi(digits)
+	return n, err == nil && MemberName(cluster, n) == member
+}
+
+// ClaimName of a member's volume.
+func ClaimName(member string) string { return "data-" + member }
+
+// PeerServiceName is the headless Service that names every member.
+func PeerServiceName(c *v1alpha1.EtcdCluster) string { return c.Name }
+
+// ClientServiceName is the Service for clients.
+func ClientServiceName(c *v1alpha1.EtcdCluster) string { return c.Name + "-client" }
+
+// MemberHost is the member's DNS name, without a cluster domain, since that
+// differs between Kubernetes clusters.
+func MemberHost(c *v1alpha1.EtcdCluster, member string) string {
+	return fmt.Sprintf("%s.%s.%s.svc", member, PeerServiceName(c), c.Namespace)
+}
+
+// PeerURL that the other members dial.
+func PeerURL(c *v1alpha1.EtcdCluster, member string) string {
+	return fmt.Sprintf("%s://%s:%d", scheme(c), MemberHost(c, member), PeerPort)
+}
+
+// ClientURL that the member advertises.
+func ClientURL(c *v1alpha1.EtcdCluster, member string) string {
+	return fmt.Sprintf("%s://%s:%d", scheme(c), MemberHost(c, member), ClientPort)
+}
+
+// MemberOfURL is the member that a peer URL belongs to. Members are matched by
+// host, since scheme and port change while TLS is turned on.
+func MemberOfURL(c *v1alpha1.EtcdCluster, peerURL string) (string, bool) {
+	_, rest, ok := strings.Cut(peerURL, "://")
+	if !ok {
+		return "", false
+	}
+	host, _, _ := strings.Cut(rest, ":")
+	member, _, _ := strings.Cut(host, ".")
+	if _, ours := Ordinal(c.Name, member); !ours || host != MemberHost(c, member) {
+		return "", false
+	}
+	return member, true
+}
+
+// InitialCluster is etcd's --initial-cluster for these members.
+func InitialCluster(c *v1alpha1.EtcdCluster, members []string) string {
+	entries := make([]string, 0, len(members))
+	for _, m := range members {
+		entries = append(entries, m+"="+PeerURL(c, m))
+	}
+	return strings.Join(entries, ",")
+}
+
+// Token is etcd's --initial-cluster-token. With the UID and the incarnation in
+// it, no two clusters and no two incarnations can ever share a cluster ID.
+func Token(c *v1alpha1.EtcdCluster) string {
+	return fmt.Sprintf("%s-%d", c.UID, incarnation(c))
+}
+
+func incarnation(c *v1alpha1.EtcdCluster) int64 { return max(1, c.Status.Incarnation) }
+
+// Identity are the labels that every object of this incarnation carries and
+// every selector selects.
+func Identity(c *v1alpha1.EtcdCluster) map[string]string {
+	return map[string]string{
+		v1alpha1.LabelCluster:     c.Name,
+		v1alpha1.LabelClusterUID:  string(c.UID),
+		v1alpha1.LabelIncarnation: strconv.FormatInt(incarnation(c), 10),
+	}
+}
+
+// Labels of an object of the cluster.
+func Labels(c *v1alpha1.EtcdCluster) map[string]string {
+	l := Identity(c)
+	maps.Copy(l, map[string]string{
+		"app.kubernetes.io/name":       "etcd",
+		"app.kubernetes.io/instance":   c.Name,
+		"app.kubernetes.io/managed-by": "quorate",
+	})
+	return l
+}
+
+// MemberLabels of a member's pod and claim.
+func MemberLabels(c *v1alpha1.EtcdCluster, member string) map[string]string {
+	l := Labels(c)
+	l["app.kubernetes.io/component"] = "member"
+	l[v1alpha1.LabelMember] = member
+	return l
+}
+
+// PodSelector selects the members' pods of this incarnation.
+func PodSelector(c *v1alpha1.EtcdCluster) map[string]string { return Identity(c) }
+
+// SelectorString is PodSelector for the scale subresource.
+func SelectorString(c *v1alpha1.EtcdCluster) string {
+	return labels.SelectorFromSet(PodSelector(c)).String()
+}
+
+// TLS says whether the cluster's ports are protected.
+func TLS(c *v1alpha1.EtcdCluster) bool { return c.Spec.TLS.Mode != v1alpha1.TLSDisabled }
+
+func scheme(c *v1alpha1.EtcdCluster) string {
+	if TLS(c) {
+		return "https"
+	}
+	return "http"
+}
+
+func ownedBy(c *v1alpha1.EtcdCluster) *metav1ac.OwnerReferenceApplyConfiguration {
+	return metav1ac.OwnerReference().
+		WithAPIVersion(v1alpha1.GroupVersion.String()).
+		WithKind("EtcdCluster").
+		WithName(c.Name).
+		WithUID(c.UID).
+		WithController(true).
+		WithBlockOwnerDeletion(true)
+}
+
+func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }

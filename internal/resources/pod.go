@@ -1,0 +1,351 @@
+package resources
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/member"
+	"github.com/quorate/quorate/internal/pki"
+)
+
+const (
+	// EtcdContainer is the name of the container that runs etcd.
+	EtcdContainer = "etcd"
+	// user is nobody in particular: not root, and the same in every pod.
+	user = 65532
+
+	volumeMount      = "/var/lib/etcd"
+	dataDir          = volumeMount + "/data"
+	guardDir         = "/quorate/bin"
+	guardBinary      = guardDir + "/member"
+	bootDir          = "/run/quorate/boot"
+	annotationsMount = "/etc/quorate"
+	etcdBinary       = "/usr/local/bin/etcd"
+)
+
+// Start is what a pod is made with, apart from the cluster's spec.
+type Start struct {
+	// Member is the name.
+	Member string
+	// VolumeUID is the UID of the member's claim.
+	VolumeUID string
+	// GuardImage holds the guard.
+	GuardImage string
+	// Orders that the guard obeys; they may change while the pod lives.
+	Orders Orders
+}
+
+// Orders to the guard, written as annotations.
+type Orders struct {
+	// Peers are the names of the members to start with.
+	Peers []string
+	// State is member.ClusterStateNew or member.ClusterStateExisting.
+	State string
+	// Empty says whether etcd may start on an empty directory.
+	Empty EmptyPolicy
+}
+
+// EmptyPolicy says whether etcd may start on an empty directory.
+type EmptyPolicy string
+
+const (
+	// EmptyForbidden: the member has started before; an empty directory is a
+	// loss.
+	EmptyForbidden EmptyPolicy = "false"
+	// EmptyAllowed: the member has never started.
+	EmptyAllowed EmptyPolicy = "true"
+)
+
+// Annotations that carry the orders.
+func (o Orders) Annotations(c *v1alpha1.EtcdCluster) map[string]string {
+	return map[string]string{
+		member.AnnotationInitialCluster:      InitialCluster(c, o.Peers),
+		member.AnnotationInitialClusterState: o.State,
+		member.AnnotationMayBeEmpty:          string(o.Empty),
+	}
+}
+
+// TemplateHash is the hash of the parts of the spec that a pod is made from.
+// It does not cover what the operator itself adds, so that a new operator
+// finds its predecessor's pods up to date.
+func TemplateHash(c *v1alpha1.EtcdCluster) string {
+	made, err := json.Marshal(struct {
+		Version     string
+		Image       v1alpha1.ImageSpec
+		Medium      v1alpha1.StorageMedium
+		TLS         v1alpha1.TLSMode
+		Etcd        v1alpha1.EtcdOptions
+		PodTemplate v1alpha1.PodTemplate
+	}{c.Spec.Version, c.Spec.Image, c.Spec.Storage.Medium, c.Spec.TLS.Mode, c.Spec.Etcd, c.Spec.PodTemplate})
+	if err != nil {
+		panic(fmt.Sprintf("hashing a spec that came from JSON: %v", err))
+	}
+	sum := sha256.Sum256(made)
+	return hex.EncodeToString(sum[:8])
+}
+
+// Image of etcd.
+func Image(c *v1alpha1.EtcdCluster) string {
+	if c.Spec.Image.Digest != "" {
+		return c.Spec.Image.Repository + "@" + c.Spec.Image.Digest
+	}
+	return c.Spec.Image.Repository + ":v" + c.Spec.Version
+}
+
+// MemberPod is the pod of a member.
+func MemberPod(c *v1alpha1.EtcdCluster, s Start) *corev1.Pod {
+	t := c.Spec.PodTemplate
+	annotations := maps.Clone(t.Annotations)
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
+	maps.Copy(annotations, s.Orders.Annotations(c))
+	annotations["kubectl.kubernetes.io/default-container"] = EtcdContainer
+	annotations[v1alpha1.AnnotationTemplateHash] = TemplateHash(c)
+	annotations[v1alpha1.AnnotationVolumeUID] = s.VolumeUID
+	labels := maps.Clone(t.Labels)
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	maps.Copy(labels, MemberLabels(c, s.Member))
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Name:            s.Member,
+			Namespace:       c.Namespace,
+			Labels:          labels,
+			Annotations:     annotations,
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(c, v1alpha1.GroupVersion.WithKind("EtcdCluster"))},
+		},
+		Spec: podSpec(c, s),
+	}
+}
+
+func podSpec(c *v1alpha1.EtcdCluster, s Start) corev1.PodSpec {
+	t := c.Spec.PodTemplate
+	return corev1.PodSpec{
+		Hostname:                      s.Member,
+		Subdomain:                     PeerServiceName(c),
+		ServiceAccountName:            c.Name,
+		AutomountServiceAccountToken:  ptr.To(false),
+		EnableServiceLinks:            ptr.To(false),
+		RestartPolicy:                 corev1.RestartPolicyAlways,
+		TerminationGracePeriodSeconds: ptr.To(terminationGrace(c)),
+		SecurityContext:               podSecurity(t),
+		InitContainers:                []corev1.Container{guardInstaller(s.GuardImage)},
+		Containers:                    []corev1.Container{etcdContainer(c, s)},
+		Volumes:                       volumes(c, s.Member),
+		Affinity:                      t.Affinity,
+		Tolerations:                   t.Tolerations,
+		NodeSelector:                  t.NodeSelector,
+		TopologySpreadConstraints:     spread(c),
+		PriorityClassName:             t.PriorityClassName,
+		ImagePullSecrets:              t.ImagePullSecrets,
+	}
+}
+
+// terminationGrace, in seconds, is long enough for etcd to hand its leadership
+// over on the way down, which it gives up after its request timeout of 5 s and
+// two election timeouts, and to close its database after that.
+func terminationGrace(c *v1alpha1.EtcdCluster) int64 {
+	return max(60, 2*int64(c.Spec.Etcd.ElectionMs)/1000+35)
+}
+
+func podSecurity(t v1alpha1.PodTemplate) *corev1.PodSecurityContext {
+	seccomp := t.SeccompProfile
+	if seccomp == nil {
+		seccomp = &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}
+	}
+	return &corev1.PodSecurityContext{
+		RunAsNonRoot:        ptr.To(true),
+		RunAsUser:           ptr.To[int64](user),
+		RunAsGroup:          ptr.To[int64](user),
+		FSGroup:             ptr.To[int64](user),
+		FSGroupChangePolicy: ptr.To(corev1.FSGroupChangeOnRootMismatch),
+		SeccompProfile:      seccomp,
+		AppArmorProfile:     t.AppArmorProfile,
+	}
+}
+
+func containerSecurity() *corev1.SecurityContext {
+	return &corev1.SecurityContext{
+		AllowPrivilegeEscalation: ptr.To(false),
+		Privileged:               ptr.To(false),
+		ReadOnlyRootFilesystem:   ptr.To(true),
+		Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+	}
+}
+
+// guardInstaller brings the guard into the pod, since etcd's image holds
+// nothing but etcd.
+func guardInstaller(image string) corev1.Container {
+	return corev1.Container{
+		Name:            "install-guard",
+		Image:           image,
+		Command:         []string{"/member", "install", guardBinary},
+		ImagePullPolicy: corev1.PullIfNotPresent,
+		SecurityContext: containerSecurity(),
+		Resources: corev1.ResourceRequirements{
+			Requests: quantities("10m", "16Mi"),
+			Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("64Mi")},
+		},
+		VolumeMounts: []corev1.VolumeMount{{Name: "guard", MountPath: guardDir}},
+	}
+}
+
+func etcdContainer(c *v1alpha1.EtcdCluster, s Start) corev1.Container {
+	return corev1.Container{
+		Name:                     EtcdContainer,
+		Image:                    Image(c),
+		ImagePullPolicy:          c.Spec.Image.PullPolicy,
+		Command:                  guardCommand(c, s),
+		Env:                      environment(c),
+		Ports:                    ports(),
+		Resources:                memberResources(c),
+		SecurityContext:          containerSecurity(),
+		StartupProbe:             probe("/livez", 1, 900),
+		LivenessProbe:            probe("/livez", 10, 6),
+		ReadinessProbe:           probe("/readyz", 1, 3),
+		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
+		VolumeMounts:             mounts(c),
+	}
+}
+
+// guardCommand is the guard's, which starts etcd when it may.
+func guardCommand(c *v1alpha1.EtcdCluster, s Start) []string {
+	command := []string{
+		guardBinary, "run",
+		"--volume=" + volumeMount,
+		"--data-dir=" + dataDir,
+		"--boot-dir=" + bootDir,
+		"--annotations=" + annotationsMount + "/annotations",
+		"--cluster-uid=" + string(c.UID),
+		"--incarnation=" + strconv.FormatInt(incarnation(c), 10),
+		"--member=" + s.Member,
+		"--volume-uid=" + s.VolumeUID,
+		"--peer-host=" + MemberHost(c, s.Member),
+		fmt.Sprintf("--health-listen=:%d", HealthPort),
+		fmt.Sprintf("--etcd-health=http://127.0.0.1:%d", loopbackPort),
+		"--", etcdBinary,
+	}
+	return append(command, etcdFlags(c, s.Member)...)
+}
+
+// environment lets etcdctl in the pod work without a flag.
+func environment(c *v1alpha1.EtcdCluster) []corev1.EnvVar {
+	env := []corev1.EnvVar{{Name: "ETCDCTL_ENDPOINTS", Value: fmt.Sprintf("%s://127.0.0.1:%d", scheme(c), ClientPort)}}
+	if TLS(c) {
+		env = append(env,
+			corev1.EnvVar{Name: "ETCDCTL_CACERT", Value: tlsDir + "/" + pki.KeyClientCA},
+			corev1.EnvVar{Name: "ETCDCTL_CERT", Value: tlsDir + "/" + pki.KeyServerCert},
+			corev1.EnvVar{Name: "ETCDCTL_KEY", Value: tlsDir + "/" + pki.KeyServerKey})
+	}
+	return env
+}
+
+func ports() []corev1.ContainerPort {
+	return []corev1.ContainerPort{
+		{Name: "client", ContainerPort: ClientPort, Protocol: corev1.ProtocolTCP},
+		{Name: "peer", ContainerPort: PeerPort, Protocol: corev1.ProtocolTCP},
+		{Name: "metrics", ContainerPort: MetricsPort, Protocol: corev1.ProtocolTCP},
+		{Name: "health", ContainerPort: HealthPort, Protocol: corev1.ProtocolTCP},
+	}
+}
+
+// memberResources are the user's, or enough for the default quota. There is no
+// CPU limit by default: throttling looks like a dying disk to raft.
+func memberResources(c *v1alpha1.EtcdCluster) corev1.ResourceRequirements {
+	if r := c.Spec.PodTemplate.Resources; r != nil {
+		return *r
+	}
+	return corev1.ResourceRequirements{
+		Requests: quantities("100m", "512Mi"),
+		Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("4Gi")},
+	}
+}
+
+func quantities(cpu, memory string) corev1.ResourceList {
+	return corev1.ResourceList{
+		corev1.ResourceCPU:    resource.MustParse(cpu),
+		corev1.ResourceMemory: resource.MustParse(memory),
+	}
+}
+
+// probe asks the guard for etcd's own /livez or /readyz. /health is never
+// asked: one member's alarm or a lost quorum fails it everywhere, and restarts
+// would make that worse.
+func probe(path string, period, failures int32) *corev1.Probe {
+	return &corev1.Probe{
+		ProbeHandler:     corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromInt32(HealthPort)}},
+		PeriodSeconds:    period,
+		TimeoutSeconds:   5,
+		FailureThreshold: failures,
+	}
+}
+
+func mounts(c *v1alpha1.EtcdCluster) []corev1.VolumeMount {
+	m := []corev1.VolumeMount{
+		{Name: "data", MountPath: volumeMount},
+		{Name: "guard", MountPath: guardDir, ReadOnly: true},
+		{Name: "boot", MountPath: bootDir},
+		{Name: "orders", MountPath: annotationsMount, ReadOnly: true},
+	}
+	if TLS(c) {
+		m = append(m, corev1.VolumeMount{Name: "tls", MountPath: tlsDir, ReadOnly: true})
+	}
+	return m
+}
+
+func volumes(c *v1alpha1.EtcdCluster, name string) []corev1.Volume {
+	v := []corev1.Volume{
+		{Name: "data", VolumeSource: corev1.VolumeSource{
+			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: ClaimName(name)},
+		}},
+		{Name: "guard", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: ptr.To(resource.MustParse("32Mi"))}}},
+		{Name: "boot", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: ptr.To(resource.MustParse("1Mi"))}}},
+		{Name: "orders", VolumeSource: corev1.VolumeSource{DownwardAPI: &corev1.DownwardAPIVolumeSource{
+			Items: []corev1.DownwardAPIVolumeFile{{
+				Path:     "annotations",
+				FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.annotations"},
+			}},
+		}}},
+	}
+	if TLS(c) {
+		v = append(v, corev1.Volume{Name: "tls", VolumeSource: corev1.VolumeSource{
+			Secret: &corev1.SecretVolumeSource{SecretName: pki.MemberSecret(name), DefaultMode: ptr.To[int32](0o440)},
+		}})
+	}
+	return v
+}
+
+// spread is the user's, or a soft spread over nodes and zones: a hard one would
+// leave a member without a pod when a node is gone.
+func spread(c *v1alpha1.EtcdCluster) []corev1.TopologySpreadConstraint {
+	ours := &metav1.LabelSelector{MatchLabels: PodSelector(c)}
+	if wanted := c.Spec.PodTemplate.TopologySpreadConstraints; len(wanted) > 0 {
+		out := make([]corev1.TopologySpreadConstraint, 0, len(wanted))
+		for _, w := range wanted {
+			if w.LabelSelector == nil {
+				w.LabelSelector = ours
+			}
+			out = append(out, w)
+		}
+		return out
+	}
+	soft := func(key string) corev1.TopologySpreadConstraint {
+		return corev1.TopologySpreadConstraint{
+			MaxSkew: 1, TopologyKey: key, WhenUnsatisfiable: corev1.ScheduleAnyway, LabelSelector: ours,
+		}
+	}
+	return []corev1.TopologySpreadConstraint{soft("topology.kubernetes.io/zone"), soft("kubernetes.io/hostname")}
+}

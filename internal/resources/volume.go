@@ -1,0 +1,58 @@
+package resources
+
+import (
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+)
+
+// Claim of a founder's volume. It has no owner, so that no cascade of deletions
+// ever takes the data with it.
+func Claim(c *v1alpha1.EtcdCluster, member string) *corev1.PersistentVolumeClaim {
+	return &corev1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{
+			Name:      ClaimName(member),
+			Namespace: c.Namespace,
+			Labels:    MemberLabels(c, member),
+			Annotations: map[string]string{
+				v1alpha1.AnnotationFounders:     strings.Join(c.Status.Founders, ","),
+				v1alpha1.AnnotationStorageClass: wantedClass(c),
+			},
+		},
+		Spec: corev1.PersistentVolumeClaimSpec{
+			AccessModes:      []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+			StorageClassName: c.Spec.Storage.StorageClassName,
+			Resources: corev1.VolumeResourceRequirements{
+				Requests: corev1.ResourceList{corev1.ResourceStorage: c.Spec.Storage.Size},
+			},
+		},
+	}
+}
+
+// ClaimOutdated says that an unbound claim was made for another class or size
+// than the spec wants. The class that was asked for stands in an annotation,
+// since the API server fills in the default class.
+func ClaimOutdated(c *v1alpha1.EtcdCluster, claim *corev1.PersistentVolumeClaim) bool {
+	size := claim.Spec.Resources.Requests[corev1.ResourceStorage]
+	return claim.Annotations[v1alpha1.AnnotationStorageClass] != wantedClass(c) || size.Cmp(c.Spec.Storage.Size) != 0
+}
+
+func wantedClass(c *v1alpha1.EtcdCluster) string {
+	if c.Spec.Storage.StorageClassName == nil {
+		return ""
+	}
+	return *c.Spec.Storage.StorageClassName
+}
+
+// Founders that the claims of this incarnation name.
+func Founders(claims []corev1.PersistentVolumeClaim) []string {
+	for _, claim := range claims {
+		if named := claim.Annotations[v1alpha1.AnnotationFounders]; named != "" {
+			return strings.Split(named, ",")
+		}
+	}
+	return nil
+}
