@@ -90,9 +90,30 @@ var (
 	// ErrNotStarted: too few started members would remain.
 	ErrNotStarted = errors.New("not enough started members")
 	// ErrNoLeader: the member knows no leader, or no quorum answered in time.
+	// A member that hangs on an established connection looks the same: Status,
+	// which needs no quorum, tells them apart.
 	ErrNoLeader = errors.New("no leader")
 	// ErrNoSpace: an alarm refuses writes.
 	ErrNoSpace = errors.New("database space exceeded")
+	// ErrNotLearner: the member to promote votes already.
+	ErrNotLearner = errors.New("not a learner")
+	// ErrNotLeader: the member asked to hand over the leadership has it not.
+	ErrNotLeader = errors.New("not the leader")
+	// ErrLearner: the member asked is a learner, which answers Status alone.
+	ErrLearner = errors.New("asked of a learner")
+	// ErrPermission: authentication is on and does not take our certificate
+	// for root.
+	ErrPermission = errors.New("permission denied")
+	// ErrUnreachable: there was no connection to the member, or it broke; for
+	// TLS, either side may have refused the other. Unreachable is not dead.
+	ErrUnreachable = errors.New("member unreachable")
+	// ErrCredentials: the credentials hold no certificate, key or authority.
+	ErrCredentials = errors.New("unusable credentials")
+	// ErrOutcomeUnknown comes with the error of a call that changes something
+	// and may or may not have done so, now or later: never repeat such a call
+	// before a look at the cluster, taken after a later proposal through the
+	// same member committed in the same term.
+	ErrOutcomeUnknown = errors.New("outcome unknown")
 )
 
 // Conn asks one member. Every call is bounded by the implementation's own

@@ -2,23 +2,19 @@ package pki
 
 import (
 	"crypto/tls"
-	"errors"
 	"fmt"
 
 	"github.com/quorate/quorate/internal/etcd"
 )
 
-// ErrCredentials means that a Secret does not hold usable credentials.
-var ErrCredentials = errors.New("no usable credentials")
-
 // OperatorCredentials reads the operator's Secret. The error wraps
-// ErrCredentials and names the key that is wrong, never what it holds.
+// etcd.ErrCredentials and names the key that is wrong, never what it holds.
 func OperatorCredentials(data map[string][]byte) (etcd.Credentials, error) {
 	if parseCert(data[KeyCA]) == nil {
-		return etcd.Credentials{}, fmt.Errorf("reading %s: %w", KeyCA, ErrCredentials)
+		return etcd.Credentials{}, fmt.Errorf("reading %s: %w", KeyCA, etcd.ErrCredentials)
 	}
 	if _, err := tls.X509KeyPair(data[KeyCert], data[KeyKey]); err != nil {
-		return etcd.Credentials{}, fmt.Errorf("reading %s and %s: %w", KeyCert, KeyKey, ErrCredentials)
+		return etcd.Credentials{}, fmt.Errorf("reading %s and %s: %w", KeyCert, KeyKey, etcd.ErrCredentials)
 	}
 	return etcd.Credentials{CA: data[KeyCA], Certificate: data[KeyCert], Key: data[KeyKey]}, nil
 }

@@ -8,6 +8,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"github.com/quorate/quorate/internal/etcd"
 )
 
 // side is one end of a connection: a leaf and the authority that it trusts.
@@ -138,7 +140,7 @@ func TestOperatorCredentials(t *testing.T) {
 	for _, key := range []string{KeyCA, KeyCert, KeyKey} {
 		data := copied(have)["c-operator-tls"]
 		delete(data, key)
-		if _, err := OperatorCredentials(data); !errors.Is(err, ErrCredentials) {
+		if _, err := OperatorCredentials(data); !errors.Is(err, etcd.ErrCredentials) {
 			t.Errorf("without %s: %v", key, err)
 		}
 	}
