@@ -1,0 +1,80 @@
+package member
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"syscall"
+)
+
+// child is the running etcd. done is closed when it has ended, and code then holds
+// its exit code, 128+n if signal n ended it.
+type child struct {
+	process *os.Process
+	done    chan struct{}
+	code    int
+}
+
+// start runs argv with the guard's environment, standard input, output and error,
+// untouched, and with lock as a further open file.
+func start(argv []string, lock *os.File) (*child, error) {
+	c := &child{done: make(chan struct{})}
+	started := make(chan error)
+	go func() {
+		// The kernel sends the parent-death signal when the thread that forked
+		// ends, not the process. The goroutine keeps its thread to the end.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		process, err := os.StartProcess(argv[0], argv, &os.ProcAttr{
+			Env:   os.Environ(),
+			Files: []*os.File{os.Stdin, os.Stdout, os.Stderr, lock},
+			// SIGKILL, because nobody is left to see to it that a gentler one
+			// is obeyed, and etcd loses nothing by it.
+			Sys: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
+		})
+		c.process = process
+		started <- err
+		if err == nil {
+			c.code = await(process.Pid, os.Getpid() == 1)
+			close(c.done)
+		}
+	}()
+	if err := <-started; err != nil {
+		return nil, fmt.Errorf("starting %s: %w", argv[0], err)
+	}
+	return c, nil
+}
+
+// await reaps pid and returns its exit code. As PID 1 of a container the guard also
+// inherits the orphans of others (of a kubectl exec, say) and reaps them on the
+// way, or they would stay as zombies and fill the pod's process limit.
+func await(pid int, orphans bool) int {
+	target := pid
+	if orphans {
+		target = -1
+	}
+	for {
+		var status syscall.WaitStatus
+		reaped, err := syscall.Wait4(target, &status, 0, nil)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+			continue
+		case err != nil:
+			// ECHILD: somebody else reaped it. It is gone, by what is unknown.
+			return 1
+		case reaped != pid:
+			continue
+		case status.Signaled():
+			return 128 + int(status.Signal())
+		case status.Exited():
+			return status.ExitStatus()
+		}
+	}
+}
+
+// signal passes sig on. The process handle is a pidfd, so that a process ID that
+// was given to somebody else meanwhile is never hit; one that ended is no error.
+func (c *child) signal(sig os.Signal) {
+	_ = c.process.Signal(sig)
+}

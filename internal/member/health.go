@@ -1,0 +1,248 @@
+package member
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// phase is what the guard is doing, as far as a probe is concerned.
+type phase int
+
+const (
+	// phaseStarting: before etcd was first started.
+	phaseStarting phase = iota
+	// phaseHeld: waiting for the release. The pod is as far as it can get.
+	phaseHeld
+	// phaseReleased: released, and etcd has not answered yet.
+	phaseReleased
+	// phaseRunning: etcd was started.
+	phaseRunning
+)
+
+// answer is what a probe gets: a status code and a word.
+type answer struct {
+	code int
+	word string
+}
+
+// health serves /livez and /readyz to the kubelet, which has no client certificate,
+// on behalf of etcd's listener on loopback. It never asks /health: a single member
+// out of space makes that fail on all of them, and a liveness probe on it would
+// take a healthy quorum down.
+type health struct {
+	client  *http.Client
+	timeout time.Duration
+	grace   time.Duration
+	live    probe
+	ready   probe
+
+	mu       sync.Mutex
+	phase    phase
+	released time.Time
+}
+
+// newHealth asks etcd at base (http://127.0.0.1:2382). A released member's liveness
+// is taken for granted for grace: the kubelet saw it alive while it was held.
+func newHealth(base string, timeout, grace time.Duration) *health {
+	base = strings.TrimSuffix(base, "/")
+	return &health{
+		client: &http.Client{
+			// One connection is kept. A second is opened while /readyz hangs
+			// for want of a quorum, so that /livez need not wait for it.
+			Transport: &http.Transport{
+				Proxy:                  nil,
+				MaxIdleConns:           1,
+				MaxIdleConnsPerHost:    1,
+				MaxConnsPerHost:        2,
+				IdleConnTimeout:        5 * time.Minute,
+				DisableCompression:     true,
+				MaxResponseHeaderBytes: 8 << 10,
+			},
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+		timeout: timeout,
+		grace:   grace,
+		live:    probe{url: base + "/livez"},
+		ready:   probe{url: base + "/readyz"},
+	}
+}
+
+func (h *health) enter(p phase) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	// After a release the first start of etcd is still part of the release.
+	if h.phase == phaseReleased && p == phaseRunning {
+		return
+	}
+	h.phase = p
+	if p == phaseReleased {
+		h.released = time.Now()
+	}
+}
+
+// ServeHTTP answers with a status code and one word. Nothing of the request but
+// its path and method is looked at, and nothing of it is sent back.
+func (h *health) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	a := answer{http.StatusNotFound, "unknown"}
+	switch {
+	case r.URL.Path != "/livez" && r.URL.Path != "/readyz":
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+		w.Header().Set("Allow", "GET, HEAD")
+		a = answer{http.StatusMethodNotAllowed, "method"}
+	case r.URL.Path == "/livez":
+		a = h.livez(r.Context())
+	default:
+		a = h.readyz(r.Context())
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(a.code)
+	_, _ = io.WriteString(w, a.word+"\n")
+}
+
+func (h *health) livez(ctx context.Context) answer {
+	p, released := h.now()
+	switch p {
+	case phaseStarting:
+		return answer{http.StatusServiceUnavailable, "starting"}
+	case phaseHeld:
+		return answer{http.StatusOK, "held"}
+	}
+	a := h.live.ask(ctx, h.client, h.timeout)
+	if p == phaseReleased {
+		if a.code < http.StatusInternalServerError {
+			h.answered()
+		} else if time.Since(released) < h.grace {
+			// The startup probe has passed, so a 503 here would count against
+			// the liveness of a pod that is joining as it should.
+			return answer{http.StatusOK, "starting"}
+		}
+	}
+	return a
+}
+
+func (h *health) readyz(ctx context.Context) answer {
+	switch p, _ := h.now(); p {
+	case phaseStarting:
+		return answer{http.StatusServiceUnavailable, "starting"}
+	case phaseHeld:
+		return answer{http.StatusServiceUnavailable, "held"}
+	}
+	return h.ready.ask(ctx, h.client, h.timeout)
+}
+
+func (h *health) now() (phase, time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.phase, h.released
+}
+
+// answered ends the grace of a release.
+func (h *health) answered() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.phase == phaseReleased {
+		h.phase = phaseRunning
+	}
+}
+
+// probe asks one URL, once at a time: callers that come while it is asked share the
+// answer. The health address is open to whoever reaches the pod, and /readyz costs
+// etcd a round of raft.
+type probe struct {
+	url string
+
+	mu     sync.Mutex
+	flight *flight
+}
+
+type flight struct {
+	done   chan struct{}
+	answer answer
+}
+
+func (p *probe) ask(ctx context.Context, client *http.Client, timeout time.Duration) answer {
+	p.mu.Lock()
+	f := p.flight
+	if f == nil {
+		f = &flight{done: make(chan struct{})}
+		p.flight = f
+		// The first caller may hang up; the others still want the answer.
+		ctx := context.WithoutCancel(ctx)
+		go func() {
+			f.answer = fetch(ctx, client, p.url, timeout)
+			p.mu.Lock()
+			p.flight = nil
+			p.mu.Unlock()
+			close(f.done)
+		}()
+	}
+	p.mu.Unlock()
+	select {
+	case <-f.done:
+		return f.answer
+	case <-ctx.Done():
+		return answer{http.StatusServiceUnavailable, "canceled"}
+	}
+}
+
+func fetch(ctx context.Context, client *http.Client, url string, timeout time.Duration) answer {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return answer{http.StatusServiceUnavailable, "unreachable"}
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return answer{http.StatusServiceUnavailable, unansweredWord(err)}
+	}
+	// The body is read, or the connection could not be used again.
+	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, 64<<10))
+	_ = response.Body.Close()
+	if response.StatusCode == http.StatusOK {
+		return answer{http.StatusOK, "ok"}
+	}
+	return answer{response.StatusCode, "failed"}
+}
+
+func unansweredWord(err error) string {
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "starting"
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
+		return "timeout"
+	default:
+		return "unreachable"
+	}
+}
+
+// serve answers probes on the listener until the returned function is called.
+func (h *health) serve(listener net.Listener) (shut func()) {
+	server := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 2 * time.Second,
+		ReadTimeout:       2 * time.Second,
+		WriteTimeout:      h.timeout + 2*time.Second,
+		MaxHeaderBytes:    4 << 10,
+		// Bad requests of strangers are not our news.
+		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
+	}
+	// The kubelet opens a connection per probe; nobody may keep one.
+	server.SetKeepAlivesEnabled(false)
+	go func() { _ = server.Serve(listener) }()
+	return func() {
+		_ = server.Close()
+		h.client.CloseIdleConnections()
+	}
+}
