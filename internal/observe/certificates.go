@@ -1,0 +1,69 @@
+package observe
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/etcd"
+	"github.com/quorate/quorate/internal/pki"
+	"github.com/quorate/quorate/internal/plan"
+	"github.com/quorate/quorate/internal/resources"
+	"github.com/quorate/quorate/internal/secrets"
+)
+
+// certificatesAfresh is how long Secrets that were in order are not read again.
+// They cannot be watched (see package secrets), and reading a handful per
+// cluster on every pass would be most of an idle operator's traffic.
+const certificatesAfresh = time.Minute
+
+// certificatesSeen is what the Secrets held when they were last read.
+type certificatesSeen struct {
+	at      time.Time
+	members string
+	// credentials of the operator; nil without, and plaintext's zero value.
+	credentials *etcd.Credentials
+	due         []string
+	problems    []plan.Problem
+	renewal     time.Time
+}
+
+func (o *Observer) certificates(ctx context.Context, c *v1alpha1.EtcdCluster, m *memory, members []string) (certificatesSeen, error) {
+	now := o.Clock.Now()
+	if !resources.TLS(c) {
+		return certificatesSeen{credentials: &etcd.Credentials{}}, nil
+	}
+	seen := &m.certificates
+	asked := strings.Join(members, ",")
+	fresh := now.Sub(seen.at) < certificatesAfresh && seen.members == asked && len(seen.due) == 0 &&
+		len(seen.problems) == 0 && (seen.renewal.IsZero() || now.Before(seen.renewal)) && seen.credentials != nil
+	if fresh {
+		return *seen, nil
+	}
+	set, err := secrets.Read(ctx, o.Live, c, members, now, secrets.Authorities(c))
+	if err != nil {
+		return certificatesSeen{}, err
+	}
+	*seen = certificatesSeen{at: now, members: asked, due: set.Due(), renewal: set.Plan.NextRenewal}
+	for _, name := range set.Foreign {
+		seen.problems = append(seen.problems, conflict("Secret", c.Namespace, name))
+	}
+	for _, p := range set.Plan.Problems {
+		seen.problems = append(seen.problems, plan.Problem{Reason: p.Reason, Message: p.Message, Severity: plan.Pending})
+	}
+	if operator, ok := set.Live[pki.OperatorSecret(c.Name)]; ok {
+		credentials, err := pki.OperatorCredentials(operator.Data)
+		if err == nil {
+			seen.credentials = &credentials
+		}
+	}
+	return *seen, nil
+}
+
+func conflict(kind, namespace, name string) plan.Problem {
+	return plan.Problem{Reason: v1alpha1.ReasonNameConflict, Severity: plan.Stalling, Message: fmt.Sprintf(
+		"%s %s/%s exists and does not belong to this cluster — the cluster needs an object of that name and overwrites nobody else's — delete it, or give the cluster another name",
+		kind, namespace, name)}
+}

@@ -1,0 +1,245 @@
+package observe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/etcd"
+	"github.com/quorate/quorate/internal/plan"
+	"github.com/quorate/quorate/internal/resources"
+)
+
+// look is what etcd's members said.
+type look struct {
+	// answers by member name.
+	answers map[string]etcd.Status
+	// errors by member name: why it did not answer.
+	errors map[string]error
+	// listed says that a majority confirmed list.
+	listed bool
+	list   etcd.Membership
+	readOK bool
+	// refused is why the proposal of this look failed.
+	refused string
+	alarms  []string
+}
+
+// proof is when the write path was last known to work: since then neither
+// leader, term nor alarms have changed and no read has failed.
+type proof struct {
+	ok     bool
+	leader uint64
+	term   uint64
+	alarms string
+}
+
+// etcd asks every running member for its status, all at once, and then one of
+// them what only a majority can answer.
+func (o *Observer) etcd(
+	ctx context.Context, c *v1alpha1.EtcdCluster, m *memory, as *etcd.Credentials,
+	endpoints map[string]etcd.Endpoint, latched uint64,
+) look {
+	l := look{answers: map[string]etcd.Status{}, errors: map[string]error{}}
+	group := string(c.UID)
+	all := make([]etcd.Endpoint, 0, len(endpoints))
+	for _, e := range endpoints {
+		all = append(all, e)
+	}
+	o.Dialer.Keep(group, all...)
+	if as == nil {
+		// Without credentials nobody can be asked; what was not asked is
+		// unknown, not down.
+		return l
+	}
+	conns := map[string]etcd.Conn{}
+	for name, e := range endpoints {
+		conn, err := o.Dialer.Dial(group, e, *as)
+		if err != nil {
+			l.errors[name] = err
+			continue
+		}
+		conns[name] = conn
+	}
+	l.status(ctx, conns)
+	l.majority(ctx, conns, latched)
+	o.prove(ctx, m, &l, conns)
+	return l
+}
+
+// status asks all members at once, since each one that is cut off costs a
+// time-out.
+func (l *look) status(ctx context.Context, conns map[string]etcd.Conn) {
+	var (
+		mu sync.Mutex
+		wg sync.WaitGroup
+	)
+	for name, conn := range conns {
+		wg.Go(func() {
+			answer, err := conn.Status(ctx)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				l.errors[name] = err
+				return
+			}
+			l.answers[name] = answer
+		})
+	}
+	wg.Wait()
+}
+
+// majority asks for the member list and a linearizable read, the leader first.
+// Members of another cluster than the latched one are not asked: an answer with
+// another ID is no answer.
+func (l *look) majority(ctx context.Context, conns map[string]etcd.Conn, latched uint64) {
+	for _, name := range l.order(latched) {
+		conn := conns[name]
+		list, err := conn.Members(ctx)
+		if err != nil {
+			l.errors[name] = err
+			continue
+		}
+		l.list, l.listed = list, true
+		err = conn.Read(ctx)
+		l.readOK = err == nil
+		if alarms, err := conn.Alarms(ctx); err == nil {
+			l.noteAlarms(alarms)
+		}
+		return
+	}
+}
+
+// order is whom to ask: the leader, then those that follow one; two at most,
+// because each that hangs costs a time-out.
+func (l *look) order(latched uint64) []string {
+	var leader, followers []string
+	for name, a := range l.answers {
+		switch {
+		case latched != 0 && a.ClusterID != latched, a.Learner:
+		case a.Leader != 0 && a.Leader == a.MemberID:
+			leader = append(leader, name)
+		case a.Leader != 0:
+			followers = append(followers, name)
+		}
+	}
+	slices.Sort(leader)
+	slices.Sort(followers)
+	return firstN(append(leader, followers...), 2)
+}
+
+func firstN(s []string, n int) []string { return s[:min(n, len(s))] }
+
+func (l *look) noteAlarms(alarms []etcd.Alarm) {
+	for _, a := range alarms {
+		l.alarms = append(l.alarms, fmt.Sprintf("%s on member %x", a.Kind, a.MemberID))
+	}
+	slices.Sort(l.alarms)
+}
+
+// prove sends a proposal when the write path is in doubt: a look before this
+// one failed, or leader, term or alarms are not those it was proven with.
+func (o *Observer) prove(ctx context.Context, m *memory, l *look, conns map[string]etcd.Conn) {
+	if !l.readOK {
+		m.proven = proof{}
+		return
+	}
+	now := proof{ok: true, alarms: strings.Join(l.alarms, ";")}
+	for _, a := range l.answers {
+		if a.Leader == a.MemberID && a.Leader != 0 && a.Term >= now.term {
+			now.leader, now.term = a.Leader, a.Term
+		}
+	}
+	if now == m.proven {
+		return
+	}
+	m.proven = proof{}
+	asked := l.order(l.list.ClusterID)
+	if len(asked) == 0 {
+		l.refused = "no member that follows a leader could be asked"
+		return
+	}
+	if err := conns[asked[0]].Propose(ctx); err != nil {
+		l.refused = err.Error()
+		return
+	}
+	m.proven = now
+}
+
+// join puts what etcd said beside what Kubernetes shows.
+func join(c *v1alpha1.EtcdCluster, seen *plan.Observed, members []plan.Member, l look) {
+	seen.List, seen.ReadOK, seen.ProposeFailed, seen.Alarms = l.listed, l.readOK, l.refused, l.alarms
+	if l.listed {
+		seen.AgreedClusterID = l.list.ClusterID
+		for _, entry := range l.list.Members {
+			members = joinEntry(c, seen, members, entry)
+		}
+	}
+	for i := range members {
+		joinAnswer(&members[i], seen.ClusterID, l)
+		if members[i].ForeignClusterID != 0 {
+			seen.Problems = append(seen.Problems, plan.Problem{
+				Reason: v1alpha1.ReasonClusterIDMismatch, Severity: plan.Stalling, Message: fmt.Sprintf(
+					"member %s: %s — its answers count for nothing — find out what data its volume holds before anything else", members[i].Name, members[i].Trouble),
+			})
+		}
+	}
+	slices.SortFunc(members, func(a, b plan.Member) int { return a.Ordinal - b.Ordinal })
+	seen.Members = members
+}
+
+func joinEntry(c *v1alpha1.EtcdCluster, seen *plan.Observed, members []plan.Member, entry etcd.Member) []plan.Member {
+	name, ours := "", false
+	if len(entry.PeerURLs) > 0 {
+		name, ours = resources.MemberOfURL(c, entry.PeerURLs[0])
+	}
+	if !ours {
+		seen.ForeignMembers = append(seen.ForeignMembers, strings.Join(entry.PeerURLs, ","))
+		return members
+	}
+	i := slices.IndexFunc(members, func(m plan.Member) bool { return m.Name == name })
+	if i < 0 {
+		ordinal, _ := resources.Ordinal(c.Name, name)
+		members = append(members, plan.Member{Name: name, Ordinal: ordinal, Trouble: "etcd lists it, and it has neither claim nor pod"})
+		i = len(members) - 1
+	}
+	m := &members[i]
+	m.Listed, m.ID, m.Started, m.Learner = true, entry.ID, entry.Started(), entry.Learner
+	return members
+}
+
+func joinAnswer(m *plan.Member, latched uint64, l look) {
+	answer, ok := l.answers[m.Name]
+	if !ok {
+		if err := l.errors[m.Name]; err != nil && m.Trouble == "" {
+			m.Trouble = "it does not answer: " + cause(err)
+		}
+		return
+	}
+	if latched != 0 && answer.ClusterID != latched {
+		m.ForeignClusterID = answer.ClusterID
+		m.Trouble = fmt.Sprintf("it answers as a member of cluster %x, not %x", answer.ClusterID, latched)
+		return
+	}
+	m.Answers, m.AnswerClusterID = true, answer.ClusterID
+	m.Leads = answer.Leader != 0 && answer.Leader == answer.MemberID
+	m.FollowsLeader = answer.Leader != 0
+	m.Version, m.DBSize = answer.Version, answer.DBSize
+	if m.FollowsLeader {
+		m.Trouble = ""
+	} else {
+		m.Trouble = "it knows no leader"
+	}
+}
+
+// cause is the last and most telling part of an error, in one line.
+func cause(err error) string {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return "no answer in time"
+	}
+	return firstLine(err.Error())
+}

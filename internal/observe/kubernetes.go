@@ -1,0 +1,333 @@
+package observe
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/etcd"
+	"github.com/quorate/quorate/internal/member"
+	"github.com/quorate/quorate/internal/plan"
+	"github.com/quorate/quorate/internal/resources"
+)
+
+// kubernetes is what Kubernetes holds of one cluster.
+type kubernetes struct {
+	// claims and pods of this incarnation, by nothing but their identity.
+	claims []corev1.PersistentVolumeClaim
+	pods   []corev1.Pod
+	// oldVolumes bear the cluster's name and another UID.
+	oldVolumes []plan.OldVolume
+	// taken are the ordinals that any claim or pod of the namespace bears,
+	// whoever owns it. Filled only before the founders are latched.
+	taken []int
+	nodes nodes
+}
+
+func (o *Observer) kubernetes(ctx context.Context, c *v1alpha1.EtcdCluster) (*kubernetes, error) {
+	k := &kubernetes{}
+	reader := o.reader(c)
+	var claims corev1.PersistentVolumeClaimList
+	var pods corev1.PodList
+	scope := []client.ListOption{client.InNamespace(c.Namespace)}
+	if len(c.Status.Founders) > 0 {
+		scope = append(scope, client.MatchingLabels{v1alpha1.LabelCluster: c.Name})
+	}
+	if err := reader.List(ctx, &claims, scope...); err != nil {
+		return k, fmt.Errorf("listing claims: %w", err)
+	}
+	if err := reader.List(ctx, &pods, scope...); err != nil {
+		return k, fmt.Errorf("listing pods: %w", err)
+	}
+	for i := range claims.Items {
+		k.addClaim(c, claims.Items[i])
+	}
+	for i := range pods.Items {
+		k.addPod(c, pods.Items[i])
+	}
+	k.nodes = o.nodes(ctx)
+	return k, nil
+}
+
+func (k *kubernetes) addClaim(c *v1alpha1.EtcdCluster, claim corev1.PersistentVolumeClaim) {
+	if n, ok := resources.Ordinal(c.Name, strings.TrimPrefix(claim.Name, resources.ClaimName(""))); ok {
+		k.taken = append(k.taken, n)
+	}
+	switch {
+	case claim.Labels[v1alpha1.LabelCluster] != c.Name:
+	case claim.Labels[v1alpha1.LabelClusterUID] != string(c.UID):
+		k.oldVolumes = append(k.oldVolumes, plan.OldVolume{Claim: claim.Name, ClusterUID: claim.Labels[v1alpha1.LabelClusterUID]})
+	case claim.Labels[v1alpha1.LabelIncarnation] == incarnation(c):
+		k.claims = append(k.claims, claim)
+	}
+}
+
+func (k *kubernetes) addPod(c *v1alpha1.EtcdCluster, pod corev1.Pod) {
+	if n, ok := resources.Ordinal(c.Name, pod.Name); ok {
+		k.taken = append(k.taken, n)
+	}
+	if pod.Labels[v1alpha1.LabelClusterUID] == string(c.UID) && pod.Labels[v1alpha1.LabelIncarnation] == incarnation(c) {
+		k.pods = append(k.pods, pod)
+	}
+}
+
+func incarnation(c *v1alpha1.EtcdCluster) string {
+	return strconv.FormatInt(max(1, c.Status.Incarnation), 10)
+}
+
+// freeNames are the names that founders get: the lowest ordinals that nothing
+// of the namespace bears and that were never given away.
+func (k *kubernetes) freeNames(c *v1alpha1.EtcdCluster) []string {
+	next := int(c.Status.NextOrdinal)
+	for _, n := range k.taken {
+		next = max(next, n+1)
+	}
+	founders := make([]string, 0, c.Spec.Size)
+	for i := range int(c.Spec.Size) {
+		founders = append(founders, resources.MemberName(c.Name, next+i))
+	}
+	return founders
+}
+
+func (k *kubernetes) claim(name string) *corev1.PersistentVolumeClaim {
+	i := slices.IndexFunc(k.claims, func(v corev1.PersistentVolumeClaim) bool { return v.Name == resources.ClaimName(name) })
+	if i < 0 {
+		return nil
+	}
+	return &k.claims[i]
+}
+
+func (k *kubernetes) pod(name string) *corev1.Pod {
+	i := slices.IndexFunc(k.pods, func(p corev1.Pod) bool { return p.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &k.pods[i]
+}
+
+// members are the founders, and whoever has a claim or a pod of ours.
+func (k *kubernetes) members(c *v1alpha1.EtcdCluster) []plan.Member {
+	var found []string
+	found = append(found, c.Status.Founders...)
+	for _, claim := range k.claims {
+		found = append(found, strings.TrimPrefix(claim.Name, resources.ClaimName("")))
+	}
+	for _, pod := range k.pods {
+		found = append(found, pod.Name)
+	}
+	var members []plan.Member
+	for _, name := range found {
+		n, ok := resources.Ordinal(c.Name, name)
+		if !ok || slices.ContainsFunc(members, func(m plan.Member) bool { return m.Name == name }) {
+			continue
+		}
+		m := plan.Member{Name: name, Ordinal: n, Founder: slices.Contains(c.Status.Founders, name)}
+		k.describeVolume(c, &m)
+		k.describePod(c, &m)
+		members = append(members, m)
+	}
+	return members
+}
+
+func (k *kubernetes) describeVolume(c *v1alpha1.EtcdCluster, m *plan.Member) {
+	latched := c.Status.FounderVolumes[m.Name]
+	m.VolumeLatched = latched != ""
+	claim := k.claim(m.Name)
+	if claim == nil {
+		m.Volume = plan.VolumeAbsent
+		m.Trouble = "its claim " + resources.ClaimName(m.Name) + " does not exist"
+		return
+	}
+	m.RecordedID, _ = strconv.ParseUint(claim.Annotations[v1alpha1.AnnotationMemberID], 16, 64)
+	refused := claim.Annotations[v1alpha1.AnnotationRefused]
+	switch {
+	case !claim.DeletionTimestamp.IsZero():
+		m.Volume, m.Trouble = plan.VolumeTerminating, "its claim "+claim.Name+" is being deleted"
+	case latched != "" && latched != string(claim.UID):
+		m.Volume = plan.VolumeLost
+		m.Trouble = fmt.Sprintf("its claim %s was made anew (UID %s, not %s)", claim.Name, claim.UID, latched)
+	case claim.Status.Phase == corev1.ClaimLost:
+		m.Volume, m.Trouble = plan.VolumeLost, "the volume of its claim "+claim.Name+" is gone"
+	case refused != "":
+		m.Volume, m.Trouble = plan.VolumeRefused, refused
+	case claim.Status.Phase == corev1.ClaimBound:
+		m.Volume = plan.VolumeBound
+	default:
+		m.Volume, m.VolumeOutdated = plan.VolumePending, resources.ClaimOutdated(c, claim)
+	}
+}
+
+func (k *kubernetes) describePod(c *v1alpha1.EtcdCluster, m *plan.Member) {
+	pod, claim := k.pod(m.Name), k.claim(m.Name)
+	if pod == nil {
+		if claim != nil {
+			m.RunningElsewhere = k.nodes.mayStillRun(claim.Annotations[v1alpha1.AnnotationNode])
+		}
+		if m.Trouble == "" {
+			m.Trouble = "it has no pod"
+		}
+		if m.RunningElsewhere {
+			m.Trouble = fmt.Sprintf("its pod is gone, and its last node %q is not Ready: a process may still run there", claim.Annotations[v1alpha1.AnnotationNode])
+		}
+		return
+	}
+	m.Pod = podState(pod)
+	m.PodReady = podReady(pod)
+	m.PodMayBeEmpty = pod.Annotations[member.AnnotationMayBeEmpty] == "true"
+	m.PodOutdated = pod.Annotations[v1alpha1.AnnotationTemplateHash] != resources.TemplateHash(c) ||
+		(claim != nil && pod.Annotations[v1alpha1.AnnotationVolumeUID] != string(claim.UID))
+	m.NodeMoved = claim != nil && pod.Spec.NodeName != "" && claim.Annotations[v1alpha1.AnnotationNode] != pod.Spec.NodeName
+	m.Refusal = refusal(pod)
+	if text := waitingText(pod); text != "" {
+		m.Trouble = text
+	} else if k.nodes.mayStillRun(pod.Spec.NodeName) && pod.Spec.NodeName != "" {
+		m.Trouble = fmt.Sprintf("its node %s is not Ready", pod.Spec.NodeName)
+	}
+}
+
+func podState(pod *corev1.Pod) plan.Pod {
+	status, ok := statusOf(pod)
+	switch {
+	case !pod.DeletionTimestamp.IsZero():
+		return plan.PodTerminating
+	case pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded:
+		return plan.PodEnded
+	case ok && status.State.Running != nil:
+		return plan.PodRunning
+	default:
+		return plan.PodWaiting
+	}
+}
+
+func podReady(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
+}
+
+// refusal is what the guard said when it last ended, if it refused the data.
+// A container that runs again was let in.
+func refusal(pod *corev1.Pod) string {
+	status, ok := statusOf(pod)
+	if !ok || status.State.Running != nil || !pod.DeletionTimestamp.IsZero() {
+		return ""
+	}
+	ended := status.State.Terminated
+	if ended == nil {
+		ended = status.LastTerminationState.Terminated
+	}
+	if ended == nil || (ended.ExitCode != member.ExitDataMissing && ended.ExitCode != member.ExitForeignData) {
+		return ""
+	}
+	return firstLine(ended.Message)
+}
+
+// endpoints of the members whose pods run.
+func (k *kubernetes) endpoints(c *v1alpha1.EtcdCluster) map[string]etcd.Endpoint {
+	out := map[string]etcd.Endpoint{}
+	for i := range k.pods {
+		pod := &k.pods[i]
+		if pod.Status.PodIP == "" || (podState(pod) != plan.PodRunning && podState(pod) != plan.PodTerminating) {
+			continue
+		}
+		out[pod.Name] = etcd.Endpoint{
+			Address:    net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(resources.ClientPort)),
+			ServerName: resources.MemberHost(c, pod.Name),
+		}
+	}
+	return out
+}
+
+// nodes are the nodes' states; nil when the operator may not read them.
+type nodes map[string]nodeState
+
+type nodeState int
+
+const (
+	nodeReady nodeState = iota
+	nodeNotReady
+	// nodeFenced nodes are declared down by whoever runs the cluster.
+	nodeFenced
+)
+
+// nodes reads the nodes. Without the right to (an operator of some namespaces
+// only) a pod that is gone is believed to have stopped, as a StatefulSet does.
+func (o *Observer) nodes(ctx context.Context) nodes {
+	var list corev1.NodeList
+	if o.Cluster == nil || o.Cluster.List(ctx, &list) != nil {
+		return nil
+	}
+	out := nodes{}
+	for _, n := range list.Items {
+		out[n.Name] = stateOf(n)
+	}
+	return out
+}
+
+func stateOf(n corev1.Node) nodeState {
+	if slices.ContainsFunc(n.Spec.Taints, func(t corev1.Taint) bool { return t.Key == corev1.TaintNodeOutOfService }) {
+		return nodeFenced
+	}
+	for _, c := range n.Status.Conditions {
+		if c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue {
+			return nodeReady
+		}
+	}
+	return nodeNotReady
+}
+
+// mayStillRun says whether a process on the node may run although nobody hears
+// of it. A node that is not known must be assumed to be any of them; one that
+// was deleted is gone.
+func (n nodes) mayStillRun(node string) bool {
+	if node == "" {
+		for _, state := range n {
+			if state == nodeNotReady {
+				return true
+			}
+		}
+		return false
+	}
+	state, known := n[node]
+	return known && state == nodeNotReady
+}
+
+// storageClass says that the class of an unbound claim does not exist, in the
+// API's own words.
+func (o *Observer) storageClass(ctx context.Context, k *kubernetes) (plan.Problem, bool) {
+	for i := range k.claims {
+		claim := &k.claims[i]
+		class := claim.Spec.StorageClassName
+		if o.Cluster == nil || claim.Status.Phase == corev1.ClaimBound || class == nil || *class == "" {
+			continue
+		}
+		err := o.Cluster.Get(ctx, client.ObjectKey{Name: *class}, &storagev1.StorageClass{})
+		if apierrors.IsNotFound(err) {
+			return plan.Problem{Reason: v1alpha1.ReasonStorageClassNotFound, Severity: plan.Stalling, Message: fmt.Sprintf(
+				"%s — no volume can be made of it and the founding waits — create the class, or set spec.storage.storageClassName to one that exists (kubectl get storageclass)", err)}, true
+		}
+	}
+	return plan.Problem{}, false
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
+	return line
+}
+
+// lastLine of a log is where the cause stands.
+func lastLine(s string) string {
+	s = strings.TrimSpace(s)
+	line := s[strings.LastIndex(s, "\n")+1:]
+	const most = 512
+	return line[max(0, len(line)-most):]
+}

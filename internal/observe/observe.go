@@ -1,0 +1,143 @@
+// Package observe looks at a cluster once: at its objects in Kubernetes and its
+// members in etcd, joined into one struct per member. It reads and never
+// writes, and judges what depends on the clock, so that plan need not.
+package observe
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/etcd"
+	"github.com/quorate/quorate/internal/plan"
+	"github.com/quorate/quorate/internal/resources"
+)
+
+// Observer looks at clusters. It keeps, per cluster and in memory only, when it
+// last read the Secrets and whether etcd's write path is in doubt.
+type Observer struct {
+	// Cached reads from the informers' caches.
+	Cached client.Reader
+	// Live reads from the API server.
+	Live client.Reader
+	// Cluster reads nodes and storage classes; nil when the operator may not.
+	Cluster client.Reader
+	// Dialer reaches members.
+	Dialer etcd.Dialer
+	// Clock tells the time.
+	Clock clock.PassiveClock
+	// Operator says where the operator's own pods run.
+	Operator resources.OperatorPeer
+
+	mu     sync.Mutex
+	memory map[types.UID]*memory
+}
+
+// memory is what the observer remembers of one cluster. All of it can be lost.
+type memory struct {
+	certificates certificatesSeen
+	proven       proof
+}
+
+// Observe looks once.
+func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.Observed, error) {
+	seen := plan.Observed{
+		Paused:   c.Spec.Paused,
+		Size:     int(c.Spec.Size),
+		Founders: c.Status.Founders,
+	}
+	seen.VolumesLatched = len(c.Status.Founders) > 0 && len(c.Status.FounderVolumes) == len(c.Status.Founders)
+	if id := c.Status.ClusterID; id != "" {
+		parsed, err := strconv.ParseUint(id, 16, 64)
+		if err != nil {
+			return seen, fmt.Errorf("reading status.clusterID %q: %w", id, err)
+		}
+		seen.ClusterID = parsed
+	}
+	kube, err := o.kubernetes(ctx, c)
+	if err != nil {
+		return seen, err
+	}
+	seen.OldVolumes = kube.oldVolumes
+	if len(c.Status.Founders) == 0 {
+		seen.RecoveredFounders = resources.Founders(kube.claims)
+		seen.FounderNames = kube.freeNames(c)
+		return seen, nil
+	}
+	m := o.remember(c.UID)
+	members := kube.members(c)
+	certificates, err := o.certificates(ctx, c, m, names(members))
+	if err != nil {
+		return seen, err
+	}
+	seen.CertificatesDue = certificates.due
+	look := o.etcd(ctx, c, m, certificates.credentials, kube.endpoints(c), seen.ClusterID)
+	join(c, &seen, members, look)
+	if seen.ObjectsDue, err = o.objects(ctx, c, &seen); err != nil {
+		return seen, err
+	}
+	seen.Problems = append(seen.Problems, certificates.problems...)
+	seen.Problems = append(seen.Problems, kube.problems(c)...)
+	if problem, found := o.storageClass(ctx, kube); found {
+		seen.Problems = append([]plan.Problem{problem}, seen.Problems...)
+	}
+	slices.SortStableFunc(seen.Problems, func(a, b plan.Problem) int { return cmp.Compare(b.Severity, a.Severity) })
+	return seen, nil
+}
+
+// Forget drops what is remembered of a cluster and its connections.
+func (o *Observer) Forget(uid types.UID) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.memory, uid)
+	o.Dialer.Keep(string(uid))
+}
+
+func (o *Observer) remember(uid types.UID) *memory {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.memory == nil {
+		o.memory = map[types.UID]*memory{}
+	}
+	m, ok := o.memory[uid]
+	if !ok {
+		m = &memory{}
+		o.memory[uid] = m
+	}
+	return m
+}
+
+// reader reads from the caches once the cluster is founded, when a stale answer
+// costs a pass at most, since every step that matters looks again. Before, each
+// step builds on the one before it, and waiting for a cache would cost time.
+func (o *Observer) reader(c *v1alpha1.EtcdCluster) client.Reader {
+	if c.Status.ClusterID == "" {
+		return o.Live
+	}
+	return o.Cached
+}
+
+func names(members []plan.Member) []string {
+	out := make([]string, 0, len(members))
+	for _, m := range members {
+		out = append(out, m.Name)
+	}
+	return out
+}
+
+func statusOf(pod *corev1.Pod) (corev1.ContainerStatus, bool) {
+	i := slices.IndexFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool { return s.Name == resources.EtcdContainer })
+	if i < 0 {
+		return corev1.ContainerStatus{}, false
+	}
+	return pod.Status.ContainerStatuses[i], true
+}

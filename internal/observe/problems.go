@@ -1,0 +1,111 @@
+package observe
+
+import (
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/plan"
+)
+
+// problems are what the pods complain of, in the API's own words.
+func (k *kubernetes) problems(*v1alpha1.EtcdCluster) []plan.Problem {
+	var out []plan.Problem
+	for i := range k.pods {
+		if p, found := podProblem(&k.pods[i]); found {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+func podProblem(pod *corev1.Pod) (plan.Problem, bool) {
+	if !pod.DeletionTimestamp.IsZero() {
+		return plan.Problem{}, false
+	}
+	if text := unscheduled(pod); text != "" {
+		// A cluster autoscaler may help; so this is not for the user yet.
+		return plan.Problem{Reason: v1alpha1.ReasonMemberUnschedulable, Message: fmt.Sprintf(
+			"pod %s cannot be scheduled: %s — the member does not run until it is — add a node, or change spec.podTemplate", pod.Name, text)}, true
+	}
+	for _, status := range containers(pod) {
+		if p, found := containerProblem(pod, status); found {
+			return p, true
+		}
+	}
+	return plan.Problem{}, false
+}
+
+func containers(pod *corev1.Pod) []corev1.ContainerStatus {
+	return append(append([]corev1.ContainerStatus{}, pod.Status.InitContainerStatuses...), pod.Status.ContainerStatuses...)
+}
+
+func containerProblem(pod *corev1.Pod, status corev1.ContainerStatus) (plan.Problem, bool) {
+	waiting := status.State.Waiting
+	if waiting == nil {
+		return plan.Problem{}, false
+	}
+	problem := plan.Problem{Severity: plan.Stalling}
+	switch waiting.Reason {
+	case "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable":
+		problem.Reason = v1alpha1.ReasonImagePullFailed
+		problem.Message = fmt.Sprintf("image %s of pod %s cannot be pulled: %s — the member does not run without it — correct spec.version or spec.image, or make the image available",
+			status.Image, pod.Name, firstLine(waiting.Message))
+	case "CrashLoopBackOff":
+		return crashProblem(pod, status)
+	case "CreateContainerConfigError", "CreateContainerError", "RunContainerError":
+		problem.Reason = v1alpha1.ReasonMemberPodRejected
+		problem.Message = fmt.Sprintf("container %s of pod %s cannot be made: %s — the member does not run without it — correct what it names",
+			status.Name, pod.Name, firstLine(waiting.Message))
+	default:
+		return plan.Problem{}, false
+	}
+	return problem, true
+}
+
+func crashProblem(pod *corev1.Pod, status corev1.ContainerStatus) (plan.Problem, bool) {
+	ended := status.LastTerminationState.Terminated
+	if ended == nil {
+		return plan.Problem{}, false
+	}
+	if ended.Reason == "OOMKilled" {
+		return plan.Problem{Reason: v1alpha1.ReasonMemberOOM, Severity: plan.Stalling, Message: fmt.Sprintf(
+			"container %s of pod %s was killed for using more memory than its limit — the member cannot serve — raise spec.podTemplate.resources.limits.memory", status.Name, pod.Name)}, true
+	}
+	return plan.Problem{Reason: v1alpha1.ReasonMemberCrashLooping, Severity: plan.Stalling, Message: fmt.Sprintf(
+		"container %s of pod %s ended %d times, the last time with code %d: %s — the member cannot serve — correct spec.etcd, or look at kubectl logs %s -c %s --previous",
+		status.Name, pod.Name, status.RestartCount, ended.ExitCode, lastLine(ended.Message), pod.Name, status.Name)}, true
+}
+
+func unscheduled(pod *corev1.Pod) string {
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonUnschedulable {
+			return c.Message
+		}
+	}
+	return ""
+}
+
+// waitingText says in a line why etcd does not run in the pod; empty when it
+// does.
+func waitingText(pod *corev1.Pod) string {
+	if !pod.DeletionTimestamp.IsZero() {
+		return "its pod is being deleted"
+	}
+	if pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded {
+		return "its pod has ended: " + pod.Status.Reason + " " + firstLine(pod.Status.Message)
+	}
+	if text := unscheduled(pod); text != "" {
+		return "its pod cannot be scheduled: " + text
+	}
+	for _, status := range containers(pod) {
+		if waiting := status.State.Waiting; waiting != nil && waiting.Reason != "PodInitializing" {
+			return "container " + status.Name + " waits: " + waiting.Reason
+		}
+	}
+	if pod.Status.Phase == corev1.PodPending {
+		return "its pod is starting"
+	}
+	return ""
+}

@@ -1,0 +1,82 @@
+package perform
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/pki"
+	"github.com/quorate/quorate/internal/plan"
+	"github.com/quorate/quorate/internal/resources"
+	"github.com/quorate/quorate/internal/secrets"
+)
+
+// applyObjects applies the fixed objects that are due. The observer has checked
+// that none of them is somebody else's.
+func (p *Performer) applyObjects(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed) error {
+	for _, object := range resources.Objects(c, seen.Voters(), p.Operator) {
+		if !slices.Contains(seen.ObjectsDue, object.Kind+" "+object.Name) {
+			continue
+		}
+		// Force takes a field back from whoever edited it by hand.
+		err := p.Writer.Apply(ctx, object.Want, client.FieldOwner(resources.FieldOwner), client.ForceOwnership)
+		if err != nil {
+			return fmt.Errorf("applying %s %s: %w", object.Kind, object.Name, err)
+		}
+	}
+	return nil
+}
+
+// issueCertificates reads the Secrets again and writes what is due by what
+// stands there now, so that two operators cannot issue two authorities.
+func (p *Performer) issueCertificates(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed) error {
+	var members []string
+	for _, m := range seen.Members {
+		members = append(members, m.Name)
+	}
+	set, err := secrets.Read(ctx, p.Live, c, members, p.Clock.Now(), secrets.Authorities(c))
+	if err != nil {
+		return err
+	}
+	for _, want := range set.Plan.Create {
+		err := p.Writer.Create(ctx, secret(c, want), client.FieldOwner(resources.FieldOwner))
+		if apierrors.IsAlreadyExists(err) {
+			return fmt.Errorf("creating Secret %s: %w", want.Name, ErrStale)
+		}
+		if err != nil {
+			return fmt.Errorf("creating Secret %s: %w", want.Name, err)
+		}
+	}
+	for _, want := range set.Plan.Renew {
+		live := set.Live[want.Name]
+		live.Data = want.Data
+		if err := p.Writer.Update(ctx, live, client.FieldOwner(resources.FieldOwner)); err != nil {
+			return fmt.Errorf("renewing Secret %s (%s): %w", want.Name, want.Why, err)
+		}
+	}
+	for _, name := range set.Plan.Remove {
+		live := set.Live[name]
+		if err := p.Writer.Delete(ctx, live, client.Preconditions{UID: &live.UID}); client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("deleting Secret %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// secret is owned by the cluster and goes with it.
+func secret(c *v1alpha1.EtcdCluster, want pki.SecretData) *corev1.Secret {
+	return &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: want.Name, Namespace: c.Namespace, Labels: resources.Labels(c),
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(c, v1alpha1.GroupVersion.WithKind("EtcdCluster"))},
+		},
+		Type: want.Type,
+		Data: want.Data,
+	}
+}

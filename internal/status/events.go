@@ -1,0 +1,74 @@
+package status
+
+import (
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/plan"
+)
+
+// Event is something that happened, for the user.
+type Event struct {
+	// Type is Normal or Warning.
+	Type string
+	// Reason is one word, Action what was done.
+	Reason, Action string
+	// Message is a sentence.
+	Message string
+}
+
+// Events of a pass: one for each thing that was done and for each condition
+// that changed; none at rest.
+func Events(before, after v1alpha1.EtcdClusterStatus, o Outcome) []Event {
+	var out []Event
+	if o.Err == nil {
+		out = append(out, done(o.Step)...)
+	}
+	for _, kind := range []string{v1alpha1.ConditionAvailable, v1alpha1.ConditionStalled, v1alpha1.ConditionReady, v1alpha1.ConditionOldVolumes} {
+		out = append(out, transition(kind, before.Conditions, after.Conditions)...)
+	}
+	return out
+}
+
+// done says what a step did, in its own words.
+func done(step plan.Step) []Event {
+	switch step.Kind {
+	case plan.LatchFounders, plan.StartMembers, plan.DeletePods, plan.ReplaceVolumes, plan.LatchCluster, plan.IssueCertificates:
+		return []Event{{corev1.EventTypeNormal, string(step.Kind), string(step.Kind), step.Message}}
+	case plan.RecordRefusals:
+		return []Event{{corev1.EventTypeWarning, v1alpha1.ReasonDataMissing, string(step.Kind), step.Message}}
+	default:
+		return nil
+	}
+}
+
+func transition(kind string, before, after []metav1.Condition) []Event {
+	was, is := meta.FindStatusCondition(before, kind), meta.FindStatusCondition(after, kind)
+	if is == nil || (was != nil && was.Status == is.Status && (was.Reason == is.Reason || kind == v1alpha1.ConditionReady)) {
+		return nil
+	}
+	e := Event{Type: corev1.EventTypeNormal, Reason: is.Reason, Action: kind, Message: fmt.Sprintf("%s is %s: %s", kind, is.Status, is.Message)}
+	switch kind {
+	case v1alpha1.ConditionStalled, v1alpha1.ConditionOldVolumes:
+		if is.Status != metav1.ConditionTrue {
+			return nil
+		}
+		e.Type = corev1.EventTypeWarning
+	case v1alpha1.ConditionAvailable:
+		if is.Status != metav1.ConditionTrue {
+			if was == nil {
+				return nil
+			}
+			e.Type = corev1.EventTypeWarning
+		}
+	case v1alpha1.ConditionReady:
+		if is.Status != metav1.ConditionTrue {
+			return nil
+		}
+	}
+	return []Event{e}
+}

@@ -1,0 +1,321 @@
+// Package status turns what was observed and decided into what users read:
+// conditions, members, the summary columns, and events. It is pure: it imports
+// neither observe nor perform, and decides nothing.
+package status
+
+import (
+	"fmt"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/plan"
+	"github.com/quorate/quorate/internal/resources"
+)
+
+// Outcome is one pass: what was seen, what was decided, and how that went.
+type Outcome struct {
+	Seen plan.Observed
+	Step plan.Step
+	// Err is what the API server or etcd said to the step; nil if it was done.
+	Err error
+}
+
+// Report writes the pass into the cluster's status.
+func Report(c *v1alpha1.EtcdCluster, o Outcome) {
+	s := &c.Status
+	s.ObservedGeneration = c.Generation
+	s.Selector = resources.SelectorString(c)
+	s.Members = members(s.Members, o.Seen)
+	s.Replicas = replicas(o.Seen)
+	s.MembersSummary = fmt.Sprintf("%d/%d", o.Seen.HealthyVoters(), c.Spec.Size)
+	s.Leader = leader(o.Seen)
+	s.Version = version(o.Seen, s.Version)
+	set(c, available(o), ready(o), reconciling(o), stalled(o))
+	if old := oldVolumes(o.Seen); old != nil {
+		set(c, *old)
+	} else {
+		meta.RemoveStatusCondition(&s.Conditions, v1alpha1.ConditionOldVolumes)
+	}
+}
+
+// set is the only place that touches conditions.
+func set(c *v1alpha1.EtcdCluster, conditions ...metav1.Condition) {
+	for _, condition := range conditions {
+		condition.ObservedGeneration = c.Generation
+		condition.Message = short(condition.Message)
+		meta.SetStatusCondition(&c.Status.Conditions, condition)
+	}
+}
+
+// short keeps a message below the API's limit of 32 KiB, with room for what
+// reads it.
+func short(message string) string {
+	const most = 2048
+	if len(message) <= most {
+		return message
+	}
+	return message[:most] + " …"
+}
+
+func condition(kind string, is metav1.ConditionStatus, reason, message string) metav1.Condition {
+	return metav1.Condition{Type: kind, Status: is, Reason: reason, Message: message}
+}
+
+// available says True only of what was probed in this very pass: a
+// linearizable read, and a proposal since the last doubt.
+func available(o Outcome) metav1.Condition {
+	seen := o.Seen
+	is := func(s metav1.ConditionStatus, reason, message string) metav1.Condition {
+		return condition(v1alpha1.ConditionAvailable, s, reason, message)
+	}
+	running, answering := 0, 0
+	for _, m := range seen.Members {
+		if m.PodReady {
+			running++
+		}
+		if m.Answers {
+			answering++
+		}
+	}
+	quorum := plan.Majority(max(1, len(seen.Members)))
+	switch {
+	case seen.ReadOK && seen.ProposeFailed == "":
+		return is(metav1.ConditionTrue, v1alpha1.ReasonProbeSucceeded, "a linearizable read succeeded, and a proposal since the last doubt")
+	case seen.ReadOK && len(seen.Alarms) > 0:
+		return is(metav1.ConditionFalse, v1alpha1.ReasonAlarm, fmt.Sprintf("etcd refuses writes: %s (%s)", strings.Join(seen.Alarms, ", "), seen.ProposeFailed))
+	case seen.ReadOK:
+		return is(metav1.ConditionFalse, v1alpha1.ReasonProbeFailed, "reads succeed and a proposal does not: "+seen.ProposeFailed)
+	case seen.ClusterID == 0:
+		return is(metav1.ConditionFalse, v1alpha1.ReasonFounding, "the cluster is being founded")
+	case answering == 0 && running >= quorum:
+		return is(metav1.ConditionUnknown, v1alpha1.ReasonProbeFailed, fmt.Sprintf("%d of %d pods are ready, and the operator reaches none of the members%s", running, len(seen.Members), troubles(seen)))
+	default:
+		return is(metav1.ConditionFalse, v1alpha1.ReasonQuorumLost, fmt.Sprintf("%d of %d members answer and none of them serves a linearizable read; %d are needed%s", answering, len(seen.Members), quorum, troubles(seen)))
+	}
+}
+
+// state is the one word and the sentence that Ready, Reconciling and Stalled
+// tell the same story with.
+type state struct {
+	reason, message string
+	kind            kind
+}
+
+type kind int
+
+const (
+	good kind = iota
+	moving
+	stuck
+)
+
+// stateOf ranks what is known: what the user must do comes first.
+func stateOf(o Outcome) state {
+	seen, step := o.Seen, o.Step
+	switch {
+	case step.Kind == plan.Pause:
+		return state{v1alpha1.ReasonPaused, step.Message, moving}
+	case o.Err != nil:
+		return failure(o)
+	case step.Kind == plan.Wait && step.Reason == v1alpha1.ReasonDataMissing:
+		return state{step.Reason, step.Message, stuck}
+	case len(seen.Problems) > 0 && step.Kind != plan.Settled:
+		return problem(seen)
+	case step.Kind == plan.Wait && step.Reason == v1alpha1.ReasonSizeChangePending:
+		return state{step.Reason, step.Message, stuck}
+	case step.Kind != plan.Settled && seen.ClusterID != 0 && !seen.ReadOK:
+		return unavailable(o)
+	case step.Kind != plan.Settled:
+		return state{step.Reason, step.Message, moving}
+	case seen.ProposeFailed != "":
+		return state{v1alpha1.ReasonAlarm, available(o).Message, stuck}
+	case len(seen.Alarms) > 0:
+		return state{v1alpha1.ReasonAlarm, "etcd raised " + strings.Join(seen.Alarms, ", "), stuck}
+	default:
+		return state{v1alpha1.ReasonHealthy, step.Message, good}
+	}
+}
+
+func unavailable(o Outcome) state {
+	a := available(o)
+	return state{a.Reason, a.Message, moving}
+}
+
+func problem(seen plan.Observed) state {
+	first := seen.Problems[0]
+	s := state{first.Reason, first.Message, moving}
+	if first.Severity == plan.Stalling {
+		s.kind = stuck
+	}
+	return s
+}
+
+// failure carries the API server's own words. It is tried again by itself, so
+// it heals when the world is mended; the user is called all the same.
+func failure(o Outcome) state {
+	reason := v1alpha1.ReasonApplyFailed
+	if o.Step.Kind == plan.StartMembers {
+		reason = v1alpha1.ReasonMemberPodRejected
+	}
+	if o.Step.Kind == plan.CreateVolumes {
+		reason = v1alpha1.ReasonVolumePending
+	}
+	return state{reason, fmt.Sprintf("%s — %s stays undone until the API server takes it — it is tried again every few seconds", o.Err, lower(string(o.Step.Kind))), stuck}
+}
+
+func lower(s string) string { return strings.ToLower(s[:1]) + s[1:] }
+
+func ready(o Outcome) metav1.Condition {
+	s := stateOf(o)
+	is := metav1.ConditionFalse
+	if s.kind == good {
+		is = metav1.ConditionTrue
+	}
+	return condition(v1alpha1.ConditionReady, is, s.reason, s.message)
+}
+
+// reconciling and stalled are never both True, for readers such as kstatus
+// take the first they find.
+func reconciling(o Outcome) metav1.Condition {
+	if s := stateOf(o); s.kind == moving {
+		return condition(v1alpha1.ConditionReconciling, metav1.ConditionTrue, s.reason, s.message)
+	}
+	return condition(v1alpha1.ConditionReconciling, metav1.ConditionFalse, v1alpha1.ReasonNone, "")
+}
+
+func stalled(o Outcome) metav1.Condition {
+	if s := stateOf(o); s.kind == stuck {
+		return condition(v1alpha1.ConditionStalled, metav1.ConditionTrue, s.reason, s.message)
+	}
+	return condition(v1alpha1.ConditionStalled, metav1.ConditionFalse, v1alpha1.ReasonNone, "")
+}
+
+// oldVolumes tells of claims that a namesake left behind: the new cluster never
+// touches them, and the user may have expected it to.
+func oldVolumes(seen plan.Observed) *metav1.Condition {
+	if len(seen.OldVolumes) == 0 {
+		return nil
+	}
+	var claims []string
+	for _, v := range seen.OldVolumes {
+		claims = append(claims, fmt.Sprintf("%s (cluster UID %s)", v.Claim, v.ClusterUID))
+	}
+	c := condition(v1alpha1.ConditionOldVolumes, metav1.ConditionTrue, v1alpha1.ReasonOldVolumesFound, fmt.Sprintf(
+		"the claims %s belong to a deleted cluster of the same name — they are not used, so this cluster started empty — to get their data back follow docs/old-volumes.md; to be rid of them delete them: kubectl delete pvc -l %s=%s",
+		strings.Join(claims, ", "), v1alpha1.LabelClusterUID, seen.OldVolumes[0].ClusterUID))
+	return &c
+}
+
+func members(before []v1alpha1.MemberStatus, seen plan.Observed) []v1alpha1.MemberStatus {
+	out := make([]v1alpha1.MemberStatus, 0, len(seen.Members))
+	for _, m := range seen.Members {
+		s := v1alpha1.MemberStatus{Name: m.Name, Version: m.Version, Health: metav1.ConditionFalse, Message: short(m.Trouble)}
+		switch {
+		case m.ID != 0:
+			s.ID = fmt.Sprintf("%x", m.ID)
+		case m.RecordedID != 0:
+			s.ID = fmt.Sprintf("%x", m.RecordedID)
+		}
+		switch {
+		case m.Listed && m.Learner:
+			s.Role = v1alpha1.RoleLearner
+		case m.Listed:
+			s.Role = v1alpha1.RoleVoter
+		}
+		if m.Answers && m.FollowsLeader {
+			s.Health = metav1.ConditionTrue
+		} else if !m.Answers && m.PodReady {
+			s.Health = metav1.ConditionUnknown
+		}
+		s.DBSize = size(previous(before, m.Name), m.DBSize)
+		out = append(out, s)
+	}
+	return out
+}
+
+func previous(before []v1alpha1.MemberStatus, name string) *resource.Quantity {
+	for _, b := range before {
+		if b.Name == name {
+			return b.DBSize
+		}
+	}
+	return nil
+}
+
+// size is rounded to a tenth: a database that grows with every write must not
+// cost a write to the API server on every pass.
+func size(before *resource.Quantity, bytes int64) *resource.Quantity {
+	if bytes == 0 {
+		return before
+	}
+	if before != nil {
+		if was := before.Value(); bytes <= was+was/10 && bytes >= was-was/10 {
+			return before
+		}
+	}
+	const step = 64 << 10
+	return resource.NewQuantity((bytes+step-1)/step*step, resource.BinarySI)
+}
+
+func replicas(seen plan.Observed) int32 {
+	if n := seen.Voters(); n > 0 {
+		return int32(n) //nolint:gosec // a handful of members
+	}
+	return int32(len(seen.Members)) //nolint:gosec // a handful of members
+}
+
+func leader(seen plan.Observed) string {
+	for _, m := range seen.Members {
+		if m.Leads {
+			return m.Name
+		}
+	}
+	return ""
+}
+
+// version is the lowest that any member runs: a cluster is as old as its
+// oldest member.
+func version(seen plan.Observed, before string) string {
+	lowest := ""
+	for _, m := range seen.Members {
+		if m.Version != "" && (lowest == "" || older(m.Version, lowest)) {
+			lowest = m.Version
+		}
+	}
+	if lowest == "" {
+		return before
+	}
+	return lowest
+}
+
+func older(a, b string) bool {
+	var x, y [3]int
+	_, errA := fmt.Sscanf(a, "%d.%d.%d", &x[0], &x[1], &x[2])
+	_, errB := fmt.Sscanf(b, "%d.%d.%d", &y[0], &y[1], &y[2])
+	if errA != nil || errB != nil {
+		return a < b
+	}
+	for i := range x {
+		if x[i] != y[i] {
+			return x[i] < y[i]
+		}
+	}
+	return false
+}
+
+func troubles(seen plan.Observed) string {
+	var out []string
+	for _, m := range seen.Members {
+		if m.Trouble != "" {
+			out = append(out, m.Name+": "+m.Trouble)
+		}
+	}
+	if len(out) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(out, "; ") + ")"
+}
