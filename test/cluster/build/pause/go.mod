@@ -1,0 +1,3 @@
+module github.com/quorate/quorate/test/cluster/build/pause
+
+go 1.26.0
