@@ -9,47 +9,61 @@ import (
 
 // EtcdClusterSpec is what the user wants. Every field has a default that
 // works: an empty spec is a TLS-protected cluster of three members.
+// +kubebuilder:validation:XValidation:rule=`!has(self.size) || !has(oldSelf.size) || !has(self.version) || !has(oldSelf.version) || self.size == oldSelf.size || self.version == oldSelf.version`,messageExpression=`'size (%d to %d) and version (%s to %s) change in one update — each moves one member at a time, and doing both at once would leave no way to tell which of them went wrong — change one, wait for Reconciling=False, then change the other'.format([oldSelf.size, self.size, oldSelf.version, self.version])`,fieldPath=`.version`
+// +kubebuilder:validation:XValidation:rule=`(oldSelf.?storage.size == self.?storage.size && oldSelf.?etcd.quotaBackendBytes == self.?etcd.quotaBackendBytes) || !isQuantity(string(self.storage.size)) || !isQuantity(string(self.etcd.quotaBackendBytes)) || quantity(string(self.storage.size)).compareTo(quantity(string(self.etcd.quotaBackendBytes)).add(quantity(string(self.etcd.quotaBackendBytes)))) >= 0`,messageExpression=`string(self.storage.size) + ' is less than twice etcd.quotaBackendBytes (' + string(self.etcd.quotaBackendBytes) + ') — the volume holds the database, the log, and a second copy of the database while it is defragmented or received from the leader — make the volume larger or the quota smaller'`,fieldPath=`.storage.size`,optionalOldSelf=true
+// +kubebuilder:validation:XValidation:rule=`!has(self.storage) || !has(self.storage.medium) || self.storage.medium != 'Memory' || !isQuantity(string(self.storage.size)) || (oldSelf.?storage.medium == self.?storage.medium && oldSelf.?storage.size == self.?storage.size && oldSelf.?podTemplate.resources.limits[?'memory'].hasValue() == self.?podTemplate.resources.limits[?'memory'].hasValue() && (!self.?podTemplate.resources.limits[?'memory'].hasValue() || oldSelf.value().podTemplate.resources.limits['memory'] == self.podTemplate.resources.limits['memory'])) || (has(self.podTemplate) && has(self.podTemplate.resources) && has(self.podTemplate.resources.limits) && 'memory' in self.podTemplate.resources.limits && isQuantity(string(self.podTemplate.resources.limits['memory'])) && quantity(string(self.podTemplate.resources.limits['memory'])).compareTo(quantity(string(self.storage.size)).add(quantity('256Mi'))) >= 0)`,messageExpression=`'%s is too little for memory-backed storage of %s — the data counts as memory of the pod, which is killed at its limit — set podTemplate.resources.limits.memory to at least storage.size + 256Mi'.format([self.?podTemplate.resources.limits[?'memory'].orValue('no limit'), self.storage.size])`,fieldPath=`.podTemplate.resources.limits.memory`,optionalOldSelf=true
 type EtcdClusterSpec struct {
 	// Size is the number of voting members: 1, 3, 5 or 7. An even size costs a
 	// member and tolerates no more failures than the odd size below it.
+	// +kubebuilder:validation:XValidation:rule=`self in [1, 3, 5, 7]`,messageExpression=`'%d members are not possible — an even number tolerates no more failures than the odd number below it, and beyond 7 every write waits for too many — use 1, 3, 5 or 7'.format([self])`
 	// +kubebuilder:default=3
 	// +optional
 	Size int32 `json:"size,omitempty"`
 
 	// Version of etcd, without a leading v, for example "3.6.16". It is also
 	// the image's tag, with a v in front, unless image.digest is set.
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule=`self.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$')`,messageExpression=`'"' + self + '" is not a supported version of etcd — it is the tag of the image and decides how data is migrated, so it has to be exact — use 3.5.x (from 3.5.26), 3.6.x or 3.7.x, with no v in front and nothing behind'`
+	// +kubebuilder:validation:XValidation:rule=`!self.matches('^3[.]5[.](0|[1-9]|1[0-9]|2[0-5])$')`,messageExpression=`self + ' is too old — before 3.5.26 etcd can bring removed members back to life in the upgrade to 3.6 — use 3.5.26 or later'`
+	// +kubebuilder:validation:XValidation:rule=`!self.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') || !oldSelf.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') || int(self.split('.')[1]) <= int(oldSelf.split('.')[1]) + 1`,messageExpression=`'%s skips a minor release after %s — etcd migrates its data one minor release at a time — upgrade to 3.%d.x first'.format([self, oldSelf, int(oldSelf.split('.')[1]) + 1])`
+	// +kubebuilder:validation:XValidation:rule=`!self.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') || !oldSelf.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') || int(self.split('.')[1]) >= int(oldSelf.split('.')[1])`,messageExpression=`'%s is a lower minor release than %s — an older etcd cannot open the data of a newer one, so a downgrade is a procedure of its own and not an edit of version — keep 3.%d.x'.format([self, oldSelf, int(oldSelf.split('.')[1])])`
 	// +kubebuilder:default="3.6.16"
 	// +optional
 	Version string `json:"version,omitempty"`
 
 	// Image says where the etcd image comes from.
+	// +kubebuilder:default={}
 	// +optional
-	Image ImageSpec `json:"image,omitempty"`
+	Image ImageSpec `json:"image,omitempty,omitzero"`
 
 	// Storage describes the volume of each member.
+	// +kubebuilder:default={}
 	// +optional
-	Storage StorageSpec `json:"storage,omitempty"`
+	Storage StorageSpec `json:"storage,omitempty,omitzero"`
 
 	// TLS protects the client and the peer port.
+	// +kubebuilder:default={}
 	// +optional
-	TLS TLSSpec `json:"tls,omitempty"`
+	TLS TLSSpec `json:"tls,omitempty,omitzero"`
 
 	// Etcd holds etcd's own options.
+	// +kubebuilder:default={}
 	// +optional
-	Etcd EtcdOptions `json:"etcd,omitempty"`
+	Etcd EtcdOptions `json:"etcd,omitempty,omitzero"`
 
 	// PodTemplate adds to the members' pods. It holds only fields that keep a
 	// pod within the restricted Pod Security profile.
 	// +optional
-	PodTemplate PodTemplate `json:"podTemplate,omitempty"`
+	PodTemplate PodTemplate `json:"podTemplate,omitempty,omitzero"`
 
 	// NetworkPolicy opens the members' ports to more than the default.
 	// +optional
-	NetworkPolicy NetworkPolicySpec `json:"networkPolicy,omitempty"`
+	NetworkPolicy NetworkPolicySpec `json:"networkPolicy,omitempty,omitzero"`
 
 	// Failover says when a member is given up and replaced.
+	// +kubebuilder:default={}
 	// +optional
-	Failover FailoverSpec `json:"failover,omitempty"`
+	Failover FailoverSpec `json:"failover,omitempty,omitzero"`
 
 	// Paused stops every change that the operator would make to this cluster
 	// and its objects. Status is still refreshed.
@@ -60,12 +74,17 @@ type EtcdClusterSpec struct {
 // ImageSpec names the etcd image.
 type ImageSpec struct {
 	// Repository without tag or digest.
+	// +kubebuilder:validation:MaxLength=255
+	// +kubebuilder:validation:XValidation:rule=`!self.matches('(@.*|:[^/]*)$')`,messageExpression=`'"' + self + '" carries a tag or a digest — the tag follows spec.version, and two places for it would contradict each other — name only the repository, and use version or image.digest'`
+	// +kubebuilder:validation:XValidation:rule=`self.matches('(@.*|:[^/]*)$') || self.matches('^(([A-Za-z0-9]([-.A-Za-z0-9]*[A-Za-z0-9])?|[[][0-9a-fA-F:]+[]])(:[0-9]{1,5})?/)?[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*)*$')`,messageExpression=`'"' + self + '" is not an image repository — nothing could be pulled from it — use a form such as quay.io/coreos/etcd or localhost:5000/etcd'`
 	// +kubebuilder:default="quay.io/coreos/etcd"
 	// +optional
 	Repository string `json:"repository,omitempty"`
 
 	// Digest pins the image (sha256:<64 hex digits>). The image must be of
 	// spec.version.
+	// +kubebuilder:validation:MaxLength=128
+	// +kubebuilder:validation:XValidation:rule=`size(self) == 0 || self.matches('^sha256:[0-9a-f]{64}$')`,messageExpression=`'"' + self + '" is not a digest — an image that is pinned wrongly is never pulled — use sha256: and 64 lower-case hex digits'`
 	// +optional
 	Digest string `json:"digest,omitempty"`
 
@@ -101,11 +120,18 @@ const (
 // StorageSpec describes the volume of each member.
 type StorageSpec struct {
 	// Size of each member's volume. At least twice etcd.quotaBackendBytes.
+	// +kubebuilder:validation:Schemaless
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule=`isQuantity(string(self)) && quantity(string(self)).isGreaterThan(quantity('0'))`,messageExpression=`'"' + string(self) + '" is not a size — each member needs a volume of at least twice etcd.quotaBackendBytes — use a positive quantity such as 8Gi'`
+	// +kubebuilder:validation:XValidation:rule=`!isQuantity(string(self)) || !isQuantity(string(oldSelf)) || quantity(string(self)).compareTo(quantity(string(oldSelf))) >= 0`,messageExpression=`string(self) + ' is less than ' + string(oldSelf) + ' — a volume cannot shrink — keep ' + string(oldSelf) + ' or more'`
 	// +kubebuilder:default="8Gi"
 	// +optional
-	Size resource.Quantity `json:"size,omitempty"`
+	Size resource.Quantity `json:"size,omitempty,omitzero"`
 
 	// StorageClassName of the volumes; the cluster's default class if unset.
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule=`size(self) == 0 || self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')`,messageExpression=`'"' + self + '" is not the name of a StorageClass — no volume could be made — use a name from kubectl get storageclass, or leave the field out for the default class'`
 	// +optional
 	StorageClassName *string `json:"storageClassName,omitempty"`
 
@@ -142,10 +168,14 @@ type TLSSpec struct {
 	Mode TLSMode `json:"mode,omitempty"`
 
 	// LeafDuration is the life of the members' and clients' certificates. They
-	// are renewed at two thirds of it, in place, without a restart.
+	// are renewed at two thirds of it, in place, without a restart. From 5m to
+	// 8760h.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule=`size(self) > 1 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?h)?([0-9]{1,6}([.][0-9]{1,3})?m)?([0-9]{1,9}([.][0-9]{1,3})?s)?$') && duration(self) >= duration('5m') && duration(self) <= duration('8760h')`,messageExpression=`'"' + self + '" is not a duration from 5m to 8760h — a certificate must outlive its renewal, and one that lives for years cannot be withdrawn — use hours and minutes such as 2160h'`
 	// +kubebuilder:default="2160h"
 	// +optional
-	LeafDuration metav1.Duration `json:"leafDuration,omitempty"`
+	LeafDuration metav1.Duration `json:"leafDuration,omitempty,omitzero"`
 }
 
 // CompactionMode is etcd's auto-compaction mode.
@@ -160,6 +190,7 @@ const (
 )
 
 // AutoCompaction discards old revisions.
+// +kubebuilder:validation:XValidation:rule=`!has(self.retention) || !has(self.mode) || self.retention == '0' || (self.mode == 'Revision' ? self.retention.matches('^[1-9][0-9]{0,17}$') : (size(self.retention) > 1 && self.retention.matches('^([0-9]{1,6}([.][0-9]{1,3})?h)?([0-9]{1,6}([.][0-9]{1,3})?m)?([0-9]{1,9}([.][0-9]{1,3})?s)?$') && duration(self.retention) >= duration('1s')))`,messageExpression=`'"' + self.retention + '" is not a retention of mode ' + self.mode + ' — etcd would refuse to start — use ' + (self.mode == 'Revision' ? 'a number of revisions such as 1000' : 'a duration such as 30m or 1h') + ', or 0 to keep every revision'`,fieldPath=`.retention`
 type AutoCompaction struct {
 	// Mode is Periodic or Revision.
 	// +kubebuilder:default=Periodic
@@ -167,21 +198,29 @@ type AutoCompaction struct {
 	Mode CompactionMode `json:"mode,omitempty"`
 
 	// Retention is a duration ("1h", "30m") for Periodic, a number of
-	// revisions ("1000") for Revision.
+	// revisions ("1000") for Revision; "0" keeps every revision.
+	// +kubebuilder:validation:MaxLength=32
 	// +kubebuilder:default="1h"
 	// +optional
 	Retention string `json:"retention,omitempty"`
 }
 
 // EtcdOptions are etcd's own options.
+// +kubebuilder:validation:XValidation:rule=`(oldSelf.?electionMs == self.?electionMs && oldSelf.?heartbeatMs == self.?heartbeatMs) || (self.electionMs >= 5 * self.heartbeatMs && self.electionMs <= 50000)`,messageExpression=`'%d is not between five heartbeats (5 x %d) and 50000 — a shorter timeout elects a new leader whenever one heartbeat is late, and etcd refuses a longer one — use ten heartbeats, such as 1000 for a heartbeat of 100'.format([self.electionMs, self.heartbeatMs])`,fieldPath=`.electionMs`,optionalOldSelf=true
 type EtcdOptions struct {
 	// QuotaBackendBytes is the size of the database at which etcd refuses
 	// writes, 64Mi to 16Gi. etcd advises at most 8Gi.
+	// +kubebuilder:validation:Schemaless
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule=`isQuantity(string(self)) && quantity(string(self)).compareTo(quantity('64Mi')) >= 0 && quantity(string(self)).compareTo(quantity('16Gi')) <= 0`,messageExpression=`'"' + string(self) + '" is not a size from 64Mi to 16Gi — a smaller database fills up at once, and a larger one takes too long to copy to a new member — use a quantity such as 2Gi; etcd advises at most 8Gi'`
 	// +kubebuilder:default="2Gi"
 	// +optional
-	QuotaBackendBytes resource.Quantity `json:"quotaBackendBytes,omitempty"`
+	QuotaBackendBytes resource.Quantity `json:"quotaBackendBytes,omitempty,omitzero"`
 
-	// HeartbeatMs is the leader's heartbeat interval in milliseconds.
+	// HeartbeatMs is the leader's heartbeat interval in milliseconds, 10 to
+	// 10000.
+	// +kubebuilder:validation:XValidation:rule=`self >= 10 && self <= 10000`,messageExpression=`'%d ms is not between 10 and 10000 — a shorter interval loads every member, and etcd refuses the election timeout that a longer one needs — use about the round trip between the members, such as 100'.format([self])`
 	// +kubebuilder:default=100
 	// +optional
 	HeartbeatMs int32 `json:"heartbeatMs,omitempty"`
@@ -194,22 +233,34 @@ type EtcdOptions struct {
 
 	// SnapshotCount is the number of raft entries between two snapshots, 100
 	// to 100000.
+	// +kubebuilder:validation:XValidation:rule=`self >= 100 && self <= 100000`,messageExpression=`'%d entries are not between 100 and 100000 — fewer stop etcd for snapshots all the time, and more cost memory and a slow restart — use a number such as 10000'.format([self])`
 	// +kubebuilder:default=10000
 	// +optional
 	SnapshotCount int64 `json:"snapshotCount,omitempty"`
 
-	// MaxRequestBytes is the largest request that etcd accepts, at most 10Mi.
+	// MaxRequestBytes is the largest request that etcd accepts, 1Ki to 10Mi.
+	// +kubebuilder:validation:Schemaless
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule=`isQuantity(string(self)) && quantity(string(self)).compareTo(quantity('1Ki')) >= 0 && quantity(string(self)).compareTo(quantity('10Mi')) <= 0`,messageExpression=`'"' + string(self) + '" is not a size from 1Ki to 10Mi — every member keeps large requests in memory and in the log several times over — use a quantity such as 1536Ki'`
 	// +kubebuilder:default="1536Ki"
 	// +optional
-	MaxRequestBytes resource.Quantity `json:"maxRequestBytes,omitempty"`
+	MaxRequestBytes resource.Quantity `json:"maxRequestBytes,omitempty,omitzero"`
 
 	// AutoCompaction discards old revisions.
+	// +kubebuilder:default={}
 	// +optional
-	AutoCompaction AutoCompaction `json:"autoCompaction,omitempty"`
+	AutoCompaction AutoCompaction `json:"autoCompaction,omitempty,omitzero"`
 
 	// ExtraArgs are further etcd flags, by name without dashes. Flags that
 	// carry identity, addresses, files or safety belong to the operator and
 	// are refused.
+	// +kubebuilder:validation:MaxProperties=64
+	// +kubebuilder:validation:XValidation:rule=`self.all(k, k.matches('^[a-z0-9]+(-[a-z0-9]+)*$'))`,messageExpression=`'%s: not the name of a flag — etcd would refuse to start — use the name without the dashes in front, such as max-txn-ops'.format([self.filter(k, !k.matches('^[a-z0-9]+(-[a-z0-9]+)*$'))])`
+	// +kubebuilder:validation:XValidation:rule=`self.all(k, !k.matches('^(experimental-)?(name|data-dir|wal-dir|initial-(cluster|advertise).*|listen-.*|advertise-.*|.*-urls?|distributed-tracing-instance-id|discovery.*|proxy.*|.*-file|.*-tls|.*-tls-.*|peer-.*|client-.*|self-signed-.*|auth-token|force-new-cluster.*|unsafe-.*|strict-reconfig-check|max-learners|pre-vote|v2-deprecation|enable-v2.*|socket-reuse-port|memory-mlock|enable-log-rotation|log-rotation-.*|version|help|h)$'))`,messageExpression=`'%s cannot be set here — flags of identity, addresses, files, certificates and safety belong to the operator, and a wrong one loses the data or opens the cluster — remove it, or use the field of spec that serves the purpose'.format([self.filter(k, k.matches('^(experimental-)?(name|data-dir|wal-dir|initial-(cluster|advertise).*|listen-.*|advertise-.*|.*-urls?|distributed-tracing-instance-id|discovery.*|proxy.*|.*-file|.*-tls|.*-tls-.*|peer-.*|client-.*|self-signed-.*|auth-token|force-new-cluster.*|unsafe-.*|strict-reconfig-check|max-learners|pre-vote|v2-deprecation|enable-v2.*|socket-reuse-port|memory-mlock|enable-log-rotation|log-rotation-.*|version|help|h)$'))])`
+	// +kubebuilder:validation:XValidation:rule=`self.all(k, !k.matches('^(experimental-)?(quota-backend-bytes|heartbeat-interval|election-timeout|snapshot-count|max-request-bytes|auto-compaction-(mode|retention))$'))`,messageExpression=`'%s cannot be set here — it has a field of its own in spec.etcd, and two places would contradict each other — use quotaBackendBytes, heartbeatMs, electionMs, snapshotCount, maxRequestBytes or autoCompaction'.format([self.filter(k, k.matches('^(experimental-)?(quota-backend-bytes|heartbeat-interval|election-timeout|snapshot-count|max-request-bytes|auto-compaction-(mode|retention))$'))])`
+	// +kubebuilder:validation:XValidation:rule=`!('log-outputs' in self) || self['log-outputs'].matches('^(default|stdout|stderr)(,(default|stdout|stderr))*$')`,messageExpression=`'log-outputs "' + self['log-outputs'] + '" names a file — the root file system of a member is read-only, so etcd would not start, and kubectl logs would stay empty — use stdout or stderr'`
+	// +kubebuilder:validation:XValidation:rule=`self.all(k, size(self[k]) <= 1024)`,messageExpression=`'%s has a value of more than 1024 characters — it is passed on the command line of etcd — use a shorter value'.format([self.filter(k, size(self[k]) > 1024)])`
 	// +optional
 	ExtraArgs map[string]string `json:"extraArgs,omitempty"`
 }
@@ -217,38 +268,72 @@ type EtcdOptions struct {
 // PodTemplate adds to the members' pods.
 type PodTemplate struct {
 	// Labels added to each pod.
+	// +kubebuilder:validation:MaxProperties=64
+	// +kubebuilder:validation:XValidation:rule=`self.all(k, !k.matches('^(app[.]kubernetes[.]io/(name|instance|component|part-of|managed-by|version)|([^/]*[.])?quorate[.]dev/.*)$'))`,messageExpression=`'%s cannot be set here — the operator finds the members by its own labels, and a wrong one would make it lose or confuse them — use a key with a prefix of your own'.format([self.filter(k, k.matches('^(app[.]kubernetes[.]io/(name|instance|component|part-of|managed-by|version)|([^/]*[.])?quorate[.]dev/.*)$'))])`
+	// +kubebuilder:validation:XValidation:rule=`self.all(k, k.matches('^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]$'))`,messageExpression=`'%s: not the key of a label — every pod of the cluster would be refused — use letters, digits, dashes, dots and underscores, with an optional DNS prefix before a slash'.format([self.filter(k, !k.matches('^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]$'))])`
+	// +kubebuilder:validation:XValidation:rule=`self.all(k, size(self[k]) <= 63)`,messageExpression=`'%s has a value of more than 63 characters — every pod of the cluster would be refused — use at most 63 letters, digits, dashes, dots and underscores'.format([self.filter(k, size(self[k]) > 63)])`
 	// +optional
 	Labels map[string]string `json:"labels,omitempty"`
 	// Annotations added to each pod.
+	// +kubebuilder:validation:MaxProperties=64
+	// +kubebuilder:validation:XValidation:rule=`self.all(k, !k.matches('^(app[.]kubernetes[.]io/(name|instance|component|part-of|managed-by|version)|([^/]*[.])?quorate[.]dev/.*)$'))`,messageExpression=`'%s cannot be set here — the operator finds the members by its own annotations, and a wrong one would make it lose or confuse them — use a key with a prefix of your own'.format([self.filter(k, k.matches('^(app[.]kubernetes[.]io/(name|instance|component|part-of|managed-by|version)|([^/]*[.])?quorate[.]dev/.*)$'))])`
+	// +kubebuilder:validation:XValidation:rule=`self.all(k, k.matches('^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]$'))`,messageExpression=`'%s: not the key of an annotation — every pod of the cluster would be refused — use letters, digits, dashes, dots and underscores, with an optional DNS prefix before a slash'.format([self.filter(k, !k.matches('^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]$'))])`
+	// +kubebuilder:validation:XValidation:rule=`self.all(k, !k.matches('^container[.]apparmor[.]security[.]beta[.]kubernetes[.]io/.*$'))`,messageExpression=`'%s cannot be set here — it could take the pods out of the restricted Pod Security profile — use podTemplate.appArmorProfile'.format([self.filter(k, k.matches('^container[.]apparmor[.]security[.]beta[.]kubernetes[.]io/.*$'))])`
+	// +kubebuilder:validation:XValidation:rule=`self.all(k, size(self[k]) <= 65536)`,messageExpression=`'%s has a value of more than 65536 characters — all annotations of a pod together may have 256 KiB — use a shorter value'.format([self.filter(k, size(self[k]) > 65536)])`
 	// +optional
 	Annotations map[string]string `json:"annotations,omitempty"`
 	// Resources of the etcd container.
+	// +kubebuilder:validation:XValidation:rule=`!has(self.limits) || !('memory' in self.limits) || !isQuantity(string(self.limits['memory'])) || quantity(string(self.limits['memory'])).compareTo(quantity('256Mi')) >= 0`,messageExpression=`'%s is too little memory — etcd maps its database and keeps the recent log in memory, and a member that is killed for memory takes part of the quorum with it — use at least 256Mi'.format([self.limits['memory']])`,fieldPath=`.limits.memory`
+	// +kubebuilder:validation:XValidation:rule=`!has(self.limits) || self.limits.all(k, k in ['cpu', 'memory', 'ephemeral-storage'])`,messageExpression=`'limits names a resource other than cpu, memory and ephemeral-storage — etcd uses no others, and a pod that asks for one may never be scheduled — remove it'`,fieldPath=`.limits`
+	// +kubebuilder:validation:XValidation:rule=`!has(self.limits) || ((!('cpu' in self.limits) || (isQuantity(string(self.limits['cpu'])) && quantity(string(self.limits['cpu'])).compareTo(quantity('0')) >= 0)) && (!('memory' in self.limits) || (isQuantity(string(self.limits['memory'])) && quantity(string(self.limits['memory'])).compareTo(quantity('0')) >= 0)) && (!('ephemeral-storage' in self.limits) || (isQuantity(string(self.limits['ephemeral-storage'])) && quantity(string(self.limits['ephemeral-storage'])).compareTo(quantity('0')) >= 0)))`,messageExpression=`'a quantity of limits is negative or cannot be read — every pod of the cluster would be refused — use quantities such as 500m and 1Gi'`,fieldPath=`.limits`
+	// +kubebuilder:validation:XValidation:rule=`!has(self.requests) || self.requests.all(k, k in ['cpu', 'memory', 'ephemeral-storage'])`,messageExpression=`'requests names a resource other than cpu, memory and ephemeral-storage — etcd uses no others, and a pod that asks for one may never be scheduled — remove it'`,fieldPath=`.requests`
+	// +kubebuilder:validation:XValidation:rule=`!has(self.requests) || ((!('cpu' in self.requests) || (isQuantity(string(self.requests['cpu'])) && quantity(string(self.requests['cpu'])).compareTo(quantity('0')) >= 0)) && (!('memory' in self.requests) || (isQuantity(string(self.requests['memory'])) && quantity(string(self.requests['memory'])).compareTo(quantity('0')) >= 0)) && (!('ephemeral-storage' in self.requests) || (isQuantity(string(self.requests['ephemeral-storage'])) && quantity(string(self.requests['ephemeral-storage'])).compareTo(quantity('0')) >= 0)))`,messageExpression=`'a quantity of requests is negative or cannot be read — every pod of the cluster would be refused — use quantities such as 500m and 1Gi'`,fieldPath=`.requests`
+	// +kubebuilder:validation:XValidation:rule=`!has(self.claims) || size(self.claims) == 0`,messageExpression=`'claims cannot be set here — the pods of members carry no resource claims, so every pod would be refused — remove claims'`,fieldPath=`.claims`
 	// +optional
 	Resources *corev1.ResourceRequirements `json:"resources,omitempty"`
 	// Affinity of the pods.
 	// +optional
 	Affinity *corev1.Affinity `json:"affinity,omitempty"`
 	// Tolerations of the pods.
+	// +kubebuilder:validation:MaxItems=32
+	// +listType=atomic
 	// +optional
 	Tolerations []corev1.Toleration `json:"tolerations,omitempty"`
 	// NodeSelector of the pods.
+	// +kubebuilder:validation:MaxProperties=32
+	// +kubebuilder:validation:XValidation:rule=`self.all(k, k.matches('^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]$'))`,messageExpression=`'%s: not the key of a label — every pod of the cluster would be refused — use letters, digits, dashes, dots and underscores, with an optional DNS prefix before a slash'.format([self.filter(k, !k.matches('^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]$'))])`
+	// +kubebuilder:validation:XValidation:rule=`self.all(k, size(self[k]) <= 63)`,messageExpression=`'%s has a value of more than 63 characters — no node could match it — use at most 63 letters, digits, dashes, dots and underscores'.format([self.filter(k, size(self[k]) > 63)])`
 	// +optional
 	NodeSelector map[string]string `json:"nodeSelector,omitempty"`
 	// TopologySpreadConstraints replace the default, a soft spread over nodes
 	// and zones. A constraint without a labelSelector counts the members of
 	// this cluster.
+	// +kubebuilder:validation:MaxItems=8
+	// +listType=map
+	// +listMapKey=topologyKey
+	// +listMapKey=whenUnsatisfiable
 	// +optional
 	TopologySpreadConstraints []corev1.TopologySpreadConstraint `json:"topologySpreadConstraints,omitempty"`
 	// PriorityClassName of the pods.
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule=`size(self) == 0 || self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')`,messageExpression=`'"' + self + '" is not the name of a PriorityClass — every pod of the cluster would be refused — use a name from kubectl get priorityclass'`
 	// +optional
 	PriorityClassName string `json:"priorityClassName,omitempty"`
 	// ImagePullSecrets of the pods.
+	// +kubebuilder:validation:MaxItems=16
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:XValidation:rule=`self.all(s, has(s.name) && size(s.name) > 0 && size(s.name) <= 253)`,messageExpression=`'an entry has no name that a Secret can have — every pod of the cluster would be refused — name a Secret of type kubernetes.io/dockerconfigjson in the namespace of the cluster'`
 	// +optional
 	ImagePullSecrets []corev1.LocalObjectReference `json:"imagePullSecrets,omitempty"`
 	// SeccompProfile of the pods, RuntimeDefault if unset.
+	// +kubebuilder:validation:XValidation:rule=`self.type in ['RuntimeDefault', 'Localhost']`,messageExpression=`'"' + self.type + '" is not allowed — the pods must stay within the restricted Pod Security profile — use RuntimeDefault or Localhost'`,fieldPath=`.type`
+	// +kubebuilder:validation:XValidation:rule=`(self.type == 'Localhost') == (has(self.localhostProfile) && size(self.localhostProfile) > 0)`,messageExpression=`'localhostProfile goes with type Localhost and with no other (type is ' + self.type + ') — every pod of the cluster would be refused — set both or neither'`,fieldPath=`.localhostProfile`
 	// +optional
 	SeccompProfile *corev1.SeccompProfile `json:"seccompProfile,omitempty"`
 	// AppArmorProfile of the pods.
+	// +kubebuilder:validation:XValidation:rule=`self.type in ['RuntimeDefault', 'Localhost']`,messageExpression=`'"' + self.type + '" is not allowed — the pods must stay within the restricted Pod Security profile — use RuntimeDefault or Localhost'`,fieldPath=`.type`
+	// +kubebuilder:validation:XValidation:rule=`(self.type == 'Localhost') == (has(self.localhostProfile) && size(self.localhostProfile) > 0)`,messageExpression=`'localhostProfile goes with type Localhost and with no other (type is ' + self.type + ') — every pod of the cluster would be refused — set both or neither'`,fieldPath=`.localhostProfile`
 	// +optional
 	AppArmorProfile *corev1.AppArmorProfile `json:"appArmorProfile,omitempty"`
 }
@@ -258,9 +343,17 @@ type PodTemplate struct {
 // metrics port.
 type NetworkPolicySpec struct {
 	// ClientFrom are further peers that may reach the client port.
+	// +kubebuilder:validation:MaxItems=16
+	// +listType=atomic
+	// +kubebuilder:validation:XValidation:rule=`self.all(p, has(p.ipBlock) != (has(p.podSelector) || has(p.namespaceSelector)))`,messageExpression=`'a peer has both an ipBlock and a selector, or none of them — the NetworkPolicy would be refused and the port stay as it is — give each peer an ipBlock, or a podSelector or namespaceSelector'`
+	// +kubebuilder:validation:XValidation:rule=`self.all(p, !has(p.ipBlock) || isCIDR(p.ipBlock.cidr))`,messageExpression=`'%s: not a network — the NetworkPolicy would be refused and the port stay as it is — use a form such as 10.0.0.0/8'.format([self.map(p, has(p.ipBlock) && !isCIDR(p.ipBlock.cidr), p.ipBlock.cidr)])`
 	// +optional
 	ClientFrom []networkingv1.NetworkPolicyPeer `json:"clientFrom,omitempty"`
 	// MetricsFrom are the peers that may reach the metrics port.
+	// +kubebuilder:validation:MaxItems=16
+	// +listType=atomic
+	// +kubebuilder:validation:XValidation:rule=`self.all(p, has(p.ipBlock) != (has(p.podSelector) || has(p.namespaceSelector)))`,messageExpression=`'a peer has both an ipBlock and a selector, or none of them — the NetworkPolicy would be refused and the port stay as it is — give each peer an ipBlock, or a podSelector or namespaceSelector'`
+	// +kubebuilder:validation:XValidation:rule=`self.all(p, !has(p.ipBlock) || isCIDR(p.ipBlock.cidr))`,messageExpression=`'%s: not a network — the NetworkPolicy would be refused and the port stay as it is — use a form such as 10.0.0.0/8'.format([self.map(p, has(p.ipBlock) && !isCIDR(p.ipBlock.cidr), p.ipBlock.cidr)])`
 	// +optional
 	MetricsFrom []networkingv1.NetworkPolicyPeer `json:"metricsFrom,omitempty"`
 }
@@ -269,14 +362,20 @@ type NetworkPolicySpec struct {
 type FailoverSpec struct {
 	// ReplaceAfter is how long a member's node must be gone before the member
 	// is replaced; at least one minute.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule=`size(self) > 1 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?h)?([0-9]{1,6}([.][0-9]{1,3})?m)?([0-9]{1,9}([.][0-9]{1,3})?s)?$') && duration(self) >= duration('1m') && duration(self) <= duration('8760h')`,messageExpression=`'"' + self + '" is not a duration from 1m to 8760h — a node that restarts is away for a minute, and every replacement costs a copy of the whole database — use at least 1m, such as 5m'`
 	// +kubebuilder:default="5m"
 	// +optional
-	ReplaceAfter metav1.Duration `json:"replaceAfter,omitempty"`
+	ReplaceAfter metav1.Duration `json:"replaceAfter,omitempty,omitzero"`
 	// LearnerTimeout is how long a learner may go without progress before it
 	// is removed; at least one minute.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule=`size(self) > 1 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?h)?([0-9]{1,6}([.][0-9]{1,3})?m)?([0-9]{1,9}([.][0-9]{1,3})?s)?$') && duration(self) >= duration('1m') && duration(self) <= duration('8760h')`,messageExpression=`'"' + self + '" is not a duration from 1m to 8760h — a learner makes no progress while it loads a snapshot, and removing it starts all over — use at least 1m, such as 15m'`
 	// +kubebuilder:default="15m"
 	// +optional
-	LearnerTimeout metav1.Duration `json:"learnerTimeout,omitempty"`
+	LearnerTimeout metav1.Duration `json:"learnerTimeout,omitempty,omitzero"`
 }
 
 // MemberRole is a member's place in raft.
@@ -315,6 +414,10 @@ type MemberStatus struct {
 }
 
 // EtcdClusterStatus is what the operator last saw.
+// +kubebuilder:validation:XValidation:rule=`!has(oldSelf.incarnation) || (has(self.incarnation) && self.incarnation >= oldSelf.incarnation)`,messageExpression=`'%d is less than %d — the volumes of an older incarnation would count as members again — read the object again before writing its status'.format([self.?incarnation.orValue(0), oldSelf.incarnation])`,fieldPath=`.incarnation`
+// +kubebuilder:validation:XValidation:rule=`!has(oldSelf.nextOrdinal) || (has(self.nextOrdinal) && self.nextOrdinal >= oldSelf.nextOrdinal)`,messageExpression=`'%d is less than %d — a name would be given to a second member — read the object again before writing its status'.format([self.?nextOrdinal.orValue(0), oldSelf.nextOrdinal])`,fieldPath=`.nextOrdinal`
+// +kubebuilder:validation:XValidation:rule=`!has(oldSelf.founders) || size(oldSelf.founders) == 0 || (has(self.founders) && self.founders == oldSelf.founders) || (has(self.incarnation) && self.incarnation > (has(oldSelf.incarnation) ? oldSelf.incarnation : 0))`,messageExpression=`'%s are not the founders of this incarnation, %s — a second founding would split the cluster in two — founders are written once for each incarnation'.format([self.?founders.orValue([]), oldSelf.founders])`,fieldPath=`.founders`
+// +kubebuilder:validation:XValidation:rule=`!has(oldSelf.clusterID) || size(oldSelf.clusterID) == 0 || (has(self.clusterID) && self.clusterID == oldSelf.clusterID) || (has(self.incarnation) && self.incarnation > (has(oldSelf.incarnation) ? oldSelf.incarnation : 0))`,messageExpression=`'%s is not the cluster ID of this incarnation, %s — members with another ID are another cluster — the ID is written once for each incarnation'.format([self.?clusterID.orValue('nothing'), oldSelf.clusterID])`,fieldPath=`.clusterID`
 type EtcdClusterStatus struct {
 	// ObservedGeneration is the generation of the spec that this status is
 	// about; -1 before the first pass.
@@ -334,6 +437,8 @@ type EtcdClusterStatus struct {
 
 	// Founders are the members that found this incarnation, written once,
 	// before any of them is created.
+	// +kubebuilder:validation:MaxItems=7
+	// +kubebuilder:validation:items:MaxLength=63
 	// +listType=atomic
 	// +optional
 	Founders []string `json:"founders,omitempty"`
@@ -351,6 +456,7 @@ type EtcdClusterStatus struct {
 
 	// ClusterID is etcd's cluster ID in hex, written once a majority of the
 	// founders agrees on it. From then on no member is ever started as new.
+	// +kubebuilder:validation:MaxLength=32
 	// +optional
 	ClusterID string `json:"clusterID,omitempty"`
 
@@ -393,16 +499,18 @@ type EtcdClusterStatus struct {
 // +kubebuilder:printcolumn:name="Leader",type=string,JSONPath=`.status.leader`
 // +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:validation:XValidation:rule=`oldSelf.hasValue() || size(self.metadata.name) <= 40`,messageExpression=`'metadata.name %s has %d characters — the names of pods, Services, volumes and certificates are made from it — use at most 40'.format([self.metadata.name, size(self.metadata.name)])`,optionalOldSelf=true
+// +kubebuilder:validation:XValidation:rule=`oldSelf.hasValue() || self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')`,messageExpression=`'metadata.name ' + self.metadata.name + ' is not a DNS label — it becomes the name of a Service and a part of host names — use lower-case letters, digits and dashes, starting with a letter and without dots'`,optionalOldSelf=true
 type EtcdCluster struct {
 	metav1.TypeMeta   `json:",inline"`
-	metav1.ObjectMeta `json:"metadata,omitempty"`
+	metav1.ObjectMeta `json:"metadata,omitempty,omitzero"`
 
 	// +kubebuilder:default={}
 	// +optional
-	Spec EtcdClusterSpec `json:"spec,omitempty"`
+	Spec EtcdClusterSpec `json:"spec,omitempty,omitzero"`
 	// +kubebuilder:default={"observedGeneration":-1}
 	// +optional
-	Status EtcdClusterStatus `json:"status,omitempty"`
+	Status EtcdClusterStatus `json:"status,omitempty,omitzero"`
 }
 
 // EtcdClusterList is a list of clusters.

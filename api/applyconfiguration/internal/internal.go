@@ -63,12 +63,15 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: etcd
       type:
         namedType: com.github.quorate.quorate.api.v1alpha1.EtcdOptions
+      default: {}
     - name: failover
       type:
         namedType: com.github.quorate.quorate.api.v1alpha1.FailoverSpec
+      default: {}
     - name: image
       type:
         namedType: com.github.quorate.quorate.api.v1alpha1.ImageSpec
+      default: {}
     - name: networkPolicy
       type:
         namedType: com.github.quorate.quorate.api.v1alpha1.NetworkPolicySpec
@@ -85,9 +88,11 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: storage
       type:
         namedType: com.github.quorate.quorate.api.v1alpha1.StorageSpec
+      default: {}
     - name: tls
       type:
         namedType: com.github.quorate.quorate.api.v1alpha1.TLSSpec
+      default: {}
     - name: version
       type:
         scalar: string
@@ -106,6 +111,11 @@ var schemaYAML = typed.YAMLObject(`types:
           elementRelationship: associative
           keys:
           - type
+    - name: founderVolumes
+      type:
+        map:
+          elementType:
+            scalar: string
     - name: founders
       type:
         list:
@@ -150,6 +160,7 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: autoCompaction
       type:
         namedType: com.github.quorate.quorate.api.v1alpha1.AutoCompaction
+      default: {}
     - name: electionMs
       type:
         scalar: numeric
@@ -165,11 +176,27 @@ var schemaYAML = typed.YAMLObject(`types:
       default: 100
     - name: maxRequestBytes
       type:
-        namedType: io.k8s.apimachinery.pkg.api.resource.Quantity
+        scalar: untyped
+        list:
+          elementType:
+            namedType: __untyped_atomic_
+          elementRelationship: atomic
+        map:
+          elementType:
+            namedType: __untyped_deduced_
+          elementRelationship: separable
       default: 1536Ki
     - name: quotaBackendBytes
       type:
-        namedType: io.k8s.apimachinery.pkg.api.resource.Quantity
+        scalar: untyped
+        list:
+          elementType:
+            namedType: __untyped_atomic_
+          elementRelationship: atomic
+        map:
+          elementType:
+            namedType: __untyped_deduced_
+          elementRelationship: separable
       default: 2Gi
     - name: snapshotCount
       type:
@@ -260,7 +287,9 @@ var schemaYAML = typed.YAMLObject(`types:
         list:
           elementType:
             namedType: io.k8s.api.core.v1.LocalObjectReference
-          elementRelationship: atomic
+          elementRelationship: associative
+          keys:
+          - name
     - name: labels
       type:
         map:
@@ -291,7 +320,10 @@ var schemaYAML = typed.YAMLObject(`types:
         list:
           elementType:
             namedType: io.k8s.api.core.v1.TopologySpreadConstraint
-          elementRelationship: atomic
+          elementRelationship: associative
+          keys:
+          - topologyKey
+          - whenUnsatisfiable
 - name: com.github.quorate.quorate.api.v1alpha1.StorageMedium
   scalar: string
 - name: com.github.quorate.quorate.api.v1alpha1.StorageSpec
@@ -303,7 +335,15 @@ var schemaYAML = typed.YAMLObject(`types:
       default: Disk
     - name: size
       type:
-        namedType: io.k8s.apimachinery.pkg.api.resource.Quantity
+        scalar: untyped
+        list:
+          elementType:
+            namedType: __untyped_atomic_
+          elementRelationship: atomic
+        map:
+          elementType:
+            namedType: __untyped_deduced_
+          elementRelationship: separable
       default: 8Gi
     - name: storageClassName
       type:

@@ -14,7 +14,7 @@ type AutoCompactionApplyConfiguration struct {
 	// Mode is Periodic or Revision.
 	Mode *apiv1alpha1.CompactionMode `json:"mode,omitempty"`
 	// Retention is a duration ("1h", "30m") for Periodic, a number of
-	// revisions ("1000") for Revision.
+	// revisions ("1000") for Revision; "0" keeps every revision.
 	Retention *string `json:"retention,omitempty"`
 }
 

@@ -22,6 +22,11 @@ type EtcdClusterStatusApplyConfiguration struct {
 	// Founders are the members that found this incarnation, written once,
 	// before any of them is created.
 	Founders []string `json:"founders,omitempty"`
+	// FounderVolumes are the UIDs of the founders' claims, by member name. Each
+	// is written before the member's first pod, so that a volume which status
+	// does not name has never held data, and the absence of one that it does
+	// name is a loss. Frozen once clusterID is written.
+	FounderVolumes map[string]string `json:"founderVolumes,omitempty"`
 	// NextOrdinal is the number of the next new member. It only rises.
 	NextOrdinal *int32 `json:"nextOrdinal,omitempty"`
 	// ClusterID is etcd's cluster ID in hex, written once a majority of the
@@ -82,6 +87,20 @@ func (b *EtcdClusterStatusApplyConfiguration) WithIncarnation(value int64) *Etcd
 func (b *EtcdClusterStatusApplyConfiguration) WithFounders(values ...string) *EtcdClusterStatusApplyConfiguration {
 	for i := range values {
 		b.Founders = append(b.Founders, values[i])
+	}
+	return b
+}
+
+// WithFounderVolumes puts the entries into the FounderVolumes field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, the entries provided by each call will be put on the FounderVolumes field,
+// overwriting an existing map entries in FounderVolumes field with the same key.
+func (b *EtcdClusterStatusApplyConfiguration) WithFounderVolumes(entries map[string]string) *EtcdClusterStatusApplyConfiguration {
+	if b.FounderVolumes == nil && len(entries) > 0 {
+		b.FounderVolumes = make(map[string]string, len(entries))
+	}
+	for k, v := range entries {
+		b.FounderVolumes[k] = v
 	}
 	return b
 }

@@ -14,7 +14,8 @@ type EtcdOptionsApplyConfiguration struct {
 	// QuotaBackendBytes is the size of the database at which etcd refuses
 	// writes, 64Mi to 16Gi. etcd advises at most 8Gi.
 	QuotaBackendBytes *resource.Quantity `json:"quotaBackendBytes,omitempty"`
-	// HeartbeatMs is the leader's heartbeat interval in milliseconds.
+	// HeartbeatMs is the leader's heartbeat interval in milliseconds, 10 to
+	// 10000.
 	HeartbeatMs *int32 `json:"heartbeatMs,omitempty"`
 	// ElectionMs is the election timeout in milliseconds, at least five
 	// heartbeats and at most 50000.
@@ -22,7 +23,7 @@ type EtcdOptionsApplyConfiguration struct {
 	// SnapshotCount is the number of raft entries between two snapshots, 100
 	// to 100000.
 	SnapshotCount *int64 `json:"snapshotCount,omitempty"`
-	// MaxRequestBytes is the largest request that etcd accepts, at most 10Mi.
+	// MaxRequestBytes is the largest request that etcd accepts, 1Ki to 10Mi.
 	MaxRequestBytes *resource.Quantity `json:"maxRequestBytes,omitempty"`
 	// AutoCompaction discards old revisions.
 	AutoCompaction *AutoCompactionApplyConfiguration `json:"autoCompaction,omitempty"`

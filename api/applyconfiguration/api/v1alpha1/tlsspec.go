@@ -15,7 +15,8 @@ type TLSSpecApplyConfiguration struct {
 	// Mode is Enabled (mutual TLS on both ports) or Disabled (plaintext).
 	Mode *apiv1alpha1.TLSMode `json:"mode,omitempty"`
 	// LeafDuration is the life of the members' and clients' certificates. They
-	// are renewed at two thirds of it, in place, without a restart.
+	// are renewed at two thirds of it, in place, without a restart. From 5m to
+	// 8760h.
 	LeafDuration *v1.Duration `json:"leafDuration,omitempty"`
 }
 
