@@ -20,7 +20,7 @@ import (
 // nothing has to be remembered and nothing is written at rest.
 func (o *Observer) objects(ctx context.Context, c *v1alpha1.EtcdCluster, seen *plan.Observed) ([]string, error) {
 	var due []string
-	for _, object := range resources.Objects(c, seen.Voters(), o.Operator) {
+	for _, object := range resources.Objects(c, len(seen.Members), o.Operator) {
 		live := object.Empty
 		err := o.reader(c).Get(ctx, client.ObjectKey{Namespace: c.Namespace, Name: object.Name}, live)
 		if apierrors.IsNotFound(err) {

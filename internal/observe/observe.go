@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/quorate/quorate/api/v1alpha1"
 	"github.com/quorate/quorate/internal/etcd"
@@ -39,11 +40,12 @@ type Observer struct {
 	Operator resources.OperatorPeer
 
 	mu     sync.Mutex
-	memory map[types.UID]*memory
+	memory map[types.NamespacedName]*memory
 }
 
 // memory is what the observer remembers of one cluster. All of it can be lost.
 type memory struct {
+	uid          types.UID
 	certificates certificatesSeen
 	proven       proof
 }
@@ -54,6 +56,8 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 		Paused:   c.Spec.Paused,
 		Size:     int(c.Spec.Size),
 		Founders: c.Status.Founders,
+		FinalizerDue: controllerutil.ContainsFinalizer(c, v1alpha1.Finalizer) !=
+			(c.Spec.Storage.WhenDeleted == v1alpha1.WhenDeletedDelete),
 	}
 	seen.VolumesLatched = len(c.Status.Founders) > 0 && len(c.Status.FounderVolumes) == len(c.Status.Founders)
 	if id := c.Status.ClusterID; id != "" {
@@ -73,7 +77,7 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 		seen.FounderNames = kube.freeNames(c)
 		return seen, nil
 	}
-	m := o.remember(c.UID)
+	m := o.remember(c)
 	members := kube.members(c)
 	certificates, err := o.certificates(ctx, c, m, names(members))
 	if err != nil {
@@ -94,24 +98,31 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 	return seen, nil
 }
 
-// Forget drops what is remembered of a cluster and its connections.
-func (o *Observer) Forget(uid types.UID) {
+// Forget drops what is remembered of a cluster, and its connections.
+func (o *Observer) Forget(cluster types.NamespacedName) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	delete(o.memory, uid)
-	o.Dialer.Keep(string(uid))
+	if m, ok := o.memory[cluster]; ok {
+		o.Dialer.Keep(string(m.uid))
+		delete(o.memory, cluster)
+	}
 }
 
-func (o *Observer) remember(uid types.UID) *memory {
+func (o *Observer) remember(c *v1alpha1.EtcdCluster) *memory {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.memory == nil {
-		o.memory = map[types.UID]*memory{}
+		o.memory = map[types.NamespacedName]*memory{}
 	}
-	m, ok := o.memory[uid]
+	key := client.ObjectKeyFromObject(c)
+	m, ok := o.memory[key]
+	if ok && m.uid != c.UID {
+		o.Dialer.Keep(string(m.uid))
+		ok = false
+	}
 	if !ok {
-		m = &memory{}
-		o.memory[uid] = m
+		m = &memory{uid: c.UID}
+		o.memory[key] = m
 	}
 	return m
 }

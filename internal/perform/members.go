@@ -30,32 +30,33 @@ func (p *Performer) createVolume(ctx context.Context, c *v1alpha1.EtcdCluster, n
 	return nil
 }
 
-// replaceVolume deletes a claim that was never bound. It is taken off the
-// record first: a crash in between leaves a claim that is not on record, which
-// is either recorded again or replaced again.
+// replaceVolume deletes a claim that was never bound and is not on record, so
+// that it is made again.
 func (p *Performer) replaceVolume(ctx context.Context, c *v1alpha1.EtcdCluster, name string) error {
-	claim, err := p.ownClaim(ctx, c, name)
+	claim, err := p.unboundClaim(ctx, c, name)
 	if err != nil {
 		return err
 	}
-	if claim.Status.Phase == corev1.ClaimBound || claim.Spec.VolumeName != "" || claim.Annotations[v1alpha1.AnnotationMemberID] != "" {
-		return fmt.Errorf("replacing claim %s, which is bound: %w", claim.Name, ErrStale)
-	}
-	err = p.latch(ctx, c, func(s *v1alpha1.EtcdClusterStatus) error {
-		if s.ClusterID != "" {
-			return fmt.Errorf("replacing claim %s: %w", claim.Name, ErrStale)
-		}
-		delete(s.FounderVolumes, name)
-		return nil
-	})
-	if err != nil {
-		return err
+	if c.Status.FounderVolumes[name] != "" {
+		return fmt.Errorf("deleting claim %s, which is on record: %w", claim.Name, ErrStale)
 	}
 	err = p.Writer.Delete(ctx, claim, client.Preconditions{UID: &claim.UID, ResourceVersion: ptr.To(claim.ResourceVersion)})
 	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("deleting claim %s: %w", claim.Name, err)
 	}
 	return nil
+}
+
+// unboundClaim is a claim of ours that has never held data.
+func (p *Performer) unboundClaim(ctx context.Context, c *v1alpha1.EtcdCluster, name string) (*corev1.PersistentVolumeClaim, error) {
+	claim, err := p.ownClaim(ctx, c, name)
+	if err != nil {
+		return nil, err
+	}
+	if claim.Status.Phase == corev1.ClaimBound || claim.Spec.VolumeName != "" || claim.Annotations[v1alpha1.AnnotationMemberID] != "" {
+		return nil, fmt.Errorf("giving up claim %s, which is bound: %w", claim.Name, ErrStale)
+	}
+	return claim, nil
 }
 
 // startMember makes a member's pod on its volume.

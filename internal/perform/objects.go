@@ -20,7 +20,7 @@ import (
 // applyObjects applies the fixed objects that are due. The observer has checked
 // that none of them is somebody else's.
 func (p *Performer) applyObjects(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed) error {
-	for _, object := range resources.Objects(c, seen.Voters(), p.Operator) {
+	for _, object := range resources.Objects(c, len(seen.Members), p.Operator) {
 		if !slices.Contains(seen.ObjectsDue, object.Kind+" "+object.Name) {
 			continue
 		}

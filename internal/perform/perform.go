@@ -8,13 +8,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/quorate/quorate/api/v1alpha1"
 	"github.com/quorate/quorate/internal/plan"
@@ -39,17 +40,23 @@ type Performer struct {
 	Operator resources.OperatorPeer
 }
 
-// Perform carries out the step for the cluster as it was observed.
+// Perform carries out the step for the cluster as it was observed. A step that
+// latches changes c.Status alone: the caller writes status, once, on condition
+// that nobody has written the cluster since it was read.
 func (p *Performer) Perform(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, step plan.Step) error {
 	switch step.Kind {
 	case plan.Settled, plan.Wait, plan.Pause:
 		return nil
 	case plan.LatchFounders:
-		return p.latch(ctx, c, latchFounders(step.Members))
+		return latchFounders(&c.Status, step.Members)
 	case plan.LatchVolumes:
 		return p.latchVolumes(ctx, c, step.Members)
 	case plan.LatchCluster:
-		return p.latch(ctx, c, latchCluster(seen.AgreedClusterID))
+		return latchCluster(&c.Status, seen.AgreedClusterID)
+	case plan.UnlatchVolumes:
+		return each(step.Members, func(name string) error { return p.unlatchVolume(ctx, c, name) })
+	case plan.SetFinalizer:
+		return p.setFinalizer(ctx, c)
 	case plan.IssueCertificates:
 		return p.issueCertificates(ctx, c, seen)
 	case plan.ApplyObjects:
@@ -80,66 +87,33 @@ func each(members []string, do func(string) error) error {
 	return errors.Join(all...)
 }
 
-// latch changes status on the strength of an uncached read: a second operator
-// that latched first makes this one start over.
-func (p *Performer) latch(ctx context.Context, c *v1alpha1.EtcdCluster, change func(*v1alpha1.EtcdClusterStatus) error) error {
-	live := &v1alpha1.EtcdCluster{}
-	if err := p.Live.Get(ctx, client.ObjectKeyFromObject(c), live); err != nil {
-		return fmt.Errorf("reading the cluster: %w", err)
+func latchFounders(s *v1alpha1.EtcdClusterStatus, founders []string) error {
+	if len(s.Founders) > 0 {
+		return fmt.Errorf("latching the founders: %w", ErrStale)
 	}
-	if live.UID != c.UID {
-		return fmt.Errorf("latching in cluster %s: %w", c.Name, ErrStale)
+	s.Founders = founders
+	s.Incarnation = max(1, s.Incarnation)
+	for _, f := range founders {
+		s.NextOrdinal = max(s.NextOrdinal, ordinalOf(f)+1)
 	}
-	before := live.DeepCopy()
-	if err := change(&live.Status); err != nil {
-		return err
-	}
-	patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
-	if err := p.Writer.Status().Patch(ctx, live, patch, client.FieldOwner(resources.FieldOwner)); err != nil {
-		return fmt.Errorf("latching in status: %w", err)
-	}
-	// What the rest of this pass reports must build on what was latched.
-	c.Status.Founders, c.Status.FounderVolumes = live.Status.Founders, live.Status.FounderVolumes
-	c.Status.Incarnation, c.Status.NextOrdinal = live.Status.Incarnation, live.Status.NextOrdinal
-	c.Status.ClusterID, c.ResourceVersion = live.Status.ClusterID, live.ResourceVersion
 	return nil
-}
-
-func latchFounders(founders []string) func(*v1alpha1.EtcdClusterStatus) error {
-	return func(s *v1alpha1.EtcdClusterStatus) error {
-		if len(s.Founders) > 0 {
-			return fmt.Errorf("latching the founders: %w", ErrStale)
-		}
-		s.Founders = founders
-		s.Incarnation = max(1, s.Incarnation)
-		for _, f := range founders {
-			s.NextOrdinal = max(s.NextOrdinal, ordinalOf(f)+1)
-		}
-		return nil
-	}
 }
 
 // ordinalOf the name of a founder, which the planner made.
 func ordinalOf(member string) int32 {
-	for i := len(member) - 1; i >= 0; i-- {
-		if member[i] == '-' {
-			n, err := strconv.ParseInt(member[i+1:], 10, 32)
-			if err == nil {
-				return int32(n)
-			}
-		}
+	n, err := strconv.ParseInt(member[strings.LastIndexByte(member, '-')+1:], 10, 32)
+	if err != nil {
+		return 0
 	}
-	return 0
+	return int32(n)
 }
 
-func latchCluster(id uint64) func(*v1alpha1.EtcdClusterStatus) error {
-	return func(s *v1alpha1.EtcdClusterStatus) error {
-		if s.ClusterID != "" {
-			return fmt.Errorf("latching the cluster ID: %w", ErrStale)
-		}
-		s.ClusterID = strconv.FormatUint(id, 16)
-		return nil
+func latchCluster(s *v1alpha1.EtcdClusterStatus, id uint64) error {
+	if s.ClusterID != "" {
+		return fmt.Errorf("latching the cluster ID: %w", ErrStale)
 	}
+	s.ClusterID = hex(id)
+	return nil
 }
 
 // latchVolumes records which claims are the founders', as they are now: one
@@ -151,20 +125,43 @@ func (p *Performer) latchVolumes(ctx context.Context, c *v1alpha1.EtcdCluster, f
 		if err != nil {
 			return err
 		}
+		if on := c.Status.FounderVolumes[name]; on != "" && on != string(claim.UID) {
+			return fmt.Errorf("recording claim %s, which is not the one on record: %w", claim.Name, ErrStale)
+		}
 		volumes[name] = string(claim.UID)
 	}
-	return p.latch(ctx, c, func(s *v1alpha1.EtcdClusterStatus) error {
-		if s.ClusterID != "" || !slices.Equal(s.Founders, founders) {
-			return fmt.Errorf("latching the founders' volumes: %w", ErrStale)
-		}
-		for name, uid := range s.FounderVolumes {
-			if volumes[name] != uid {
-				return fmt.Errorf("latching the founders' volumes: the claim of %s is not the one on record: %w", name, ErrStale)
-			}
-		}
-		s.FounderVolumes = volumes
-		return nil
-	})
+	c.Status.FounderVolumes = volumes
+	return nil
+}
+
+// unlatchVolume takes a claim that was never bound off the record, so that it
+// can be made again.
+func (p *Performer) unlatchVolume(ctx context.Context, c *v1alpha1.EtcdCluster, name string) error {
+	if c.Status.ClusterID != "" {
+		return fmt.Errorf("taking the volume of %s off the record: %w", name, ErrStale)
+	}
+	if _, err := p.unboundClaim(ctx, c, name); err != nil {
+		return err
+	}
+	delete(c.Status.FounderVolumes, name)
+	return nil
+}
+
+// setFinalizer holds the cluster while its volumes are to go with it, and only
+// then: a cluster that keeps its volumes can be deleted without an operator.
+func (p *Performer) setFinalizer(ctx context.Context, c *v1alpha1.EtcdCluster) error {
+	changed := c.DeepCopy()
+	if c.Spec.Storage.WhenDeleted == v1alpha1.WhenDeletedDelete {
+		controllerutil.AddFinalizer(changed, v1alpha1.Finalizer)
+	} else {
+		controllerutil.RemoveFinalizer(changed, v1alpha1.Finalizer)
+	}
+	patch := client.MergeFromWithOptions(c, client.MergeFromWithOptimisticLock{})
+	if err := p.Writer.Patch(ctx, changed, patch, client.FieldOwner(resources.FieldOwner)); err != nil {
+		return fmt.Errorf("setting the finalizer: %w", err)
+	}
+	c.Finalizers, c.ResourceVersion = changed.Finalizers, changed.ResourceVersion
+	return nil
 }
 
 // ownClaim reads a claim, uncached, and refuses one that is not ours or is on

@@ -27,6 +27,8 @@ type Observed struct {
 	// ClusterID is the latched cluster ID; zero before.
 	ClusterID uint64
 
+	// FinalizerDue says that the finalizer does not follow the spec.
+	FinalizerDue bool
 	// CertificatesDue names the Secrets to create, renew or remove.
 	CertificatesDue []string
 	// ObjectsDue names the Services, policies and budgets that are missing or

@@ -25,6 +25,11 @@ const (
 	ApplyObjects Kind = "ApplyObjects"
 	// CreateVolumes creates the claims of the named members.
 	CreateVolumes Kind = "CreateVolumes"
+	// UnlatchVolumes takes claims that were never bound off status, so that
+	// they may be replaced.
+	UnlatchVolumes Kind = "UnlatchVolumes"
+	// SetFinalizer makes the finalizer follow storage.whenDeleted.
+	SetFinalizer Kind = "SetFinalizer"
 	// ReplaceVolumes deletes claims that were never bound, so that they are
 	// made again from the spec.
 	ReplaceVolumes Kind = "ReplaceVolumes"
@@ -62,7 +67,7 @@ type rule func(Observed) (Step, bool)
 // then volumes, then the record of which volumes they are, then pods. Pods
 // come last because from the first pod on a volume may hold data.
 var founding = []rule{
-	paused, latchFounders, refused, deleteEnded, issueCertificates, applyObjects,
+	paused, latchFounders, setFinalizer, refused, deleteEnded, issueCertificates, applyObjects,
 	replaceUnbound, createVolumes, latchVolumes, startFounders, restartOutdated,
 	recordMembers, latchCluster, waitForFounders,
 }
@@ -72,7 +77,7 @@ var founding = []rule{
 // certificate that cannot be written must not stand in the way of that.
 var running = []rule{
 	paused, refused, deleteEnded, startMissing, restartOutdated, recordMembers, relatch,
-	issueCertificates, applyObjects, dataMissing, waitForMembers, sizeChange,
+	setFinalizer, issueCertificates, applyObjects, dataMissing, waitForMembers, sizeChange,
 }
 
 // Next names the next step. It is total: when no rule answers, all is well.
@@ -145,14 +150,24 @@ func applyObjects(o Observed) (Step, bool) {
 
 // replaceUnbound lets a founder's claim follow the spec while it is not bound:
 // it has never held data, and a wrong storage class is mended by an edit.
+// It is taken off the record first: a crash in between leaves a claim that is
+// not on record, which is recorded or replaced again.
 func replaceUnbound(o Observed) (Step, bool) {
-	who := names(o.Members, func(m Member) bool {
+	outdated := func(m Member) bool {
 		return m.Volume == VolumePending && m.VolumeOutdated && m.Founder && m.Pod != PodRunning
-	})
+	}
+	kind, who := UnlatchVolumes, names(o.Members, func(m Member) bool { return outdated(m) && m.VolumeLatched })
+	if len(who) == 0 {
+		kind, who = ReplaceVolumes, names(o.Members, outdated)
+	}
 	return Step{
-		Kind: ReplaceVolumes, Members: who, Reason: "Founding",
+		Kind: kind, Members: who, Reason: "Founding",
 		Message: fmt.Sprintf("the claims of %s were never bound and are made again from the spec", strings.Join(who, ", ")),
 	}, len(who) > 0
+}
+
+func setFinalizer(o Observed) (Step, bool) {
+	return Step{Kind: SetFinalizer, Reason: "Repairing", Message: "making the finalizer follow spec.storage.whenDeleted"}, o.FinalizerDue
 }
 
 // createVolumes makes the founders' claims. Once status names a volume, its

@@ -37,13 +37,13 @@ type OperatorPeer struct {
 
 // Objects of a cluster, in the order in which they are applied: what pods need
 // to start comes first.
-func Objects(c *v1alpha1.EtcdCluster, voters int, operator OperatorPeer) []Object {
+func Objects(c *v1alpha1.EtcdCluster, members int, operator OperatorPeer) []Object {
 	return []Object{
 		object("ServiceAccount", c.Name, serviceAccount(c), corev1ac.ExtractServiceAccount),
 		object("Service", PeerServiceName(c), peerService(c), corev1ac.ExtractService),
 		object("Service", ClientServiceName(c), clientService(c), corev1ac.ExtractService),
 		object("NetworkPolicy", c.Name, networkPolicy(c, operator), networkingv1ac.ExtractNetworkPolicy),
-		object("PodDisruptionBudget", c.Name, disruptionBudget(c, voters), policyv1ac.ExtractPodDisruptionBudget),
+		object("PodDisruptionBudget", c.Name, disruptionBudget(c, members), policyv1ac.ExtractPodDisruptionBudget),
 	}
 }
 
@@ -109,8 +109,8 @@ func servicePort(name string, port int32) *corev1ac.ServicePortApplyConfiguratio
 // disruptionBudget keeps a quorum of the larger of what there is and what is
 // wanted, so that it does not shrink with a shrinking cluster. Pods that are
 // not ready may go: holding them would block the drain that mends them.
-func disruptionBudget(c *v1alpha1.EtcdCluster, voters int) *policyv1ac.PodDisruptionBudgetApplyConfiguration {
-	quorum := max(voters, int(c.Spec.Size))/2 + 1
+func disruptionBudget(c *v1alpha1.EtcdCluster, members int) *policyv1ac.PodDisruptionBudgetApplyConfiguration {
+	quorum := max(members, int(c.Spec.Size))/2 + 1
 	return policyv1ac.PodDisruptionBudget(c.Name, c.Namespace).
 		WithLabels(Labels(c)).
 		WithOwnerReferences(ownedBy(c)).

@@ -1,0 +1,194 @@
+// Command operator runs the etcd operator.
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	_ "k8s.io/client-go/plugin/pkg/client/auth" // every way to log in to a cluster
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/controllers"
+	"github.com/quorate/quorate/internal/etcd/v3client"
+	"github.com/quorate/quorate/internal/observe"
+	"github.com/quorate/quorate/internal/perform"
+	"github.com/quorate/quorate/internal/resources"
+	"github.com/quorate/quorate/internal/version"
+)
+
+// options are the command line.
+type options struct {
+	metricsAddress string
+	metricsSecure  bool
+	healthAddress  string
+	leaderElect    bool
+	namespaces     string
+	memberImage    string
+	qps            float64
+	burst          int
+	printVersion   bool
+	zap            zap.Options
+}
+
+func main() {
+	o, err := parse(os.Args[1:])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
+	if o.printVersion {
+		fmt.Println(version.Version)
+		return
+	}
+	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&o.zap)))
+	if err := run(o); err != nil {
+		ctrl.Log.Error(err, "Operator ended")
+		os.Exit(1)
+	}
+}
+
+func parse(args []string) (*options, error) {
+	o := &options{}
+	fs := flag.NewFlagSet("operator", flag.ExitOnError)
+	fs.StringVar(&o.metricsAddress, "metrics-bind-address", ":8443", "address that metrics are served on; 0 serves none")
+	fs.BoolVar(&o.metricsSecure, "metrics-secure", true, "serve metrics over HTTPS to those whom the API server authenticates and authorizes")
+	fs.StringVar(&o.healthAddress, "health-probe-bind-address", ":8081", "address of /healthz and /readyz")
+	fs.BoolVar(&o.leaderElect, "leader-elect", false, "work only while holding a Lease, so that several replicas may run")
+	fs.StringVar(&o.namespaces, "watch-namespaces", os.Getenv("WATCH_NAMESPACES"), "comma-separated namespaces to work in; all of them if empty")
+	fs.StringVar(&o.memberImage, "member-image", os.Getenv("MEMBER_IMAGE"), "image that holds the guard of the members' pods (also: env MEMBER_IMAGE)")
+	fs.Float64Var(&o.qps, "kube-api-qps", 50, "requests per second to the API server, on average")
+	fs.IntVar(&o.burst, "kube-api-burst", 100, "requests to the API server that may come at once")
+	fs.BoolVar(&o.printVersion, "version", false, "print the version and exit")
+	o.zap.BindFlags(fs)
+	if err := fs.Parse(args); err != nil {
+		return nil, fmt.Errorf("parsing the command line: %w", err)
+	}
+	if fs.NArg() > 0 {
+		return nil, fmt.Errorf("unexpected argument %q — the operator takes flags only — see --help", fs.Arg(0))
+	}
+	if o.memberImage == "" && !o.printVersion {
+		return nil, errors.New("--member-image is empty — the members' pods take their guard from it — set it, or env MEMBER_IMAGE, to the member image of this release")
+	}
+	return o, nil
+}
+
+func run(o *options) error {
+	scheme := runtime.NewScheme()
+	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
+	utilruntime.Must(v1alpha1.AddToScheme(scheme))
+
+	config, err := ctrl.GetConfig()
+	if err != nil {
+		return fmt.Errorf("finding the cluster: %w", err)
+	}
+	config.QPS, config.Burst = float32(o.qps), o.burst
+	config.UserAgent = "quorate-operator/" + version.Version
+	mgr, err := ctrl.NewManager(config, o.manager(scheme))
+	if err != nil {
+		return fmt.Errorf("making the manager: %w", err)
+	}
+	if err := setUp(mgr, o); err != nil {
+		return err
+	}
+	ctrl.Log.Info("Starting", "version", version.Version, "namespaces", o.namespaces, "memberImage", o.memberImage)
+	if err := mgr.Start(ctrl.SetupSignalHandler()); err != nil {
+		return fmt.Errorf("running: %w", err)
+	}
+	return nil
+}
+
+// manager's options. The lease is given up on the way down, so that the other
+// replica takes over at once; that is safe because nothing is done after the
+// manager has stopped.
+func (o *options) manager(scheme *runtime.Scheme) ctrl.Options {
+	metrics := metricsserver.Options{BindAddress: o.metricsAddress, SecureServing: o.metricsSecure}
+	if o.metricsSecure {
+		metrics.FilterProvider = filters.WithAuthenticationAndAuthorization
+		metrics.TLSOpts = []func(*tls.Config){func(c *tls.Config) { c.MinVersion = tls.VersionTLS12 }}
+	}
+	graceful := 10 * time.Second
+	return ctrl.Options{
+		Scheme:                        scheme,
+		Metrics:                       metrics,
+		HealthProbeBindAddress:        o.healthAddress,
+		LeaderElection:                o.leaderElect,
+		LeaderElectionID:              "quorate-operator",
+		LeaderElectionReleaseOnCancel: true,
+		GracefulShutdownTimeout:       &graceful,
+		Cache:                         o.cache(),
+		Client:                        client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Secret{}}}},
+	}
+}
+
+// cache watches pods and claims of clusters only, so that the operator's memory
+// does not grow with what else runs.
+func (o *options) cache() cache.Options {
+	opts := cache.Options{ByObject: controllers.Watched()}
+	if list := o.namespaceList(); len(list) > 0 {
+		opts.DefaultNamespaces = map[string]cache.Config{}
+		for _, n := range list {
+			opts.DefaultNamespaces[n] = cache.Config{}
+		}
+	}
+	return opts
+}
+
+func (o *options) namespaceList() []string {
+	var list []string
+	for n := range strings.SplitSeq(o.namespaces, ",") {
+		if n = strings.TrimSpace(n); n != "" {
+			list = append(list, n)
+		}
+	}
+	return list
+}
+
+func setUp(mgr ctrl.Manager, o *options) error {
+	operator := resources.OperatorPeer{
+		Namespace: os.Getenv("POD_NAMESPACE"),
+		Labels:    map[string]string{"app.kubernetes.io/name": "quorate-operator"},
+	}
+	observer := &observe.Observer{
+		Cached: mgr.GetClient(), Live: mgr.GetAPIReader(),
+		Dialer: v3client.NewPool(), Clock: clock.RealClock{}, Operator: operator,
+	}
+	nodes := controllers.NodesHidden
+	if len(o.namespaceList()) == 0 {
+		observer.Cluster, nodes = mgr.GetClient(), controllers.NodesReadable
+	}
+	reconciler := &controllers.EtcdClusterReconciler{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Observer: observer,
+		Performer: &perform.Performer{
+			Writer: mgr.GetClient(), Live: mgr.GetAPIReader(), Clock: clock.RealClock{},
+			GuardImage: o.memberImage, Operator: operator,
+		},
+		Recorder: mgr.GetEventRecorder("quorate"),
+	}
+	if err := reconciler.SetupWithManager(mgr, nodes); err != nil {
+		return err
+	}
+	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
+		return fmt.Errorf("adding the health check: %w", err)
+	}
+	if err := mgr.AddReadyzCheck("ping", healthz.Ping); err != nil {
+		return fmt.Errorf("adding the readiness check: %w", err)
+	}
+	return nil
+}

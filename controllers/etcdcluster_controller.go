@@ -1,0 +1,192 @@
+// Package controllers wires the loop: see, decide, do, report. What to do is
+// plan's; this package reads like a list of who is asked in which order.
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/tools/events"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/observe"
+	"github.com/quorate/quorate/internal/perform"
+	"github.com/quorate/quorate/internal/plan"
+	"github.com/quorate/quorate/internal/resources"
+	"github.com/quorate/quorate/internal/status"
+)
+
+// How long until a cluster is looked at again when nothing wakes the operator.
+const (
+	// again follows a step: the next one is decided from its effect.
+	again = time.Millisecond
+	// afterStale gives the caches time to hear of what made a step stale.
+	afterStale = 100 * time.Millisecond
+	// whileFounding is short, since nothing in Kubernetes tells when etcd has
+	// elected a leader.
+	whileFounding = 200 * time.Millisecond
+	// whileWaiting is how soon a change in etcd is noticed while something is
+	// amiss.
+	whileWaiting = 2 * time.Second
+	// atRest keeps the promise that Available=True was probed in the last 15 s,
+	// with room for a probe that hangs until its time-out.
+	atRest = 8 * time.Second
+)
+
+// EtcdClusterReconciler moves clusters towards their specs.
+type EtcdClusterReconciler struct {
+	// Client writes, and reads from the caches.
+	Client client.Client
+	// Live reads from the API server.
+	Live client.Reader
+	// Observer looks, Performer acts.
+	Observer  *observe.Observer
+	Performer *perform.Performer
+	// Recorder of events.
+	Recorder events.EventRecorder
+}
+
+// +kubebuilder:rbac:groups=etcd.quorate.dev,resources=etcdclusters,verbs=get;list;watch;patch
+// +kubebuilder:rbac:groups=etcd.quorate.dev,resources=etcdclusters/status,verbs=patch
+// +kubebuilder:rbac:groups=etcd.quorate.dev,resources=etcdclusters/finalizers,verbs=update
+// +kubebuilder:rbac:groups="",resources=pods;persistentvolumeclaims,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups="",resources=services;serviceaccounts,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups="",resources=secrets,verbs=get;create;update;delete
+// +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch
+// +kubebuilder:rbac:groups=storage.k8s.io,resources=storageclasses,verbs=get;list;watch
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+
+// Reconcile moves one cluster one step closer to its spec: observe, decide,
+// perform, report.
+func (r *EtcdClusterReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	c, err := r.read(ctx, req)
+	if err != nil || c == nil {
+		return ctrl.Result{}, err
+	}
+	if !c.DeletionTimestamp.IsZero() {
+		return ctrl.Result{}, r.finalize(ctx, c)
+	}
+	seen, err := r.Observer.Observe(ctx, c)
+	if err != nil {
+		return ctrl.Result{}, fmt.Errorf("observing: %w", err)
+	}
+	step := plan.Next(seen)
+	log := ctrl.LoggerFrom(ctx).V(verbosity(step))
+	log.Info("Decided", "step", step.Kind, "members", step.Members, "reason", step.Message)
+
+	before := c.DeepCopy()
+	err = r.Performer.Perform(ctx, c, seen, step)
+	if stale(err) {
+		log.Info("Looking again", "step", step.Kind, "reason", err.Error())
+		return ctrl.Result{RequeueAfter: afterStale}, nil
+	}
+	outcome := status.Outcome{Seen: seen, Step: step, Err: err}
+	status.Report(c, outcome)
+	if err := r.patchStatus(ctx, before, c, outcome); err != nil {
+		return quietly(err)
+	}
+	if err != nil {
+		return ctrl.Result{}, fmt.Errorf("performing %s: %w", step.Kind, err)
+	}
+	return ctrl.Result{RequeueAfter: next(c, step)}, nil
+}
+
+// read reads the cluster: from the cache, and, until it is founded, from the
+// API server, for then every pass builds on what the last one wrote.
+func (r *EtcdClusterReconciler) read(ctx context.Context, req ctrl.Request) (*v1alpha1.EtcdCluster, error) {
+	c := &v1alpha1.EtcdCluster{}
+	err := r.Client.Get(ctx, req.NamespacedName, c)
+	if err == nil && c.Status.ClusterID == "" {
+		c = &v1alpha1.EtcdCluster{}
+		err = r.Live.Get(ctx, req.NamespacedName, c)
+	}
+	if apierrors.IsNotFound(err) {
+		r.Observer.Forget(req.NamespacedName)
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the cluster: %w", err)
+	}
+	return c, nil
+}
+
+// patchStatus writes status, once a pass and only when it has changed, on
+// condition that nobody wrote the cluster meanwhile. Events follow what was
+// written.
+func (r *EtcdClusterReconciler) patchStatus(ctx context.Context, before, c *v1alpha1.EtcdCluster, o status.Outcome) error {
+	if equality.Semantic.DeepEqual(before.Status, c.Status) {
+		return nil
+	}
+	// The performer may have written the finalizer: build on that version.
+	before.ResourceVersion, before.Finalizers = c.ResourceVersion, c.Finalizers
+	was := before.Status.DeepCopy()
+	is := c.Status.DeepCopy()
+	patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
+	if err := r.Client.Status().Patch(ctx, c, patch, client.FieldOwner(resources.FieldOwner)); err != nil {
+		return fmt.Errorf("writing status: %w", err)
+	}
+	for _, e := range status.Events(*was, *is, o) {
+		r.Recorder.Eventf(c, nil, e.Type, e.Reason, e.Action, "%s", e.Message)
+	}
+	return nil
+}
+
+// finalize lets a cluster go. Its pods and objects are collected by their
+// owner references; its volumes only when the user said so. It never waits:
+// the claims are protected while a pod uses them, and go when it has gone.
+func (r *EtcdClusterReconciler) finalize(ctx context.Context, c *v1alpha1.EtcdCluster) error {
+	if !controllerutil.ContainsFinalizer(c, v1alpha1.Finalizer) {
+		return nil
+	}
+	if c.Spec.Storage.WhenDeleted == v1alpha1.WhenDeletedDelete {
+		if err := r.Performer.DeleteVolumes(ctx, c); err != nil {
+			return fmt.Errorf("deleting the volumes: %w", err)
+		}
+	}
+	if err := r.Performer.RemoveFinalizer(ctx, c); client.IgnoreNotFound(err) != nil {
+		return err
+	}
+	return nil
+}
+
+// stale errors say that the world has moved since it was looked at.
+func stale(err error) bool { return errors.Is(err, perform.ErrStale) || apierrors.IsConflict(err) }
+
+// quietly looks again after a conflict, which is nobody's fault.
+func quietly(err error) (ctrl.Result, error) {
+	if stale(err) {
+		return ctrl.Result{RequeueAfter: afterStale}, nil
+	}
+	return ctrl.Result{}, err
+}
+
+// verbosity keeps an idle operator's log empty.
+func verbosity(step plan.Step) int {
+	if step.Kind == plan.Settled || step.Kind == plan.Wait || step.Kind == plan.Pause {
+		return 1
+	}
+	return 0
+}
+
+func next(c *v1alpha1.EtcdCluster, step plan.Step) time.Duration {
+	switch {
+	case step.Kind == plan.Settled, step.Kind == plan.Pause:
+		return atRest
+	case step.Kind != plan.Wait:
+		return again
+	case c.Status.ClusterID == "" && step.Reason == v1alpha1.ReasonFounding:
+		return whileFounding
+	default:
+		return whileWaiting
+	}
+}
+

@@ -1,0 +1,136 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/selection"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+)
+
+const (
+	// firstRetry and lastRetry bound how soon a pass that failed is tried
+	// again. The last one is below the 15 s within which a mended world must
+	// be noticed.
+	firstRetry = 50 * time.Millisecond
+	lastRetry  = 10 * time.Second
+	// atOnce is how many clusters are worked on side by side. A pass mostly
+	// waits for etcd; one cluster that hangs must not hold up the others.
+	atOnce = 16
+)
+
+// NodeAccess says whether the operator may read nodes.
+type NodeAccess string
+
+const (
+	// NodesReadable: pods on nodes that are not Ready are treated with care.
+	NodesReadable NodeAccess = "Readable"
+	// NodesHidden: an operator of some namespaces has no right to read nodes.
+	NodesHidden NodeAccess = "Hidden"
+)
+
+// SetupWithManager registers the controller and what wakes it.
+func (r *EtcdClusterReconciler) SetupWithManager(mgr ctrl.Manager, nodes NodeAccess) error {
+	ours := builder.WithPredicates(predicate.NewPredicateFuncs(func(o client.Object) bool {
+		return o.GetLabels()[v1alpha1.LabelCluster] != ""
+	}))
+	b := ctrl.NewControllerManagedBy(mgr).
+		For(&v1alpha1.EtcdCluster{}, builder.WithPredicates(predicate.Or(
+			predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}))).
+		Owns(&corev1.Pod{}).
+		Owns(&corev1.Service{}).
+		Owns(&corev1.ServiceAccount{}).
+		Owns(&policyv1.PodDisruptionBudget{}).
+		Owns(&networkingv1.NetworkPolicy{}).
+		// Claims have no owner, so that no deletion cascades to the data.
+		Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(byLabel), ours).
+		WithOptions(controller.Options{
+			MaxConcurrentReconciles: atOnce,
+			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstRetry, lastRetry),
+		})
+	if nodes == NodesReadable {
+		b = b.Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.everyCluster), builder.WithPredicates(readinessChanged()))
+	}
+	if err := b.Complete(r); err != nil {
+		return fmt.Errorf("setting up the controller: %w", err)
+	}
+	return nil
+}
+
+func byLabel(_ context.Context, o client.Object) []reconcile.Request {
+	return []reconcile.Request{{NamespacedName: types.NamespacedName{
+		Namespace: o.GetNamespace(), Name: o.GetLabels()[v1alpha1.LabelCluster],
+	}}}
+}
+
+// everyCluster is asked when a node comes or goes: any of them may have members
+// there, and asking which costs as much as looking.
+func (r *EtcdClusterReconciler) everyCluster(ctx context.Context, _ client.Object) []reconcile.Request {
+	var list v1alpha1.EtcdClusterList
+	if err := r.Client.List(ctx, &list); err != nil {
+		ctrl.LoggerFrom(ctx).Error(err, "Listing clusters after a node has changed")
+		return nil
+	}
+	out := make([]reconcile.Request, 0, len(list.Items))
+	for i := range list.Items {
+		out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
+	}
+	return out
+}
+
+// readinessChanged drops the heartbeats: a node changes every few seconds, and
+// its readiness almost never.
+func readinessChanged() predicate.Predicate {
+	return predicate.Funcs{
+		CreateFunc: func(event.CreateEvent) bool { return false },
+		UpdateFunc: func(e event.UpdateEvent) bool {
+			before, wasNode := e.ObjectOld.(*corev1.Node)
+			after, isNode := e.ObjectNew.(*corev1.Node)
+			return wasNode && isNode && (readiness(before) != readiness(after) || len(before.Spec.Taints) != len(after.Spec.Taints))
+		},
+	}
+}
+
+func readiness(n *corev1.Node) corev1.ConditionStatus {
+	for _, c := range n.Status.Conditions {
+		if c.Type == corev1.NodeReady {
+			return c.Status
+		}
+	}
+	return corev1.ConditionUnknown
+}
+
+// Watched restricts the caches to objects of clusters, so that the operator's
+// memory does not grow with whatever else runs.
+func Watched() map[client.Object]cache.ByObject {
+	ofClusters := cache.ByObject{Label: labels.NewSelector().Add(belongsToCluster())}
+	return map[client.Object]cache.ByObject{
+		&corev1.Pod{}:                   ofClusters,
+		&corev1.PersistentVolumeClaim{}: ofClusters,
+	}
+}
+
+func belongsToCluster() labels.Requirement {
+	r, err := labels.NewRequirement(v1alpha1.LabelCluster, selection.Exists, nil)
+	if err != nil {
+		panic(fmt.Sprintf("selecting by the constant %s: %v", v1alpha1.LabelCluster, err))
+	}
+	return *r
+}

@@ -1,0 +1,42 @@
+package perform
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/resources"
+)
+
+// DeleteVolumes deletes every claim of the cluster, of any incarnation: the user
+// asked for it with storage.whenDeleted, and then deleted the cluster.
+func (p *Performer) DeleteVolumes(ctx context.Context, c *v1alpha1.EtcdCluster) error {
+	var claims corev1.PersistentVolumeClaimList
+	err := p.Live.List(ctx, &claims, client.InNamespace(c.Namespace), client.MatchingLabels{v1alpha1.LabelClusterUID: string(c.UID)})
+	if err != nil {
+		return fmt.Errorf("listing claims: %w", err)
+	}
+	for i := range claims.Items {
+		claim := &claims.Items[i]
+		err := p.Writer.Delete(ctx, claim, client.Preconditions{UID: &claim.UID})
+		if client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("deleting claim %s: %w", claim.Name, err)
+		}
+	}
+	return nil
+}
+
+// RemoveFinalizer lets the cluster go.
+func (p *Performer) RemoveFinalizer(ctx context.Context, c *v1alpha1.EtcdCluster) error {
+	before := c.DeepCopy()
+	controllerutil.RemoveFinalizer(c, v1alpha1.Finalizer)
+	patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
+	if err := p.Writer.Patch(ctx, c, patch, client.FieldOwner(resources.FieldOwner)); err != nil {
+		return fmt.Errorf("removing the finalizer: %w", err)
+	}
+	return nil
+}
