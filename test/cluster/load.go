@@ -21,11 +21,11 @@ func loadImages(ctx context.Context, l layout, archives []string) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, n := range nodes {
 		group.Go(func() error {
-			if err := await(ctx, l, func(context.Context) error { return containerdAnswers(l, n) }); err != nil {
+			if err := await(ctx, l, func(ctx context.Context) error { return containerdAnswers(ctx, l, n) }); err != nil {
 				return err
 			}
 			for _, archive := range archives {
-				if err := ctr(l, n, "images", "import", archive); err != nil {
+				if err := ctr(ctx, l, n, "images", "import", archive); err != nil {
 					return fmt.Errorf("loading %s on %s: %w", archive, n.name(), err)
 				}
 			}
@@ -44,14 +44,14 @@ func loadClusterImages(ctx context.Context, l layout) error {
 	return loadImages(ctx, l, archives)
 }
 
-func containerdAnswers(l layout, n node) error {
-	return ctr(l, n, "version")
+func containerdAnswers(ctx context.Context, l layout, n node) error {
+	return ctr(ctx, l, n, "version")
 }
 
 // ctr runs containerd's client on a node.
-func ctr(l layout, n node, args ...string) error {
+func ctr(ctx context.Context, l layout, n node, args ...string) error {
 	command := append([]string{"/usr/bin/ctr", "--address=/run/containerd/containerd.sock", "--namespace=k8s.io"}, args...)
-	cmd, err := inside(l, n.name(), command...)
+	cmd, err := inside(ctx, l, n.name(), command...)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -176,7 +177,7 @@ func powerOff(l layout, name string) error {
 }
 
 // inside returns a command that runs in the namespaces of a machine that is on.
-func inside(l layout, name string, command ...string) (*exec.Cmd, error) {
+func inside(ctx context.Context, l layout, name string, command ...string) (*exec.Cmd, error) {
 	pids, err := machinePIDs(l, name)
 	if err != nil {
 		return nil, err
@@ -185,7 +186,7 @@ func inside(l layout, name string, command ...string) (*exec.Cmd, error) {
 		return nil, fmt.Errorf("%s is off", name)
 	}
 	args := []string{"--target", strconv.Itoa(pids[0]), "--mount", "--net", "--pid", "--"}
-	return exec.Command("nsenter", append(args, command...)...), nil
+	return exec.CommandContext(ctx, "nsenter", append(args, command...)...), nil
 }
 
 // death reports a process of a machine that has ended by itself, with the end of its log.

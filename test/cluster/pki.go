@@ -34,13 +34,13 @@ func identities() []identity {
 	list := []identity{
 		{
 			name: "apiserver", user: "kube-apiserver",
-			ips: []string{apiServiceIP, bridgeAddress, "127.0.0.1"},
-			dns: []string{"kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc." + clusterDomain, "localhost"},
+			ips: []string{apiServiceIP, bridgeAddress},
+			dns: []string{"kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc." + clusterDomain},
 		},
 		{name: "apiserver-kubelet", user: "kube-apiserver-kubelet-client", groups: []string{"system:masters"}},
 		{name: "admin", user: "kubernetes-admin", groups: []string{"system:masters"}},
-		{name: "kube-controller-manager", user: "system:kube-controller-manager", ips: []string{"127.0.0.1"}},
-		{name: "kube-scheduler", user: "system:kube-scheduler", ips: []string{"127.0.0.1"}},
+		{name: "kube-controller-manager", user: "system:kube-controller-manager", ips: []string{controlAddress}},
+		{name: "kube-scheduler", user: "system:kube-scheduler", ips: []string{controlAddress}},
 		{name: "kube-proxy", user: "system:kube-proxy"},
 		{name: "coredns", user: dnsUser},
 		{name: "provisioner", user: provisionerUser},

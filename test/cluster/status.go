@@ -20,8 +20,8 @@ var errDown = errors.New("something is down")
 var healthURLs = map[string]string{
 	"etcd":                    "http://" + controlEtcdClient + "/health",
 	"kube-apiserver":          apiServer + "/readyz",
-	"kube-controller-manager": "https://127.0.0.1:10257/healthz",
-	"kube-scheduler":          "https://127.0.0.1:10259/healthz",
+	"kube-controller-manager": "https://" + controlAddress + ":" + controllersPort + "/healthz",
+	"kube-scheduler":          "https://" + controlAddress + ":" + schedulerPort + "/healthz",
 	"coredns":                 "http://" + dnsReady + "/ready",
 }
 

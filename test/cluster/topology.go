@@ -26,12 +26,15 @@ const (
 	dnsServiceIP  = "10.96.0.10"
 	clusterDomain = "cluster.local"
 
-	// Ports on the machine's loopback, out of the way of the well-known ones,
-	// for others run etcd and CoreDNS on this machine too.
-	controlEtcdClient = "127.0.0.1:23790"
-	controlEtcdPeer   = "127.0.0.1:23800"
-	dnsHealth         = "127.0.0.1:18080"
-	dnsReady          = "127.0.0.1:18181"
+	// What only the control plane itself uses listens on a loopback address of
+	// its own: tests run etcd and API servers on 127.0.0.1, on any free port.
+	controlAddress    = "127.30.0.1"
+	controlEtcdClient = controlAddress + ":2379"
+	controlEtcdPeer   = controlAddress + ":2380"
+	controllersPort   = "10257"
+	schedulerPort     = "10259"
+	dnsHealth         = controlAddress + ":8080"
+	dnsReady          = controlAddress + ":8181"
 )
 
 const (

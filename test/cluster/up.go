@@ -12,7 +12,7 @@ import (
 )
 
 // startTimeout bounds the start of the whole cluster, which takes about 20 s on two cores.
-const startTimeout = 4 * time.Minute
+const startTimeout = 2 * time.Minute
 
 // up brings the cluster up. It leaves a healthy one alone, mends one that has
 // lost a machine, and clears away what an interrupted run left.
@@ -70,6 +70,9 @@ func mend(ctx context.Context, l layout, p *progress) error {
 
 // prepare writes everything that the machines read.
 func prepare(l layout) error {
+	if err := os.RemoveAll(l.path("logs")); err != nil {
+		return fmt.Errorf("removing the logs of the last cluster: %w", err)
+	}
 	if err := l.makeStateDirs(); err != nil {
 		return err
 	}

@@ -17,9 +17,9 @@ import (
 )
 
 func init() {
-	// The order in which the plugins see a query.
+	// The order in which the plugins see a query; template answers what is left.
 	dnsserver.Directives = []string{
-		"reload", "bind", "health", "ready", "errors", "cache", "template", "kubernetes",
+		"reload", "bind", "health", "ready", "errors", "cache", "kubernetes", "template",
 	}
 }
 
