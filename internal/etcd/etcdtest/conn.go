@@ -1,0 +1,305 @@
+package etcdtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/quorate/quorate/internal/etcd"
+)
+
+// Version that every process reports.
+const Version = "3.6.16"
+
+// Moment of a call at which it can be intercepted.
+type Moment string
+
+const (
+	// Before: an error means that the call never reached the member.
+	Before Moment = "before"
+	// After: an error means that the member has done it, and the reply is lost.
+	After Moment = "after"
+)
+
+// Call is an RPC at one of its two moments.
+type Call struct {
+	// Method is the name of etcd.Conn's method.
+	Method string
+	// To is the endpoint, Member the name of the member that answers there;
+	// empty for nobody.
+	To     etcd.Endpoint
+	Member string
+	Moment Moment
+	// Number counts the RPCs of the world from 1; both moments have the same.
+	Number int
+}
+
+// ErrLate returned before a call has it take effect at the next Tick, while
+// the caller is told that no answer came.
+var ErrLate = errors.New("no answer in time")
+
+// Intercept has a function called before and after each RPC. It may change the
+// world, may return an error, and may panic; nil intercepts nothing.
+func (w *World) Intercept(f func(Call) error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.intercept = f
+}
+
+// Calls is the number of RPCs so far.
+func (w *World) Calls() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.calls
+}
+
+// Put writes a value as a user does, through the process. Without an error the
+// write is acknowledged and must never be lost.
+func (w *World) Put(p *Process, value string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !p.running || p.cutFromClients {
+		return etcd.ErrUnreachable
+	}
+	leader, err := w.writable(p)
+	if err != nil {
+		return err
+	}
+	w.commit(leader, entry{kind: valuePut, value: value})
+	w.written = append(w.written, write{clusterID: p.store.disk.ClusterID, value: value})
+	w.settle()
+	return nil
+}
+
+var _ etcd.Dialer = (*World)(nil)
+
+// Dial implements etcd.Dialer. The process is looked up at each call: the last
+// one started at the address, if its name is the first label of ServerName.
+func (w *World) Dial(group string, to etcd.Endpoint, as etcd.Credentials) (etcd.Conn, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.pooled[group] == nil {
+		w.pooled[group] = map[etcd.Endpoint]etcd.Credentials{}
+	}
+	w.pooled[group][to] = as
+	return &conn{world: w, group: group, to: to}, nil
+}
+
+// Keep implements etcd.Dialer. A connection that is not kept fails from then
+// on, until the endpoint is dialed again.
+func (w *World) Keep(group string, endpoints ...etcd.Endpoint) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	maps.DeleteFunc(w.pooled[group], func(to etcd.Endpoint, _ etcd.Credentials) bool { return !slices.Contains(endpoints, to) })
+	if len(w.pooled[group]) == 0 {
+		delete(w.pooled, group)
+	}
+}
+
+// Pooled lists the addresses of the group that are connected, sorted.
+func (w *World) Pooled(group string) []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var list []string
+	for to := range w.pooled[group] {
+		list = append(list, to.Address)
+	}
+	slices.Sort(list)
+	return list
+}
+
+type conn struct {
+	world *World
+	group string
+	to    etcd.Endpoint
+}
+
+var _ etcd.Conn = (*conn)(nil)
+
+// effect says whether a call changes something.
+type effect int
+
+const (
+	reads effect = iota
+	changes
+)
+
+// call passes the interceptor, finds the process and applies the call to it.
+func (c *conn) call(ctx context.Context, method string, does effect, apply func(p *Process) error) error {
+	w := c.world
+	if err := ctx.Err(); err != nil {
+		return c.broken(method, does, err)
+	}
+	w.mu.Lock()
+	w.calls++
+	call := Call{Method: method, To: c.to, Moment: Before, Number: w.calls}
+	if p := w.at(c); p != nil {
+		call.Member = p.Flags.Name
+	}
+	intercept := w.intercept
+	w.mu.Unlock()
+	if intercept == nil {
+		intercept = func(Call) error { return nil }
+	}
+	if err := intercept(call); err != nil {
+		if errors.Is(err, ErrLate) {
+			w.delay(c, apply)
+		}
+		return c.broken(method, does, err)
+	}
+	w.mu.Lock()
+	answer := c.apply(method, does, apply)
+	w.mu.Unlock()
+	call.Moment = After
+	if err := intercept(call); err != nil {
+		return c.broken(method, does, err)
+	}
+	return answer
+}
+
+// broken is a call that got no answer.
+func (c *conn) broken(method string, does effect, err error) error {
+	err = fmt.Errorf("%w: %w", etcd.ErrUnreachable, err)
+	if does == changes {
+		err = fmt.Errorf("%w: %w", etcd.ErrOutcomeUnknown, err)
+	}
+	return fmt.Errorf("%s at %s: %w", method, c.to.Address, err)
+}
+
+// apply runs under the world's lock.
+func (c *conn) apply(method string, does effect, apply func(p *Process) error) error {
+	p := c.world.at(c)
+	if p == nil {
+		return c.broken(method, does, errors.New("nobody answers"))
+	}
+	if err := apply(p); err != nil {
+		if does == changes && errors.Is(err, etcd.ErrNoLeader) {
+			err = fmt.Errorf("%w: %w", etcd.ErrOutcomeUnknown, err)
+		}
+		return fmt.Errorf("%s at %s: %w", method, c.to.Address, err)
+	}
+	c.world.settle()
+	return nil
+}
+
+// delay has the call take effect at the next Tick, through whoever leads the
+// cluster then: the proposal has left the member that was asked. Whether it is
+// refused is decided then, too.
+func (w *World) delay(c *conn, apply func(p *Process) error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	asked := w.at(c)
+	if asked == nil {
+		return
+	}
+	w.late = append(w.late, func() {
+		for _, p := range w.processes {
+			if p.leads && p.store.disk.ClusterID == asked.store.disk.ClusterID {
+				// Nobody waits for the answer any more.
+				_ = apply(p)
+				return
+			}
+		}
+	})
+}
+
+// at is the process that answers on the connection.
+func (w *World) at(c *conn) *Process {
+	if _, pooled := w.pooled[c.group][c.to]; !pooled {
+		return nil
+	}
+	for _, p := range slices.Backward(w.processes) {
+		if p.Address != c.to.Address {
+			continue
+		}
+		host, _, _ := strings.Cut(c.to.ServerName, ".")
+		if p.running && !p.cutFromClients && (host == "" || host == p.Flags.Name) {
+			return p
+		}
+		return nil
+	}
+	return nil
+}
+
+// led is the leader that makes a linearizable answer of the process possible.
+func (w *World) led(p *Process) (*Process, error) {
+	leader := w.leaderFor(p)
+	switch {
+	case leader == nil:
+		return nil, etcd.ErrNoLeader
+	case leader.store.config()[p.store.disk.MemberID].Learner:
+		return nil, etcd.ErrLearner
+	}
+	return leader, nil
+}
+
+func (w *World) writable(p *Process) (*Process, error) {
+	leader, err := w.led(p)
+	if err == nil && len(w.alarms[p.store.disk.ClusterID]) > 0 {
+		return nil, etcd.ErrNoSpace
+	}
+	return leader, err
+}
+
+func (c *conn) Status(ctx context.Context) (s etcd.Status, err error) {
+	err = c.call(ctx, "Status", reads, func(p *Process) error {
+		s = etcd.Status{
+			ClusterID: p.store.disk.ClusterID, MemberID: p.store.disk.MemberID, Leader: p.follows,
+			Term: p.store.term, Index: uint64(len(p.store.log)), Applied: uint64(len(p.store.log)),
+			Version: Version, DBSize: 20480, Learner: p.learner(),
+		}
+		if p.follows == 0 {
+			s.Errors = append(s.Errors, "etcdserver: no leader")
+		}
+		for _, a := range c.world.alarms[s.ClusterID] {
+			s.Errors = append(s.Errors, fmt.Sprintf("memberID:%d alarm:%s ", a.MemberID, a.Kind))
+		}
+		return nil
+	})
+	return s, err
+}
+
+func (c *conn) Members(ctx context.Context) (m etcd.Membership, err error) {
+	err = c.call(ctx, "Members", reads, func(p *Process) error {
+		leader, err := c.world.led(p)
+		if err != nil {
+			return err
+		}
+		m = etcd.Membership{
+			ClusterID: p.store.disk.ClusterID, MemberID: p.store.disk.MemberID, Term: leader.store.term, Members: leader.store.memberList(),
+		}
+		return nil
+	})
+	return m, err
+}
+
+func (c *conn) Read(ctx context.Context) error {
+	return c.call(ctx, "Read", reads, func(p *Process) error {
+		_, err := c.world.led(p)
+		return err
+	})
+}
+
+func (c *conn) Propose(ctx context.Context) error {
+	return c.call(ctx, "Propose", changes, func(p *Process) error {
+		leader, err := c.world.writable(p)
+		if err == nil {
+			c.world.commit(leader, entry{kind: nothing})
+		}
+		return err
+	})
+}
+
+func (c *conn) Alarms(ctx context.Context) (alarms []etcd.Alarm, err error) {
+	err = c.call(ctx, "Alarms", reads, func(p *Process) error {
+		_, err := c.world.led(p)
+		if err == nil {
+			alarms = slices.Clone(c.world.alarms[p.store.disk.ClusterID])
+		}
+		return err
+	})
+	return alarms, err
+}
