@@ -244,16 +244,16 @@ func recordMembers(o Observed) (Step, bool) {
 func latchCluster(o Observed) (Step, bool) {
 	return Step{
 		Kind: LatchCluster, Members: o.Founders, Reason: "Founding",
-		Message: fmt.Sprintf("a majority of the founders agrees on cluster %x", o.AgreedClusterID),
+		Message: fmt.Sprintf("a majority of the members agrees on cluster %x", o.AgreedClusterID),
 	}, foundersAgree(o)
 }
 
-// relatch writes the cluster ID again when status has lost it: the claims
-// still prove that the cluster was founded.
+// relatch writes the cluster ID while the claims already prove that the cluster
+// was founded: in the pass after their record, or when status has lost it.
 func relatch(o Observed) (Step, bool) {
-	step, _ := latchCluster(o)
-	step.Message = fmt.Sprintf("status had lost the cluster ID; the members agree on %x", o.AgreedClusterID)
-	return step, o.ClusterID == 0 && o.List && o.AgreedClusterID != 0 && o.HealthyVoters() >= Majority(o.Voters())
+	step, agreed := latchCluster(o)
+	majority := o.List && o.AgreedClusterID != 0 && o.HealthyVoters() >= Majority(o.Voters())
+	return step, o.ClusterID == 0 && (agreed || majority)
 }
 
 func foundersAgree(o Observed) bool {
