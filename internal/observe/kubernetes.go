@@ -98,6 +98,18 @@ func (k *kubernetes) freeNames(c *v1alpha1.EtcdCluster) []string {
 	return founders
 }
 
+// objects are the claims and pods of this incarnation.
+func (k *kubernetes) objects() []client.Object {
+	var out []client.Object
+	for i := range k.claims {
+		out = append(out, &k.claims[i])
+	}
+	for i := range k.pods {
+		out = append(out, &k.pods[i])
+	}
+	return out
+}
+
 func (k *kubernetes) claim(name string) *corev1.PersistentVolumeClaim {
 	i := slices.IndexFunc(k.claims, func(v corev1.PersistentVolumeClaim) bool { return v.Name == resources.ClaimName(name) })
 	if i < 0 {
@@ -131,8 +143,12 @@ func (k *kubernetes) members(c *v1alpha1.EtcdCluster) []plan.Member {
 			continue
 		}
 		m := plan.Member{Name: name, Ordinal: n, Founder: slices.Contains(c.Status.Founders, name)}
-		k.describeVolume(c, &m)
-		k.describePod(c, &m)
+		if resources.InMemory(c) {
+			k.describeMemory(c, &m)
+		} else {
+			k.describeVolume(c, &m)
+			k.describePod(c, &m)
+		}
 		members = append(members, m)
 	}
 	return members
@@ -192,6 +208,43 @@ func (k *kubernetes) describePod(c *v1alpha1.EtcdCluster, m *plan.Member) {
 	} else if k.nodes.mayStillRun(pod.Spec.NodeName) && pod.Spec.NodeName != "" {
 		m.Trouble = fmt.Sprintf("its node %s is not Ready", pod.Spec.NodeName)
 	}
+}
+
+// describeMemory describes a member whose volume is its pod.
+func (k *kubernetes) describeMemory(c *v1alpha1.EtcdCluster, m *plan.Member) {
+	latched := c.Status.FounderVolumes[m.Name]
+	m.VolumeLatched = latched != ""
+	pod := k.pod(m.Name)
+	if pod == nil {
+		m.Trouble = "its pod, and with it its data, is gone"
+		return
+	}
+	m.RecordedID, _ = strconv.ParseUint(pod.Annotations[v1alpha1.AnnotationMemberID], 16, 64)
+	m.PodReady = podReady(pod)
+	m.PodMayBeEmpty = pod.Annotations[member.AnnotationMayBeEmpty] == "true"
+	m.Refusal = refusal(pod)
+	m.Trouble = waitingText(pod)
+	if m.Pod = podState(pod); len(pod.Spec.SchedulingGates) > 0 && m.Pod == plan.PodWaiting {
+		m.Pod = plan.PodAbsent
+	}
+	switch {
+	case m.Pod == plan.PodTerminating:
+		m.Volume = plan.VolumeTerminating
+	case m.Pod == plan.PodEnded, latched != "" && latched != string(pod.UID):
+		m.Volume = plan.VolumeLost
+	case neverRan(pod):
+		m.Volume = plan.VolumePending
+		m.VolumeOutdated = pod.Annotations[v1alpha1.AnnotationTemplateHash] != resources.TemplateHash(c)
+	default:
+		m.Volume = plan.VolumeBound
+	}
+}
+
+// neverRan says that etcd's container has not run in the pod as far as its
+// status tells; whoever acts on it makes the deletion depend on that version.
+func neverRan(pod *corev1.Pod) bool {
+	status, ok := statusOf(pod)
+	return !ok || (status.State.Waiting != nil && status.RestartCount == 0 && status.LastTerminationState.Terminated == nil)
 }
 
 func podState(pod *corev1.Pod) plan.Pod {

@@ -73,7 +73,7 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 	}
 	seen.OldVolumes = kube.oldVolumes
 	if len(c.Status.Founders) == 0 {
-		seen.RecoveredFounders = resources.Founders(kube.claims)
+		seen.RecoveredFounders = resources.Founders(kube.objects()...)
 		seen.FounderNames = kube.freeNames(c)
 		return seen, nil
 	}

@@ -3,11 +3,11 @@ package perform
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/quorate/quorate/api/v1alpha1"
@@ -16,9 +16,12 @@ import (
 	"github.com/quorate/quorate/internal/resources"
 )
 
-// createVolume makes a founder's claim. One of that name that is not ours is
-// never adopted.
-func (p *Performer) createVolume(ctx context.Context, c *v1alpha1.EtcdCluster, name string) error {
+// createVolume makes a founder's claim, or the pod of a memory-backed founder,
+// held back. One of that name that is not ours is never adopted.
+func (p *Performer) createVolume(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, name string) error {
+	if resources.InMemory(c) {
+		return p.createPod(ctx, c, seen, resources.Start{Member: name})
+	}
 	err := p.Writer.Create(ctx, resources.Claim(c, name), client.FieldOwner(resources.FieldOwner))
 	if apierrors.IsAlreadyExists(err) {
 		_, err = p.ownClaim(ctx, c, name)
@@ -30,58 +33,88 @@ func (p *Performer) createVolume(ctx context.Context, c *v1alpha1.EtcdCluster, n
 	return nil
 }
 
-// replaceVolume deletes a claim that was never bound and is not on record, so
+// replaceVolume deletes a volume that was never used and is not on record, so
 // that it is made again.
 func (p *Performer) replaceVolume(ctx context.Context, c *v1alpha1.EtcdCluster, name string) error {
-	claim, err := p.unboundClaim(ctx, c, name)
+	volume, err := p.unusedVolume(ctx, c, name)
 	if err != nil {
 		return err
 	}
 	if c.Status.FounderVolumes[name] != "" {
-		return fmt.Errorf("deleting claim %s, which is on record: %w", claim.Name, ErrStale)
+		return fmt.Errorf("giving up the volume of %s, which is on record: %w", name, ErrStale)
 	}
-	err = p.Writer.Delete(ctx, claim, client.Preconditions{UID: &claim.UID, ResourceVersion: ptr.To(claim.ResourceVersion)})
-	if client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("deleting claim %s: %w", claim.Name, err)
+	return p.delete(ctx, volume)
+}
+
+// unusedVolume is a volume of ours that has never held data: a claim that was
+// never bound, or a pod in which etcd has never run.
+func (p *Performer) unusedVolume(ctx context.Context, c *v1alpha1.EtcdCluster, name string) (client.Object, error) {
+	volume, err := p.ownVolume(ctx, c, name)
+	if err != nil {
+		return nil, err
+	}
+	used := volume.GetAnnotations()[v1alpha1.AnnotationMemberID] != ""
+	switch v := volume.(type) {
+	case *corev1.PersistentVolumeClaim:
+		used = used || v.Status.Phase == corev1.ClaimBound || v.Spec.VolumeName != ""
+	case *corev1.Pod:
+		for _, s := range v.Status.ContainerStatuses {
+			used = used || s.State.Waiting == nil || s.RestartCount > 0 || s.LastTerminationState.Terminated != nil
+		}
+	}
+	if used {
+		return nil, fmt.Errorf("giving up the volume of %s, which may hold data: %w", name, ErrStale)
+	}
+	return volume, nil
+}
+
+// startMember makes a member's pod on its volume, or lets the pod of a
+// memory-backed member go, now that it is on record.
+func (p *Performer) startMember(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, name string) error {
+	volume, err := p.ownVolume(ctx, c, name)
+	if err != nil {
+		return err
+	}
+	if volume.GetAnnotations()[v1alpha1.AnnotationRefused] != "" {
+		return fmt.Errorf("starting %s, whose data was refused: %w", name, ErrStale)
+	}
+	if latched := c.Status.FounderVolumes[name]; latched != "" && latched != string(volume.GetUID()) {
+		return fmt.Errorf("starting %s on volume %s, which is not the one on record: %w", name, volume.GetUID(), ErrStale)
+	}
+	if pod, ok := volume.(*corev1.Pod); ok {
+		return p.ungate(ctx, pod)
+	}
+	return p.createPod(ctx, c, seen, resources.Start{
+		Member: name, VolumeUID: string(volume.GetUID()),
+		Orders: orders(c, seen, name, volume.GetAnnotations()[v1alpha1.AnnotationMemberID] != ""),
+	})
+}
+
+func (p *Performer) createPod(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, start resources.Start) error {
+	start.GuardImage = p.GuardImage
+	if start.Orders.State == "" {
+		start.Orders = orders(c, seen, start.Member, false)
+	}
+	err := p.Writer.Create(ctx, resources.MemberPod(c, start), client.FieldOwner(resources.FieldOwner))
+	if apierrors.IsAlreadyExists(err) {
+		_, err = p.ownPod(ctx, c, start.Member)
+		return err
+	}
+	if err != nil {
+		return fmt.Errorf("creating pod %s: %w", start.Member, err)
 	}
 	return nil
 }
 
-// unboundClaim is a claim of ours that has never held data.
-func (p *Performer) unboundClaim(ctx context.Context, c *v1alpha1.EtcdCluster, name string) (*corev1.PersistentVolumeClaim, error) {
-	claim, err := p.ownClaim(ctx, c, name)
-	if err != nil {
-		return nil, err
+func (p *Performer) ungate(ctx context.Context, pod *corev1.Pod) error {
+	if len(pod.Spec.SchedulingGates) == 0 {
+		return nil
 	}
-	if claim.Status.Phase == corev1.ClaimBound || claim.Spec.VolumeName != "" || claim.Annotations[v1alpha1.AnnotationMemberID] != "" {
-		return nil, fmt.Errorf("giving up claim %s, which is bound: %w", claim.Name, ErrStale)
-	}
-	return claim, nil
-}
-
-// startMember makes a member's pod on its volume.
-func (p *Performer) startMember(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, name string) error {
-	claim, err := p.ownClaim(ctx, c, name)
-	if err != nil {
-		return err
-	}
-	if claim.Annotations[v1alpha1.AnnotationRefused] != "" {
-		return fmt.Errorf("starting %s, whose data was refused: %w", name, ErrStale)
-	}
-	if latched := c.Status.FounderVolumes[name]; latched != "" && latched != string(claim.UID) {
-		return fmt.Errorf("starting %s on claim %s, which is not the one on record: %w", name, claim.UID, ErrStale)
-	}
-	pod := resources.MemberPod(c, resources.Start{
-		Member: name, VolumeUID: string(claim.UID), GuardImage: p.GuardImage,
-		Orders: orders(c, seen, name, claim.Annotations[v1alpha1.AnnotationMemberID] != ""),
-	})
-	err = p.Writer.Create(ctx, pod, client.FieldOwner(resources.FieldOwner))
-	if apierrors.IsAlreadyExists(err) {
-		_, err = p.ownPod(ctx, c, name)
-		return err
-	}
-	if err != nil {
-		return fmt.Errorf("creating pod %s: %w", name, err)
+	before := pod.DeepCopy()
+	pod.Spec.SchedulingGates = nil
+	patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
+	if err := p.Writer.Patch(ctx, pod, patch, client.FieldOwner(resources.FieldOwner)); err != nil {
+		return fmt.Errorf("letting pod %s be scheduled: %w", pod.Name, err)
 	}
 	return nil
 }
@@ -130,11 +163,12 @@ func (p *Performer) deletePod(ctx context.Context, c *v1alpha1.EtcdCluster, name
 	return p.delete(ctx, pod)
 }
 
-func (p *Performer) delete(ctx context.Context, pod *corev1.Pod) error {
-	uid, version := pod.UID, pod.ResourceVersion
-	err := p.Writer.Delete(ctx, pod, client.Preconditions{UID: &uid, ResourceVersion: &version})
+// delete deletes the very object that was read, in the version that was read.
+func (p *Performer) delete(ctx context.Context, object client.Object) error {
+	uid, version := object.GetUID(), object.GetResourceVersion()
+	err := p.Writer.Delete(ctx, object, client.Preconditions{UID: &uid, ResourceVersion: &version})
 	if client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("deleting pod %s: %w", pod.Name, err)
+		return fmt.Errorf("deleting %s: %w", object.GetName(), err)
 	}
 	return nil
 }
@@ -144,7 +178,7 @@ func (p *Performer) delete(ctx context.Context, pod *corev1.Pod) error {
 // the claim outlives the pod.
 func (p *Performer) recordMember(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, name string) error {
 	m, _ := seen.Member(name)
-	claim, err := p.ownClaim(ctx, c, name)
+	volume, err := p.ownVolume(ctx, c, name)
 	if err != nil {
 		return err
 	}
@@ -155,21 +189,22 @@ func (p *Performer) recordMember(ctx context.Context, c *v1alpha1.EtcdCluster, s
 	record := map[string]string{}
 	started := seen.List && m.Listed && m.Started
 	if started {
-		if have := claim.Annotations[v1alpha1.AnnotationMemberID]; have != "" && have != hex(m.ID) {
-			return fmt.Errorf("recording member %x on claim %s, which names %s: %w", m.ID, claim.Name, have, ErrStale)
+		if have := volume.GetAnnotations()[v1alpha1.AnnotationMemberID]; have != "" && have != hex(m.ID) {
+			return fmt.Errorf("recording member %x on the volume of %s, which names %s: %w", m.ID, name, have, ErrStale)
 		}
 		record[v1alpha1.AnnotationMemberID] = hex(m.ID)
 	}
 	if pod != nil && pod.Spec.NodeName != "" {
 		record[v1alpha1.AnnotationNode] = pod.Spec.NodeName
 	}
-	if err := p.annotate(ctx, claim, record); err != nil {
+	forbid := resources.Orders{Peers: peers(seen), State: member.ClusterStateExisting, Empty: resources.EmptyForbidden}
+	takeBack := pod != nil && started && pod.Annotations[member.AnnotationMayBeEmpty] == string(resources.EmptyAllowed)
+	if takeBack && resources.InMemory(c) {
+		maps.Copy(record, forbid.Annotations(c))
+	}
+	if err := p.annotate(ctx, volume, record); err != nil || !takeBack || resources.InMemory(c) {
 		return err
 	}
-	if pod == nil || !started || pod.Annotations[member.AnnotationMayBeEmpty] != string(resources.EmptyAllowed) {
-		return nil
-	}
-	forbid := resources.Orders{Peers: peers(seen), State: member.ClusterStateExisting, Empty: resources.EmptyForbidden}
 	return p.annotate(ctx, pod, forbid.Annotations(c))
 }
 
@@ -202,6 +237,10 @@ func (p *Performer) annotate(ctx context.Context, object client.Object, with map
 // recordRefusal keeps what the guard said on the claim, which outlives the pod,
 // and then deletes the pod: it would only be refused again.
 func (p *Performer) recordRefusal(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, name string) error {
+	if resources.InMemory(c) {
+		// The data is the pod's; a loss is seen from the pod's absence.
+		return p.deletePod(ctx, c, name)
+	}
 	m, _ := seen.Member(name)
 	claim, err := p.ownClaim(ctx, c, name)
 	if err != nil {

@@ -62,7 +62,7 @@ func (p *Performer) Perform(ctx context.Context, c *v1alpha1.EtcdCluster, seen p
 	case plan.ApplyObjects:
 		return p.applyObjects(ctx, c, seen)
 	case plan.CreateVolumes:
-		return each(step.Members, func(name string) error { return p.createVolume(ctx, c, name) })
+		return each(step.Members, func(name string) error { return p.createVolume(ctx, c, seen, name) })
 	case plan.ReplaceVolumes:
 		return each(step.Members, func(name string) error { return p.replaceVolume(ctx, c, name) })
 	case plan.StartMembers:
@@ -121,14 +121,14 @@ func latchCluster(s *v1alpha1.EtcdClusterStatus, id uint64) error {
 func (p *Performer) latchVolumes(ctx context.Context, c *v1alpha1.EtcdCluster, founders []string) error {
 	volumes := map[string]string{}
 	for _, name := range founders {
-		claim, err := p.ownClaim(ctx, c, name)
+		volume, err := p.ownVolume(ctx, c, name)
 		if err != nil {
 			return err
 		}
-		if on := c.Status.FounderVolumes[name]; on != "" && on != string(claim.UID) {
-			return fmt.Errorf("recording claim %s, which is not the one on record: %w", claim.Name, ErrStale)
+		if on := c.Status.FounderVolumes[name]; on != "" && on != string(volume.GetUID()) {
+			return fmt.Errorf("recording the volume of %s, which is not the one on record: %w", name, ErrStale)
 		}
-		volumes[name] = string(claim.UID)
+		volumes[name] = string(volume.GetUID())
 	}
 	c.Status.FounderVolumes = volumes
 	return nil
@@ -140,7 +140,7 @@ func (p *Performer) unlatchVolume(ctx context.Context, c *v1alpha1.EtcdCluster, 
 	if c.Status.ClusterID != "" {
 		return fmt.Errorf("taking the volume of %s off the record: %w", name, ErrStale)
 	}
-	if _, err := p.unboundClaim(ctx, c, name); err != nil {
+	if _, err := p.unusedVolume(ctx, c, name); err != nil {
 		return err
 	}
 	delete(c.Status.FounderVolumes, name)
@@ -162,6 +162,22 @@ func (p *Performer) setFinalizer(ctx context.Context, c *v1alpha1.EtcdCluster) e
 	}
 	c.Finalizers, c.ResourceVersion = changed.Finalizers, changed.ResourceVersion
 	return nil
+}
+
+// ownVolume reads what a member's identity lives with: its claim, or the pod of
+// a memory-backed member.
+func (p *Performer) ownVolume(ctx context.Context, c *v1alpha1.EtcdCluster, name string) (client.Object, error) {
+	if !resources.InMemory(c) {
+		return p.ownClaim(ctx, c, name)
+	}
+	pod, err := p.ownPod(ctx, c, name)
+	if err != nil {
+		return nil, err
+	}
+	if pod == nil || !pod.DeletionTimestamp.IsZero() {
+		return nil, fmt.Errorf("pod %s is gone: %w", name, ErrStale)
+	}
+	return pod, nil
 }
 
 // ownClaim reads a claim, uncached, and refuses one that is not ours or is on

@@ -142,6 +142,9 @@ func SelectorString(c *v1alpha1.EtcdCluster) string {
 	return labels.SelectorFromSet(PodSelector(c)).String()
 }
 
+// InMemory says whether the members' data lives in memory, with their pods.
+func InMemory(c *v1alpha1.EtcdCluster) bool { return c.Spec.Storage.Medium == v1alpha1.MediumMemory }
+
 // TLS says whether the cluster's ports are protected.
 func TLS(c *v1alpha1.EtcdCluster) bool { return c.Spec.TLS.Mode != v1alpha1.TLSDisabled }
 

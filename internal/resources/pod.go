@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -22,6 +23,8 @@ import (
 const (
 	// EtcdContainer is the name of the container that runs etcd.
 	EtcdContainer = "etcd"
+	// GateRecord holds a memory-backed member's pod back.
+	GateRecord = "etcd.quorate.dev/record"
 	// user is nobody in particular: not root, and the same in every pod.
 	user = 65532
 
@@ -38,7 +41,8 @@ const (
 type Start struct {
 	// Member is the name.
 	Member string
-	// VolumeUID is the UID of the member's claim.
+	// VolumeUID is the UID of the member's claim; a memory-backed member has
+	// none, its volume is the pod.
 	VolumeUID string
 	// GuardImage holds the guard.
 	GuardImage string
@@ -113,7 +117,11 @@ func MemberPod(c *v1alpha1.EtcdCluster, s Start) *corev1.Pod {
 	maps.Copy(annotations, s.Orders.Annotations(c))
 	annotations["kubectl.kubernetes.io/default-container"] = EtcdContainer
 	annotations[v1alpha1.AnnotationTemplateHash] = TemplateHash(c)
-	annotations[v1alpha1.AnnotationVolumeUID] = s.VolumeUID
+	if InMemory(c) {
+		annotations[v1alpha1.AnnotationFounders] = strings.Join(c.Status.Founders, ",")
+	} else {
+		annotations[v1alpha1.AnnotationVolumeUID] = s.VolumeUID
+	}
 	labels := maps.Clone(t.Labels)
 	if labels == nil {
 		labels = map[string]string{}
@@ -134,6 +142,7 @@ func MemberPod(c *v1alpha1.EtcdCluster, s Start) *corev1.Pod {
 func podSpec(c *v1alpha1.EtcdCluster, s Start) corev1.PodSpec {
 	t := c.Spec.PodTemplate
 	return corev1.PodSpec{
+		SchedulingGates:               gates(c),
 		Hostname:                      s.Member,
 		Subdomain:                     PeerServiceName(c),
 		ServiceAccountName:            c.Name,
@@ -159,6 +168,15 @@ func podSpec(c *v1alpha1.EtcdCluster, s Start) corev1.PodSpec {
 // two election timeouts, and to close its database after that.
 func terminationGrace(c *v1alpha1.EtcdCluster) int64 {
 	return max(60, 2*int64(c.Spec.Etcd.ElectionMs)/1000+35)
+}
+
+// gates hold a memory-backed member's pod back until its UID is on record: it
+// is the volume, and one that is not on record must never have held data.
+func gates(c *v1alpha1.EtcdCluster) []corev1.PodSchedulingGate {
+	if !InMemory(c) {
+		return nil
+	}
+	return []corev1.PodSchedulingGate{{Name: GateRecord}}
 }
 
 func podSecurity(t v1alpha1.PodTemplate) *corev1.PodSecurityContext {
@@ -232,7 +250,7 @@ func guardCommand(c *v1alpha1.EtcdCluster, s Start) []string {
 		"--cluster-uid=" + string(c.UID),
 		"--incarnation=" + strconv.FormatInt(incarnation(c), 10),
 		"--member=" + s.Member,
-		"--volume-uid=" + s.VolumeUID,
+		"--volume-uid=" + volumeUID(c, s),
 		"--peer-host=" + MemberHost(c, s.Member),
 		fmt.Sprintf("--health-listen=:%d", HealthPort),
 		fmt.Sprintf("--etcd-health=http://127.0.0.1:%d", loopbackPort),
@@ -241,9 +259,21 @@ func guardCommand(c *v1alpha1.EtcdCluster, s Start) []string {
 	return append(command, etcdFlags(c, s.Member)...)
 }
 
+// volumeUID of a memory-backed member is its pod's, which is not known yet when
+// the pod is made; the kubelet fills it in.
+func volumeUID(c *v1alpha1.EtcdCluster, s Start) string {
+	if InMemory(c) {
+		return "$(POD_UID)"
+	}
+	return s.VolumeUID
+}
+
 // environment lets etcdctl in the pod work without a flag.
 func environment(c *v1alpha1.EtcdCluster) []corev1.EnvVar {
-	env := []corev1.EnvVar{{Name: "ETCDCTL_ENDPOINTS", Value: fmt.Sprintf("%s://127.0.0.1:%d", scheme(c), ClientPort)}}
+	env := []corev1.EnvVar{
+		{Name: "POD_UID", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.uid"}}},
+		{Name: "ETCDCTL_ENDPOINTS", Value: fmt.Sprintf("%s://127.0.0.1:%d", scheme(c), ClientPort)},
+	}
 	if TLS(c) {
 		env = append(env,
 			corev1.EnvVar{Name: "ETCDCTL_CACERT", Value: tlsDir + "/" + pki.KeyClientCA},
@@ -308,9 +338,7 @@ func mounts(c *v1alpha1.EtcdCluster) []corev1.VolumeMount {
 
 func volumes(c *v1alpha1.EtcdCluster, name string) []corev1.Volume {
 	v := []corev1.Volume{
-		{Name: "data", VolumeSource: corev1.VolumeSource{
-			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: ClaimName(name)},
-		}},
+		{Name: "data", VolumeSource: dataVolume(c, name)},
 		{Name: "guard", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: ptr.To(resource.MustParse("32Mi"))}}},
 		{Name: "boot", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: ptr.To(resource.MustParse("1Mi"))}}},
 		{Name: "orders", VolumeSource: corev1.VolumeSource{DownwardAPI: &corev1.DownwardAPIVolumeSource{
@@ -326,6 +354,15 @@ func volumes(c *v1alpha1.EtcdCluster, name string) []corev1.Volume {
 		}})
 	}
 	return v
+}
+
+func dataVolume(c *v1alpha1.EtcdCluster, name string) corev1.VolumeSource {
+	if InMemory(c) {
+		return corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{
+			Medium: corev1.StorageMediumMemory, SizeLimit: ptr.To(c.Spec.Storage.Size),
+		}}
+	}
+	return corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: ClaimName(name)}}
 }
 
 // spread is the user's, or a soft spread over nodes and zones: a hard one would

@@ -5,6 +5,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/quorate/quorate/api/v1alpha1"
 )
@@ -47,10 +48,11 @@ func wantedClass(c *v1alpha1.EtcdCluster) string {
 	return *c.Spec.Storage.StorageClassName
 }
 
-// Founders that the claims of this incarnation name.
-func Founders(claims []corev1.PersistentVolumeClaim) []string {
-	for _, claim := range claims {
-		if named := claim.Annotations[v1alpha1.AnnotationFounders]; named != "" {
+// Founders that one of the cluster's claims, or of its memory-backed pods,
+// names.
+func Founders(objects ...client.Object) []string {
+	for _, o := range objects {
+		if named := o.GetAnnotations()[v1alpha1.AnnotationFounders]; named != "" {
 			return strings.Split(named, ",")
 		}
 	}
