@@ -234,7 +234,15 @@ var schemaYAML = typed.YAMLObject(`types:
     fields:
     - name: dbSize
       type:
-        namedType: io.k8s.apimachinery.pkg.api.resource.Quantity
+        scalar: untyped
+        list:
+          elementType:
+            namedType: __untyped_atomic_
+          elementRelationship: atomic
+        map:
+          elementType:
+            namedType: __untyped_deduced_
+          elementRelationship: separable
     - name: health
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.ConditionStatus
