@@ -37,7 +37,7 @@ func controlMachine(l layout) machineSpec {
 	)
 	add("coredns", readyz, l.bin("coredns"), "-conf", l.state("Corefile"))
 	add("provisioner", readyz, l.bin("provisioner"),
-		"--kubeconfig="+l.pki("provisioner.kubeconfig"), "--name="+provisionerName, "--root="+l.state("volumes"))
+		"--kubeconfig="+l.pki("provisioner.kubeconfig"), "--name="+provisionerName, "--root="+l.state("volumes"), "--ready="+provisionerReady)
 	return spec
 }
 

@@ -15,12 +15,19 @@ import (
 // partition cuts a node off from the others and from the control plane. What
 // runs on it goes on.
 func partition(n node) error {
-	return runIP([]string{"link set " + n.link() + " down"})
+	return setLink(n, "down")
+}
+
+func setLink(n node, state string) error {
+	if !linkExists(n.link()) {
+		return fmt.Errorf("%s is off, so it has no cable — turn it on with `start-node %s`", n.name(), n.name())
+	}
+	return runIP([]string{"link set " + n.link() + " " + state})
 }
 
 // heal ends a partition.
 func heal(n node) error {
-	return runIP([]string{"link set " + n.link() + " up"})
+	return setLink(n, "up")
 }
 
 // isPartitioned tells whether the node's cable is cut. A node that is off has no cable.

@@ -141,6 +141,9 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
 // registryHosts sends every pull to a port on the node where nobody listens: it
 // is refused at once, and no name is looked up.
 const registryHosts = `server = "http://127.0.0.1:1"
+
+[host."http://127.0.0.1:1"]
+  capabilities = ["pull", "resolve"]
 `
 
 // cniConfig connects each pod to the node by a cable of its own. With a bridge

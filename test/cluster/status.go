@@ -23,6 +23,7 @@ var healthURLs = map[string]string{
 	"kube-controller-manager": "https://" + controlAddress + ":" + controllersPort + "/healthz",
 	"kube-scheduler":          "https://" + controlAddress + ":" + schedulerPort + "/healthz",
 	"coredns":                 "http://" + dnsReady + "/ready",
+	"provisioner":             "http://" + provisionerReady + "/ready",
 }
 
 // checkProcess returns nil when a process runs and, where it can be asked, is healthy.

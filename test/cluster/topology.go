@@ -35,6 +35,7 @@ const (
 	schedulerPort     = "10259"
 	dnsHealth         = controlAddress + ":8080"
 	dnsReady          = controlAddress + ":8181"
+	provisionerReady  = controlAddress + ":8282"
 )
 
 const (

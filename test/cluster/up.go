@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"reflect"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -48,14 +49,12 @@ func up(ctx context.Context, l layout, p *progress) error {
 // mend starts again what has stopped since the cluster came up.
 func mend(ctx context.Context, l layout, p *progress) error {
 	p.say("the cluster is not healthy: starting what has stopped")
-	if err := installSelf(l); err != nil {
+	if err := setupAll(l, p); err != nil {
 		return err
 	}
-	for _, process := range controlMachine(l).Processes {
-		if _, err := os.Stat(l.exit(process.Name)); err == nil {
-			if err := powerOff(l, controlPlane); err != nil {
-				return err
-			}
+	if mustRestart(l) {
+		if err := powerOff(l, controlPlane); err != nil {
+			return err
 		}
 	}
 	for _, n := range nodes {
@@ -66,6 +65,19 @@ func mend(ctx context.Context, l layout, p *progress) error {
 		}
 	}
 	return start(ctx, l, p)
+}
+
+// mustRestart tells whether the control plane runs something else than it
+// should: a process that has given up, or an older version of this program's idea.
+func mustRestart(l layout) bool {
+	want := controlMachine(l)
+	for _, process := range want.Processes {
+		if _, err := os.Stat(l.exit(process.Name)); err == nil {
+			return true
+		}
+	}
+	have, err := readSpec(l.machine(controlPlane))
+	return err != nil || !reflect.DeepEqual(have, want)
 }
 
 // prepare writes everything that the machines read.

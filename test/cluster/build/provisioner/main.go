@@ -7,7 +7,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
+	"net/http"
 	"os"
 	"os/signal"
 	"syscall"
@@ -24,16 +26,17 @@ func main() {
 	kubeconfig := flag.String("kubeconfig", "", "how to reach the API server")
 	name := flag.String("name", "", "the provisioner name that StorageClasses use")
 	root := flag.String("root", "", "the directory in which volumes are made")
+	ready := flag.String("ready", "", "the address on which /ready answers once claims are watched")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *kubeconfig, *name, *root); err != nil {
+	if err := run(ctx, *kubeconfig, *name, *root, *ready); err != nil {
 		klog.ErrorS(err, "The provisioner stopped")
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, kubeconfig, name, root string) error {
+func run(ctx context.Context, kubeconfig, name, root, ready string) error {
 	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {
 		return err
@@ -62,6 +65,18 @@ func run(ctx context.Context, kubeconfig, name, root string) error {
 	)
 	factory.Start(ctx.Done())
 	factory.WaitForCacheSync(ctx.Done())
-	c.Run(ctx)
+	go c.Run(ctx)
+	return serveReady(ctx, ready)
+}
+
+// serveReady says that the provisioner works, until ctx ends.
+func serveReady(ctx context.Context, address string) error {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/ready", func(http.ResponseWriter, *http.Request) {})
+	server := &http.Server{Addr: address, Handler: mux}
+	context.AfterFunc(ctx, func() { server.Close() })
+	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
 	return nil
 }
