@@ -61,7 +61,7 @@ func (w *World) Calls() int {
 func (w *World) Put(p *Process, value string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !p.running || p.cutFromClients {
+	if !p.serves() {
 		return etcd.ErrUnreachable
 	}
 	leader, err := w.writable(p)
@@ -216,7 +216,7 @@ func (w *World) at(c *conn) *Process {
 			continue
 		}
 		host, _, _ := strings.Cut(c.to.ServerName, ".")
-		if p.running && !p.cutFromClients && (host == "" || host == p.Flags.Name) {
+		if p.serves() && (host == "" || host == p.Flags.Name) {
 			return p
 		}
 		return nil

@@ -251,7 +251,10 @@ func (w *World) replicate(leader, p *Process) bool {
 func (w *World) publish(leader *Process, group []*Process) bool {
 	for _, p := range group {
 		m, listed := leader.store.config()[p.store.disk.MemberID]
-		if !listed || !p.running || m.Name == p.Flags.Name && slices.Equal(m.ClientURLs, []string{p.Flags.ClientURL}) {
+		if !listed || !p.running {
+			continue
+		}
+		if p.announced = true; m.Name == p.Flags.Name && slices.Equal(m.ClientURLs, []string{p.Flags.ClientURL}) {
 			continue
 		}
 		w.commit(leader, entry{kind: memberPublished, member: etcd.Member{

@@ -63,6 +63,8 @@ type Process struct {
 	store *store
 	// since is when it started or was last connected again.
 	since time.Time
+	// announced is true once it has published itself, as every start does.
+	announced bool
 	// running until it is stopped or exits by itself for a reason.
 	running bool
 	exit    string
@@ -156,7 +158,7 @@ func (w *World) Exited(p *Process) (reason string, exited bool) {
 func (w *World) Ready(p *Process) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return p.running && p.follows != 0 && !p.learner()
+	return p.running && p.announced && p.follows != 0 && !p.learner()
 }
 
 // Truth is the membership as the leader of a token's cluster knows it, without
@@ -293,6 +295,11 @@ func (w *World) onDisk(p *Process) *Process {
 	}
 	return nil
 }
+
+// serves says whether the process answers clients. It does so only after it has
+// published itself, which takes a leader: a member that is started again while
+// the quorum is lost answers nothing at all, not even its status.
+func (p *Process) serves() bool { return p.running && p.announced && !p.cutFromClients }
 
 // checkIdentity records a second process of a member.
 func (w *World) checkIdentity(p *Process) {

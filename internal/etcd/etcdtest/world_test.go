@@ -111,9 +111,10 @@ func (b *bench) id(i int) uint64 {
 func TestFoundersAreListedAndPublishedOnceAMajorityRuns(t *testing.T) {
 	b := newBench(t)
 	b.start(2, New, 0, 1, 2)
-	b.want("one of three", etcd.ErrNoLeader, b.conn(2).Read(t.Context()))
-	if s, err := b.conn(2).Status(t.Context()); err != nil || s.Leader != 0 || len(s.Errors) != 1 {
-		t.Errorf("status without a leader: %+v %v", s, err)
+	b.pass(time.Minute)
+	b.want("one of three answers nothing", etcd.ErrUnreachable, b.conn(2).Read(t.Context()))
+	if _, err := b.conn(2).Status(t.Context()); !errors.Is(err, etcd.ErrUnreachable) {
+		t.Errorf("status of one of three: %v", err)
 	}
 	b.start(1, New, 0, 1, 2)
 	list, err := b.conn(1).Members(t.Context())
@@ -144,7 +145,7 @@ func TestAnotherListOrTokenIsAnotherCluster(t *testing.T) {
 	b := newBench(t)
 	b.start(0, New, 0, 1, 2)
 	b.start(1, New, 0, 1)
-	b.want("no quorum in either", etcd.ErrNoLeader, b.conn(0).Read(t.Context()))
+	b.want("no quorum in either", etcd.ErrUnreachable, b.conn(0).Read(t.Context()))
 	b.wantViolations("I3")
 }
 
@@ -170,9 +171,25 @@ func TestQuorum(t *testing.T) {
 			} {
 				b.want(fmt.Sprintf("%s with %d of %d down", what, down, size), want, got)
 			}
+			if s, err := last.Status(t.Context()); err != nil || (s.Leader == 0) != (want != nil) || len(s.Errors) > 0 != (want != nil) {
+				t.Errorf("status with %d of %d down: %+v %v", down, size, s, err)
+			}
 			b.wantViolations()
 		}
 	}
+}
+
+func TestRestartedWithoutQuorumAnswersNothingUntilThereIsOne(t *testing.T) {
+	b := newBench(t)
+	b.found(3)
+	for i := range 3 {
+		b.Stop(b.ps[i])
+	}
+	b.start(1, New, 0, 1, 2)
+	b.want("one of three", etcd.ErrUnreachable, b.conn(1).Propose(t.Context()))
+	b.start(0, New, 0, 1, 2)
+	b.want("two of three", nil, b.conn(1).Propose(t.Context()))
+	b.wantViolations()
 }
 
 func TestLeaderCutOffGivesUpAndComesBackAsFollower(t *testing.T) {

@@ -26,6 +26,7 @@ import (
 )
 
 func TestEveryVersionWithTLS(t *testing.T) {
+	t.Parallel()
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
@@ -371,6 +372,7 @@ func checkQuorumLoss(t *testing.T, r *rig) {
 }
 
 func TestNoSpaceAndTheLastVoter(t *testing.T) {
+	t.Parallel()
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()

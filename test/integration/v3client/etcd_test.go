@@ -5,6 +5,7 @@ package v3client_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -28,6 +29,16 @@ const (
 	namespace = "ns"
 	group     = "uid"
 )
+
+// TestMain lets all clusters run at once: their tests wait for etcd's timers
+// most of the time, however few processors there are.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "12"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
 
 // binary finds a real etcd; without one the test fails.
 func binary(t *testing.T, version string) string {
@@ -126,7 +137,6 @@ func (r *rig) flags(m *process, state string, founders []*process) []string {
 		"--listen-peer-urls=" + r.scheme() + "://" + m.peer, "--initial-advertise-peer-urls=" + r.peerURL(m),
 		"--initial-cluster=" + strings.Join(list, ","), "--initial-cluster-state=" + state,
 		"--initial-cluster-token=token", "--log-level=warn", "--unsafe-no-fsync",
-		"--heartbeat-interval=50", "--election-timeout=500",
 	}
 	if r.secrets == nil {
 		return args
