@@ -1,0 +1,361 @@
+package v3client
+
+import (
+	"context"
+	"errors"
+	"net"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/quorate/quorate/internal/etcd"
+	"github.com/quorate/quorate/internal/pki"
+)
+
+// server is a member that answers as it is told.
+type server struct {
+	pb.UnimplementedClusterServer
+	pb.UnimplementedMaintenanceServer
+
+	mu       sync.Mutex
+	calls    int
+	answer   func(ctx context.Context) error
+	requests []*pb.MemberListRequest
+	grpc     *grpc.Server
+	address  string
+}
+
+func (s *server) serve(ctx context.Context) error {
+	s.mu.Lock()
+	s.calls++
+	answer := s.answer
+	s.mu.Unlock()
+	if answer == nil {
+		return nil
+	}
+	return answer(ctx)
+}
+
+func (s *server) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.calls
+}
+
+func (s *server) MemberAdd(ctx context.Context, _ *pb.MemberAddRequest) (*pb.MemberAddResponse, error) {
+	return &pb.MemberAddResponse{Member: &pb.Member{ID: 7, IsLearner: true}}, s.serve(ctx)
+}
+
+func (s *server) MemberList(ctx context.Context, r *pb.MemberListRequest) (*pb.MemberListResponse, error) {
+	s.mu.Lock()
+	s.requests = append(s.requests, r)
+	s.mu.Unlock()
+	return &pb.MemberListResponse{Header: &pb.ResponseHeader{ClusterId: 1, MemberId: 2, RaftTerm: 3}}, s.serve(ctx)
+}
+
+func (s *server) Status(ctx context.Context, _ *pb.StatusRequest) (*pb.StatusResponse, error) {
+	return &pb.StatusResponse{Version: "3.6.16"}, s.serve(ctx)
+}
+
+func newServer(t *testing.T) *server {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &server{grpc: grpc.NewServer(), address: l.Addr().String()}
+	pb.RegisterClusterServer(s.grpc, s)
+	pb.RegisterMaintenanceServer(s.grpc, s)
+	go func() { _ = s.grpc.Serve(l) }()
+	t.Cleanup(s.grpc.Stop)
+	return s
+}
+
+func dial(t *testing.T, p *Pool, address string, as etcd.Credentials) etcd.Conn {
+	t.Helper()
+	c, err := p.Dial("uid", etcd.Endpoint{Address: address, ServerName: "c-0000.c.ns.svc"}, as)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func newPool(t *testing.T) *Pool {
+	p := NewPool()
+	t.Cleanup(p.Close)
+	return p
+}
+
+func TestErrorsAreExplained(t *testing.T) {
+	cases := map[string]struct {
+		answer      error
+		want        error
+		wantUnknown bool
+	}{
+		"peer URL listed":       {rpctypes.ErrGRPCPeerURLExist, etcd.ErrPeerURLExists, false},
+		"member ID listed":      {rpctypes.ErrGRPCMemberExist, etcd.ErrPeerURLExists, false},
+		"member not listed":     {rpctypes.ErrGRPCMemberNotFound, etcd.ErrMemberNotFound, false},
+		"second learner":        {rpctypes.ErrGRPCTooManyLearners, etcd.ErrTooManyLearners, false},
+		"unhealthy":             {rpctypes.ErrGRPCUnhealthy, etcd.ErrUnhealthyCluster, false},
+		"learner behind":        {rpctypes.ErrGRPCLearnerNotReady, etcd.ErrLearnerNotReady, false},
+		"no learner":            {rpctypes.ErrGRPCMemberNotLearner, etcd.ErrNotLearner, false},
+		"too few would remain":  {rpctypes.ErrGRPCMemberNotEnoughStarted, etcd.ErrNotStarted, false},
+		"no space":              {rpctypes.ErrGRPCNoSpace, etcd.ErrNoSpace, false},
+		"not the leader":        {rpctypes.ErrGRPCNotLeader, etcd.ErrNotLeader, false},
+		"a learner":             {rpctypes.ErrGRPCNotSupportedForLearner, etcd.ErrLearner, false},
+		"a learner, older code": {status.Error(codes.Unavailable, "etcdserver: rpc not supported for learner"), etcd.ErrLearner, false},
+		"not root":              {rpctypes.ErrGRPCPermissionDenied, etcd.ErrPermission, false},
+		"no leader":             {rpctypes.ErrGRPCNoLeader, etcd.ErrNoLeader, true},
+		"leader changed":        {rpctypes.ErrGRPCLeaderChanged, etcd.ErrNoLeader, true},
+		"timed out":             {rpctypes.ErrGRPCTimeout, etcd.ErrNoLeader, true},
+		"leader failed":         {rpctypes.ErrGRPCTimeoutDueToLeaderFail, etcd.ErrNoLeader, true},
+		"stopping":              {rpctypes.ErrGRPCStopped, etcd.ErrUnreachable, true},
+		"something else":        {status.Error(codes.Internal, "etcdserver: applying failed"), nil, true},
+	}
+	s, p := newServer(t), newPool(t)
+	c := dial(t, p, s.address, etcd.Credentials{})
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			s.mu.Lock()
+			s.answer = func(context.Context) error { return tc.answer }
+			s.mu.Unlock()
+			_, err := c.AddLearner(t.Context(), "https://c-0001:2380")
+			if tc.want != nil && !errors.Is(err, tc.want) {
+				t.Errorf("%v, want %v", err, tc.want)
+			}
+			if errors.Is(err, etcd.ErrOutcomeUnknown) != tc.wantUnknown {
+				t.Errorf("outcome unknown is wanted %v: %v", tc.wantUnknown, err)
+			}
+			if status.Code(err) != status.Code(tc.answer) || !strings.Contains(err.Error(), s.address) {
+				t.Errorf("the original is not wrapped, or the address missing: %v", err)
+			}
+			if _, err := c.Members(t.Context()); errors.Is(err, etcd.ErrOutcomeUnknown) {
+				t.Errorf("a read has no unknown outcome: %v", err)
+			}
+		})
+	}
+}
+
+func TestMembershipChangeIsSentOnceWhenTheConnectionBreaks(t *testing.T) {
+	s, p := newServer(t), newPool(t)
+	s.answer = func(context.Context) error {
+		// The member dies with the call in hand.
+		go s.grpc.Stop()
+		<-time.After(100 * time.Millisecond)
+		return rpctypes.ErrGRPCStopped
+	}
+	_, err := dial(t, p, s.address, etcd.Credentials{}).AddLearner(t.Context(), "https://c-0001:2380")
+	if !errors.Is(err, etcd.ErrOutcomeUnknown) || !errors.Is(err, etcd.ErrUnreachable) {
+		t.Errorf("%v", err)
+	}
+	if n := s.count(); n != 1 {
+		t.Errorf("sent %d times", n)
+	}
+}
+
+func TestMembershipChangeIsSentOnceWhenTheMemberIsUnavailable(t *testing.T) {
+	s, p := newServer(t), newPool(t)
+	s.answer = func(context.Context) error { return rpctypes.ErrGRPCLeaderChanged }
+	_, err := dial(t, p, s.address, etcd.Credentials{}).AddLearner(t.Context(), "https://c-0001:2380")
+	if !errors.Is(err, etcd.ErrOutcomeUnknown) || s.count() != 1 {
+		t.Errorf("sent %d times: %v", s.count(), err)
+	}
+}
+
+func TestTimeouts(t *testing.T) {
+	s, p := newServer(t), newPool(t)
+	s.answer = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+	c := dial(t, p, s.address, etcd.Credentials{})
+	began := time.Now()
+	_, err := c.Status(t.Context())
+	if took := time.Since(began); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, etcd.ErrNoLeader) || took < statusTimeout || took > statusTimeout+time.Second {
+		t.Errorf("after %v: %v", took, err)
+	}
+	if !strings.Contains(err.Error(), "no answer within 2s") {
+		t.Errorf("the cause is not told: %v", err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cause := errors.New("lease lost")
+	cancel(cause)
+	if _, err := c.AddLearner(ctx, "x"); !errors.Is(err, cause) || !errors.Is(err, etcd.ErrOutcomeUnknown) {
+		t.Errorf("canceled: %v", err)
+	}
+}
+
+func TestNobodyListensIsUnreachableAtOnce(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	l.Close()
+	began := time.Now()
+	_, err = dial(t, newPool(t), address, etcd.Credentials{}).Status(t.Context())
+	if !errors.Is(err, etcd.ErrUnreachable) || time.Since(began) > time.Second {
+		t.Errorf("after %v: %v", time.Since(began), err)
+	}
+}
+
+func TestAMemberThatAppearsIsSeenWithinTheBackoff(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	l.Close()
+	c := dial(t, newPool(t), address, etcd.Credentials{})
+	for range 30 {
+		if _, err := c.Status(t.Context()); err == nil {
+			t.Fatal("nobody listens, and it answers")
+		}
+		<-time.After(100 * time.Millisecond)
+	}
+	if l, err = net.Listen("tcp", address); err != nil {
+		t.Fatal(err)
+	}
+	s := &server{grpc: grpc.NewServer()}
+	pb.RegisterMaintenanceServer(s.grpc, s)
+	go func() { _ = s.grpc.Serve(l) }()
+	defer s.grpc.Stop()
+	began := time.Now()
+	for time.Since(began) < 10*time.Second {
+		if _, err = c.Status(t.Context()); err == nil {
+			break
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+	if took := time.Since(began); err != nil || took > lastBackoff*13/10+200*time.Millisecond {
+		t.Errorf("seen after %v: %v", took, err)
+	}
+}
+
+func TestMembersAsksLinearizably(t *testing.T) {
+	s, p := newServer(t), newPool(t)
+	got, err := dial(t, p, s.address, etcd.Credentials{}).Members(t.Context())
+	if err != nil || got.ClusterID != 1 || got.MemberID != 2 || got.Term != 3 {
+		t.Errorf("%+v: %v", got, err)
+	}
+	if len(s.requests) != 1 || !s.requests[0].GetLinearizable() {
+		t.Errorf("asked %v", s.requests)
+	}
+}
+
+// credentials of one cluster, issued twice.
+func issued(t *testing.T) (first, second etcd.Credentials) {
+	t.Helper()
+	in := pki.Inputs{Cluster: "c", Namespace: "ns", Authorities: pki.AuthorityMayBeCreated, Secrets: map[string]map[string][]byte{}}
+	var both []etcd.Credentials
+	for range 2 {
+		for _, s := range pki.Plan(time.Now(), in).Create {
+			in.Secrets[s.Name] = s.Data
+		}
+		as, err := pki.OperatorCredentials(in.Secrets[pki.OperatorSecret("c")])
+		if err != nil {
+			t.Fatal(err)
+		}
+		both = append(both, as)
+		delete(in.Secrets, pki.OperatorSecret("c"))
+	}
+	return both[0], both[1]
+}
+
+func TestPool(t *testing.T) {
+	first, second := issued(t)
+	p := newPool(t)
+	const to = "192.0.2.1:2379" // Nobody is there, ever.
+	began := time.Now()
+	linkOf := func(c etcd.Conn) *link { return c.(*conn).link }
+	a, again := dial(t, p, to, first), dial(t, p, to, etcd.Credentials{
+		CA: slices.Clone(first.CA), Certificate: slices.Clone(first.Certificate), Key: slices.Clone(first.Key),
+	})
+	if linkOf(a) != linkOf(again) {
+		t.Error("equal credentials made a second connection")
+	}
+	b := dial(t, p, to, second)
+	if linkOf(a) == linkOf(b) || !linkOf(a).retired || linkOf(b).retired {
+		t.Error("other credentials did not replace the connection")
+	}
+	if _, err := a.Status(t.Context()); !errors.Is(err, etcd.ErrUnreachable) || !errors.Is(err, errClosed) {
+		t.Errorf("a call on the former connection: %v", err)
+	}
+	other := dial(t, p, "192.0.2.2:2379", second)
+	p.Keep("uid", etcd.Endpoint{Address: to, ServerName: "c-0000.c.ns.svc"})
+	p.Keep("another")
+	if linkOf(b).retired || !linkOf(other).retired {
+		t.Error("Keep kept the wrong connection")
+	}
+	p.Keep("uid")
+	if !linkOf(b).retired || len(p.groups) != 0 {
+		t.Error("Keep without endpoints left a connection")
+	}
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("it took %v: something waited for the network", took)
+	}
+	for name, as := range map[string]etcd.Credentials{
+		"garbage for a certificate": {CA: first.CA, Certificate: []byte("CANARY"), Key: first.Key},
+		"garbage for a key":         {CA: first.CA, Certificate: first.Certificate, Key: []byte("-----BEGIN CANARY-----")},
+		"garbage for an authority":  {CA: []byte("CANARY"), Certificate: first.Certificate, Key: first.Key},
+		"half of them":              {CA: first.CA},
+	} {
+		if _, err := p.Dial("uid", etcd.Endpoint{Address: to, ServerName: "x"}, as); !errors.Is(err, etcd.ErrCredentials) || strings.Contains(err.Error(), "CANARY") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := p.Dial("uid", etcd.Endpoint{Address: to}, first); !errors.Is(err, etcd.ErrCredentials) {
+		t.Errorf("no server name to verify: %v", err)
+	}
+}
+
+func TestCallsInFlightEndBeforeTheirConnectionIsClosed(t *testing.T) {
+	s, p := newServer(t), newPool(t)
+	entered, leave := make(chan struct{}), make(chan struct{})
+	s.answer = func(context.Context) error { close(entered); <-leave; return nil }
+	c := dial(t, p, s.address, etcd.Credentials{})
+	done := make(chan error)
+	go func() { _, err := c.Status(context.Background()); done <- err }()
+	<-entered
+	p.Keep("uid")
+	if _, err := c.Members(t.Context()); !errors.Is(err, errClosed) {
+		t.Errorf("a new call on a dropped connection: %v", err)
+	}
+	close(leave)
+	if err := <-done; err != nil {
+		t.Errorf("the call in flight: %v", err)
+	}
+	before := runtime.NumGoroutine()
+	if l := c.(*conn).link; l.calls != 0 || !l.retired {
+		t.Errorf("%d calls, retired %v, %d goroutines", l.calls, l.retired, before)
+	}
+}
+
+func TestNoGoroutineIsLeft(t *testing.T) {
+	s := newServer(t)
+	before := runtime.NumGoroutine()
+	p := NewPool()
+	for i := range 20 {
+		c := dial(t, p, s.address, etcd.Credentials{})
+		if _, err := c.Status(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if i%2 == 0 {
+			p.Keep("uid")
+		}
+	}
+	p.Close()
+	for range 200 {
+		if runtime.NumGoroutine() <= before {
+			return
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+	t.Errorf("%d goroutines before, %d after", before, runtime.NumGoroutine())
+}
