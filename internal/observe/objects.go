@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -15,9 +16,9 @@ import (
 	"github.com/quorate/quorate/internal/resources"
 )
 
-// objects names the fixed objects that are missing or differ in a field that
-// the operator owns. The live object's own record of owners is asked, so that
-// nothing has to be remembered and nothing is written at rest.
+// objects names the fixed objects that are missing or are not as they should
+// be. The live objects are asked, so that nothing has to be remembered and
+// nothing is written at rest.
 func (o *Observer) objects(ctx context.Context, c *v1alpha1.EtcdCluster, seen *plan.Observed) ([]string, error) {
 	var due []string
 	for _, object := range resources.Objects(c, len(seen.Members), o.Operator) {
@@ -45,27 +46,84 @@ func (o *Observer) objects(ctx context.Context, c *v1alpha1.EtcdCluster, seen *p
 	return due, nil
 }
 
-// inOrder compares what the operator wants with what it owns, as JSON, since
-// that is what both came from.
+// inOrder says that the live object has every field that the operator wants,
+// with its value. Nothing else of the metadata is compared, since others have
+// business there; in the spec each field that is wanted must be exactly as
+// wanted, so that a peer or a selector that somebody added is seen.
+//
+// The object's own record of field owners would tell the same, but reading it
+// takes the schema of the whole API: 20 MiB for a question that JSON answers.
 func inOrder(object resources.Object, live client.Object) (bool, error) {
-	owned, err := object.Owned(live)
-	if err != nil {
-		return false, err
-	}
-	have, err := tree(owned)
+	have, err := tree(live)
 	if err != nil {
 		return false, err
 	}
 	want, err := tree(object.Want)
-	return reflect.DeepEqual(have, want), err
+	if err != nil {
+		return false, err
+	}
+	for field, value := range want {
+		switch field {
+		case "kind", "apiVersion":
+		case "metadata":
+			if !covers(have[field], value) {
+				return false, nil
+			}
+		default:
+			if !equalWhereWanted(have[field], value) {
+				return false, nil
+			}
+		}
+	}
+	return true, nil
 }
 
-func tree(object any) (any, error) {
+// covers says that have holds all of want: every key of a map, and for every
+// element of a list one that covers it.
+func covers(have, want any) bool {
+	switch want := want.(type) {
+	case map[string]any:
+		have, ok := have.(map[string]any)
+		for key, value := range want {
+			ok = ok && covers(have[key], value)
+		}
+		return ok
+	case []any:
+		have, ok := have.([]any)
+		for _, value := range want {
+			ok = ok && slices.ContainsFunc(have, func(h any) bool { return covers(h, value) })
+		}
+		return ok
+	default:
+		return reflect.DeepEqual(have, want)
+	}
+}
+
+// equalWhereWanted compares the fields of a spec one by one. A Service's ports
+// are a list of keyed entries, to which others may add their own; every other
+// field is wanted or not wanted as a whole.
+func equalWhereWanted(have, want any) bool {
+	wanted, ok := want.(map[string]any)
+	if !ok {
+		return reflect.DeepEqual(have, want)
+	}
+	live, ok := have.(map[string]any)
+	for field, value := range wanted {
+		if field == "ports" {
+			ok = ok && covers(live[field], value)
+			continue
+		}
+		ok = ok && reflect.DeepEqual(live[field], value)
+	}
+	return ok
+}
+
+func tree(object any) (map[string]any, error) {
 	raw, err := json.Marshal(object)
 	if err != nil {
 		return nil, fmt.Errorf("encoding: %w", err)
 	}
-	var out any
+	var out map[string]any
 	if err := json.Unmarshal(raw, &out); err != nil {
 		return nil, fmt.Errorf("decoding: %w", err)
 	}

@@ -15,8 +15,8 @@ import (
 	"github.com/quorate/quorate/api/v1alpha1"
 )
 
-// Object is one of the cluster's fixed objects: what it should be, and how to
-// read from a live object the fields that the operator owns.
+// Object is one of the cluster's fixed objects: what it should be, and an object
+// of its type to read the live one into.
 type Object struct {
 	// Kind and Name, for messages.
 	Kind, Name string
@@ -24,8 +24,6 @@ type Object struct {
 	Want runtime.ApplyConfiguration
 	// Empty is an object to read the live one into.
 	Empty client.Object
-	// Owned extracts the fields that FieldOwner owns.
-	Owned func(live client.Object) (any, error)
 }
 
 // OperatorPeer says where the operator's own pods run, so that the network
@@ -39,34 +37,13 @@ type OperatorPeer struct {
 // to start comes first.
 func Objects(c *v1alpha1.EtcdCluster, members int, operator OperatorPeer) []Object {
 	return []Object{
-		object("ServiceAccount", c.Name, serviceAccount(c), corev1ac.ExtractServiceAccount),
-		object("Service", PeerServiceName(c), peerService(c), corev1ac.ExtractService),
-		object("Service", ClientServiceName(c), clientService(c), corev1ac.ExtractService),
-		object("NetworkPolicy", c.Name, networkPolicy(c, operator), networkingv1ac.ExtractNetworkPolicy),
-		object("PodDisruptionBudget", c.Name, disruptionBudget(c, members), policyv1ac.ExtractPodDisruptionBudget),
+		{"ServiceAccount", c.Name, serviceAccount(c), &corev1.ServiceAccount{}},
+		{"Service", PeerServiceName(c), peerService(c), &corev1.Service{}},
+		{"Service", ClientServiceName(c), clientService(c), &corev1.Service{}},
+		{"NetworkPolicy", c.Name, networkPolicy(c, operator), &networkingv1.NetworkPolicy{}},
+		{"PodDisruptionBudget", c.Name, disruptionBudget(c, members), &policyv1.PodDisruptionBudget{}},
 	}
 }
-
-// liveObject is a pointer to a Kubernetes type.
-type liveObject[T any] interface {
-	*T
-	client.Object
-}
-
-func object[T any, P liveObject[T], A runtime.ApplyConfiguration](
-	kind, name string, want A, extract func(P, string) (A, error),
-) Object {
-	return Object{
-		Kind: kind, Name: name, Want: want, Empty: P(new(T)),
-		Owned: func(live client.Object) (any, error) { return extract(live.(P), FieldOwner) },
-	}
-}
-
-var (
-	_ client.Object = (*corev1.Service)(nil)
-	_ client.Object = (*networkingv1.NetworkPolicy)(nil)
-	_ client.Object = (*policyv1.PodDisruptionBudget)(nil)
-)
 
 // serviceAccount has no rights and no token; it exists so that nothing that is
 // granted to the namespace's default account reaches a member.
