@@ -1,0 +1,212 @@
+# Everything here works from a fresh checkout with Go, git and make; what needs a
+# cluster also needs root on Linux, or CLUSTER=existing and KUBECONFIG.
+SHELL := /bin/bash -o pipefail
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+STATE := $(CURDIR)/.cluster
+BIN   := $(STATE)/bin
+IMAGES := $(STATE)/images
+
+# VERSION is stamped into the binaries.
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+# CLUSTER=existing uses the cluster that KUBECONFIG names, instead of the local one.
+CLUSTER ?= local
+# With CLUSTER=existing: images that this cluster can pull.
+OPERATOR_IMAGE ?=
+MEMBER_IMAGE ?=
+
+ifneq ($(CLUSTER),existing)
+export KUBECONFIG := $(STATE)/kubeconfig
+endif
+export KUBEBUILDER_ASSETS := $(BIN)
+
+KUBECTL := $(if $(and $(filter existing,$(CLUSTER)),$(shell command -v kubectl)),kubectl,$(BIN)/kubectl)
+CONTROLLER_GEN := go tool -modfile=tools.mod controller-gen
+LDFLAGS := -s -w -X github.com/quorate/quorate/internal/version.Version=$(VERSION)
+KUSTOMIZATIONS := crd rbac operator default namespaced samples
+GENERATED := api config/crd/bases config/rbac/generated
+# Packages whose tests need neither a cluster nor an API server.
+UNIT = $(shell go list ./... | grep -vE '/test/(integration|e2e|demo|bench)(/|$$)')
+
+##@ Use it
+
+.PHONY: help
+help: ## List the targets.
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z][a-z0-9-]*:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: cluster-up deploy ## From nothing to a real etcd cluster in a real Kubernetes; shows it at work.
+	go run ./test/demo
+
+.PHONY: deploy
+deploy: image-tag ## Install the operator: CRD, RBAC, Deployment (see OPERATOR_IMAGE, MEMBER_IMAGE).
+	@set -e; tag=$$(cat $(IMAGES)/tag); \
+	operator="$(OPERATOR_IMAGE)"; member="$(MEMBER_IMAGE)"; \
+	$(KUBECTL) kustomize config/default \
+	  | sed -e "s|ghcr.io/quorate/operator:.*|$${operator:-ghcr.io/quorate/operator:$$tag}|" \
+	        -e "s|ghcr.io/quorate/member:.*|$${member:-ghcr.io/quorate/member:$$tag}|" \
+	  | $(KUBECTL) apply --server-side --force-conflicts -f -; \
+	$(KUBECTL) -n quorate-system rollout status deployment/quorate-operator --timeout=180s
+
+.PHONY: undeploy
+undeploy: ## Remove the operator; clusters, their volumes and the CRD stay.
+	$(KUBECTL) kustomize config/rbac | $(KUBECTL) delete --ignore-not-found -f -
+	$(KUBECTL) kustomize config/operator | $(KUBECTL) delete --ignore-not-found -f -
+	@echo "The CRD is still there; deleting it deletes every EtcdCluster: kubectl delete -k config/crd"
+
+##@ The local Kubernetes
+
+.PHONY: setup
+setup: $(BIN)/cluster ## Install packages and build Kubernetes, etcd and CoreDNS from source (once).
+	$(BIN)/cluster setup all
+
+.PHONY: setup-assets
+setup-assets: $(BIN)/cluster ## Only kube-apiserver, etcd and kubectl, for the integration tests.
+	$(BIN)/cluster setup assets
+
+.PHONY: cluster-up
+cluster-up: $(if $(filter existing,$(CLUSTER)),,setup) ## Start three nodes on this machine; with CLUSTER=existing, see that it answers.
+ifeq ($(CLUSTER),existing)
+	@$(KUBECTL) version >/dev/null || { echo "no cluster answers (KUBECONFIG=$(KUBECONFIG)) — there is nothing to install into — set KUBECONFIG to a cluster of yours"; exit 2; }
+else
+	$(BIN)/cluster up
+endif
+
+.PHONY: cluster-down
+cluster-down: $(BIN)/cluster ## Stop the nodes and leave nothing behind; what was built stays.
+	$(BIN)/cluster down
+
+# A program of a module of its own: go decides whether anything has changed.
+.PHONY: $(BIN)/cluster
+$(BIN)/cluster:
+	@go build -C test/cluster -o $@ .
+
+##@ Build
+
+.PHONY: build
+build: ## bin/operator and bin/member, static.
+	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/operator ./cmd/operator
+	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/member ./cmd/member
+
+.PHONY: images
+images: build $(BIN)/cluster ## Image archives under .cluster/images, without docker.
+	@mkdir -p $(IMAGES)
+	@cat bin/operator bin/member | sha256sum | cut -c1-12 | sed 's/^/dev-/' > $(IMAGES)/tag
+	@set -e; tag=$$(cat $(IMAGES)/tag); \
+	for name in operator member; do \
+	  $(BIN)/cluster image -o $(IMAGES)/$$name.tar -t ghcr.io/quorate/$$name:$$tag --user 65532:65532 --entrypoint /$$name bin/$$name:/$$name; \
+	  echo "$(IMAGES)/$$name.tar ghcr.io/quorate/$$name:$$tag"; \
+	done
+	@echo "With docker, for amd64 and arm64: docker buildx build --platform linux/amd64,linux/arm64 --build-arg VERSION=$(VERSION) --target operator -t REGISTRY/operator:TAG --push ."
+
+# The tag is the content of the binaries, so that an unchanged operator is not
+# restarted and a changed one always is.
+.PHONY: image-tag
+ifeq ($(CLUSTER),existing)
+image-tag:
+	@test -n "$(OPERATOR_IMAGE)" -a -n "$(MEMBER_IMAGE)" || { \
+	  echo "OPERATOR_IMAGE and MEMBER_IMAGE are not set — the nodes of an existing cluster have to pull them — push both and name them"; exit 2; }
+	@mkdir -p $(IMAGES); echo none > $(IMAGES)/tag
+else
+image-tag: images
+	$(BIN)/cluster load-image $(IMAGES)/operator.tar $(IMAGES)/member.tar
+endif
+
+.PHONY: clean
+clean: ## Remove bin and the images; the local Kubernetes and its binaries stay.
+	rm -rf bin dist $(IMAGES)
+
+##@ Change it
+
+.PHONY: generate
+generate: ## Deep copies and apply configurations.
+	$(CONTROLLER_GEN) object applyconfiguration paths=./api/...
+
+.PHONY: manifests
+manifests: ## CRD and RBAC.
+	$(CONTROLLER_GEN) crd:maxDescLen=2000 paths=./api/... output:crd:artifacts:config=config/crd/bases
+	$(CONTROLLER_GEN) rbac:roleName=quorate-operator paths=./controllers/... output:rbac:dir=config/rbac/generated
+
+.PHONY: fmt
+fmt: $(BIN)/golangci-lint ## Format the code.
+	$(BIN)/golangci-lint fmt ./...
+
+.PHONY: vet
+vet: ## go vet, in every module.
+	go vet ./...
+	go vet -C test/cluster ./...
+
+.PHONY: lint
+lint: $(BIN)/golangci-lint ## Linters, the import arrows among them.
+	$(BIN)/golangci-lint run ./...
+
+# Minutes when cold, so it is kept; a module of its own keeps its many
+# dependencies away from ours.
+$(BIN)/golangci-lint: .ci/lint/go.mod .ci/lint/go.sum
+	@echo "Building golangci-lint (once)"
+	@mkdir -p $(BIN)
+	@CGO_ENABLED=0 go build -C .ci/lint -trimpath -ldflags "-s -w" -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+##@ Check it
+
+.PHONY: verify
+verify: verify-generated verify-modules verify-config vet lint ## Generated code is fresh, modules are sound, config renders, linters are content.
+
+.PHONY: verify-generated
+verify-generated: ## Regenerate and compare.
+	@set -e; before=$$(mktemp -d); trap 'rm -rf "$$before"' EXIT; \
+	cp -a --parents $(GENERATED) "$$before"; \
+	$(MAKE) generate manifests >/dev/null; \
+	for path in $(GENERATED); do \
+	  diff -ru "$$before/$$path" "$$path" || { echo "$$path was not up to date — run: make generate manifests"; exit 1; }; \
+	done; \
+	if git rev-parse --git-dir >/dev/null 2>&1; then \
+	  untracked=$$(git ls-files --others --exclude-standard -- $(GENERATED)); \
+	  test -z "$$untracked" || { echo "generated but not added: $$untracked"; exit 1; }; \
+	fi
+
+.PHONY: verify-modules
+verify-modules: ## go.mod is tidy, and the modules are what go.sum says.
+	go mod tidy -diff
+	go mod verify
+
+.PHONY: verify-config
+verify-config: ## Every kustomization renders.
+	@for dir in $(KUSTOMIZATIONS); do \
+	  $(BIN)/kubectl kustomize config/$$dir >/dev/null || { echo "config/$$dir does not render"; exit 1; }; \
+	done
+
+.PHONY: test
+test: ## Set everything up and run every check and every test.
+	@total=$$SECONDS; \
+	for step in setup verify test-unit test-integration test-cluster test-e2e; do \
+	  start=$$SECONDS; printf '\n==> %s\n' "$$step"; \
+	  $(MAKE) "$$step" || { printf '==> %s FAILED after %ds\n' "$$step" $$((SECONDS-start)); exit 1; }; \
+	  printf '==> %s passed in %ds\n' "$$step" $$((SECONDS-start)); \
+	done; \
+	printf '\n==> everything passed in %ds\n' $$((SECONDS-total))
+
+.PHONY: test-unit
+test-unit: ## Unit tests and the simulator.
+	go test -timeout 10m $(UNIT)
+
+.PHONY: test-integration
+test-integration: ## Against a real kube-apiserver and real etcd processes.
+	go test -count=1 -timeout 15m ./test/integration/...
+
+.PHONY: test-cluster
+test-cluster: ## Tests of the local Kubernetes itself.
+	go test -C test/cluster -count=1 -timeout 15m ./...
+
+.PHONY: test-e2e
+test-e2e: cluster-up deploy ## User stories on the real cluster.
+	go test -count=1 -timeout 45m ./test/e2e/...
+
+.PHONY: bench
+bench: cluster-up deploy ## Figures, with ratios against a bare StatefulSet in the same run.
+	go run ./test/bench
+
+.PHONY: soak
+soak: cluster-up deploy ## Hours of faults and traffic.
+	go run ./test/bench soak
