@@ -297,14 +297,19 @@ func TestChangesWithAVoterDown(t *testing.T) {
 // world must show it to be able to prove that one does not.
 func TestWipedVoterLosesWrites(t *testing.T) {
 	ctx := t.Context()
-	for what, again := range map[string]func(b *bench){
-		"existing": func(b *bench) { b.Wipe("pvc-0"); b.start(2, New, 0, 1, 2); b.start(0, Existing, 0, 1, 2) },
-		"only the log wiped": func(b *bench) {
+	existing := func(b *bench) { b.Wipe("pvc-0"); b.start(2, New, 0, 1, 2); b.start(0, Existing, 0, 1, 2) }
+	for what, tc := range map[string]struct {
+		again func(b *bench)
+		later int
+	}{
+		"existing":                         {again: existing},
+		"existing, and more writes follow": {again: existing, later: 9},
+		"only the log wiped": {again: func(b *bench) {
 			b.WipeWAL("pvc-0")
 			b.start(2, New, 0, 1, 2)
 			b.start(0, Existing, 0, 1, 2)
-		},
-		"new, before a peer answers": func(b *bench) { b.Wipe("pvc-0"); b.start(0, New, 0, 1, 2); b.start(2, New, 0, 1, 2) },
+		}},
+		"new, before a peer answers": {again: func(b *bench) { b.Wipe("pvc-0"); b.start(0, New, 0, 1, 2); b.start(2, New, 0, 1, 2) }},
 	} {
 		t.Run(what, func(t *testing.T) {
 			b := newBench(t)
@@ -313,9 +318,12 @@ func TestWipedVoterLosesWrites(t *testing.T) {
 			b.want("acknowledged by two", nil, b.Put(b.ps[0], "precious"))
 			b.Stop(b.ps[0])
 			b.Stop(b.ps[1])
-			again(b)
+			tc.again(b)
 			b.want("the wiped and the lagging member form a quorum", nil, b.conn(2).Read(ctx))
 			b.wantViolations("I1", "I4")
+			for i := range tc.later {
+				b.want("a write after the loss", nil, b.Put(b.ps[2], fmt.Sprint("later", i)))
+			}
 			b.start(1, New, 0, 1, 2)
 			if reason, exited := b.Exited(b.ps[1]); !exited || !strings.Contains(reason, "panic") {
 				t.Errorf("the intact member runs on: %q", reason)

@@ -15,6 +15,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
 
 	"github.com/quorate/quorate/internal/etcd"
@@ -213,7 +214,7 @@ func TestAMemberThatAppearsIsSeenWithinTheBackoff(t *testing.T) {
 	address := l.Addr().String()
 	l.Close()
 	c := dial(t, newPool(t), address, etcd.Credentials{})
-	for range 30 {
+	for range 45 {
 		if _, err := c.Status(t.Context()); err == nil {
 			t.Fatal("nobody listens, and it answers")
 		}
@@ -327,13 +328,15 @@ func TestCallsInFlightEndBeforeTheirConnectionIsClosed(t *testing.T) {
 	if _, err := c.Members(t.Context()); !errors.Is(err, errClosed) {
 		t.Errorf("a new call on a dropped connection: %v", err)
 	}
+	if state := c.(*conn).link.grpc.GetState(); state != connectivity.Ready {
+		t.Errorf("with a call in flight the connection is %v", state)
+	}
 	close(leave)
 	if err := <-done; err != nil {
 		t.Errorf("the call in flight: %v", err)
 	}
-	before := runtime.NumGoroutine()
-	if l := c.(*conn).link; l.calls != 0 || !l.retired {
-		t.Errorf("%d calls, retired %v, %d goroutines", l.calls, l.retired, before)
+	if state := c.(*conn).link.grpc.GetState(); state != connectivity.Shutdown {
+		t.Errorf("after the last call the connection is %v", state)
 	}
 }
 

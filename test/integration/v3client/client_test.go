@@ -8,7 +8,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -93,10 +92,8 @@ func (r *rig) etcdctl(t *testing.T, args ...string) string {
 		}
 	}
 	ctl := strings.TrimSuffix(binary(t, r.version), "etcd") + "etcdctl"
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, ctl, append([]string{
-		"--endpoints=https://" + r.members[0].client,
+	out, err := r.command(t, ctl, append([]string{
+		"--endpoints=https://" + serverName(r.members[0].name) + ":2379", "--command-timeout=10s",
 		"--cacert=" + filepath.Join(dir, pki.KeyCA), "--cert=" + filepath.Join(dir, pki.KeyCert), "--key=" + filepath.Join(dir, pki.KeyKey),
 	}, args...)...).CombinedOutput()
 	if err != nil {

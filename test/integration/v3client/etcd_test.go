@@ -7,11 +7,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -59,11 +59,11 @@ func binary(t *testing.T, version string) string {
 
 // process is one member of a real cluster.
 type process struct {
-	name, dir, binary string
-	client, peer      string
-	args, hosts       []string
-	cmd               *exec.Cmd
-	done              chan struct{}
+	name, dir, binary  string
+	host, client, peer string
+	args               []string
+	cmd                *exec.Cmd
+	done               chan struct{}
 }
 
 // rig is a real cluster, with TLS or without.
@@ -105,7 +105,8 @@ func newRig(t *testing.T, version string, size int, s security, extra ...string)
 func (r *rig) add(t *testing.T) *process {
 	t.Helper()
 	name := fmt.Sprintf("%s-%04d", cluster, len(r.members))
-	m := &process{name: name, dir: t.TempDir(), binary: binary(t, r.version), client: address(t), peer: address(t)}
+	m := &process{name: name, dir: t.TempDir(), binary: binary(t, r.version), host: address()}
+	m.client, m.peer = m.host+":2379", m.host+":2380"
 	r.members = append(r.members, m)
 	return m
 }
@@ -117,13 +118,12 @@ func (r *rig) scheme() string {
 	return "https"
 }
 
-// peerURL names the member, since its certificate does, on its own port.
+// peerURL names the member where its certificate does.
 func (r *rig) peerURL(m *process) string {
-	_, port, _ := net.SplitHostPort(m.peer)
 	if r.secrets == nil {
-		return "http://127.0.0.1:" + port
+		return "http://" + m.peer
 	}
-	return "https://" + serverName(m.name) + ":" + port
+	return "https://" + serverName(m.name) + ":2380"
 }
 
 func (r *rig) flags(m *process, state string, founders []*process) []string {
@@ -182,8 +182,26 @@ func (r *rig) issue(t *testing.T, now time.Time, policy pki.AuthorityPolicy) pki
 	return result
 }
 
-// start runs the member until the test ends or stop is called. With TLS the
-// process gets a hosts file of its own, in which the members' names stand.
+// command is a program; with TLS it gets a hosts file of its own, in which the
+// members' names stand.
+func (r *rig) command(t *testing.T, program string, args ...string) *exec.Cmd {
+	t.Helper()
+	if r.secrets == nil {
+		return exec.Command(program, args...)
+	}
+	lines := "127.0.0.1 localhost\n"
+	for _, m := range r.members {
+		lines += m.host + " " + serverName(m.name) + "\n"
+	}
+	path := filepath.Join(t.TempDir(), "hosts")
+	if err := os.WriteFile(path, []byte(lines), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	script := `mount --make-rprivate / && mount --bind "$0" /etc/hosts && exec "$@"`
+	return exec.Command("unshare", append([]string{"--map-root-user", "--mount", "sh", "-c", script, path, program}, args...)...)
+}
+
+// start runs the member until the test ends or stop is called.
 func (r *rig) start(t *testing.T, m *process) {
 	t.Helper()
 	log, err := os.OpenFile(filepath.Join(m.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -191,19 +209,7 @@ func (r *rig) start(t *testing.T, m *process) {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	m.cmd = exec.Command(m.binary, m.args...)
-	if r.secrets != nil {
-		hosts := "127.0.0.1 localhost"
-		for _, other := range r.members {
-			hosts += " " + serverName(other.name)
-		}
-		path := filepath.Join(m.dir, "hosts")
-		if err := os.WriteFile(path, []byte(hosts+"\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		script := `mount --make-rprivate / && mount --bind "$0" /etc/hosts && exec "$@"`
-		m.cmd = exec.Command("unshare", append([]string{"--map-root-user", "--mount", "sh", "-c", script, path, m.binary}, m.args...)...)
-	}
+	m.cmd = r.command(t, m.binary, m.args...)
 	m.cmd.Stdout, m.cmd.Stderr = log, log
 	if err := m.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -247,15 +253,15 @@ func tail(b []byte, n int) []byte {
 
 func serverName(member string) string { return member + "." + cluster + "." + namespace + ".svc" }
 
-// address is a free one of loopback.
-func address(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+// hosts counts the addresses given out.
+var hosts atomic.Uint32
+
+// address is one of loopback that belongs to this process and one member. A
+// port of 127.0.0.1 that was free a moment ago may since be the source port of
+// somebody's connection.
+func address() string {
+	pid := os.Getpid()
+	return fmt.Sprintf("127.%d.%d.%d", 1+pid>>8&0x7f, pid&0xff, hosts.Add(1))
 }
 
 func (r *rig) endpoint(m *process) etcd.Endpoint {
