@@ -1,0 +1,33 @@
+# syntax=docker/dockerfile:1
+# The images of Quorate, from scratch: one static binary each, not root.
+#   docker buildx build --platform linux/amd64,linux/arm64 --target operator -t REGISTRY/operator:TAG .
+#   docker buildx build --platform linux/amd64,linux/arm64 --target member   -t REGISTRY/member:TAG .
+FROM --platform=$BUILDPLATFORM golang:1.26 AS build
+ARG TARGETOS
+ARG TARGETARCH
+ARG VERSION=devel
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN --mount=type=cache,target=/go/pkg/mod go mod download
+COPY api api
+COPY cmd cmd
+COPY controllers controllers
+COPY internal internal
+RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
+    for name in operator member; do \
+      CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath \
+        -ldflags "-s -w -X github.com/quorate/quorate/internal/version.Version=$VERSION" \
+        -o /out/$name ./cmd/$name || exit 1; \
+    done
+
+# The guard that members' pods start etcd with.
+FROM scratch AS member
+COPY --from=build /out/member /member
+USER 65532:65532
+ENTRYPOINT ["/member"]
+
+# The operator; the last stage, so that a plain build makes it.
+FROM scratch AS operator
+COPY --from=build /out/operator /operator
+USER 65532:65532
+ENTRYPOINT ["/operator"]
