@@ -68,7 +68,7 @@ type rule func(Observed) (Step, bool)
 // come last because from the first pod on a volume may hold data.
 var founding = []rule{
 	paused, latchFounders, setFinalizer, refused, deleteEnded, issueCertificates, applyObjects,
-	replaceUnbound, createVolumes, latchVolumes, startFounders, restartOutdated,
+	nameTaken, replaceUnbound, createVolumes, latchVolumes, startFounders, restartOutdated,
 	recordMembers, latchCluster, waitForFounders,
 }
 
@@ -77,7 +77,7 @@ var founding = []rule{
 // certificate that cannot be written must not stand in the way of that.
 var running = []rule{
 	paused, refused, deleteEnded, startMissing, restartOutdated, recordMembers, relatch,
-	setFinalizer, issueCertificates, applyObjects, dataMissing, waitForMembers, sizeChange,
+	setFinalizer, issueCertificates, applyObjects, dataMissing, waitForMembers, waitForLatch, sizeChange,
 }
 
 // Next names the next step. It is total: when no rule answers, all is well.
@@ -107,6 +107,9 @@ func latchFounders(o Observed) (Step, bool) {
 	found := o.FounderNames
 	if len(o.RecoveredFounders) > 0 {
 		found = o.RecoveredFounders
+	} else if o.Founded() {
+		return Step{Kind: Wait, Reason: "DataMissing", Message: fmt.Sprintf(
+			"cluster %x was founded, and neither status nor any volume names its founders — founding again would make a second, empty cluster — bring its volumes back, or create a new cluster", o.ClusterID)}, true
 	}
 	return Step{
 		Kind: LatchFounders, Members: found, Reason: "Founding",
@@ -146,6 +149,17 @@ func applyObjects(o Observed) (Step, bool) {
 		Kind: ApplyObjects, Reason: "Repairing",
 		Message: fmt.Sprintf("applying %s", abbreviate(o.ObjectsDue)),
 	}, len(o.ObjectsDue) > 0
+}
+
+// nameTaken founds nothing beside an object of somebody else that bears a name
+// of ours: pods would start with a Secret that a namesake left behind, and keep
+// its authorities until they restart.
+func nameTaken(o Observed) (Step, bool) {
+	i := slices.IndexFunc(o.Problems, func(p Problem) bool { return p.Reason == "NameConflict" })
+	if i < 0 {
+		return Step{}, false
+	}
+	return Step{Kind: Wait, Reason: o.Problems[i].Reason, Message: o.Problems[i].Message}, true
 }
 
 // replaceUnbound lets a founder's claim follow the spec while it is not bound:
@@ -188,9 +202,12 @@ func createVolumes(o Observed) (Step, bool) {
 }
 
 // latchVolumes is written before the first pod: a volume that status names may
-// hold data, one that it does not name cannot.
+// hold data, one that it does not name cannot. One that is on its way out is
+// waited for: it would have to be taken off the record again.
 func latchVolumes(o Observed) (Step, bool) {
-	complete := !slices.ContainsFunc(o.Members, func(m Member) bool { return m.Founder && m.Volume == VolumeAbsent })
+	complete := !slices.ContainsFunc(o.Members, func(m Member) bool {
+		return m.Founder && !m.VolumeLatched && (m.Volume == VolumeAbsent || m.Volume == VolumeTerminating)
+	})
 	return Step{Kind: LatchVolumes, Members: o.Founders, Reason: "Founding", Message: "recording the founders' volumes"},
 		complete && !o.VolumesLatched
 }
@@ -231,7 +248,8 @@ func restartOutdated(o Observed) (Step, bool) {
 func recordMembers(o Observed) (Step, bool) {
 	who := names(o.Members, func(m Member) bool {
 		known := o.List && m.Listed && m.Started && m.Volume == VolumeBound
-		return (known && (m.RecordedID == 0 || (m.Pod.mayRun() && m.PodMayBeEmpty))) || m.NodeMoved
+		return (known && (m.RecordedID == 0 || (m.Pod.mayRun() && m.PodMayBeEmpty))) ||
+			(m.NodeMoved && m.Volume != VolumeTerminating)
 	})
 	return Step{
 		Kind: RecordMembers, Members: who, Reason: "Repairing",
@@ -252,7 +270,8 @@ func latchCluster(o Observed) (Step, bool) {
 // was founded: in the pass after their record, or when status has lost it.
 func relatch(o Observed) (Step, bool) {
 	step, agreed := latchCluster(o)
-	majority := o.List && o.AgreedClusterID != 0 && o.HealthyVoters() >= Majority(o.Voters())
+	healthy := count(o.Members, func(m Member) bool { return m.Healthy() && m.AnswerClusterID == o.AgreedClusterID })
+	majority := o.List && o.AgreedClusterID != 0 && healthy >= Majority(o.Voters())
 	return step, o.ClusterID == 0 && (agreed || majority)
 }
 
@@ -293,6 +312,11 @@ func dataMissing(o Observed) (Step, bool) {
 
 func lossStep(o Observed, lost []string) Step {
 	left := names(o.Members, func(m Member) bool { return m.Answers })
+	if leaving := names(o.Members, func(m Member) bool { return m.Volume == VolumeTerminating && m.Pod == PodRunning }); len(leaving) == len(lost) {
+		return Step{Kind: Wait, Members: lost, Reason: "DataMissing", Message: fmt.Sprintf(
+			"the volumes of %s are being deleted while etcd runs on them — with its pod each of these members loses its data, and is not started again; %d of %d members answer — save their data while they run",
+			strings.Join(lost, ", "), len(left), len(o.Members))}
+	}
 	step := Step{Kind: Wait, Members: lost, Reason: "DataMissing", Message: fmt.Sprintf(
 		"the data of %s is lost or refused%s — starting on an empty volume would lose acknowledged writes, so these members stay down; %d of %d members answer — bring the volume back, or replace the member",
 		strings.Join(lost, ", "), refusalText(o), len(left), len(o.Members))}
@@ -318,6 +342,15 @@ func waitForMembers(o Observed) (Step, bool) {
 		Kind: Wait, Members: down, Reason: "MembersUnhealthy",
 		Message: fmt.Sprintf("%d of %d members are not healthy%s", len(down), len(o.Members), troubles(o)),
 	}, len(down) > 0
+}
+
+// waitForLatch settles nothing while status names no cluster: the members may
+// be of more than one.
+func waitForLatch(o Observed) (Step, bool) {
+	return Step{
+		Kind: Wait, Reason: "Founding",
+		Message: fmt.Sprintf("the cluster was founded and status has lost its ID: a majority of its %d voters has to agree on one", o.Voters()),
+	}, o.ClusterID == 0
 }
 
 func sizeChange(o Observed) (Step, bool) {
