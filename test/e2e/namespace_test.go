@@ -1,0 +1,151 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+)
+
+// inUse are the namespaces of the specs that run now; a failure dumps them.
+var inUse []string
+
+// newNamespace makes a namespace that takes only pods of the restricted
+// profile, and removes it at the end of the node that asked for it.
+func newNamespace(ctx context.Context) string {
+	GinkgoHelper()
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+		GenerateName: "e2e-",
+		Labels: map[string]string{
+			"pod-security.kubernetes.io/enforce": "restricted",
+			"quorate.dev/e2e":                    "true",
+		},
+	}}
+	Expect(kube.Create(ctx, ns)).To(Succeed())
+	inUse = append(inUse, ns.Name)
+	DeferCleanup(func(ctx SpecContext) {
+		inUse = slices.DeleteFunc(inUse, func(n string) bool { return n == ns.Name })
+		Expect(client.IgnoreNotFound(kube.Delete(ctx, ns))).To(Succeed())
+	}, NodeTimeout(patience))
+	return ns.Name
+}
+
+// No namespace may be left hanging: the deletion of each takes its clusters
+// with it.
+var _ = AfterSuite(func(ctx SpecContext) {
+	if kube == nil {
+		return
+	}
+	Eventually(ctx, func(g Gomega) {
+		var left corev1.NamespaceList
+		g.Expect(kube.List(ctx, &left, client.MatchingLabels{"quorate.dev/e2e": "true"})).To(Succeed())
+		var names []string
+		for _, n := range left.Items {
+			names = append(names, n.Name+": "+conditionsOf(n))
+		}
+		g.Expect(names).To(BeEmpty())
+	}).Should(Succeed())
+}, NodeTimeout(2*patience))
+
+func conditionsOf(n corev1.Namespace) string {
+	var out []string
+	for _, c := range n.Status.Conditions {
+		if c.Status == corev1.ConditionTrue {
+			out = append(out, c.Message)
+		}
+	}
+	return strings.Join(out, "; ")
+}
+
+// A failure shows what the cluster looked like, before it is cleaned up.
+var _ = JustAfterEach(func(ctx SpecContext) {
+	if !CurrentSpecReport().Failed() {
+		return
+	}
+	for _, ns := range inUse {
+		AddReportEntry("namespace "+ns, dump(ctx, ns), ReportEntryVisibilityFailureOrVerbose)
+	}
+	logs, _ := kubectl(ctx, "-n", operatorNamespace, "logs", "-l", "app.kubernetes.io/name="+operatorName, "--tail=400", "--prefix", "--ignore-errors")
+	AddReportEntry("operator", lastLines(linesWith(logs, inUse...), 60), ReportEntryVisibilityFailureOrVerbose)
+}, NodeTimeout(patience))
+
+func dump(ctx context.Context, ns string) string {
+	var out strings.Builder
+	for _, args := range [][]string{
+		{"get", "etcdclusters", "-o", "yaml"},
+		{"get", "pods,pvc,svc,pdb", "-o", "wide"},
+		{"get", "events", "--sort-by=.metadata.creationTimestamp", "-o", "custom-columns=LAST:.lastTimestamp,TYPE:.type,REASON:.reason,OBJECT:.involvedObject.name,MESSAGE:.message"},
+	} {
+		text, err := kubectl(ctx, append([]string{"-n", ns}, args...)...)
+		if err != nil {
+			text = err.Error()
+		}
+		fmt.Fprintf(&out, "$ kubectl -n %s %s\n%s\n\n", ns, strings.Join(args[:2], " "), lastLines(text, 150))
+	}
+	return out.String()
+}
+
+func lastLines(text string, n int) string {
+	lines := strings.Split(text, "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+func linesWith(text string, any ...string) string {
+	var out []string
+	for line := range strings.Lines(text) {
+		if slices.ContainsFunc(any, func(s string) bool { return strings.Contains(line, s) }) {
+			out = append(out, strings.TrimRight(line, "\n"))
+		}
+	}
+	return strings.Join(out, "\n")
+}
+
+// create makes an object of YAML, in a namespace unless that is empty, and
+// removes it at the end if it has none.
+func create(ctx context.Context, ns, text string) *unstructured.Unstructured {
+	GinkgoHelper()
+	object := &unstructured.Unstructured{}
+	Expect(yaml.UnmarshalStrict([]byte(text), &object.Object)).To(Succeed(), text)
+	object.SetNamespace(ns)
+	Expect(kube.Create(ctx, object)).To(Succeed())
+	if ns == "" {
+		DeferCleanup(func(ctx SpecContext) {
+			Expect(client.IgnoreNotFound(kube.Delete(ctx, object))).To(Succeed())
+		}, NodeTimeout(patience))
+	}
+	return object
+}
+
+// remove deletes an object and waits until it is gone.
+func remove(ctx context.Context, object client.Object, opts ...client.DeleteOption) {
+	GinkgoHelper()
+	Expect(client.IgnoreNotFound(kube.Delete(ctx, object, opts...))).To(Succeed())
+	Eventually(ctx, func() bool {
+		left := object.DeepCopyObject().(client.Object)
+		err := kube.Get(ctx, client.ObjectKeyFromObject(object), left)
+		return apierrors.IsNotFound(err) || (err == nil && left.GetUID() != object.GetUID())
+	}).Should(BeTrue(), func() string { return object.GetName() + " was deleted and is still there" })
+}
+
+// named makes an object to get or delete.
+func named[T any, P interface {
+	*T
+	client.Object
+}](ns, name string) P {
+	object := P(new(T))
+	object.SetNamespace(ns)
+	object.SetName(name)
+	return object
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -1,0 +1,137 @@
+// Package e2e tries Quorate on a real Kubernetes with real etcd, installed as a
+// user installs it. Every spec has namespaces of its own.
+//
+//	go test ./test/e2e                      the local cluster of test/cluster, brought up when needed
+//	CLUSTER=existing go test ./test/e2e     the cluster that KUBECONFIG names, without the specs that
+//	                                        need its machines (label local); OPERATOR_IMAGE and
+//	                                        MEMBER_IMAGE name images that it can pull
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+)
+
+const (
+	// promised is how long the operator may take to put on record what it
+	// meets in the world.
+	promised = 15 * time.Second
+	// patience is for whatever has no promise: a machine with two cores runs
+	// Kubernetes and a dozen members. It bounds a wait and measures nothing.
+	patience = 2 * time.Minute
+	// poll is how often the world is looked at.
+	poll = 100 * time.Millisecond
+	// local labels specs that kill processes, cut cables or touch disks.
+	local = "local"
+)
+
+// The cluster under test, set once by BeforeSuite.
+var (
+	root   string // of the repository
+	config *rest.Config
+	kube   client.Client
+	api    kubernetes.Interface
+)
+
+// existing says that the user named the cluster to use.
+func existing() bool { return os.Getenv("CLUSTER") == "existing" }
+
+func TestEndToEnd(t *testing.T) {
+	RegisterFailHandler(Fail)
+	suite, reporter := GinkgoConfiguration()
+	if existing() {
+		fmt.Println("CLUSTER=existing: the specs that need the nodes' machines (label local) are not selected")
+		suite.LabelFilter = strings.TrimPrefix(suite.LabelFilter+" && !"+local, " && ")
+	}
+	SetDefaultEventuallyPollingInterval(poll)
+	SetDefaultEventuallyTimeout(patience)
+	SetDefaultConsistentlyPollingInterval(poll)
+	EnforceDefaultTimeoutsWhenUsingContexts()
+	RunSpecs(t, "Quorate on a real cluster", suite, reporter)
+}
+
+var _ = BeforeSuite(func(ctx SpecContext) {
+	root = repository()
+	By("bringing the cluster up and installing the operator")
+	Expect(sh(ctx, "make", "cluster-up", "deploy")).Error().NotTo(HaveOccurred())
+	if !existing() {
+		Expect(os.Setenv("KUBECONFIG", filepath.Join(root, ".cluster", "kubeconfig"))).To(Succeed())
+	}
+	connect()
+	operatorWorks(ctx)
+}, NodeTimeout(20*time.Minute))
+
+// repository is found upwards, from the directory that go test runs in.
+func repository() string {
+	dir, err := os.Getwd()
+	Expect(err).NotTo(HaveOccurred())
+	return filepath.Dir(filepath.Dir(dir))
+}
+
+func connect() {
+	log.SetLogger(GinkgoLogr)
+	scheme := runtime.NewScheme()
+	Expect(clientgoscheme.AddToScheme(scheme)).To(Succeed())
+	Expect(v1alpha1.AddToScheme(scheme)).To(Succeed())
+	var err error
+	config, err = clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
+		clientcmd.NewDefaultClientConfigLoadingRules(), &clientcmd.ConfigOverrides{}).ClientConfig()
+	Expect(err).NotTo(HaveOccurred())
+	config.QPS, config.Burst = 200, 400
+	config.UserAgent = "quorate-e2e"
+	config.WarningHandler = rest.NoWarnings{}
+	kube, err = client.New(config, client.Options{Scheme: scheme})
+	Expect(err).NotTo(HaveOccurred())
+	api, err = kubernetes.NewForConfig(config)
+	Expect(err).NotTo(HaveOccurred())
+}
+
+// sh runs a program in the repository's root and returns what it printed.
+func sh(ctx context.Context, program string, args ...string) (string, error) {
+	return shWith(ctx, "", program, args...)
+}
+
+// shWith feeds it standard input.
+func shWith(ctx context.Context, input, program string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Dir, cmd.Stdin = root, strings.NewReader(input)
+	out, err := cmd.CombinedOutput()
+	text := strings.TrimSpace(string(out))
+	if err != nil {
+		return text, fmt.Errorf("running %s %s: %w\n%s", program, strings.Join(args, " "), err, text)
+	}
+	return text, nil
+}
+
+// kubectl is the one that the local cluster brings, or the user's own.
+func kubectl(ctx context.Context, args ...string) (string, error) {
+	return kubectlWith(ctx, "", args...)
+}
+
+func kubectlWith(ctx context.Context, input string, args ...string) (string, error) {
+	program := filepath.Join(root, ".cluster", "bin", "kubectl")
+	if existing() {
+		if own, err := exec.LookPath("kubectl"); err == nil {
+			program = own
+		}
+	}
+	return shWith(ctx, input, program, args...)
+}
