@@ -2,6 +2,7 @@ package perform
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"strconv"
@@ -243,10 +244,12 @@ func (p *Performer) recordRefusal(ctx context.Context, c *v1alpha1.EtcdCluster, 
 	}
 	m, _ := seen.Member(name)
 	claim, err := p.ownClaim(ctx, c, name)
-	if err != nil {
-		return err
+	if err == nil {
+		err = p.annotate(ctx, claim, map[string]string{v1alpha1.AnnotationRefused: m.Refusal})
 	}
-	if err := p.annotate(ctx, claim, map[string]string{v1alpha1.AnnotationRefused: m.Refusal}); err != nil {
+	// A claim that is on its way out takes the refusal with it, and goes only
+	// when the pod has gone.
+	if err != nil && !errors.Is(err, ErrStale) {
 		return err
 	}
 	return p.deletePod(ctx, c, name)

@@ -121,12 +121,14 @@ func latchCluster(s *v1alpha1.EtcdClusterStatus, id uint64) error {
 func (p *Performer) latchVolumes(ctx context.Context, c *v1alpha1.EtcdCluster, founders []string) error {
 	volumes := map[string]string{}
 	for _, name := range founders {
+		if on := c.Status.FounderVolumes[name]; on != "" {
+			// What is on record stays, whatever has become of the volume.
+			volumes[name] = on
+			continue
+		}
 		volume, err := p.ownVolume(ctx, c, name)
 		if err != nil {
 			return err
-		}
-		if on := c.Status.FounderVolumes[name]; on != "" && on != string(volume.GetUID()) {
-			return fmt.Errorf("recording the volume of %s, which is not the one on record: %w", name, ErrStale)
 		}
 		volumes[name] = string(volume.GetUID())
 	}
@@ -185,7 +187,11 @@ func (p *Performer) ownVolume(ctx context.Context, c *v1alpha1.EtcdCluster, name
 func (p *Performer) ownClaim(ctx context.Context, c *v1alpha1.EtcdCluster, name string) (*corev1.PersistentVolumeClaim, error) {
 	claim := &corev1.PersistentVolumeClaim{}
 	key := client.ObjectKey{Namespace: c.Namespace, Name: resources.ClaimName(name)}
-	if err := p.Live.Get(ctx, key, claim); err != nil {
+	err := p.Live.Get(ctx, key, claim)
+	if apierrors.IsNotFound(err) {
+		return nil, fmt.Errorf("claim %s is gone: %w", key.Name, ErrStale)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("reading claim %s: %w", key.Name, err)
 	}
 	if !carriesIdentity(c, claim) {
