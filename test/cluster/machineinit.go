@@ -184,7 +184,7 @@ func (s *supervisor) outerPID(pid int) int {
 	self := s.namespacePIDs("self")
 	for _, entry := range s.processes() {
 		ids := s.namespacePIDs(entry)
-		if len(ids) < 2 || len(ids) != len(self) || ids[len(ids)-1] != strconv.Itoa(pid) {
+		if len(ids) == 0 || len(ids) != len(self) || ids[len(ids)-1] != strconv.Itoa(pid) {
 			continue
 		}
 		if s.namespace(entry) == s.namespace("self") {

@@ -231,13 +231,13 @@ func proxyConfig(l layout, n node) any {
 
 // makeMountpoints makes the directories that the nodes' disks are mounted on
 // where this system has none, and notes them for down.
-func makeMountpoints(l layout) error {
+func makeMountpoints(l layout, binds []bind) error {
 	made, err := os.OpenFile(l.made(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return fmt.Errorf("noting what is made: %w", err)
 	}
 	defer made.Close()
-	for _, b := range nodeDirectories {
+	for _, b := range binds {
 		if _, err := os.Stat(b.Target); err == nil {
 			continue
 		}

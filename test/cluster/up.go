@@ -102,7 +102,7 @@ func prepare(l layout) error {
 			return err
 		}
 	}
-	return makeMountpoints(l)
+	return makeMountpoints(l, nodeDirectories)
 }
 
 // start turns on every machine that is off and waits until the cluster works.
