@@ -31,8 +31,8 @@ func main() {
 	// The guard idles beside etcd for its whole life and serves a probe a second:
 	// memory counts, speed does not. Without the bound the runtime keeps caches
 	// for every processor of the node.
-	runtime.GOMAXPROCS(min(2, runtime.NumCPU()))
-	debug.SetGCPercent(20)
+	runtime.GOMAXPROCS(1)
+	debug.SetGCPercent(10)
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 

@@ -27,7 +27,8 @@ type timings struct {
 	bootBound, bootPause time.Duration
 	bootAttempts         int
 	// log: how often a first boot is watched for its write-ahead log, at first and
-	// at last.
+	// at last. A look costs some microseconds and the last one is the first that
+	// succeeds; until then a crash that also takes the log goes unnoticed.
 	logEvery, logEveryAtMost time.Duration
 	// probe bounds one question to etcd; grace is health.grace.
 	probe, grace time.Duration
@@ -39,7 +40,7 @@ var defaultTimings = timings{
 	releaseEvery: 150 * time.Millisecond,
 	nameBound:    10 * time.Second, nameEvery: 75 * time.Millisecond,
 	bootBound: 5 * time.Minute, bootPause: time.Second, bootAttempts: 60,
-	logEvery: 20 * time.Millisecond, logEveryAtMost: 500 * time.Millisecond,
+	logEvery: 10 * time.Millisecond, logEveryAtMost: 100 * time.Millisecond,
 	probe: 5 * time.Second, grace: time.Minute,
 }
 
