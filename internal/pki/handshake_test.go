@@ -56,14 +56,14 @@ func shake(t *testing.T, dialed, dialing side, serverName string, at time.Time) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer listener.Close()
+	t.Cleanup(func() { _ = listener.Close() })
 	served := make(chan error, 1)
 	go func() {
 		conn, err := listener.Accept()
 		if err == nil {
-			defer conn.Close()
 			_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
 			_, err = conn.Write([]byte{1})
+			_ = conn.Close()
 		}
 		served <- err
 	}()
@@ -71,11 +71,11 @@ func shake(t *testing.T, dialed, dialing side, serverName string, at time.Time) 
 	config.ServerName = serverName
 	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: 5 * time.Second}, "tcp", listener.Addr().String(), config)
 	if err == nil {
-		defer conn.Close()
 		_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
 		_, err = io.ReadFull(conn, make([]byte, 1))
+		_ = conn.Close()
 	} else {
-		listener.Close()
+		_ = listener.Close()
 	}
 	return errors.Join(err, <-served)
 }

@@ -18,9 +18,9 @@ const Version = "3.6.16"
 type Moment string
 
 const (
-	// Before: an error means that the call never reached the member.
+	// Before the call: an error means that the call never reached the member.
 	Before Moment = "before"
-	// After: an error means that the member has done it, and the reply is lost.
+	// After the call: an error means that the member has done it, and the reply is lost.
 	After Moment = "after"
 )
 

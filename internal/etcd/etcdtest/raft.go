@@ -243,7 +243,7 @@ func (w *World) replicate(leader, p *Process) bool {
 		p.quit("panic: the log holds entries that the leader's does not")
 		return false
 	}
-	p.store.log = mine[:len(mine):len(mine)]
+	p.store.log = slices.Clip(mine)
 	return true
 }
 
@@ -275,7 +275,7 @@ func (w *World) entry(e entry) entry {
 // at once. The caller has made sure of the quorum, and settles afterwards.
 func (w *World) commit(leader *Process, e entry) {
 	s := leader.store
-	s.log = append(s.log[:len(s.log):len(s.log)], w.entry(e))
+	s.log = append(slices.Clip(s.log), w.entry(e))
 	for _, p := range w.peers(leader) {
 		m, listed := s.config()[p.store.disk.MemberID]
 		if p != leader && listed && (!m.Learner || p.synced) {

@@ -186,14 +186,23 @@ const (
 )
 
 // Cut takes the process off the network.
-func (w *World) Cut(p *Process, from Network) { w.connect(p, from, true) }
+func (w *World) Cut(p *Process, from Network) { w.connect(p, from, severed) }
 
 // Mend connects the process again.
-func (w *World) Mend(p *Process, with Network) { w.connect(p, with, false) }
+func (w *World) Mend(p *Process, with Network) { w.connect(p, with, whole) }
 
-func (w *World) connect(p *Process, network Network, cut bool) {
+// cable is the state of a connection.
+type cable int
+
+const (
+	whole cable = iota
+	severed
+)
+
+func (w *World) connect(p *Process, network Network, c cable) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	cut := c == severed
 	if network == Clients {
 		p.cutFromClients = cut
 		return

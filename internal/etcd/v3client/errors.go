@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
@@ -98,14 +100,14 @@ type callError struct {
 }
 
 func (e *callError) Error() string {
-	text := ""
+	var text strings.Builder
 	for _, kind := range e.kinds {
-		text += kind.Error() + ": "
+		text.WriteString(kind.Error() + ": ")
 	}
-	return text + e.text
+	return text.String() + e.text
 }
 
-func (e *callError) Unwrap() []error { return append(e.kinds[:len(e.kinds):len(e.kinds)], e.err) }
+func (e *callError) Unwrap() []error { return append(slices.Clip(e.kinds), e.err) }
 
 // timeoutError is the cause of a call's end by its own timeout.
 type timeoutError struct{ after fmt.Stringer }

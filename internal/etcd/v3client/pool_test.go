@@ -198,7 +198,9 @@ func TestNobodyListensIsUnreachableAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	address := l.Addr().String()
-	l.Close()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
 	began := time.Now()
 	_, err = dial(t, newPool(t), address, etcd.Credentials{}).Status(t.Context())
 	if !errors.Is(err, etcd.ErrUnreachable) || time.Since(began) > time.Second {
@@ -212,7 +214,9 @@ func TestAMemberThatAppearsIsSeenWithinTheBackoff(t *testing.T) {
 		t.Fatal(err)
 	}
 	address := l.Addr().String()
-	l.Close()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
 	c := dial(t, newPool(t), address, etcd.Credentials{})
 	for range 45 {
 		if _, err := c.Status(t.Context()); err == nil {

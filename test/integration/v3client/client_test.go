@@ -221,7 +221,7 @@ func servedSerial(t *testing.T, r *rig, m *process) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
+	t.Cleanup(func() { _ = c.Close() })
 	return c.ConnectionState().PeerCertificates[0].SerialNumber.String()
 }
 
@@ -385,7 +385,7 @@ func TestNoSpaceAndTheLastVoter(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer raw.Close()
+			t.Cleanup(func() { _ = raw.Close() })
 			// One value as large as the quota raises the alarm.
 			if _, err = pb.NewKVClient(raw).Put(t.Context(), &pb.PutRequest{Key: []byte("k"), Value: make([]byte, 1<<20)}); err == nil {
 				t.Fatal("the quota was not enforced")

@@ -189,12 +189,13 @@ func (r *rig) command(t *testing.T, program string, args ...string) *exec.Cmd {
 	if r.secrets == nil {
 		return exec.Command(program, args...)
 	}
-	lines := "127.0.0.1 localhost\n"
+	var lines strings.Builder
+	lines.WriteString("127.0.0.1 localhost\n")
 	for _, m := range r.members {
-		lines += m.host + " " + serverName(m.name) + "\n"
+		lines.WriteString(m.host + " " + serverName(m.name) + "\n")
 	}
 	path := filepath.Join(t.TempDir(), "hosts")
-	if err := os.WriteFile(path, []byte(lines), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(lines.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	script := `mount --make-rprivate / && mount --bind "$0" /etc/hosts && exec "$@"`
@@ -208,7 +209,7 @@ func (r *rig) start(t *testing.T, m *process) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }()
 	m.cmd = r.command(t, m.binary, m.args...)
 	m.cmd.Stdout, m.cmd.Stderr = log, log
 	if err := m.cmd.Start(); err != nil {
