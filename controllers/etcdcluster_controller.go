@@ -76,14 +76,15 @@ func (r *EtcdClusterReconciler) Reconcile(ctx context.Context, req ctrl.Request)
 		return ctrl.Result{}, r.finalize(ctx, c)
 	}
 	seen, err := r.Observer.Observe(ctx, c)
+	before := c.DeepCopy()
 	if err != nil {
-		return ctrl.Result{}, fmt.Errorf("observing: %w", err)
+		status.ReportBlind(c, err)
+		return ctrl.Result{}, errors.Join(fmt.Errorf("observing: %w", err), r.patchStatus(ctx, before, c, status.Outcome{}))
 	}
 	step := plan.Next(seen)
 	log := ctrl.LoggerFrom(ctx).V(verbosity(step))
 	log.Info("Decided", "step", step.Kind, "members", step.Members, "reason", step.Message)
 
-	before := c.DeepCopy()
 	err = r.Performer.Perform(ctx, c, seen, step)
 	if stale(err) {
 		log.Info("Looking again", "step", step.Kind, "reason", err.Error())
@@ -189,4 +190,3 @@ func next(c *v1alpha1.EtcdCluster, step plan.Step) time.Duration {
 		return whileWaiting
 	}
 }
-

@@ -48,6 +48,9 @@ const (
 	ConditionReconciling = "Reconciling"
 	// ConditionStalled: nothing goes on until the user acts.
 	ConditionStalled = "Stalled"
+	// ConditionTLSReady: the cluster's certificates are in order. Absent
+	// without TLS.
+	ConditionTLSReady = "TLSReady"
 	// ConditionOldVolumes: volumes of another cluster of the same name exist.
 	ConditionOldVolumes = "OldVolumes"
 )
@@ -78,6 +81,11 @@ const (
 	ReasonNameConflict         = "NameConflict"
 	ReasonApplyFailed          = "ApplyFailed"
 	ReasonSizeChangePending    = "SizeChangePending"
+	ReasonRollPending          = "RollPending"
+	ReasonVolumeChangePending  = "VolumeChangePending"
+	ReasonUnknownMember        = "UnknownMember"
+	ReasonObservationFailed    = "ObservationFailed"
+	ReasonCertificatesValid    = "CertificatesValid"
 	ReasonOldVolumesFound      = "OldVolumesFound"
 	ReasonNone                 = "None"
 )

@@ -26,6 +26,7 @@ type certificatesSeen struct {
 	// credentials of the operator; nil without, and plaintext's zero value.
 	credentials *etcd.Credentials
 	due         []string
+	conflicts   []plan.Problem
 	problems    []plan.Problem
 	renewal     time.Time
 }
@@ -38,7 +39,7 @@ func (o *Observer) certificates(ctx context.Context, c *v1alpha1.EtcdCluster, m 
 	seen := &m.certificates
 	asked := strings.Join(members, ",")
 	fresh := now.Sub(seen.at) < certificatesAfresh && seen.members == asked && len(seen.due) == 0 &&
-		len(seen.problems) == 0 && (seen.renewal.IsZero() || now.Before(seen.renewal)) && seen.credentials != nil
+		len(seen.problems) == 0 && len(seen.conflicts) == 0 && (seen.renewal.IsZero() || now.Before(seen.renewal)) && seen.credentials != nil
 	if fresh {
 		return *seen, nil
 	}
@@ -48,7 +49,7 @@ func (o *Observer) certificates(ctx context.Context, c *v1alpha1.EtcdCluster, m 
 	}
 	*seen = certificatesSeen{at: now, members: asked, due: set.Due(), renewal: set.Plan.NextRenewal}
 	for _, name := range set.Foreign {
-		seen.problems = append(seen.problems, conflict("Secret", c.Namespace, name))
+		seen.conflicts = append(seen.conflicts, conflict("Secret", c.Namespace, name))
 	}
 	for _, p := range set.Plan.Problems {
 		seen.problems = append(seen.problems, plan.Problem{Reason: p.Reason, Message: p.Message, Severity: plan.Pending})

@@ -198,7 +198,13 @@ func joinEntry(c *v1alpha1.EtcdCluster, seen *plan.Observed, members []plan.Memb
 		name, ours = resources.MemberOfURL(c, entry.PeerURLs[0])
 	}
 	if !ours {
-		seen.ForeignMembers = append(seen.ForeignMembers, strings.Join(entry.PeerURLs, ","))
+		urls := strings.Join(entry.PeerURLs, ",")
+		seen.ForeignMembers = append(seen.ForeignMembers, urls)
+		seen.Problems = append(seen.Problems, plan.Problem{
+			Reason: v1alpha1.ReasonUnknownMember, Severity: plan.Stalling, Message: fmt.Sprintf(
+				"etcd lists member %x at %s, which is none of this cluster's — it counts for quorum, and the operator touches nobody else's member — remove it with etcdctl member remove %x if it does not belong here",
+				entry.ID, urls, entry.ID),
+		})
 		return members
 	}
 	i := slices.IndexFunc(members, func(m plan.Member) bool { return m.Name == name })
@@ -229,10 +235,15 @@ func joinAnswer(m *plan.Member, latched uint64, l look) {
 	m.Leads = answer.Leader != 0 && answer.Leader == answer.MemberID
 	m.FollowsLeader = answer.Leader != 0
 	m.Version, m.DBSize = answer.Version, answer.DBSize
-	if m.FollowsLeader {
-		m.Trouble = ""
-	} else {
+	switch {
+	case !m.FollowsLeader:
 		m.Trouble = "it knows no leader"
+	case l.listed && !m.Listed:
+		m.Trouble = "etcd's member list does not name it"
+	case l.listed && m.Learner:
+		m.Trouble = "it is a learner and does not vote yet"
+	default:
+		m.Trouble = ""
 	}
 }
 

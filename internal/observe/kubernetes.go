@@ -54,8 +54,9 @@ func (o *Observer) kubernetes(ctx context.Context, c *v1alpha1.EtcdCluster) (*ku
 	for i := range pods.Items {
 		k.addPod(c, pods.Items[i])
 	}
-	k.nodes = o.nodes(ctx)
-	return k, nil
+	var err error
+	k.nodes, err = o.nodes(ctx)
+	return k, err
 }
 
 func (k *kubernetes) addClaim(c *v1alpha1.EtcdCluster, claim corev1.PersistentVolumeClaim) {
@@ -164,6 +165,7 @@ func (k *kubernetes) describeVolume(c *v1alpha1.EtcdCluster, m *plan.Member) {
 		return
 	}
 	m.RecordedID, _ = strconv.ParseUint(claim.Annotations[v1alpha1.AnnotationMemberID], 16, 64)
+	m.VolumeOutdated = resources.ClaimOutdated(c, claim)
 	refused := claim.Annotations[v1alpha1.AnnotationRefused]
 	switch {
 	case !claim.DeletionTimestamp.IsZero():
@@ -178,7 +180,7 @@ func (k *kubernetes) describeVolume(c *v1alpha1.EtcdCluster, m *plan.Member) {
 	case claim.Status.Phase == corev1.ClaimBound:
 		m.Volume = plan.VolumeBound
 	default:
-		m.Volume, m.VolumeOutdated = plan.VolumePending, resources.ClaimOutdated(c, claim)
+		m.Volume = plan.VolumePending
 	}
 }
 
@@ -314,16 +316,19 @@ const (
 
 // nodes reads the nodes. Without the right to (an operator of some namespaces
 // only) a pod that is gone is believed to have stopped, as a StatefulSet does.
-func (o *Observer) nodes(ctx context.Context) nodes {
+func (o *Observer) nodes(ctx context.Context) (nodes, error) {
 	var list corev1.NodeList
-	if o.Cluster == nil || o.Cluster.List(ctx, &list) != nil {
-		return nil
+	if o.Cluster == nil {
+		return nil, nil
+	}
+	if err := o.Cluster.List(ctx, &list); err != nil {
+		return nil, fmt.Errorf("listing nodes: %w", err)
 	}
 	out := nodes{}
 	for _, n := range list.Items {
 		out[n.Name] = stateOf(n)
 	}
-	return out
+	return out, nil
 }
 
 func stateOf(n corev1.Node) nodeState {

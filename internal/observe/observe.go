@@ -89,7 +89,8 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 	if seen.ObjectsDue, err = o.objects(ctx, c, &seen); err != nil {
 		return seen, err
 	}
-	seen.Problems = append(seen.Problems, certificates.problems...)
+	seen.Problems = append(seen.Problems, certificates.conflicts...)
+	seen.TLSProblems = certificates.problems
 	seen.Problems = append(seen.Problems, kube.problems(c)...)
 	if problem, found := o.storageClass(ctx, kube); found {
 		seen.Problems = append([]plan.Problem{problem}, seen.Problems...)

@@ -44,6 +44,11 @@ func containers(pod *corev1.Pod) []corev1.ContainerStatus {
 func containerProblem(pod *corev1.Pod, status corev1.ContainerStatus) (plan.Problem, bool) {
 	waiting := status.State.Waiting
 	if waiting == nil {
+		// Between two crashes the container runs for a moment; saying that all
+		// is well then would make the conditions flap.
+		if status.RestartCount > 1 && !status.Ready {
+			return crashProblem(pod, status)
+		}
 		return plan.Problem{}, false
 	}
 	problem := plan.Problem{Severity: plan.Stalling}
@@ -66,7 +71,7 @@ func containerProblem(pod *corev1.Pod, status corev1.ContainerStatus) (plan.Prob
 
 func crashProblem(pod *corev1.Pod, status corev1.ContainerStatus) (plan.Problem, bool) {
 	ended := status.LastTerminationState.Terminated
-	if ended == nil {
+	if ended == nil || ended.ExitCode == 0 {
 		return plan.Problem{}, false
 	}
 	if ended.Reason == "OOMKilled" {

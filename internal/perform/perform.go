@@ -195,7 +195,7 @@ func (p *Performer) ownClaim(ctx context.Context, c *v1alpha1.EtcdCluster, name 
 		return nil, fmt.Errorf("reading claim %s: %w", key.Name, err)
 	}
 	if !carriesIdentity(c, claim) {
-		return nil, fmt.Errorf("claim %s belongs to somebody else: %w", key.Name, ErrStale)
+		return nil, foreign("claim", key)
 	}
 	if !claim.DeletionTimestamp.IsZero() {
 		return nil, fmt.Errorf("claim %s is being deleted: %w", key.Name, ErrStale)
@@ -214,9 +214,14 @@ func (p *Performer) ownPod(ctx context.Context, c *v1alpha1.EtcdCluster, name st
 		return nil, fmt.Errorf("reading pod %s: %w", name, err)
 	}
 	if !carriesIdentity(c, pod) {
-		return nil, fmt.Errorf("pod %s belongs to somebody else: %w", name, ErrStale)
+		return nil, foreign("pod", client.ObjectKeyFromObject(pod))
 	}
 	return pod, nil
+}
+
+// foreign is no ErrStale: looking again does not help, so the user has to know.
+func foreign(kind string, key client.ObjectKey) error {
+	return fmt.Errorf("%s %s exists and does not belong to this cluster; it is not touched, and stands in the way of a member", kind, key)
 }
 
 func carriesIdentity(c *v1alpha1.EtcdCluster, object client.Object) bool {

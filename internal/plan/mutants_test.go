@@ -26,9 +26,8 @@ var mutants = map[string]struct{ file, from, to string }{
 	"pods start beside another":                  {"plan.go", "return m.Pod == PodAbsent && onRecord", "return onRecord"},
 	"pods start on refused volumes":              {"plan.go", "m.Volume == VolumePending) && !m.Running", "m.Volume == VolumePending || m.Volume == VolumeRefused) && !m.Running"},
 	"pods start while they may run elsewhere":    {"plan.go", "VolumePending) && !m.RunningElsewhere", "VolumePending)"},
-	"a volume on record is made again":           {"plan.go", "(trusted && !m.VolumeLatched)", "trusted"},
-	"a lost status does not stop volumes":        {"plan.go", "(trusted && !m.VolumeLatched)", "((trusted || true) && !m.VolumeLatched)"},
-	"a member that may have started is new":      {"plan.go", "return m.Listed && !m.Started", "return !m.Started"},
+	"a volume on record is made again":           {"plan.go", "m.Founder && trusted && !m.VolumeLatched", "m.Founder && trusted"},
+	"a lost status does not stop volumes":        {"plan.go", "m.Founder && trusted && !m.VolumeLatched", "m.Founder && (trusted || true) && !m.VolumeLatched"},
 	"members start before the volumes' record":   {"plan.go", "latchVolumes, startFounders,", "startFounders, latchVolumes,"},
 	"the latch comes before the members' record": {"plan.go", "recordMembers, latchCluster,", "latchCluster, recordMembers,"},
 	"pods are stopped for a new spec":            {"plan.go", "m.Pod == PodWaiting && m.PodOutdated", "m.PodOutdated"},
@@ -40,8 +39,8 @@ var mutants = map[string]struct{ file, from, to string }{
 	"losing status means founding again":         {"observed.go", "return m.RecordedID != 0 })", "return false })"},
 	"founders are made up for a founded cluster": {"plan.go", "} else if o.Founded() {", "} else if false {"},
 	"a lost volume is not told":                  {"plan.go", "case VolumeLost, VolumeRefused:\n\t\t\treturn true", "case VolumeLost, VolumeRefused:\n\t\t\treturn false"},
-	"founding beside a namesake's Secrets":       {"plan.go", "\tnameTaken, ", "\t"},
-	"the certificates come before a repair":      {"plan.go", "paused, refused, deleteEnded, startMissing,", "paused, issueCertificates, refused, deleteEnded, startMissing,"},
+	"founding beside a namesake's Secrets":       {"plan.go", ", nameTaken,", ","},
+	"the certificates come before a repair":      {"plan.go", "relatch, deleteEnded, startMissing,", "relatch, issueCertificates, deleteEnded, startMissing,"},
 }
 
 // TestMutants runs the other tests of this package against each mutant.

@@ -56,6 +56,8 @@ type Observed struct {
 
 	// Problems are what the world refuses, most important first.
 	Problems []Problem
+	// TLSProblems are what is wrong with the cluster's certificates.
+	TLSProblems []Problem
 	// OldVolumes are claims that bear this cluster's name and another UID.
 	OldVolumes []OldVolume
 }
@@ -133,7 +135,7 @@ type Member struct {
 	Volume Volume
 	// VolumeLatched says that status names this member's volume.
 	VolumeLatched bool
-	// VolumeOutdated says that an unbound claim was made from another spec.
+	// VolumeOutdated says that the claim was made from another spec.
 	VolumeOutdated bool
 	// RecordedID is the member ID on the claim; zero for none.
 	RecordedID uint64

@@ -63,21 +63,24 @@ type Step struct {
 // A rule answers with a step, or leaves the decision to the next one.
 type rule func(Observed) (Step, bool)
 
-// founding rules: what a cluster needs before anything of it runs comes first;
-// then volumes, then the record of which volumes they are, then pods. Pods
-// come last because from the first pod on a volume may hold data.
+// founding rules: what is known is put on record before anything else, so that
+// nothing that fails further down can keep the latch open. What a cluster needs
+// before anything of it runs comes next; then volumes, then the record of which
+// volumes they are, then pods. Pods come last because from the first pod on a
+// volume may hold data.
 var founding = []rule{
-	paused, latchFounders, setFinalizer, refused, deleteEnded, issueCertificates, applyObjects,
-	nameTaken, replaceUnbound, createVolumes, latchVolumes, startFounders, restartOutdated,
-	recordMembers, latchCluster, waitForFounders,
+	paused, latchFounders, refused, recordMembers, latchCluster,
+	setFinalizer, deleteEnded, issueCertificates, applyObjects, nameTaken,
+	replaceUnbound, createVolumes, latchVolumes, startFounders, restartOutdated, waitForFounders,
 }
 
-// running rules: bring back what is missing before anything else, for each
-// second without a member is a second closer to losing quorum; a budget or a
-// certificate that cannot be written must not stand in the way of that.
+// running rules: after what must be on record, bring back what is missing, for
+// each second without a member is a second closer to losing quorum; a budget or
+// a certificate that cannot be written must not stand in the way of that.
 var running = []rule{
-	paused, refused, deleteEnded, startMissing, restartOutdated, recordMembers, relatch,
-	setFinalizer, issueCertificates, applyObjects, dataMissing, waitForMembers, waitForLatch, sizeChange,
+	paused, refused, recordMembers, relatch, deleteEnded, startMissing, restartOutdated,
+	setFinalizer, issueCertificates, applyObjects, dataMissing, waitForMembers, waitForLatch,
+	sizeChange, rollPending, volumeChange,
 }
 
 // Next names the next step. It is total: when no rule answers, all is well.
@@ -185,15 +188,16 @@ func setFinalizer(o Observed) (Step, bool) {
 }
 
 // createVolumes makes the founders' claims. Once status names a volume, its
-// absence is a loss: a member may have run on it, so it is never made again
-// unless etcd's own list says that this member never started. A volume that
-// status does not name has never had a pod, unless status was lost: then it
-// names no volume at all, and pods of ours run.
+// absence is a loss: a member may have run on it, so it is never made again.
+// (That etcd's list shows a founder as not started does not prove the contrary:
+// it votes from its first boot, and is listed as started once it has published
+// itself.) A volume that status does not name has never had a pod, unless status
+// was lost: then it names no volume at all, and pods of ours run.
 func createVolumes(o Observed) (Step, bool) {
 	trusted := slices.ContainsFunc(o.Members, func(m Member) bool { return m.VolumeLatched }) ||
 		!slices.ContainsFunc(o.Members, func(m Member) bool { return m.Pod == PodRunning })
 	who := names(o.Members, func(m Member) bool {
-		return m.Volume == VolumeAbsent && m.Founder && (m.neverStarted() || (trusted && !m.VolumeLatched))
+		return m.Volume == VolumeAbsent && m.Founder && trusted && !m.VolumeLatched
 	})
 	return Step{
 		Kind: CreateVolumes, Members: who, Reason: "Founding",
@@ -361,6 +365,27 @@ func sizeChange(o Observed) (Step, bool) {
 	}, o.Size != len(o.Members)
 }
 
+// rollPending tells of pods that run on an older spec, so that nobody takes the
+// edit for done.
+func rollPending(o Observed) (Step, bool) {
+	who := names(o.Members, func(m Member) bool { return m.Pod == PodRunning && m.PodOutdated })
+	return Step{
+		Kind: Wait, Members: who, Reason: "RollPending",
+		Message: fmt.Sprintf("the pods of %s run on an older spec — this version of the operator restarts no member that runs — put the spec back, or delete one pod at a time and wait for Ready=True members in between",
+			strings.Join(who, ", ")),
+	}, len(who) > 0
+}
+
+// volumeChange tells of volumes that were made from an older spec.
+func volumeChange(o Observed) (Step, bool) {
+	who := names(o.Members, func(m Member) bool { return m.Volume == VolumeBound && m.VolumeOutdated })
+	return Step{
+		Kind: Wait, Members: who, Reason: "VolumeChangePending",
+		Message: fmt.Sprintf("the volumes of %s have another size or class than spec.storage — this version of the operator changes no volume that is in use — put spec.storage back",
+			strings.Join(who, ", ")),
+	}, len(who) > 0
+}
+
 // startable says that a pod may be made: its volume is there and on record, so
 // that its loss would be seen, and no process of an earlier pod can still be
 // running.
@@ -368,9 +393,6 @@ func (m Member) startable() bool {
 	onRecord := m.VolumeLatched || m.RecordedID != 0
 	return m.Pod == PodAbsent && onRecord && (m.Volume == VolumeBound || m.Volume == VolumePending) && !m.RunningElsewhere
 }
-
-// neverStarted is etcd's own word, never inferred from a missing annotation.
-func (m Member) neverStarted() bool { return m.Listed && !m.Started }
 
 func (p Pod) mayRun() bool { return p == PodRunning || p == PodWaiting }
 

@@ -25,20 +25,22 @@ func member(ordinal int, edits ...edit) Member {
 	return m
 }
 
-func claimed(m *Member)     { m.Volume = VolumeBound }
-func pending(m *Member)     { m.Volume = VolumePending }
-func latched(m *Member)     { m.VolumeLatched = true }
-func runs(m *Member)        { m.Pod = PodRunning }
-func waiting(m *Member)     { m.Pod = PodWaiting }
-func ended(m *Member)       { m.Pod = PodEnded }
-func leaving(m *Member)     { m.Pod = PodTerminating }
-func outdated(m *Member)    { m.PodOutdated, m.VolumeOutdated = true, true }
-func recorded(m *Member)    { m.RecordedID = uint64(m.Ordinal) + 1 }
-func maybeEmpty(m *Member)  { m.PodMayBeEmpty = true }
-func listed(m *Member)      { m.Listed, m.ID = true, uint64(m.Ordinal)+1 }
-func elsewhere(m *Member)   { m.RunningElsewhere = true }
-func nodeMoved(m *Member)   { m.NodeMoved = true }
-func refusedData(m *Member) { m.Refusal = "DataMissing: found nothing" }
+func claimed(m *Member)        { m.Volume = VolumeBound }
+func pending(m *Member)        { m.Volume = VolumePending }
+func latched(m *Member)        { m.VolumeLatched = true }
+func runs(m *Member)           { m.Pod = PodRunning }
+func waiting(m *Member)        { m.Pod = PodWaiting }
+func ended(m *Member)          { m.Pod = PodEnded }
+func leaving(m *Member)        { m.Pod = PodTerminating }
+func outdated(m *Member)       { m.PodOutdated, m.VolumeOutdated = true, true }
+func podOutdated(m *Member)    { m.PodOutdated = true }
+func volumeOutdated(m *Member) { m.VolumeOutdated = true }
+func recorded(m *Member)       { m.RecordedID = uint64(m.Ordinal) + 1 }
+func maybeEmpty(m *Member)     { m.PodMayBeEmpty = true }
+func listed(m *Member)         { m.Listed, m.ID = true, uint64(m.Ordinal)+1 }
+func elsewhere(m *Member)      { m.RunningElsewhere = true }
+func nodeMoved(m *Member)      { m.NodeMoved = true }
+func refusedData(m *Member)    { m.Refusal = "DataMissing: found nothing" }
 
 func volume(v Volume) edit     { return func(m *Member) { m.Volume = v } }
 func trouble(text string) edit { return func(m *Member) { m.Trouble = text } }
@@ -147,7 +149,7 @@ func TestNext(t *testing.T) {
 		"no volume exists":                               {observed: young(), want: CreateVolumes, wantOn: all},
 		"one volume is missing and none is on record":    {observed: founders(member(0, pending), member(1, pending), member(2)), want: CreateVolumes, wantOn: []string{"a-0002"}},
 		"a volume on record is gone":                     {observed: founders(member(0, claimed, latched, runs), member(1, claimed, latched, runs), member(2, latched)), want: Wait, wantOn: []string{"a-0002"}, reason: "DataMissing"},
-		"a volume on record is gone and never started":   {observed: founders(member(0, booted), member(1, booted), member(2, latched, listed)).with(confirmed), want: CreateVolumes, wantOn: []string{"a-0002"}},
+		"a volume on record is gone and never started":   {observed: founders(member(0, booted), member(1, booted), member(2, latched, listed)).with(confirmed), want: RecordMembers, wantOn: []string{"a-0000", "a-0001"}},
 		"status was lost, pods run and a volume is gone": {observed: founders(member(0, claimed, runs), member(1, claimed, runs), member(2)), want: Wait, reason: "Founding"},
 		"volumes are not on record":                      {observed: young(pending), want: LatchVolumes, wantOn: all},
 		"a volume on its way out is not put on record":   {observed: founders(member(0, pending), member(1, pending), member(2, volume(VolumeTerminating))), want: Wait, reason: "Founding"},
@@ -183,7 +185,8 @@ func TestNext(t *testing.T) {
 		"a pod ended":                                 {observed: founded(ended), want: DeletePods, wantOn: []string{"a-0002"}},
 		"a pod is on its way out":                     {observed: founded(leaving), want: Settled},
 		"a pod waits and was made from another spec":  {observed: founded(crashed, waiting, outdated), want: DeletePods, wantOn: []string{"a-0002"}},
-		"a pod runs and was made from another spec":   {observed: founded(outdated), want: Settled},
+		"a pod runs and was made from another spec":   {observed: founded(podOutdated), want: Wait, reason: "RollPending", wantOn: []string{"a-0002"}},
+		"a volume was made from another spec":         {observed: founded(volumeOutdated), want: Wait, reason: "VolumeChangePending", wantOn: []string{"a-0002"}},
 		"the guard refuses the data":                  {observed: founded(crashed, waiting, refusedData), want: RecordRefusals, wantOn: []string{"a-0002"}},
 		"refused data gets no pod":                    {observed: founded(crashed, volume(VolumeRefused)), want: Wait, wantOn: []string{"a-0002"}, reason: "DataMissing"},
 		"a volume is gone":                            {observed: founded(crashed, volume(VolumeAbsent)), want: Wait, wantOn: []string{"a-0002"}, reason: "DataMissing"},

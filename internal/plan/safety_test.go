@@ -94,11 +94,10 @@ func memberViolations(o Observed, kind Kind, m Member) []string {
 	case CreateVolumes:
 		rule("a volume beside another", m.Volume == VolumeAbsent)
 		rule("a volume for somebody who is no founder", m.Founder)
-		neverStarted := o.List && m.Listed && !m.Started
-		rule("a new volume for one on record that may have started", !m.VolumeLatched || neverStarted)
+		rule("a new volume for one on record", !m.VolumeLatched)
 		statusLost := !slices.ContainsFunc(o.Members, func(m Member) bool { return m.VolumeLatched })
 		runs := slices.ContainsFunc(o.Members, func(m Member) bool { return m.Pod == PodRunning })
-		rule("a new volume although status has lost the record", !statusLost || !runs || neverStarted)
+		rule("a new volume although status has lost the record", !statusLost || !runs)
 	case UnlatchVolumes, ReplaceVolumes:
 		rule("gives up a volume that may hold data", m.Volume == VolumePending && m.Pod != PodRunning && m.RecordedID == 0)
 		rule("gives up a volume that is as it should be", m.VolumeOutdated)

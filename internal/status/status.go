@@ -35,11 +35,28 @@ func Report(c *v1alpha1.EtcdCluster, o Outcome) {
 	s.Leader = leader(o.Seen)
 	s.Version = version(o.Seen, s.Version)
 	set(c, available(o), ready(o), reconciling(o), stalled(o))
-	if old := oldVolumes(o.Seen); old != nil {
-		set(c, *old)
-	} else {
-		meta.RemoveStatusCondition(&s.Conditions, v1alpha1.ConditionOldVolumes)
+	setOrRemove(c, v1alpha1.ConditionOldVolumes, oldVolumes(o.Seen))
+	setOrRemove(c, v1alpha1.ConditionTLSReady, tlsReady(c, o.Seen))
+}
+
+// ReportBlind writes that the pass could not look: what was known stays, and
+// nothing is claimed of what was not asked.
+func ReportBlind(c *v1alpha1.EtcdCluster, err error) {
+	c.Status.ObservedGeneration = c.Generation
+	message := fmt.Sprintf("%s — the operator cannot see the cluster and does nothing to it — it looks again every few seconds; if the error speaks of rights, apply the operator's RBAC again", err)
+	set(c,
+		condition(v1alpha1.ConditionAvailable, metav1.ConditionUnknown, v1alpha1.ReasonObservationFailed, message),
+		condition(v1alpha1.ConditionReady, metav1.ConditionUnknown, v1alpha1.ReasonObservationFailed, message),
+		condition(v1alpha1.ConditionReconciling, metav1.ConditionTrue, v1alpha1.ReasonObservationFailed, message),
+		condition(v1alpha1.ConditionStalled, metav1.ConditionFalse, v1alpha1.ReasonNone, ""))
+}
+
+func setOrRemove(c *v1alpha1.EtcdCluster, kind string, is *metav1.Condition) {
+	if is == nil {
+		meta.RemoveStatusCondition(&c.Status.Conditions, kind)
+		return
 	}
+	set(c, *is)
 }
 
 // set is the only place that touches conditions.
@@ -123,9 +140,9 @@ func stateOf(o Outcome) state {
 		return failure(o)
 	case step.Kind == plan.Wait && step.Reason == v1alpha1.ReasonDataMissing:
 		return state{step.Reason, step.Message, stuck}
-	case len(seen.Problems) > 0 && step.Kind != plan.Settled:
-		return problem(seen)
-	case step.Kind == plan.Wait && step.Reason == v1alpha1.ReasonSizeChangePending:
+	case len(problems(o)) > 0:
+		return problem(problems(o)[0])
+	case step.Kind == plan.Wait && notBuilt(step.Reason):
 		return state{step.Reason, step.Message, stuck}
 	case step.Kind != plan.Settled && seen.ClusterID != 0 && !seen.ReadOK:
 		return unavailable(o)
@@ -145,8 +162,31 @@ func unavailable(o Outcome) state {
 	return state{a.Reason, a.Message, moving}
 }
 
-func problem(seen plan.Observed) state {
-	first := seen.Problems[0]
+// problems that the summary tells of: all of them while something is undone, and
+// at rest those that need the user.
+func problems(o Outcome) []plan.Problem {
+	var out []plan.Problem
+	for _, p := range o.Seen.Problems {
+		if o.Step.Kind != plan.Settled || p.Severity == plan.Stalling {
+			out = append(out, p)
+		}
+	}
+	if o.Seen.ClusterID == 0 {
+		out = append(out, o.Seen.TLSProblems...)
+	}
+	return out
+}
+
+// notBuilt are wishes that this version of the operator does not fulfil.
+func notBuilt(reason string) bool {
+	switch reason {
+	case v1alpha1.ReasonSizeChangePending, v1alpha1.ReasonRollPending, v1alpha1.ReasonVolumeChangePending:
+		return true
+	}
+	return false
+}
+
+func problem(first plan.Problem) state {
 	s := state{first.Reason, first.Message, moving}
 	if first.Severity == plan.Stalling {
 		s.kind = stuck
@@ -208,6 +248,21 @@ func oldVolumes(seen plan.Observed) *metav1.Condition {
 		"the claims %s belong to a deleted cluster of the same name — they are not used, so this cluster started empty — to get their data back follow docs/old-volumes.md; to be rid of them delete them: kubectl delete pvc -l %s=%s",
 		strings.Join(claims, ", "), v1alpha1.LabelClusterUID, seen.OldVolumes[0].ClusterUID))
 	return &c
+}
+
+// tlsReady is nil without TLS, and before anything was looked at.
+func tlsReady(c *v1alpha1.EtcdCluster, seen plan.Observed) *metav1.Condition {
+	if !resources.TLS(c) || len(seen.Members) == 0 {
+		return nil
+	}
+	is := condition(v1alpha1.ConditionTLSReady, metav1.ConditionTrue, v1alpha1.ReasonCertificatesValid, "every certificate is in order")
+	if len(seen.TLSProblems) > 0 {
+		first := seen.TLSProblems[0]
+		is = condition(v1alpha1.ConditionTLSReady, metav1.ConditionFalse, first.Reason, first.Message)
+	} else if len(seen.CertificatesDue) > 0 {
+		is = condition(v1alpha1.ConditionTLSReady, metav1.ConditionFalse, v1alpha1.ReasonRepairing, "certificates are due: "+strings.Join(seen.CertificatesDue, ", "))
+	}
+	return &is
 }
 
 func members(before []v1alpha1.MemberStatus, seen plan.Observed) []v1alpha1.MemberStatus {
