@@ -37,7 +37,7 @@ const (
 	whileWaiting = 2 * time.Second
 	// atRest keeps the promise that Available=True was probed in the last 15 s,
 	// with room for a probe that hangs until its time-out.
-	atRest = 8 * time.Second
+	atRest = 5 * time.Second
 )
 
 // EtcdClusterReconciler moves clusters towards their specs.

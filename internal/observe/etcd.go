@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/quorate/quorate/api/v1alpha1"
 	"github.com/quorate/quorate/internal/etcd"
@@ -29,6 +30,13 @@ type look struct {
 	alarms  []string
 }
 
+// lookTimeout bounds all questions of one look together. With the pause between
+// two looks of an operator at rest it keeps what is said of availability younger
+// than 15 s.
+const lookTimeout = 6 * time.Second
+
+var errLook = errors.New("etcd did not answer within one look")
+
 // proof is when the write path was last known to work: since then neither
 // leader, term nor alarms have changed and no read has failed.
 type proof struct {
@@ -44,6 +52,8 @@ func (o *Observer) etcd(
 	ctx context.Context, c *v1alpha1.EtcdCluster, m *memory, as *etcd.Credentials,
 	endpoints map[string]etcd.Endpoint, latched uint64,
 ) look {
+	ctx, cancel := context.WithTimeoutCause(ctx, lookTimeout, errLook)
+	defer cancel()
 	l := look{answers: map[string]etcd.Status{}, errors: map[string]error{}}
 	group := string(c.UID)
 	all := make([]etcd.Endpoint, 0, len(endpoints))
