@@ -1,0 +1,292 @@
+package api
+
+import (
+	"fmt"
+	"strings"
+)
+
+// specCase is a spec and the answer that it must get.
+type specCase struct {
+	name   string // a sentence
+	object string // metadata.name, "case" if empty
+	before string // the spec of the object that is edited; empty for a new one
+	spec   string
+	want   string // part of the refusal; empty when it must be accepted
+}
+
+const digest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+// The answers. What varies in them is written out with the case.
+const (
+	sizeWhy        = " members are not possible — an even number tolerates no more failures than the odd number below it, and beyond 7 every write waits for too many — use 1, 3, 5 or 7"
+	versionWhy     = "\" is not a supported version of etcd — it is the tag of the image and decides how data is migrated, so it has to be exact — use 3.5.x (from 3.5.26), 3.6.x or 3.7.x, with no v in front and nothing behind"
+	tagWhy         = "\" carries a tag or a digest — the tag follows spec.version, and two places for it would contradict each other — name only the repository, and use version or image.digest"
+	repositoryWhy  = "\" is not an image repository — nothing could be pulled from it — use a form such as quay.io/coreos/etcd or localhost:5000/etcd"
+	digestWhy      = "\" is not a digest — an image that is pinned wrongly is never pulled — use sha256: and 64 lower-case hex digits"
+	storageSizeWhy = "\" is not a size — each member needs a volume of at least twice etcd.quotaBackendBytes — use a positive quantity such as 8Gi"
+	quotaRoomWhy   = " — the volume holds the database, the log, and a second copy of the database while it is defragmented or received from the leader — make the volume larger or the quota smaller"
+	classWhy       = "\" is not the name of a StorageClass — no volume could be made — use a name from kubectl get storageclass, or leave the field out for the default class"
+	memoryWhy      = " — the data counts as memory of the pod, which is killed at its limit — set podTemplate.resources.limits.memory to at least storage.size + 256Mi"
+	leafWhy        = "\" is not a duration from 5m to 8760h — a certificate must outlive its renewal, and one that lives for years cannot be withdrawn — use hours and minutes such as 2160h"
+	replaceWhy     = "\" is not a duration from 1m to 8760h — a node that restarts is away for a minute, and every replacement costs a copy of the whole database — use at least 1m, such as 5m"
+	learnerWhy     = "\" is not a duration from 1m to 8760h — a learner makes no progress while it loads a snapshot, and removing it starts all over — use at least 1m, such as 15m"
+	quotaWhy       = "\" is not a size from 64Mi to 16Gi — a smaller database fills up at once, and a larger one takes too long to copy to a new member — use a quantity such as 2Gi; etcd advises at most 8Gi"
+	heartbeatWhy   = " ms is not between 10 and 10000 — a shorter interval loads every member, and etcd refuses the election timeout that a longer one needs — use about the round trip between the members, such as 100"
+	electionWhy    = " and 50000 — a shorter timeout elects a new leader whenever one heartbeat is late, and etcd refuses a longer one — use ten heartbeats, such as 1000 for a heartbeat of 100"
+	snapshotWhy    = " entries are not between 100 and 100000 — fewer stop etcd for snapshots all the time, and more cost memory and a slow restart — use a number such as 10000"
+	requestWhy     = "\" is not a size from 1Ki to 10Mi — every member keeps large requests in memory and in the log several times over — use a quantity such as 1536Ki"
+	retentionWhy   = " — etcd would refuse to start — use "
+	flagNameWhy    = ": not the name of a flag — etcd would refuse to start — use the name without the dashes in front, such as max-txn-ops"
+	flagNeverWhy   = " cannot be set here — flags of identity, addresses, files, certificates and safety belong to the operator, and a wrong one loses the data or opens the cluster — remove it, or use the field of spec that serves the purpose"
+	flagTypedWhy   = " cannot be set here — it has a field of its own in spec.etcd, and two places would contradict each other — use quotaBackendBytes, heartbeatMs, electionMs, snapshotCount, maxRequestBytes or autoCompaction"
+	logOutputsWhy  = "\" names a file — the root file system of a member is read-only, so etcd would not start, and kubectl logs would stay empty — use stdout or stderr"
+	flagValueWhy   = " has a value of more than 1024 characters — it is passed on the command line of etcd — use a shorter value"
+	ownedWhy       = ", and a wrong one would make it lose or confuse them — use a key with a prefix of your own"
+	keyWhy         = " — every pod of the cluster would be refused — use letters, digits, dashes, dots and underscores, with an optional DNS prefix before a slash"
+	labelValueWhy  = " has a value of more than 63 characters — every pod of the cluster would be refused — use at most 63 letters, digits, dashes, dots and underscores"
+	selectorWhy    = " has a value of more than 63 characters — no node could match it — use at most 63 letters, digits, dashes, dots and underscores"
+	annotationWhy  = " has a value of more than 65536 characters — all annotations of a pod together may have 256 KiB — use a shorter value"
+	apparmorKeyWhy = " cannot be set here — it could take the pods out of the restricted Pod Security profile — use podTemplate.appArmorProfile"
+	minMemoryWhy   = " is too little memory — etcd maps its database and keeps the recent log in memory, and a member that is killed for memory takes part of the quorum with it — use at least 256Mi"
+	resourceWhy    = " names a resource other than cpu, memory and ephemeral-storage — etcd uses no others, and a pod that asks for one may never be scheduled — remove it"
+	claimsWhy      = "claims cannot be set here — the pods of members carry no resource claims, so every pod would be refused — remove claims"
+	cpuWhy         = "\" is not a quantity of cpu — every pod of the cluster would be refused — use a form such as 500m, not negative and without an exponent"
+	memQuantityWhy = "\" is not a quantity of memory — every pod of the cluster would be refused — use a form such as 1Gi, not negative and without an exponent"
+	diskWhy        = "\" is not a quantity of ephemeral-storage — every pod of the cluster would be refused — use a form such as 1Gi, not negative and without an exponent"
+	priorityWhy    = "\" is not the name of a PriorityClass — every pod of the cluster would be refused — use a name from kubectl get priorityclass"
+	pullSecretWhy  = "an entry has no name that a Secret can have — every pod of the cluster would be refused — name a Secret of type kubernetes.io/dockerconfigjson in the namespace of the cluster"
+	profileWhy     = "\" is not allowed — the pods must stay within the restricted Pod Security profile — use RuntimeDefault or Localhost"
+	localhostWhy   = "localhostProfile goes with type Localhost and with no other (type is "
+	peerWhy        = "a peer has both an ipBlock and a selector, or none of them — the NetworkPolicy would be refused and the port stay as it is — give each peer an ipBlock, or a podSelector or namespaceSelector"
+	networkWhy     = ": not a network — the NetworkPolicy would be refused and the port stay as it is — use a form such as 10.0.0.0/8"
+	nameLengthWhy  = " characters — the names of pods, Services, volumes and certificates are made from it — use at most 40"
+	nameLabelWhy   = " is not a DNS label — it becomes the name of a Service and a part of host names — use lower-case letters, digits and dashes, starting with a letter and without dots"
+	togetherWhy    = " change in one update — each moves one member at a time, and doing both at once would leave no way to tell which of them went wrong — change one, wait for Reconciling=False, then change the other"
+)
+
+var cases = []specCase{
+	// Size.
+	{name: "no spec at all"},
+	{name: "an empty spec", spec: `{}`},
+	{name: "one member", spec: `{size: 1}`},
+	{name: "seven members", spec: `{size: 7}`},
+	{name: "two members", spec: `{size: 2}`, want: `spec.size: Invalid value: 2: 2` + sizeWhy},
+	{name: "four members", spec: `{size: 4}`, want: `4` + sizeWhy},
+	{name: "no members", spec: `{size: 0}`, want: `spec.size: Invalid value: 0: 0` + sizeWhy},
+	{name: "fewer than none", spec: `{size: -1}`, want: `-1` + sizeWhy},
+	{name: "nine members", spec: `{size: 9}`, want: `9` + sizeWhy},
+	{name: "a thousand million members", spec: `{size: 1000000000}`, want: `1000000000` + sizeWhy},
+	{name: "a size with a fraction", spec: `{size: 3.5}`, want: `spec.size in body must be of type int32: "float64"`},
+	{name: "a size in quotes", spec: `{size: "3"}`, want: `spec.size: Invalid value: "string": spec.size in body must be of type integer: "string"`},
+	{name: "from three to seven at once", before: `{size: 3}`, spec: `{size: 7}`},
+	{name: "from three to an even size", before: `{size: 3}`, spec: `{size: 4}`, want: `spec.size: Invalid value: 4: 4` + sizeWhy},
+
+	// Version.
+	{name: "the oldest 3.5", spec: `{version: "3.5.26"}`},
+	{name: "a 3.7", spec: `{version: "3.7.3"}`},
+	{name: "a version with a leading v", spec: `{version: v3.6.1}`, want: `spec.version: Invalid value: "v3.6.1": "v3.6.1` + versionWhy},
+	{name: "the version latest", spec: `{version: latest}`, want: `"latest` + versionWhy},
+	{name: "a minor release only", spec: `{version: "3.6"}`, want: `"3.6` + versionWhy},
+	{name: "a release candidate", spec: `{version: 3.6.1-rc.0}`, want: `"3.6.1-rc.0` + versionWhy},
+	{name: "an empty version", spec: `{version: ""}`, want: `"` + versionWhy},
+	{name: "a patch release with a leading zero", spec: `{version: "3.6.01"}`, want: `"3.6.01` + versionWhy},
+	{name: "a version that YAML reads as a number", spec: `{version: 3.6}`, want: `spec.version: Invalid value: "number": spec.version in body must be of type string: "number"`},
+	{name: "etcd 3.4", spec: `{version: 3.4.30}`, want: `"3.4.30` + versionWhy},
+	{name: "etcd 4", spec: `{version: 4.0.0}`, want: `"4.0.0` + versionWhy},
+	{name: "a 3.5 that brings removed members back", spec: `{version: 3.5.25}`, want: `spec.version: Invalid value: "3.5.25": 3.5.25 is too old — before 3.5.26 etcd can bring removed members back to life in the upgrade to 3.6 — use 3.5.26 or later`},
+	{name: "an early 3.5", spec: `{version: 3.5.4}`, want: `3.5.4 is too old`},
+	{name: "an upgrade by one minor release", before: `{version: 3.5.35}`, spec: `{version: 3.6.16}`},
+	{name: "an upgrade over two minor releases", before: `{version: 3.5.26}`, spec: `{version: 3.7.0}`, want: `spec.version: Invalid value: "3.7.0": 3.7.0 skips a minor release after 3.5.26 — etcd migrates its data one minor release at a time — upgrade to 3.6.x first`},
+	{name: "a downgrade by edit", before: `{version: 3.7.1}`, spec: `{version: 3.6.14}`, want: `spec.version: Invalid value: "3.6.14": 3.6.14 is a lower minor release than 3.7.1 — an older etcd cannot open the data of a newer one, so a downgrade is a procedure of its own and not an edit of version — keep 3.7.x`},
+	{name: "back to an earlier patch release", before: `{version: 3.6.14}`, spec: `{version: 3.6.2}`},
+	{name: "size and version in one edit", before: `{size: 3, version: 3.6.14}`, spec: `{size: 5, version: 3.6.16}`, want: `spec.version: Invalid value: size (3 to 5) and version (3.6.14 to 3.6.16)` + togetherWhy},
+	{name: "version and another field in one edit", before: `{version: 3.6.14}`, spec: `{version: 3.6.16, paused: true}`},
+
+	// Image.
+	{name: "a registry with a port", spec: `{image: {repository: "localhost:5000/etcd"}}`},
+	{name: "a registry at an IPv6 address", spec: `{image: {repository: "[fd00::1]:5000/mirror/etcd"}}`},
+	{name: "a bare repository", spec: `{image: {repository: etcd}}`},
+	{name: "a repository with a tag", spec: `{image: {repository: "gcr.io/x/etcd:v3"}}`, want: `spec.image.repository: Invalid value: "gcr.io/x/etcd:v3": "gcr.io/x/etcd:v3` + tagWhy},
+	{name: "a repository with a digest", spec: `{image: {repository: "gcr.io/x/etcd@` + digest + `"}}`, want: tagWhy},
+	{name: "a repository with a space", spec: `{image: {repository: "quay.io/core os/etcd"}}`, want: `"quay.io/core os/etcd` + repositoryWhy},
+	{name: "a repository in capitals", spec: `{image: {repository: "quay.io/CoreOS/etcd"}}`, want: `"quay.io/CoreOS/etcd` + repositoryWhy},
+	{name: "an empty repository", spec: `{image: {repository: ""}}`, want: `"` + repositoryWhy},
+	{name: "a repository with a scheme", spec: `{image: {repository: "https://quay.io/coreos/etcd"}}`, want: `"https://quay.io/coreos/etcd` + repositoryWhy},
+	{name: "a digest", spec: `{image: {digest: "` + digest + `"}}`},
+	{name: "half a digest", spec: `{image: {digest: "sha256:ab"}}`, want: `spec.image.digest: Invalid value: "sha256:ab": "sha256:ab` + digestWhy},
+	{name: "a digest in capitals", spec: `{image: {digest: "` + strings.ToUpper(digest) + `"}}`, want: digestWhy},
+	{name: "a pull policy in lower case", spec: `{image: {pullPolicy: always}}`, want: `spec.image.pullPolicy: Unsupported value: "always": supported values: "Always", "IfNotPresent", "Never"`},
+
+	// Storage.
+	{name: "a volume in whole bytes", spec: `{storage: {size: 8589934592}}`},
+	{name: "a volume of exactly twice the quota", spec: `{storage: {size: 4Gi}, etcd: {quotaBackendBytes: 2Gi}}`},
+	{name: "a volume below twice the quota", spec: `{storage: {size: 3Gi}, etcd: {quotaBackendBytes: 2Gi}}`, want: `spec.storage.size: Invalid value: 3Gi is less than twice etcd.quotaBackendBytes (2Gi)` + quotaRoomWhy},
+	{name: "a volume below twice the default quota", spec: `{storage: {size: 1Gi}}`, want: `1Gi is less than twice etcd.quotaBackendBytes (2Gi)` + quotaRoomWhy},
+	{name: "a volume of nothing", spec: `{storage: {size: 0}}`, want: `"0` + storageSizeWhy},
+	{name: "a volume of less than nothing", spec: `{storage: {size: -1Gi}}`, want: `spec.storage.size: Invalid value: "-1Gi": "-1Gi` + storageSizeWhy},
+	{name: "a unit that does not exist", spec: `{storage: {size: 8GiB}}`, want: `spec.storage.size: Invalid value: "8GiB": "8GiB` + storageSizeWhy},
+	{name: "a unit after a space", spec: `{storage: {size: "8 G"}}`, want: `"8 G` + storageSizeWhy},
+	{name: "an exponent that would hang whoever compares it", spec: `{storage: {size: "1e999999999"}}`, want: `"1e999999999` + storageSizeWhy},
+	{name: "a volume grows", before: `{storage: {size: 8Gi}}`, spec: `{storage: {size: 10Gi}}`},
+	{name: "a volume written in another unit", before: `{storage: {size: 8Gi}}`, spec: `{storage: {size: 8192Mi}}`},
+	{name: "a volume shrinks", before: `{storage: {size: 8Gi}}`, spec: `{storage: {size: 6Gi}}`, want: `spec.storage.size: Invalid value: "6Gi": 6Gi is less than 8Gi — a volume cannot shrink — keep 8Gi or more`},
+	{name: "a class", spec: `{storage: {storageClassName: fast.example}}`},
+	{name: "the class of no provisioner", spec: `{storage: {storageClassName: ""}}`},
+	{name: "a class that no name can have", spec: `{storage: {storageClassName: "My Disks"}}`, want: `"My Disks` + classWhy},
+	{name: "another class for new volumes", before: `{storage: {storageClassName: slow}}`, spec: `{storage: {storageClassName: fast}}`},
+	{name: "a medium in lower case", spec: `{storage: {medium: memory}}`, want: `spec.storage.medium: Unsupported value: "memory": supported values: "Disk", "Memory"`},
+	{name: "a medium that does not exist", spec: `{storage: {medium: RAMDisk}}`, want: `spec.storage.medium: Unsupported value: "RAMDisk"`},
+	{name: "memory with enough of it", spec: `{storage: {medium: Memory, size: 1Gi}, etcd: {quotaBackendBytes: 512Mi}, podTemplate: {resources: {limits: {memory: 1280Mi}}}}`},
+	{name: "memory without a limit", spec: `{storage: {medium: Memory}}`, want: `no limit is too little for memory-backed storage of 8Gi` + memoryWhy},
+	{name: "memory with too small a limit", spec: `{storage: {medium: Memory, size: 1Gi}, etcd: {quotaBackendBytes: 512Mi}, podTemplate: {resources: {limits: {memory: 1279Mi}}}}`, want: `1279Mi is too little for memory-backed storage of 1Gi` + memoryWhy},
+	{name: "volumes go with the cluster", spec: `{storage: {whenDeleted: Delete}}`},
+	{name: "a policy for volumes that does not exist", spec: `{storage: {whenDeleted: Keep}}`, want: `spec.storage.whenDeleted: Unsupported value: "Keep": supported values: "Retain", "Delete"`},
+
+	// TLS.
+	{name: "plaintext", spec: `{tls: {mode: Disabled}}`},
+	{name: "a mode that does not exist", spec: `{tls: {mode: "off"}}`, want: `spec.tls.mode: Unsupported value: "off": supported values: "Enabled", "Disabled"`},
+	{name: "the shortest leaves", spec: `{tls: {leafDuration: 5m}}`},
+	{name: "leaves of an hour and a half", spec: `{tls: {leafDuration: 1h30m0s}}`},
+	{name: "the longest leaves", spec: `{tls: {leafDuration: 8760h}}`},
+	{name: "leaves of a second", spec: `{tls: {leafDuration: 1s}}`, want: `spec.tls.leafDuration: Invalid value: "1s": "1s` + leafWhy},
+	{name: "leaves of two years", spec: `{tls: {leafDuration: 17520h}}`, want: `"17520h` + leafWhy},
+	{name: "leaves in days", spec: `{tls: {leafDuration: 90d}}`, want: `"90d` + leafWhy},
+	{name: "leaves in words", spec: `{tls: {leafDuration: "90 days"}}`, want: `"90 days` + leafWhy},
+	{name: "leaves without a duration", spec: `{tls: {leafDuration: ""}}`, want: `"` + leafWhy},
+	{name: "leaves of less than nothing", spec: `{tls: {leafDuration: -1h}}`, want: `"-1h` + leafWhy},
+	{name: "leaves of more time than there is", spec: `{tls: {leafDuration: 99999999999h}}`, want: `"99999999999h` + leafWhy},
+
+	// Failover.
+	{name: "the shortest patience", spec: `{failover: {replaceAfter: 1m, learnerTimeout: 1m}}`},
+	{name: "no patience with a node", spec: `{failover: {replaceAfter: 0s}}`, want: `spec.failover.replaceAfter: Invalid value: "0s": "0s` + replaceWhy},
+	{name: "a second of patience with a node", spec: `{failover: {replaceAfter: 1s}}`, want: `"1s` + replaceWhy},
+	{name: "too little patience with a learner", spec: `{failover: {learnerTimeout: 59s}}`, want: `spec.failover.learnerTimeout: Invalid value: "59s": "59s` + learnerWhy},
+
+	// etcd's options.
+	{name: "the smallest quota", spec: `{etcd: {quotaBackendBytes: 64Mi}}`},
+	{name: "the largest quota", spec: `{etcd: {quotaBackendBytes: 16Gi}, storage: {size: 32Gi}}`},
+	{name: "too small a quota", spec: `{etcd: {quotaBackendBytes: 1Mi}}`, want: `spec.etcd.quotaBackendBytes: Invalid value: "1Mi": "1Mi` + quotaWhy},
+	{name: "too large a quota", spec: `{etcd: {quotaBackendBytes: 100Gi}, storage: {size: 500Gi}}`, want: `"100Gi` + quotaWhy},
+	{name: "a quota with an exponent", spec: `{etcd: {quotaBackendBytes: "1e999999999"}}`, want: `"1e999999999` + quotaWhy},
+	{name: "a lower quota", before: `{etcd: {quotaBackendBytes: 2Gi}}`, spec: `{etcd: {quotaBackendBytes: 1Gi}}`},
+	{name: "a slow network", spec: `{etcd: {heartbeatMs: 1000, electionMs: 10000}}`},
+	{name: "no heartbeat", spec: `{etcd: {heartbeatMs: 0}}`, want: `spec.etcd.heartbeatMs: Invalid value: 0: 0` + heartbeatWhy},
+	{name: "a heartbeat too slow for any election", spec: `{etcd: {heartbeatMs: 10001, electionMs: 50000}}`, want: `10001` + heartbeatWhy},
+	{name: "five heartbeats and no more", spec: `{etcd: {heartbeatMs: 100, electionMs: 500}}`},
+	{name: "an election within three heartbeats", spec: `{etcd: {heartbeatMs: 100, electionMs: 300}}`, want: `spec.etcd.electionMs: Invalid value: 300 is not between five heartbeats (5 x 100)` + electionWhy},
+	{name: "an election after a minute", spec: `{etcd: {electionMs: 60000}}`, want: `60000 is not between five heartbeats (5 x 100)` + electionWhy},
+	{name: "frequent snapshots", spec: `{etcd: {snapshotCount: 100}}`},
+	{name: "no snapshots", spec: `{etcd: {snapshotCount: 0}}`, want: `spec.etcd.snapshotCount: Invalid value: 0: 0` + snapshotWhy},
+	{name: "hardly any snapshot", spec: `{etcd: {snapshotCount: 100001}}`, want: `100001` + snapshotWhy},
+	{name: "the largest requests", spec: `{etcd: {maxRequestBytes: 10485760}}`},
+	{name: "requests of 100 MiB", spec: `{etcd: {maxRequestBytes: 100Mi}}`, want: `spec.etcd.maxRequestBytes: Invalid value: "100Mi": "100Mi` + requestWhy},
+	{name: "requests of nothing", spec: `{etcd: {maxRequestBytes: 0}}`, want: `"0` + requestWhy},
+	{name: "history of half an hour", spec: `{etcd: {autoCompaction: {retention: 30m}}}`},
+	{name: "history of a number of revisions", spec: `{etcd: {autoCompaction: {mode: Revision, retention: "1000"}}}`},
+	{name: "all history", spec: `{etcd: {autoCompaction: {retention: "0"}}}`},
+	{name: "history in words", spec: `{etcd: {autoCompaction: {retention: "5 minutes"}}}`, want: `spec.etcd.autoCompaction.retention: Invalid value: "5 minutes" is not a retention of mode Periodic` + retentionWhy + `a duration such as 30m or 1h, or 0 to keep every revision`},
+	{name: "history of less than nothing", spec: `{etcd: {autoCompaction: {retention: "-1"}}}`, want: `"-1" is not a retention of mode Periodic` + retentionWhy},
+	{name: "a number of revisions without the mode", spec: `{etcd: {autoCompaction: {retention: "1000"}}}`, want: `"1000" is not a retention of mode Periodic` + retentionWhy},
+	{name: "the mode Revision with the default of Periodic", spec: `{etcd: {autoCompaction: {mode: Revision}}}`, want: `"1h" is not a retention of mode Revision` + retentionWhy + `a number of revisions such as 1000, or 0 to keep every revision`},
+	{name: "a mode of compaction in lower case", spec: `{etcd: {autoCompaction: {mode: periodic}}}`, want: `spec.etcd.autoCompaction.mode: Unsupported value: "periodic": supported values: "Periodic", "Revision"`},
+
+	// Further flags.
+	{name: "a harmless flag", spec: `{etcd: {extraArgs: {max-txn-ops: "512", log-level: debug, feature-gates: "InitialCorruptCheck=true"}}}`},
+	{name: "flags with dashes in front", spec: `{etcd: {extraArgs: {"--snapshot-count": "1"}}}`, want: `spec.etcd.extraArgs: Invalid value: ["--snapshot-count"]` + flagNameWhy},
+	{name: "a flag with a space", spec: `{etcd: {extraArgs: {"x y": "1"}}}`, want: `["x y"]` + flagNameWhy},
+	{name: "a flag without a name", spec: `{etcd: {extraArgs: {"": "1"}}}`, want: `[""]` + flagNameWhy},
+	{name: "a flag with its value in the name", spec: `{etcd: {extraArgs: {"name=x": ""}}}`, want: `["name=x"]` + flagNameWhy},
+	{name: "flags of identity", spec: `{etcd: {extraArgs: {data-dir: /x, name: "a"}}}`, want: `spec.etcd.extraArgs: Invalid value: ["data-dir", "name"]` + flagNeverWhy},
+	{name: "a flag that has a field", spec: `{etcd: {extraArgs: {quota-backend-bytes: "1"}}}`, want: `spec.etcd.extraArgs: Invalid value: ["quota-backend-bytes"]` + flagTypedWhy},
+	{name: "logs to both streams", spec: `{etcd: {extraArgs: {log-outputs: "stdout,stderr"}}}`},
+	{name: "logs to a file", spec: `{etcd: {extraArgs: {log-outputs: /var/log/etcd.log}}}`, want: `spec.etcd.extraArgs: Invalid value: log-outputs "/var/log/etcd.log` + logOutputsWhy},
+	{name: "a flag with a very long value", spec: `{etcd: {extraArgs: {cors: "` + strings.Repeat("x", 1025) + `"}}}`, want: `["cors"]` + flagValueWhy},
+	{name: "more flags than etcd has", spec: `{etcd: {extraArgs: {` + many(65) + `}}}`, want: `spec.etcd.extraArgs: Too many: 65: must have at most 64 items`},
+
+	{name: "flags of more characters than an answer can hold", spec: `{etcd: {extraArgs: {` + long(7) + `}}}`, want: `…` + flagNameWhy},
+	{name: "a flag of two lines", spec: `{etcd: {extraArgs: {"a\nb": "1"}}}`, want: flagNameWhy},
+
+	// The pods.
+	{name: "labels and annotations of one's own", spec: `{podTemplate: {labels: {team: storage, example.org/tier: gold}, annotations: {example.org/note: "Free text, of any kind: é"}}}`},
+	{name: "labels of the operator", spec: `{podTemplate: {labels: {app.kubernetes.io/instance: x, etcd.quorate.dev/member: "y"}}}`, want: `spec.podTemplate.labels: Invalid value: ["app.kubernetes.io/instance", "etcd.quorate.dev/member"] cannot be set here — the operator finds the members by its own labels` + ownedWhy},
+	{name: "annotations of the operator", spec: `{podTemplate: {annotations: {etcd.quorate.dev/release: x, quorate.dev/x: "y"}}}`, want: ` cannot be set here — the operator finds the members by its own annotations` + ownedWhy},
+	{name: "a label that only looks like the operator's", spec: `{podTemplate: {labels: {notquorate.dev/x: "y", app.kubernetes.io/owner: me}}}`},
+	{name: "a label with a space", spec: `{podTemplate: {labels: {"a b": x}}}`, want: `["a b"]: not the key of a label` + keyWhy},
+	{name: "a label without a key", spec: `{podTemplate: {labels: {"": x}}}`, want: `[""]: not the key of a label` + keyWhy},
+	{name: "a label with a long value", spec: `{podTemplate: {labels: {a: "` + strings.Repeat("x", 64) + `"}}}`, want: `["a"]` + labelValueWhy},
+	{name: "an annotation with two slashes", spec: `{podTemplate: {annotations: {a/b/c: x}}}`, want: `["a/b/c"]: not the key of an annotation` + keyWhy},
+	{name: "an annotation with a very long value", spec: `{podTemplate: {annotations: {a: "` + strings.Repeat("x", 65537) + `"}}}`, want: `["a"]` + annotationWhy},
+	{name: "AppArmor by annotation", spec: `{podTemplate: {annotations: {container.apparmor.security.beta.kubernetes.io/etcd: unconfined}}}`, want: `["container.apparmor.security.beta.kubernetes.io/etcd"]` + apparmorKeyWhy},
+	{name: "too many labels", spec: `{podTemplate: {labels: {` + many(65) + `}}}`, want: `spec.podTemplate.labels: Too many: 65: must have at most 64 items`},
+	{name: "ten thousand labels", spec: `{podTemplate: {labels: {` + many(10000) + `}}}`, want: `spec.podTemplate.labels: Too many: 10000: must have at most 64 items`},
+	{name: "requests and limits", spec: `{podTemplate: {resources: {requests: {cpu: 500m, memory: 1Gi, ephemeral-storage: 100Mi}, limits: {cpu: 2, memory: 256Mi}}}}`},
+	{name: "a cpu that is no number", spec: `{podTemplate: {resources: {limits: {cpu: abc}}}}`, want: `"abc` + cpuWhy},
+	{name: "a request of less than no cpu", spec: `{podTemplate: {resources: {requests: {cpu: -1}}}}`, want: `"-1` + cpuWhy},
+	{name: "a limit of memory that would hang whoever reads it", spec: `{podTemplate: {resources: {limits: {memory: 1e9999999999}}}}`, want: `"1e9999999999` + memQuantityWhy},
+	{name: "a request of memory that is no number", spec: `{podTemplate: {resources: {requests: {memory: much}}}}`, want: `"much` + memQuantityWhy},
+	{name: "a limit of disk that is no number", spec: `{podTemplate: {resources: {limits: {ephemeral-storage: "1e5"}}}}`, want: `"1e5` + diskWhy},
+	{name: "a request of disk that is no number", spec: `{podTemplate: {resources: {requests: {ephemeral-storage: "-1Gi"}}}}`, want: `"-1Gi` + diskWhy},
+	{name: "too little memory", spec: `{podTemplate: {resources: {limits: {memory: 64Mi}}}}`, want: `64Mi` + minMemoryWhy},
+	{name: "a limit of graphics cards", spec: `{podTemplate: {resources: {limits: {nvidia.com/gpu: 1}}}}`, want: `spec.podTemplate.resources.limits: Invalid value: limits` + resourceWhy},
+	{name: "a request of huge pages", spec: `{podTemplate: {resources: {requests: {hugepages-2Mi: 1Gi}}}}`, want: `spec.podTemplate.resources.requests: Invalid value: requests` + resourceWhy},
+	{name: "resource claims", spec: `{podTemplate: {resources: {claims: [{name: a}]}}}`, want: `spec.podTemplate.resources.claims: Invalid value: ` + claimsWhy},
+	{name: "a node selector", spec: `{podTemplate: {nodeSelector: {kubernetes.io/os: linux, disk: ssd}}}`},
+	{name: "a node selector with a space", spec: `{podTemplate: {nodeSelector: {"a b": x}}}`, want: `spec.podTemplate.nodeSelector: Invalid value: ["a b"]: not the key of a label` + keyWhy},
+	{name: "a node selector that matches no node", spec: `{podTemplate: {nodeSelector: {a: "` + strings.Repeat("x", 64) + `"}}}`, want: `["a"]` + selectorWhy},
+	{name: "anti-affinity and tolerations", spec: `{podTemplate: {tolerations: [{key: a, operator: Exists, effect: NoSchedule}], affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: kubernetes.io/hostname, labelSelector: {matchLabels: {a: b}}}]}}}}`},
+	{name: "more tolerations than anyone has", spec: `{podTemplate: {tolerations: [` + strings.Repeat("{key: a},", 33) + `]}}`, want: `spec.podTemplate.tolerations: Too many: 33: must have at most 32 items`},
+	{name: "spread over nodes and zones", spec: `{podTemplate: {topologySpreadConstraints: [{topologyKey: kubernetes.io/hostname, maxSkew: 1, whenUnsatisfiable: DoNotSchedule}, {topologyKey: zone, maxSkew: 1, whenUnsatisfiable: ScheduleAnyway}]}}`},
+	{name: "one spread twice", spec: `{podTemplate: {topologySpreadConstraints: [{topologyKey: a, maxSkew: 1, whenUnsatisfiable: DoNotSchedule}, {topologyKey: a, maxSkew: 2, whenUnsatisfiable: DoNotSchedule}]}}`, want: `spec.podTemplate.topologySpreadConstraints[1]: Duplicate value`},
+	{name: "a priority class", spec: `{podTemplate: {priorityClassName: system-cluster-critical}}`},
+	{name: "a priority class that no name can have", spec: `{podTemplate: {priorityClassName: Very High}}`, want: `"Very High` + priorityWhy},
+	{name: "a pull secret", spec: `{podTemplate: {imagePullSecrets: [{name: registry}]}}`},
+	{name: "a pull secret without a name", spec: `{podTemplate: {imagePullSecrets: [{}]}}`, want: `spec.podTemplate.imagePullSecrets: Invalid value: ` + pullSecretWhy},
+	{name: "a seccomp profile of the node", spec: `{podTemplate: {seccompProfile: {type: Localhost, localhostProfile: etcd.json}}}`},
+	{name: "no seccomp", spec: `{podTemplate: {seccompProfile: {type: Unconfined}}}`, want: `spec.podTemplate.seccompProfile.type: Invalid value: "Unconfined` + profileWhy},
+	{name: "a seccomp profile of the node without its name", spec: `{podTemplate: {seccompProfile: {type: Localhost}}}`, want: localhostWhy + `Localhost) — every pod of the cluster would be refused — set both or neither`},
+	{name: "an AppArmor profile", spec: `{podTemplate: {appArmorProfile: {type: RuntimeDefault}}}`},
+	{name: "no AppArmor", spec: `{podTemplate: {appArmorProfile: {type: Unconfined}}}`, want: `spec.podTemplate.appArmorProfile.type: Invalid value: "Unconfined` + profileWhy},
+	{name: "an AppArmor profile with a name too many", spec: `{podTemplate: {appArmorProfile: {type: RuntimeDefault, localhostProfile: x}}}`, want: localhostWhy + `RuntimeDefault) — every pod of the cluster would be refused — set both or neither`},
+
+	// The network.
+	{name: "peers of every kind", spec: `{networkPolicy: {clientFrom: [{ipBlock: {cidr: 10.0.0.0/8}}, {podSelector: {}, namespaceSelector: {}}], metricsFrom: [{namespaceSelector: {matchLabels: {a: b}}}]}}`},
+	{name: "a peer without anything", spec: `{networkPolicy: {clientFrom: [{}]}}`, want: `spec.networkPolicy.clientFrom: Invalid value: ` + peerWhy},
+	{name: "a scraper of two kinds", spec: `{networkPolicy: {metricsFrom: [{ipBlock: {cidr: 10.0.0.0/8}, podSelector: {}}]}}`, want: `spec.networkPolicy.metricsFrom: Invalid value: ` + peerWhy},
+	{name: "a network with too long a prefix", spec: `{networkPolicy: {clientFrom: [{ipBlock: {cidr: 10.0.0.0/33}}]}}`, want: `["10.0.0.0/33"]` + networkWhy},
+
+	// What the API does not have, because it breaks the restricted profile or
+	// hands the container over.
+	{name: "a field that does not exist", spec: `{bogus: 1}`, want: `strict decoding error: unknown field "spec.bogus"`},
+	{name: "the host's network", spec: `{podTemplate: {hostNetwork: true}}`, want: `unknown field "spec.podTemplate.hostNetwork"`},
+	{name: "the host's processes", spec: `{podTemplate: {hostPID: true}}`, want: `unknown field "spec.podTemplate.hostPID"`},
+	{name: "a privileged container", spec: `{podTemplate: {securityContext: {privileged: true}}}`, want: `unknown field "spec.podTemplate.securityContext"`},
+	{name: "another user", spec: `{podTemplate: {runAsUser: 0}}`, want: `unknown field "spec.podTemplate.runAsUser"`},
+	{name: "the host's files", spec: `{podTemplate: {volumes: [{hostPath: {path: /}}]}}`, want: `unknown field "spec.podTemplate.volumes"`},
+	{name: "another command", spec: `{podTemplate: {containers: [{name: etcd, command: [sh]}]}}`, want: `unknown field "spec.podTemplate.containers"`},
+	{name: "another service account", spec: `{podTemplate: {serviceAccountName: admin}}`, want: `unknown field "spec.podTemplate.serviceAccountName"`},
+	{name: "a volume for many writers", spec: `{storage: {accessModes: [ReadWriteMany]}}`, want: `unknown field "spec.storage.accessModes"`},
+
+	// Names.
+	{name: "the longest name", object: strings.Repeat("a", 40), spec: `{}`},
+	{name: "too long a name", object: strings.Repeat("a", 41), spec: `{}`, want: `metadata.name ` + strings.Repeat("a", 41) + ` has 41` + nameLengthWhy},
+	{name: "a name that starts with a digit", object: "1etcd", spec: `{}`, want: `metadata.name 1etcd` + nameLabelWhy},
+	{name: "a name with a dot", object: "a.b", spec: `{}`, want: `metadata.name a.b` + nameLabelWhy},
+}
+
+// many is n different keys of a YAML map.
+func many(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "k%d: \"1\", ", i)
+	}
+	return b.String()
+}
+
+// long is n keys of a YAML map, each as long as YAML allows and no flag's name.
+func long(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "%d%s: \"1\", ", i, strings.Repeat("-", 1000))
+	}
+	return b.String()
+}

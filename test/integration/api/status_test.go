@@ -1,0 +1,165 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+)
+
+// statusCase is one write of status over another.
+type statusCase struct {
+	name   string
+	before string // JSON of the status that stands
+	patch  string // JSON merge patch of the status
+	want   string // part of the refusal; empty when it must be accepted
+}
+
+const founded = `{"incarnation":2,"nextOrdinal":5,"founders":["a-0002","a-0003","a-0004"],"clusterID":"cafe"}`
+
+var statusCases = []statusCase{
+	{name: "the first founders", patch: `{"incarnation":1,"nextOrdinal":3,"founders":["a-0000","a-0001","a-0002"]}`},
+	{name: "the cluster ID after the founders", before: `{"incarnation":1,"founders":["a-0000"]}`, patch: `{"clusterID":"cafe"}`},
+	{name: "the same again", before: founded, patch: founded},
+	{name: "a higher ordinal", before: founded, patch: `{"nextOrdinal":6}`},
+	{name: "other founders and no ID in a higher incarnation", before: founded, patch: `{"incarnation":3,"nextOrdinal":8,"founders":["a-0005"],"clusterID":null}`},
+	{
+		name: "other founders in the same incarnation", before: founded, patch: `{"founders":["a-0002"]}`,
+		want: `status.founders: Invalid value: ["a-0002"] are not the founders of this incarnation, ["a-0002", "a-0003", "a-0004"] — a second founding would split the cluster in two — founders are written once for each incarnation`,
+	},
+	{name: "no founders any more", before: founded, patch: `{"founders":null}`, want: `[] are not the founders of this incarnation`},
+	{
+		name: "another cluster ID in the same incarnation", before: founded, patch: `{"clusterID":"beef"}`,
+		want: `status.clusterID: Invalid value: beef is not the cluster ID of this incarnation, cafe — members with another ID are another cluster — the ID is written once for each incarnation`,
+	},
+	{name: "no cluster ID any more", before: founded, patch: `{"clusterID":null}`, want: `nothing is not the cluster ID of this incarnation, cafe`},
+	{
+		name: "a lower incarnation", before: founded, patch: `{"incarnation":1}`,
+		want: `status.incarnation: Invalid value: 1 is less than 2 — the volumes of an older incarnation would count as members again — read the object again before writing its status`,
+	},
+	{name: "no incarnation any more", before: founded, patch: `{"incarnation":null}`, want: `0 is less than 2`},
+	{
+		name: "a lower ordinal", before: founded, patch: `{"nextOrdinal":4}`,
+		want: `status.nextOrdinal: Invalid value: 4 is less than 5 — a name would be given to a second member — read the object again before writing its status`,
+	},
+	{name: "no ordinal any more", before: founded, patch: `{"nextOrdinal":null}`, want: `0 is less than 5`},
+	{name: "a lower ordinal in a higher incarnation", before: founded, patch: `{"incarnation":3,"nextOrdinal":0}`, want: `0 is less than 5`},
+	{name: "a size of the database", patch: `{"members":[{"name":"a","health":"True","dbSize":"25Mi"}]}`},
+	{name: "a size that would hang whoever reads it", patch: `{"members":[{"name":"a","health":"True","dbSize":"1e999999999"}]}`, want: `status.members[0].dbSize`},
+}
+
+func patchStatus(ctx context.Context, c client.Object, patch string) error {
+	return k8s.Status().Patch(ctx, c, client.RawPatch(types.MergePatchType, []byte(`{"status":`+patch+`}`)))
+}
+
+var _ = Describe("The status of an EtcdCluster", func() {
+	for _, c := range statusCases {
+		verdict := "takes "
+		if c.want != "" {
+			verdict = "refuses "
+		}
+		It(verdict+c.name, func(ctx context.Context) {
+			existing := cluster("status", `{}`)
+			create(ctx, existing)
+			if c.before != "" {
+				Expect(patchStatus(ctx, existing, c.before)).To(Succeed())
+			}
+			err := patchStatus(ctx, existing, c.patch)
+			if c.want == "" {
+				Expect(err).NotTo(HaveOccurred())
+				return
+			}
+			expectRefusal(err, c.want)
+		})
+	}
+
+	It("cannot be taken away as a whole once it is latched", func(ctx context.Context) {
+		existing := cluster("status", `{}`)
+		create(ctx, existing)
+		Expect(patchStatus(ctx, existing, founded)).To(Succeed())
+		err := patchStatus(ctx, existing, `null`)
+		expectRefusal(err, `0 is less than 2`)
+	})
+
+	It("is not written by someone who applies the whole object", func(ctx context.Context) {
+		existing := cluster("status", `{}`)
+		existing.Object["status"] = map[string]any{"clusterID": "beef"}
+		create(ctx, existing)
+		read := &v1alpha1.EtcdCluster{}
+		Expect(k8s.Get(ctx, client.ObjectKeyFromObject(existing), read)).To(Succeed())
+		Expect(read.Status.ClusterID).To(BeEmpty())
+	})
+
+	It("says that nothing was seen yet, until the operator has looked", func(ctx context.Context) {
+		existing := cluster("status", ``)
+		create(ctx, existing)
+		Expect(k8s.Get(ctx, client.ObjectKeyFromObject(existing), existing)).To(Succeed())
+		result, err := status.Compute(existing)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(result.Status).To(Equal(status.InProgressStatus))
+
+		read := &v1alpha1.EtcdCluster{}
+		Expect(k8s.Get(ctx, client.ObjectKeyFromObject(existing), read)).To(Succeed())
+		Expect(read.Status.ObservedGeneration).To(BeEquivalentTo(-1))
+	})
+})
+
+var _ = Describe("Defaults", func() {
+	const want = `{
+		"size": 3, "version": "3.6.16",
+		"image": {"repository": "quay.io/coreos/etcd", "pullPolicy": "IfNotPresent"},
+		"storage": {"size": "8Gi", "medium": "Disk", "whenDeleted": "Retain"},
+		"tls": {"mode": "Enabled", "leafDuration": "2160h"},
+		"etcd": {"quotaBackendBytes": "2Gi", "heartbeatMs": 100, "electionMs": 1000, "snapshotCount": 10000,
+			"maxRequestBytes": "1536Ki", "autoCompaction": {"mode": "Periodic", "retention": "1h"}},
+		"failover": {"replaceAfter": "5m", "learnerTimeout": "15m"}
+	}`
+
+	specOf := func(ctx context.Context, spec string) string {
+		GinkgoHelper()
+		c := cluster("defaults", spec)
+		Expect(try(ctx, c)).To(Succeed())
+		text, err := json.Marshal(c.Object["spec"])
+		Expect(err).NotTo(HaveOccurred())
+		return string(text)
+	}
+
+	It("fill an object without a spec", func(ctx context.Context) {
+		Expect(specOf(ctx, ``)).To(MatchJSON(want))
+	})
+	It("fill an empty spec", func(ctx context.Context) {
+		Expect(specOf(ctx, `{}`)).To(MatchJSON(want))
+	})
+	It("fill empty groups of fields", func(ctx context.Context) {
+		Expect(specOf(ctx, `{image: {}, storage: {}, tls: {}, etcd: {autoCompaction: {}}, failover: {}}`)).To(MatchJSON(want))
+	})
+	It("fill what is null", func(ctx context.Context) {
+		Expect(specOf(ctx, `{size: null, version: null, storage: null, etcd: {autoCompaction: null}}`)).To(MatchJSON(want))
+	})
+	It("fill what a program leaves at its zero value", func(ctx context.Context) {
+		c := &v1alpha1.EtcdCluster{}
+		c.Name, c.Namespace = "defaults", "default"
+		Expect(k8s.Create(ctx, c, client.DryRunAll, client.FieldValidation("Strict"))).To(Succeed())
+		text, err := json.Marshal(c.Spec)
+		Expect(err).NotTo(HaveOccurred())
+		var spec map[string]any
+		Expect(json.Unmarshal(text, &spec)).To(Succeed())
+		Expect(spec).To(HaveKeyWithValue("size", BeEquivalentTo(3)))
+		Expect(spec["storage"]).To(HaveKeyWithValue("size", "8Gi"))
+		Expect(spec["tls"]).To(HaveKeyWithValue("leafDuration", "2160h0m0s"))
+	})
+	It("survive a program that reads and writes them", func(ctx context.Context) {
+		existing := cluster("defaults", `{}`)
+		create(ctx, existing)
+		read := &v1alpha1.EtcdCluster{}
+		Expect(k8s.Get(ctx, client.ObjectKeyFromObject(existing), read)).To(Succeed())
+		read.Spec.Paused = true
+		Expect(k8s.Update(ctx, read, client.FieldValidation("Strict"))).To(Succeed())
+	})
+})
