@@ -29,7 +29,12 @@ func values() []any {
 		nil, true, "", " ", "x", "é—🙈\u202e\u0000\n", "-1", "0", "1e999999999", "99999999999999999999", "%s%d'\"\\", "$(POD_NAME)",
 		strings.Repeat("a", 70_000),
 		int64(-1), int64(0), int64(1), int64(math.MaxInt32) + 1, int64(math.MaxInt64), int64(math.MinInt64), 1.5, 1e300,
-		[]any{}, []any{nil}, []any{"x", "x"}, map[string]any{}, map[string]any{"": ""}, map[string]any{"x": nil},
+		[]any{},
+		[]any{nil},
+		[]any{"x", "x"},
+		map[string]any{},
+		map[string]any{"": ""},
+		map[string]any{"x": nil},
 	}
 }
 
