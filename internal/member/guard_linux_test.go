@@ -398,8 +398,8 @@ type process struct {
 	output  *bufio.Reader
 }
 
-func (p *pod) process() *process {
-	p.t.Helper()
+// command is a guard in a process of its own, not yet started.
+func (p *pod) command() *exec.Cmd {
 	args := []string{
 		"--volume=" + p.Volume, "--data-dir=" + p.DataDir, "--boot-dir=" + p.BootDir, "--annotations=" + p.Annotations,
 		"--cluster-uid=c-1", "--incarnation=1", "--member=m-0000", "--volume-uid=v-1", "--health-listen=" + p.HealthListen,
@@ -407,6 +407,12 @@ func (p *pod) process() *process {
 	}
 	command := exec.Command(os.Args[0])
 	command.Env = append(os.Environ(), roleVariable+"=guard", configVariable+"="+strings.Join(append(args, p.Etcd...), "\n"))
+	return command
+}
+
+func (p *pod) process() *process {
+	p.t.Helper()
+	command := p.command()
 	output, err := command.StdoutPipe()
 	must(p.t, err)
 	command.Stderr = p.t.Output()
@@ -470,15 +476,31 @@ func TestEtcdsDeathByASignalIsTheGuardsExitCode(t *testing.T) {
 
 // A first boot that is told to stop has not failed.
 func TestAStoppedFirstBootIsNotTriedAgain(t *testing.T) {
-	p := newPod(t, "db", "term")
+	p := newPod(t, "db", "signals=1", "exit=6")
 	g := p.process()
 	g.ready()
 	must(t, g.command.Process.Signal(syscall.SIGTERM))
-	if code := g.wait(); code != 128+15 {
-		t.Errorf("exit code %d, want 143", code)
+	g.line()
+	if code := g.wait(); code != 6 {
+		t.Errorf("exit code %d, want etcd's 6", code)
 	}
 	if n := len(p.starts()); n != 1 {
 		t.Errorf("etcd started %d times, want once", n)
+	}
+}
+
+// A container runtime that no longer reads the log must not end etcd.
+func TestTheGuardOutlivesTheReaderOfItsLog(t *testing.T) {
+	p := newPod(t, "db", "log", "exit=5")
+	reader, writer, err := os.Pipe()
+	must(t, err)
+	must(t, reader.Close())
+	command := p.command()
+	command.Stderr = writer
+	must(t, command.Start())
+	must(t, writer.Close())
+	if err := command.Wait(); command.ProcessState.ExitCode() != 5 {
+		t.Errorf("guard ended with %v, want etcd's 5", err)
 	}
 }
 

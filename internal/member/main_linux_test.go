@@ -68,7 +68,7 @@ func fakeEtcd(args, plan []string) {
 		check(file.Close())
 	}
 	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGPIPE)
 	for _, step := range plan {
 		verb, operand, _ := strings.Cut(step, "=")
 		switch verb {
