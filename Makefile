@@ -114,8 +114,8 @@ image-tag: images
 endif
 
 .PHONY: clean
-clean: ## Remove bin and the images; the local Kubernetes and its binaries stay.
-	rm -rf bin dist $(IMAGES)
+clean: ## Remove bin and the images made from it; the local Kubernetes and its binaries stay.
+	rm -rf bin dist $(IMAGES)/operator.tar $(IMAGES)/member.tar $(IMAGES)/tag
 
 ##@ Change it
 
