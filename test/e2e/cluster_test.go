@@ -38,7 +38,9 @@ func found(ctx context.Context, ns, name, spec string) cluster {
 	return c
 }
 
-func (c cluster) key() client.ObjectKey { return client.ObjectKey{Namespace: c.namespace, Name: c.name} }
+func (c cluster) key() client.ObjectKey {
+	return client.ObjectKey{Namespace: c.namespace, Name: c.name}
+}
 
 func (c cluster) object() *v1alpha1.EtcdCluster {
 	return named[v1alpha1.EtcdCluster](c.namespace, c.name)
