@@ -1,0 +1,366 @@
+package sim
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/etcd"
+	"github.com/quorate/quorate/internal/member"
+	"github.com/quorate/quorate/internal/plan"
+	"github.com/quorate/quorate/internal/resources"
+)
+
+// probeFresh is how old the probe behind Available=True may be.
+const probeFresh = 15 * time.Second
+
+// write is a write of an operator to the API server.
+type write struct {
+	op      *Operator
+	method  string
+	object  client.Object
+	options client.DeleteOptions
+	// patch is the body of a patch.
+	patch []byte
+}
+
+// checker looks after the invariants. What it finds is kept: a run that broke
+// one has failed, however it ends.
+type checker struct {
+	w     *World
+	found []string
+
+	// latched is what was once latched, by the cluster's UID.
+	latched map[types.UID]*latch
+	// ids are the member IDs by cluster UID and member name.
+	ids map[string]uint64
+	// paused is true while the pass began on a paused cluster.
+	paused bool
+}
+
+// latch is what only grows.
+type latch struct {
+	founders    string
+	clusterID   string
+	nextOrdinal int32
+	incarnation int64
+}
+
+func newChecker(w *World) *checker {
+	return &checker{w: w, latched: map[types.UID]*latch{}, ids: map[string]uint64{}}
+}
+
+// Violations of the invariants so far, etcd's own among them.
+func (w *World) Violations() []string {
+	w.check.always()
+	return w.check.found
+}
+
+func (k *checker) violate(rule, format string, args ...any) {
+	text := rule + ": " + fmt.Sprintf(format, args...)
+	if !slices.Contains(k.found, text) {
+		k.found = append(k.found, text)
+		k.w.note("VIOLATION %s", text)
+	}
+}
+
+// always holds at every moment.
+func (k *checker) always() {
+	for _, v := range k.w.Etcd.Violations() {
+		rule, text, _ := strings.Cut(v, ": ")
+		k.violate(rule, "%s", text)
+	}
+	c := k.w.Cluster()
+	if c == nil {
+		return
+	}
+	k.writtenOnce(c)
+	k.membership(c)
+	k.available(c)
+}
+
+// writtenOnce: founders and cluster ID are latched, ordinals only rise.
+func (k *checker) writtenOnce(c *v1alpha1.EtcdCluster) {
+	l := k.latched[c.UID]
+	if l == nil {
+		l = &latch{}
+		k.latched[c.UID] = l
+	}
+	founders := strings.Join(c.Status.Founders, ",")
+	if founders != "" {
+		if l.founders != "" && l.founders != founders {
+			k.violate("I3", "status.founders were %s and are %s", l.founders, founders)
+		}
+		l.founders = founders
+	}
+	if id := c.Status.ClusterID; id != "" {
+		if l.clusterID == "" {
+			k.latchComesLast(c)
+		}
+		if l.clusterID != "" && l.clusterID != id {
+			k.violate("I3", "status.clusterID was %s and is %s", l.clusterID, id)
+		}
+		l.clusterID = id
+	}
+	if len(c.Status.Founders) > 0 && (c.Status.NextOrdinal < l.nextOrdinal || c.Status.Incarnation < l.incarnation) {
+		k.violate("ordinals", "nextOrdinal went from %d to %d, incarnation from %d to %d",
+			l.nextOrdinal, c.Status.NextOrdinal, l.incarnation, c.Status.Incarnation)
+	}
+	l.nextOrdinal, l.incarnation = max(l.nextOrdinal, c.Status.NextOrdinal), max(l.incarnation, c.Status.Incarnation)
+}
+
+// latchComesLast: the member IDs are on a majority of the founders' volumes
+// before status names the cluster.
+func (k *checker) latchComesLast(c *v1alpha1.EtcdCluster) {
+	recorded := 0
+	for _, name := range c.Status.Founders {
+		if k.recordedID(c, name) != 0 {
+			recorded++
+		}
+	}
+	if recorded < plan.Majority(len(c.Status.Founders)) {
+		k.violate("I3", "status.clusterID is latched while %d of %d founders' volumes carry a member ID", recorded, len(c.Status.Founders))
+	}
+}
+
+func (k *checker) recordedID(c *v1alpha1.EtcdCluster, name string) uint64 {
+	var holder client.Object
+	if claim := k.w.Claim(name); claim != nil {
+		holder = claim
+	} else if pod := k.w.Pod(name); pod != nil && resources.InMemory(c) {
+		holder = pod
+	}
+	if holder == nil {
+		return 0
+	}
+	id, _ := strconv.ParseUint(holder.GetAnnotations()[v1alpha1.AnnotationMemberID], 16, 64)
+	return id
+}
+
+// membership: one learner at most, and no name has two member IDs.
+func (k *checker) membership(c *v1alpha1.EtcdCluster) {
+	truth, ok := k.w.Etcd.Truth(resources.Token(c))
+	if !ok {
+		return
+	}
+	learners := 0
+	for _, m := range truth.Members {
+		if m.Learner {
+			learners++
+		}
+		name, ours := resources.MemberOfURL(c, m.PeerURLs[0])
+		if !ours {
+			continue
+		}
+		key := string(c.UID) + "/" + name
+		if known := k.ids[key]; known != 0 && known != m.ID {
+			k.violate("names", "%s is member %x and was %x", name, m.ID, known)
+		}
+		k.ids[key] = m.ID
+	}
+	if learners > 1 {
+		k.violate("I5", "%d learners", learners)
+	}
+}
+
+// available: what status says of an operator that is alive was probed lately.
+// A new operator has as long to look for the first time, and one whose caches
+// are held back cannot know what status says.
+func (k *checker) available(c *v1alpha1.EtcdCluster) {
+	if !conditionTrue(c, v1alpha1.ConditionAvailable) || c.DeletionTimestamp != nil {
+		return
+	}
+	alive := false
+	for _, op := range k.w.operators {
+		if op.dead.Load() {
+			continue
+		}
+		alive = true
+		now := k.w.Clock.Now()
+		if now.Sub(op.lastRead) <= probeFresh || now.Sub(op.started) <= probeFresh || op.hindered {
+			return
+		}
+	}
+	if alive {
+		k.violate("I9", "Available=True, and no linearizable read has succeeded for more than %v", probeFresh)
+	}
+}
+
+func (k *checker) beforePass(*Operator) {
+	c := k.w.Cluster()
+	k.paused = c != nil && c.Spec.Paused
+}
+
+func (k *checker) afterPass(*Operator) { k.always() }
+
+// beforeWrite looks at a write while the world is still as it was.
+func (k *checker) beforeWrite(wr write) {
+	wr.op.writes++
+	c := k.w.Cluster()
+	if c == nil {
+		return
+	}
+	status := wr.method == "patch status"
+	if k.paused && c.Spec.Paused && !status && c.DeletionTimestamp == nil {
+		k.violate("I12", "%s %s of a paused cluster", wr.method, wr.object.GetName())
+	}
+	if status {
+		if wr.op.statusWrites++; wr.op.statusWrites > 1 {
+			k.violate("status", "%d status patches in one pass", wr.op.statusWrites)
+		}
+	}
+	if strings.HasPrefix(wr.method, "patch") && versionIn(wr.patch) == "" {
+		k.violate("locks", "%s of %s %s without an optimistic lock", wr.method, kindOf(wr.object), wr.object.GetName())
+	}
+	switch o := wr.object.(type) {
+	case *corev1.PersistentVolumeClaim:
+		k.claimWritten(c, wr, o)
+	case *corev1.Pod:
+		k.podWritten(c, wr, o)
+	}
+}
+
+func (k *checker) afterWrite(write, error) { k.always() }
+
+// claimWritten: a claim is created for a founder on record, never anew for a
+// volume that is on record, and deleted only when it cannot hold data of a
+// member, or with the cluster.
+func (k *checker) claimWritten(c *v1alpha1.EtcdCluster, wr write, claim *corev1.PersistentVolumeClaim) {
+	name := claim.Labels[v1alpha1.LabelMember]
+	switch wr.method {
+	case "create":
+		if !slices.Contains(c.Status.Founders, name) {
+			k.violate("I3", "claim %s is created before its member is on record", claim.Name)
+		}
+		if c.Status.FounderVolumes[name] != "" && k.w.Claim(name) == nil {
+			k.violate("I4", "claim %s is made anew, and the volume that is on record is lost", claim.Name)
+		}
+	case "delete":
+		live := k.w.Claim(name)
+		if live == nil {
+			return
+		}
+		if wr.options.Preconditions == nil || wr.options.Preconditions.UID == nil {
+			k.violate("I7", "claim %s is deleted whatever its UID", claim.Name)
+		}
+		withCluster := c.DeletionTimestamp != nil && c.Spec.Storage.WhenDeleted == v1alpha1.WhenDeletedDelete
+		if withCluster && live.Labels[v1alpha1.LabelClusterUID] == string(c.UID) {
+			return
+		}
+		if k.w.Etcd.Disk(live.Spec.VolumeName).WAL && live.Spec.VolumeName != "" && k.stillMember(c, live) {
+			k.violate("I7", "claim %s is deleted with the data of a member", claim.Name)
+		}
+		if c.Status.FounderVolumes[name] == string(live.UID) {
+			k.violate("I7", "claim %s is deleted while it is on record", claim.Name)
+		}
+	}
+}
+
+// stillMember says that etcd lists the member whose ID the claim carries, or
+// that nobody can tell.
+func (k *checker) stillMember(c *v1alpha1.EtcdCluster, claim *corev1.PersistentVolumeClaim) bool {
+	truth, ok := k.w.Etcd.Truth(resources.Token(c))
+	id, err := strconv.ParseUint(claim.Annotations[v1alpha1.AnnotationMemberID], 16, 64)
+	if !ok || err != nil {
+		return true
+	}
+	return slices.ContainsFunc(truth.Members, func(m etcd.Member) bool { return m.ID == id })
+}
+
+// podWritten: a pod is made for a volume that is on record, and deleting one
+// never takes a healthy voter that the quorum needs.
+func (k *checker) podWritten(c *v1alpha1.EtcdCluster, wr write, pod *corev1.Pod) {
+	switch wr.method {
+	case "create":
+		claim := k.w.Claim(pod.Name)
+		if claim == nil {
+			return
+		}
+		onRecord := c.Status.FounderVolumes[pod.Name] == string(claim.UID) || claim.Annotations[v1alpha1.AnnotationMemberID] != ""
+		if !onRecord {
+			k.violate("I4", "pod %s is created and its volume is not on record", pod.Name)
+		}
+		if claim.Annotations[v1alpha1.AnnotationMemberID] != "" && pod.Annotations[member.AnnotationMayBeEmpty] == "true" {
+			k.violate("I4", "pod %s may start on an empty directory, and its member has started before", pod.Name)
+		}
+	case "delete":
+		if wr.options.Preconditions == nil || wr.options.Preconditions.UID == nil {
+			k.violate("I2", "pod %s is deleted whatever its UID", pod.Name)
+		}
+		k.takesVoter(c, pod.Name)
+	}
+}
+
+// takesVoter: without the pod the healthy voters are still a quorum, or they
+// were none before.
+func (k *checker) takesVoter(c *v1alpha1.EtcdCluster, name string) {
+	healthy, voters, taken := k.healthyVoters(c)
+	if taken[name] && healthy >= plan.Majority(voters) && healthy-1 < plan.Majority(voters) {
+		k.violate("I2", "pod %s is deleted, and of %d voters only %d were healthy", name, voters, healthy)
+	}
+}
+
+func (k *checker) healthyVoters(c *v1alpha1.EtcdCluster) (healthy, voters int, names map[string]bool) {
+	names = map[string]bool{}
+	truth, ok := k.w.Etcd.Truth(resources.Token(c))
+	if !ok {
+		return 0, 0, names
+	}
+	for _, m := range truth.Members {
+		if !m.Learner {
+			voters++
+		}
+	}
+	for _, r := range k.w.nodes.running() {
+		if k.w.Etcd.Ready(r.process) {
+			healthy++
+			names[r.process.Flags.Name] = true
+		}
+	}
+	return healthy, voters, names
+}
+
+// removal: after a member is removed the healthy voters are a quorum still.
+func (k *checker) removal(remove func() error) error {
+	err := remove()
+	c := k.w.Cluster()
+	if err != nil || c == nil {
+		return err
+	}
+	if healthy, voters, _ := k.healthyVoters(c); healthy < plan.Majority(voters) {
+		k.violate("I2", "a member is removed, and of %d voters %d are healthy", voters, healthy)
+	}
+	return nil
+}
+
+// AtRest: what holds once a founded cluster has settled: no member that has
+// started may start on an empty directory again.
+func (k *checker) atRest() {
+	c := k.w.Cluster()
+	if c == nil || c.Status.ClusterID == "" {
+		return
+	}
+	for _, o := range k.w.API.all("Pod") {
+		pod := o.(*corev1.Pod)
+		if pod.Annotations[member.AnnotationMayBeEmpty] == "true" && k.ids[string(c.UID)+"/"+pod.Name] != 0 && podReady(pod) {
+			k.violate("I4", "pod %s may still start on an empty directory, and its member has started", pod.Name)
+		}
+	}
+	if len(slices.Collect(maps.Keys(c.Status.FounderVolumes))) != len(c.Status.Founders) {
+		k.violate("I4", "status names %d of %d founders' volumes", len(c.Status.FounderVolumes), len(c.Status.Founders))
+	}
+}
+
+func podReady(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
+}

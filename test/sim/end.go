@@ -1,0 +1,78 @@
+package sim
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+)
+
+// settledKinds are the kinds that an end state is made of.
+var settledKinds = []string{
+	"EtcdCluster", "PersistentVolumeClaim", "Pod", "Secret", "Service", "ServiceAccount", "PodDisruptionBudget", "NetworkPolicy",
+}
+
+// End is the state of the world, made comparable between runs: without times,
+// versions, addresses and nodes, with names instead of UIDs, and of Secrets only
+// which keys they hold.
+func (w *World) End() string {
+	named := map[string]string{}
+	for _, kind := range settledKinds {
+		for _, o := range w.API.all(kind) {
+			named[string(o.GetUID())] = kind + "/" + o.GetName()
+		}
+	}
+	var out strings.Builder
+	for _, kind := range settledKinds {
+		for _, o := range w.API.all(kind) {
+			o := copyOf(o)
+			o.SetUID("")
+			o.SetResourceVersion("")
+			o.SetCreationTimestamp(metav1.Time{})
+			o.SetManagedFields(nil)
+			annotations := maps.Clone(o.GetAnnotations())
+			delete(annotations, v1alpha1.AnnotationNode)
+			o.SetAnnotations(annotations)
+			switch o := o.(type) {
+			case *v1alpha1.EtcdCluster:
+				normalise(&o.Status)
+			case *corev1.Pod:
+				o.Generation = 0
+				o.Spec.NodeName = ""
+				o.Status = corev1.PodStatus{Phase: o.Status.Phase, Conditions: o.Status.Conditions}
+			case *corev1.Secret:
+				o.StringData = map[string]string{"keys": strings.Join(slices.Sorted(maps.Keys(o.Data)), ",")}
+				o.Data = nil
+			}
+			raw, err := json.MarshalIndent(o, "", " ")
+			if err != nil {
+				panic(fmt.Sprintf("encoding what was decoded: %v", err))
+			}
+			fmt.Fprintf(&out, "%s %s\n%s\n", kind, o.GetName(), raw)
+		}
+	}
+	return uidPattern.ReplaceAllStringFunc(out.String(), func(uid string) string {
+		if name, known := named[uid]; known {
+			return name
+		}
+		return "unknown"
+	})
+}
+
+var uidPattern = regexp.MustCompile(`00000000-0000-4000-8000-\d{12}`)
+
+// normalise takes out of a status what may differ between two good runs.
+func normalise(s *v1alpha1.EtcdClusterStatus) {
+	s.Leader = ""
+	for i := range s.Conditions {
+		s.Conditions[i].LastTransitionTime = metav1.Time{}
+	}
+	slices.SortFunc(s.Conditions, func(a, b metav1.Condition) int { return strings.Compare(a.Type, b.Type) })
+}

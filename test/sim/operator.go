@@ -1,0 +1,232 @@
+package sim
+
+import (
+	"context"
+	"maps"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/controllers"
+	"github.com/quorate/quorate/internal/observe"
+	"github.com/quorate/quorate/internal/perform"
+	"github.com/quorate/quorate/internal/resources"
+)
+
+// The work queue of the controller: how soon a failed pass is tried again.
+const (
+	firstRetry = 50 * time.Millisecond
+	lastRetry  = 10 * time.Second
+)
+
+// Operator is a process of the operator: the real reconciler with fresh memory,
+// caches of its own and a queue.
+type Operator struct {
+	w          *World
+	number     int
+	dead       atomic.Bool
+	reconciler *controllers.EtcdClusterReconciler
+	cache      *cache
+	// started is when it started, due when it wants its next pass; zero for
+	// never.
+	started, due time.Time
+	failures     int
+	// lastRead is when a linearizable read of its last succeeded.
+	lastRead time.Time
+	// hindered says that the world keeps it from reporting what it knows.
+	hindered bool
+	// passes it has finished, writes it has made, statusWrites of this pass.
+	passes, writes, statusWrites int
+	// result and err of the last pass.
+	result ctrl.Result
+	err    error
+}
+
+func newOperator(w *World, number int) *Operator {
+	op := &Operator{w: w, number: number, started: w.Clock.Now(), due: w.Clock.Now(), cache: newCache(w.API)}
+	c, live := apiClient{op}, liveReader{op}
+	op.reconciler = &controllers.EtcdClusterReconciler{
+		Client: c, Live: live, Recorder: recorder{op},
+		Observer: &observe.Observer{
+			Cached: c, Live: live, Cluster: c, Dialer: dialer{op}, Clock: w.Clock,
+			Operator: resources.OperatorPeer{Namespace: "quorate-system"},
+		},
+		Performer: &perform.Performer{
+			Writer: c, Live: live, Clock: w.Clock, GuardImage: "member",
+			Operator: resources.OperatorPeer{Namespace: "quorate-system"},
+		},
+	}
+	return op
+}
+
+// Kill ends the operator: from now on no call of it has an effect.
+func (op *Operator) Kill() {
+	op.dead.Store(true)
+	op.w.note("operator %d is killed", op.number)
+}
+
+// Pass runs one pass over the cluster, if the operator is alive.
+func (op *Operator) Pass() {
+	w := op.w
+	if op.dead.Load() {
+		return
+	}
+	w.passes++
+	op.due, op.statusWrites = time.Time{}, 0
+	w.check.beforePass(op)
+	ctx := log.IntoContext(context.Background(), w.logger(op))
+	result, err := op.reconciler.Reconcile(ctx, ctrl.Request{NamespacedName: w.Key})
+	w.note("operator %d: pass %d: %v %v", op.number, w.passes, result.RequeueAfter, err)
+	if op.dead.Load() {
+		return
+	}
+	op.passes++
+	op.result, op.err = result, err
+	op.queue(result, err)
+	w.check.afterPass(op)
+}
+
+func (op *Operator) queue(result ctrl.Result, err error) {
+	now := op.w.Clock.Now()
+	switch {
+	case err != nil:
+		op.due = now.Add(min(lastRetry, firstRetry<<min(op.failures, 20)))
+		op.failures++
+	case result.RequeueAfter > 0:
+		op.due, op.failures = now.Add(result.RequeueAfter), 0
+	default:
+		op.failures = 0
+	}
+	// Its own writes may have been heard of meanwhile.
+	op.hear()
+}
+
+// Resting says that the last pass found nothing to do and nothing to wait for:
+// those look again sooner.
+func (op *Operator) Resting() bool {
+	const sooner = 2 * time.Second
+	return op.passes > 0 && op.err == nil && op.result.RequeueAfter > sooner
+}
+
+// hear brings the caches up to date, as far as they are let, and wakes the
+// operator for what it watches.
+func (op *Operator) hear() {
+	for _, c := range op.cache.hear() {
+		if op.watches(c) && (op.due.IsZero() || op.due.After(op.w.Clock.Now())) {
+			op.due = op.w.Clock.Now()
+		}
+	}
+}
+
+// watches says whether the change wakes the operator: the predicates and
+// handlers of SetupWithManager.
+func (op *Operator) watches(c change) bool {
+	any := c.after
+	if any == nil {
+		any = c.before
+	}
+	switch o := any.(type) {
+	case *v1alpha1.EtcdCluster:
+		return c.before == nil || c.after == nil || c.before.GetGeneration() != c.after.GetGeneration() ||
+			!maps.Equal(c.before.GetAnnotations(), c.after.GetAnnotations())
+	case *corev1.PersistentVolumeClaim:
+		return o.Labels[v1alpha1.LabelCluster] == op.w.Key.Name
+	case *corev1.Node:
+		return c.before != nil && c.after != nil && nodeReady(c.before.(*corev1.Node)) != nodeReady(o)
+	case *corev1.Secret:
+		return false
+	default:
+		owner := metav1.GetControllerOf(any)
+		return owner != nil && owner.Name == op.w.Key.Name
+	}
+}
+
+// cache is what an operator's informers have heard of.
+type cache struct {
+	server  *Server
+	objects map[string]map[types.NamespacedName]client.Object
+	heard   map[string]int
+	// Lag is how many changes of a kind the cache is behind.
+	Lag map[string]int
+}
+
+func newCache(s *Server) *cache {
+	c := &cache{server: s, objects: map[string]map[types.NamespacedName]client.Object{}, heard: map[string]int{}, Lag: map[string]int{}}
+	for kind, objects := range s.objects {
+		c.objects[kind] = maps.Clone(objects)
+	}
+	for i, change := range s.changes {
+		c.heard[change.kind] = i + 1
+	}
+	return c
+}
+
+// hear applies the changes of each kind but for those that it lags behind.
+func (c *cache) hear() []change {
+	behind := map[string]int{}
+	until := map[string]int{}
+	for i := len(c.server.changes) - 1; i >= 0; i-- {
+		kind := c.server.changes[i].kind
+		if _, found := until[kind]; found {
+			continue
+		}
+		if behind[kind] == c.Lag[kind] {
+			until[kind] = i + 1
+			continue
+		}
+		behind[kind]++
+	}
+	var news []change
+	for i, change := range c.server.changes {
+		if i < c.heard[change.kind] || i >= until[change.kind] {
+			continue
+		}
+		c.heard[change.kind] = i + 1
+		c.apply(change)
+		news = append(news, change)
+	}
+	return news
+}
+
+func (c *cache) apply(change change) {
+	if c.objects[change.kind] == nil {
+		c.objects[change.kind] = map[types.NamespacedName]client.Object{}
+	}
+	if change.after == nil {
+		delete(c.objects[change.kind], change.key)
+		return
+	}
+	c.objects[change.kind][change.key] = change.after
+}
+
+// recorder notes events.
+type recorder struct{ op *Operator }
+
+func (r recorder) Eventf(_, _ runtime.Object, kind, reason, _, note string, args ...any) {
+	r.op.w.note("operator %d: event %s %s: "+note, append([]any{r.op.number, kind, reason}, args...)...)
+}
+
+// logger notes what the operator logs.
+func (w *World) logger(op *Operator) logr.Logger { return logr.New(sink{op: op}) }
+
+type sink struct{ op *Operator }
+
+func (sink) Init(logr.RuntimeInfo)  {}
+func (sink) Enabled(level int) bool { return level <= 1 }
+func (s sink) Info(_ int, message string, values ...any) {
+	s.op.w.note("operator %d: %s %v", s.op.number, message, values)
+}
+func (s sink) Error(err error, message string, values ...any) {
+	s.op.w.note("operator %d: %s: %v %v", s.op.number, message, err, values)
+}
+func (s sink) WithValues(...any) logr.LogSink { return s }
+func (s sink) WithName(string) logr.LogSink   { return s }

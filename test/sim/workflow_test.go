@@ -1,0 +1,236 @@
+package sim
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/utils/ptr"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+)
+
+// workflow is something that a cluster goes through. What happens in before is
+// the history; calls are counted, killed and struck from begin on.
+type workflow struct {
+	name string
+	// before and begin may be nil.
+	before, begin func(w *World)
+	// done says that the workflow has come to its end; nil means a healthy
+	// cluster.
+	done func(w *World) bool
+}
+
+// patience is how long, by the world's clock, a workflow may take.
+const patience = 10 * time.Minute
+
+func spec(size int32, mutate ...func(*v1alpha1.EtcdClusterSpec)) func(*v1alpha1.EtcdClusterSpec) {
+	return func(s *v1alpha1.EtcdClusterSpec) {
+		s.Size = size
+		for _, m := range mutate {
+			m(s)
+		}
+	}
+}
+
+func plaintext(s *v1alpha1.EtcdClusterSpec) { s.TLS.Mode = v1alpha1.TLSDisabled }
+func inMemory(s *v1alpha1.EtcdClusterSpec)  { s.Storage.Medium = v1alpha1.MediumMemory }
+func deleteAll(s *v1alpha1.EtcdClusterSpec) { s.Storage.WhenDeleted = v1alpha1.WhenDeletedDelete }
+func class(name string) func(*v1alpha1.EtcdClusterSpec) {
+	return func(s *v1alpha1.EtcdClusterSpec) { s.Storage.StorageClassName = ptr.To(name) }
+}
+
+func found(mutate func(*v1alpha1.EtcdClusterSpec)) func(*World) {
+	return func(w *World) { w.Apply(mutate) }
+}
+
+// founded has a healthy cluster before the workflow begins.
+func founded(mutate func(*v1alpha1.EtcdClusterSpec)) func(*World) {
+	return func(w *World) {
+		w.Apply(mutate)
+		if !w.Run(w.Healthy, patience) {
+			panic("the founding of the history does not end:\n" + w.Notes(200))
+		}
+		w.For(20 * time.Second)
+	}
+}
+
+func deletePods(members ...string) func(*World) {
+	return func(w *World) {
+		for _, m := range members {
+			w.Delete(w.Pod(m))
+		}
+	}
+}
+
+// gone says that nothing is left of the cluster but its volumes.
+func gone(w *World) bool {
+	return w.Cluster() == nil && len(w.API.all("Pod")) == 0 && len(w.API.all("Secret")) == 0
+}
+
+func goneWithVolumes(w *World) bool { return gone(w) && len(w.API.all("PersistentVolumeClaim")) == 0 }
+
+func deleteCluster(w *World) { w.Delete(w.Cluster()) }
+
+func workflows() []workflow {
+	const badImage = "quay.io/coreos/etcd:v3.6.99"
+	return []workflow{
+		{name: "founding three with TLS", begin: found(spec(3))},
+		{name: "founding three in plaintext", begin: found(spec(3, plaintext))},
+		{name: "founding one with TLS", begin: found(spec(1))},
+		{name: "founding one in plaintext", begin: found(spec(1, plaintext))},
+		{name: "founding five with TLS", begin: found(spec(5))},
+		{name: "founding five in plaintext", begin: found(spec(5, plaintext))},
+		{name: "founding three in memory", begin: found(spec(3, plaintext, inMemory))},
+		{name: "repairing one deleted pod", before: founded(spec(3, plaintext)), begin: deletePods("c-0001")},
+		{name: "repairing three deleted pods", before: founded(spec(3)), begin: deletePods("c-0000", "c-0001", "c-0002")},
+		{name: "repairing an evicted pod", before: founded(spec(3, plaintext)), begin: func(w *World) { w.Evict("c-0000") }},
+		{name: "deleting a cluster and keeping its volumes", before: founded(spec(3)), begin: deleteCluster, done: gone},
+		{name: "deleting a cluster with its volumes", before: founded(spec(3, deleteAll)), begin: deleteCluster, done: goneWithVolumes},
+		{
+			name: "founding beside the volumes of a deleted namesake",
+			before: func(w *World) {
+				founded(spec(3, plaintext))(w)
+				deleteCluster(w)
+				w.Run(func() bool { return gone(w) }, patience)
+			},
+			begin: found(spec(3, plaintext)),
+		},
+		{name: "founding with a storage class that is mended by an edit", begin: func(w *World) {
+			w.Apply(spec(3, plaintext, class("no-such-class")))
+			w.After(3*time.Second, func() { w.Apply(class("standard")) })
+		}},
+		{name: "founding with an image that is mended by an edit", begin: func(w *World) {
+			w.BadImages[badImage] = true
+			w.Apply(spec(3, plaintext, func(s *v1alpha1.EtcdClusterSpec) { s.Version = "3.6.99" }))
+			w.After(3*time.Second, func() { w.Apply(func(s *v1alpha1.EtcdClusterSpec) { s.Version = "3.6.16" }) })
+		}},
+	}
+}
+
+// start brings a workflow to its begin, with one operator.
+func (f workflow) start() *World {
+	w := New()
+	w.ReplaceAfter = 300 * time.Millisecond
+	w.StartOperator()
+	if f.before != nil {
+		f.before(w)
+	}
+	w.counts, w.calls = map[string]int{}, nil
+	return w
+}
+
+// finish runs a workflow from its begin to its end, and returns what is wrong.
+func (f workflow) finish(w *World) error {
+	f.begin(w)
+	done := f.done
+	if done == nil {
+		done = (*World).Healthy
+	}
+	// Plans must have come true, and those who died must have been replaced.
+	over := func(w *World) bool { return done(w) && !w.busy() }
+	if !w.Run(func() bool { return over(w) }, patience) {
+		return fmt.Errorf("it has not ended after %v", patience)
+	}
+	w.check.atRest()
+	if v := w.Violations(); len(v) > 0 {
+		return fmt.Errorf("it broke:\n%s", strings.Join(v, "\n"))
+	}
+	return nil
+}
+
+// undisturbed is the run that the others are compared with.
+func (f workflow) undisturbed(t *testing.T) (calls []CallSeen, end string) {
+	t.Helper()
+	w := f.start()
+	if err := f.finish(w); err != nil {
+		t.Fatalf("undisturbed: %v\n%s", err, w.Notes(300))
+	}
+	calls, end = w.calls, w.End()
+	restful(t, w)
+	return calls, end
+}
+
+// restful: a cluster that has settled costs no write.
+func restful(t *testing.T, w *World) {
+	t.Helper()
+	before := w.Operator().writes
+	w.For(5 * time.Minute)
+	if n := w.Operator().writes - before; n > 0 || len(w.Violations()) > 0 {
+		t.Fatalf("at rest for five minutes: %d writes, violations %v\n%s", n, w.Violations(), w.Notes(60))
+	}
+}
+
+// each runs a job for each of n on all cores, and reports the first failures.
+func each(t *testing.T, n int, job func(i int) error) {
+	t.Helper()
+	var (
+		mu     sync.Mutex
+		failed int
+		wg     sync.WaitGroup
+		next   = make(chan int)
+	)
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for i := range next {
+				if err := job(i); err != nil {
+					mu.Lock()
+					if failed++; failed <= 3 {
+						t.Error(err)
+					}
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	for i := range n {
+		next <- i
+	}
+	close(next)
+	wg.Wait()
+	if failed > 3 {
+		t.Errorf("%d of %d runs failed", failed, n)
+	}
+}
+
+// verify says what is wrong with a disturbed run.
+func (f workflow) verify(w *World, want, what string) error {
+	err := f.finish(w)
+	if err == nil {
+		if diff := cmp.Diff(want, w.End()); diff != "" {
+			err = fmt.Errorf("the end state differs (-undisturbed +this):\n%s", diff)
+		}
+	}
+	if err != nil {
+		lines := 120
+		if os.Getenv("SIM_NOTES") != "" {
+			lines = 5000
+		}
+		return fmt.Errorf("%s, %s: %w\n%s", f.name, what, err, w.Notes(lines))
+	}
+	return nil
+}
+
+// killPoint is a moment of a call at which an operator dies.
+type killPoint struct {
+	key string
+	at  Moment
+}
+
+// killPoints of a run. To die after a read is to die before the next call, for
+// nothing outside has changed in between; so reads have one point and writes two.
+func killPoints(calls []CallSeen) []killPoint {
+	var points []killPoint
+	for _, c := range calls {
+		points = append(points, killPoint{c.Key, Before})
+		if c.Changes {
+			points = append(points, killPoint{c.Key, After})
+		}
+	}
+	return points
+}
