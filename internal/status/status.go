@@ -4,12 +4,16 @@
 package status
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 
 	"github.com/quorate/quorate/api/v1alpha1"
 	"github.com/quorate/quorate/internal/plan"
@@ -36,7 +40,7 @@ func Report(c *v1alpha1.EtcdCluster, o Outcome) {
 	s.Version = version(o.Seen, s.Version)
 	set(c, available(o), ready(o), reconciling(o), stalled(o))
 	setOrRemove(c, v1alpha1.ConditionOldVolumes, oldVolumes(o.Seen))
-	setOrRemove(c, v1alpha1.ConditionTLSReady, tlsReady(c, o.Seen))
+	setOrRemove(c, v1alpha1.ConditionTLSReady, tlsReady(c, o))
 }
 
 // ReportBlind writes that the pass could not look: what was known stays, and
@@ -75,7 +79,9 @@ func short(message string) string {
 	if len(message) <= most {
 		return message
 	}
-	return message[:most] + " …"
+	// A rune that is cut in two would come back from the API server as another
+	// one, and be written again on every pass.
+	return strings.ToValidUTF8(message[:most], "") + " …"
 }
 
 func condition(kind string, is metav1.ConditionStatus, reason, message string) metav1.Condition {
@@ -103,7 +109,7 @@ func available(o Outcome) metav1.Condition {
 	case seen.ReadOK && seen.ProposeFailed == "":
 		return is(metav1.ConditionTrue, v1alpha1.ReasonProbeSucceeded, "a linearizable read succeeded, and a proposal since the last doubt")
 	case seen.ReadOK && len(seen.Alarms) > 0:
-		return is(metav1.ConditionFalse, v1alpha1.ReasonAlarm, fmt.Sprintf("etcd refuses writes: %s (%s)", strings.Join(seen.Alarms, ", "), seen.ProposeFailed))
+		return is(metav1.ConditionFalse, v1alpha1.ReasonAlarm, alarm(seen))
 	case seen.ReadOK:
 		return is(metav1.ConditionFalse, v1alpha1.ReasonProbeFailed, "reads succeed and a proposal does not: "+seen.ProposeFailed)
 	case seen.ClusterID == 0:
@@ -144,17 +150,30 @@ func stateOf(o Outcome) state {
 		return problem(problems(o)[0])
 	case step.Kind == plan.Wait && notBuilt(step.Reason):
 		return state{step.Reason, step.Message, stuck}
-	case step.Kind != plan.Settled && seen.ClusterID != 0 && !seen.ReadOK:
+	case seen.ClusterID != 0 && !seen.ReadOK:
 		return unavailable(o)
-	case step.Kind != plan.Settled:
+	case step.Kind != plan.Settled && !housekeeping(o):
 		return state{step.Reason, step.Message, moving}
-	case seen.ProposeFailed != "":
-		return state{v1alpha1.ReasonAlarm, available(o).Message, stuck}
 	case len(seen.Alarms) > 0:
-		return state{v1alpha1.ReasonAlarm, "etcd raised " + strings.Join(seen.Alarms, ", "), stuck}
+		return state{v1alpha1.ReasonAlarm, alarm(seen), stuck}
+	case seen.ProposeFailed != "":
+		return unavailable(o)
 	default:
 		return state{v1alpha1.ReasonHealthy, step.Message, good}
 	}
+}
+
+// housekeeping says that all is well once the step is done, which it is: the
+// renewal of a certificate must not make a healthy cluster look unready.
+func housekeeping(o Outcome) bool {
+	rest := o.Seen
+	rest.CertificatesDue, rest.ObjectsDue, rest.FinalizerDue = nil, nil, false
+	return plan.Next(rest).Kind == plan.Settled
+}
+
+func alarm(seen plan.Observed) string {
+	return fmt.Sprintf("etcd raised %s — it refuses writes until the alarm is disarmed — for NOSPACE compact, defragment and disarm (etcdctl alarm disarm), or raise spec.etcd.quotaBackendBytes; for CORRUPT find out which member differs before anything else",
+		strings.Join(seen.Alarms, ", "))
 }
 
 func unavailable(o Outcome) state {
@@ -195,7 +214,9 @@ func problem(first plan.Problem) state {
 }
 
 // failure carries the API server's own words. It is tried again by itself, so
-// it heals when the world is mended; the user is called all the same.
+// it heals when the world is mended. The user is called when the answer was a
+// refusal; one that never came, or came from a server in trouble, may be another
+// the next time.
 func failure(o Outcome) state {
 	reason := v1alpha1.ReasonApplyFailed
 	if o.Step.Kind == plan.StartMembers {
@@ -204,7 +225,19 @@ func failure(o Outcome) state {
 	if o.Step.Kind == plan.CreateVolumes {
 		reason = v1alpha1.ReasonVolumePending
 	}
-	return state{reason, fmt.Sprintf("%s — %s stays undone until the API server takes it — it is tried again every few seconds", o.Err, lower(string(o.Step.Kind))), stuck}
+	s := state{reason, fmt.Sprintf("%s — %s stays undone until the API server takes it — it is tried again every few seconds",
+		strings.ReplaceAll(o.Err.Error(), "\n", "; "), lower(string(o.Step.Kind))), stuck}
+	if passing(o.Err) {
+		s.kind = moving
+	}
+	return s
+}
+
+// passing errors are nobody's word on what was asked.
+func passing(err error) bool {
+	return apierrors.IsTimeout(err) || apierrors.IsServerTimeout(err) || apierrors.IsTooManyRequests(err) ||
+		apierrors.IsInternalError(err) || apierrors.IsServiceUnavailable(err) || apierrors.IsUnexpectedServerError(err) ||
+		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || utilnet.IsConnectionRefused(err) || utilnet.IsConnectionReset(err)
 }
 
 func lower(s string) string { return strings.ToLower(s[:1]) + s[1:] }
@@ -251,7 +284,8 @@ func oldVolumes(seen plan.Observed) *metav1.Condition {
 }
 
 // tlsReady is nil without TLS, and before anything was looked at.
-func tlsReady(c *v1alpha1.EtcdCluster, seen plan.Observed) *metav1.Condition {
+func tlsReady(c *v1alpha1.EtcdCluster, o Outcome) *metav1.Condition {
+	seen := o.Seen
 	if !resources.TLS(c) || len(seen.Members) == 0 {
 		return nil
 	}
@@ -259,7 +293,7 @@ func tlsReady(c *v1alpha1.EtcdCluster, seen plan.Observed) *metav1.Condition {
 	if len(seen.TLSProblems) > 0 {
 		first := seen.TLSProblems[0]
 		is = condition(v1alpha1.ConditionTLSReady, metav1.ConditionFalse, first.Reason, first.Message)
-	} else if len(seen.CertificatesDue) > 0 {
+	} else if issued := o.Step.Kind == plan.IssueCertificates && o.Err == nil; len(seen.CertificatesDue) > 0 && !issued {
 		is = condition(v1alpha1.ConditionTLSReady, metav1.ConditionFalse, v1alpha1.ReasonRepairing, "certificates are due: "+strings.Join(seen.CertificatesDue, ", "))
 	}
 	return &is

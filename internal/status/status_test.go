@@ -1,0 +1,501 @@
+package status
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/plan"
+)
+
+const clusterID = 0xc1
+
+type change func(*plan.Observed)
+
+// cluster as the API server returns it before the first pass.
+func cluster() *v1alpha1.EtcdCluster {
+	return &v1alpha1.EtcdCluster{
+		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: "EtcdCluster"},
+		ObjectMeta: metav1.ObjectMeta{Name: "a", Namespace: "ns", UID: "5e1f", Generation: 3},
+		Spec:       v1alpha1.EtcdClusterSpec{Size: 3, Version: "3.6.16"},
+		Status:     v1alpha1.EtcdClusterStatus{ObservedGeneration: -1},
+	}
+}
+
+// healthy is a look at a founded cluster of three.
+func healthy(changes ...change) plan.Observed {
+	o := plan.Observed{Size: 3, ClusterID: clusterID, VolumesLatched: true, List: true, AgreedClusterID: clusterID, ReadOK: true}
+	for i := range 3 {
+		name := fmt.Sprintf("a-%04d", i)
+		o.Founders = append(o.Founders, name)
+		o.Members = append(o.Members, plan.Member{
+			Name: name, Ordinal: i, Founder: true, Volume: plan.VolumeBound, VolumeLatched: true, RecordedID: uint64(i) + 1,
+			Pod: plan.PodRunning, PodReady: true, Listed: true, ID: uint64(i) + 1, Started: true,
+			Answers: true, AnswerClusterID: clusterID, Leads: i == 0, FollowsLeader: true, Version: "3.6.16", DBSize: 20480,
+		})
+	}
+	for _, c := range changes {
+		c(&o)
+	}
+	return o
+}
+
+// down makes the last n members silent.
+func down(n int) change {
+	return func(o *plan.Observed) {
+		for i := 3 - n; i < 3; i++ {
+			m := &o.Members[i]
+			m.Pod, m.PodReady, m.Answers, m.FollowsLeader, m.Leads = plan.PodWaiting, false, false, false, false
+			m.Version, m.DBSize, m.Trouble = "", 0, "container etcd waits: ImagePullBackOff"
+		}
+		if n > 1 {
+			o.List, o.ReadOK, o.AgreedClusterID = false, false, 0
+			for i := range o.Members {
+				o.Members[i].Listed, o.Members[i].Started, o.Members[i].ID = false, false, 0
+			}
+		}
+	}
+}
+
+func unreachable(o *plan.Observed) {
+	down(3)(o)
+	for i := range o.Members {
+		o.Members[i].Pod, o.Members[i].PodReady, o.Members[i].Trouble = plan.PodRunning, true, "it does not answer: no answer in time"
+	}
+}
+
+func unfounded(o *plan.Observed) {
+	down(3)(o)
+	o.ClusterID = 0
+	for i := range o.Members {
+		o.Members[i].RecordedID = 0
+	}
+}
+
+func nothingYet(o *plan.Observed) {
+	*o = plan.Observed{Size: 3, FounderNames: []string{"a-0000", "a-0001", "a-0002"}}
+}
+
+func lostVolume(o *plan.Observed) {
+	down(1)(o)
+	o.Members[2].Pod, o.Members[2].Volume = plan.PodAbsent, plan.VolumeLost
+}
+
+func troubled(reason string, severity plan.Severity) change {
+	return func(o *plan.Observed) {
+		o.Problems = append(o.Problems, plan.Problem{Reason: reason, Severity: severity, Message: "the API's words — why — what to do"})
+	}
+}
+
+func outdatedPod(o *plan.Observed)    { o.Members[1].PodOutdated = true }
+func outdatedVolume(o *plan.Observed) { o.Members[1].VolumeOutdated = true }
+func paused(o *plan.Observed)         { o.Paused = true }
+func resized(o *plan.Observed)        { o.Size = 5 }
+func certificatesDue(o *plan.Observed) {
+	o.CertificatesDue = []string{"Secret a-0001-tls"}
+}
+func readFails(o *plan.Observed)     { o.ReadOK = false }
+func proposalFails(o *plan.Observed) { o.ProposeFailed = "no answer in time" }
+func noSpace(o *plan.Observed) {
+	o.Alarms, o.ProposeFailed = []string{"NOSPACE on member 1"}, "database space exceeded"
+}
+
+func oldVolume(o *plan.Observed) {
+	o.OldVolumes = []plan.OldVolume{{Claim: "data-a-0009", ClusterUID: "01d"}}
+}
+
+func expiringAuthority(o *plan.Observed) {
+	o.TLSProblems = []plan.Problem{{Reason: "AuthorityExpiring", Message: "what — why — what to do"}}
+}
+
+// pass reports one pass over what was seen, whose step ended with the error.
+func pass(c *v1alpha1.EtcdCluster, o plan.Observed, err error) Outcome {
+	outcome := Outcome{Seen: o, Step: plan.Next(o), Err: err}
+	Report(c, outcome)
+	return outcome
+}
+
+var (
+	pods      = schema.GroupResource{Resource: "pods"}
+	forbidden = fmt.Errorf("creating pod a-0002: %w", apierrors.NewForbidden(pods, "a-0002", errors.New("exceeded quota: count, requested: pods=1")))
+	timedOut  = fmt.Errorf("creating pod a-0002: %w", apierrors.NewTimeoutError("the server did not answer", 1))
+)
+
+// states that a cluster can be in, and what must be said of them: kstatus's
+// verdict, the reason that the Status column shows, and whether it is available.
+var states = map[string]struct {
+	seen      plan.Observed
+	err       error
+	verdict   status.Status
+	reason    string
+	available metav1.ConditionStatus
+}{
+	"nothing exists yet":          {healthy(nothingYet), nil, status.InProgressStatus, v1alpha1.ReasonFounding, metav1.ConditionFalse},
+	"founding":                    {healthy(unfounded), nil, status.InProgressStatus, v1alpha1.ReasonFounding, metav1.ConditionFalse},
+	"founding with no image":      {healthy(unfounded, troubled(v1alpha1.ReasonImagePullFailed, plan.Stalling)), nil, status.FailedStatus, v1alpha1.ReasonImagePullFailed, metav1.ConditionFalse},
+	"founding without a node":     {healthy(unfounded, troubled(v1alpha1.ReasonMemberUnschedulable, plan.Pending)), nil, status.InProgressStatus, v1alpha1.ReasonMemberUnschedulable, metav1.ConditionFalse},
+	"founding beside a namesake":  {healthy(unfounded, troubled(v1alpha1.ReasonNameConflict, plan.Stalling)), nil, status.FailedStatus, v1alpha1.ReasonNameConflict, metav1.ConditionFalse},
+	"ready":                       {healthy(), nil, status.CurrentStatus, v1alpha1.ReasonHealthy, metav1.ConditionTrue},
+	"ready with old volumes":      {healthy(oldVolume), nil, status.CurrentStatus, v1alpha1.ReasonHealthy, metav1.ConditionTrue},
+	"ready, an authority is old":  {healthy(expiringAuthority), nil, status.CurrentStatus, v1alpha1.ReasonHealthy, metav1.ConditionTrue},
+	"ready and renewing":          {healthy(certificatesDue), nil, status.CurrentStatus, v1alpha1.ReasonHealthy, metav1.ConditionTrue},
+	"a renewal is refused":        {healthy(certificatesDue), forbidden, status.FailedStatus, v1alpha1.ReasonApplyFailed, metav1.ConditionTrue},
+	"one member is down":          {healthy(down(1)), nil, status.InProgressStatus, v1alpha1.ReasonMembersUnhealthy, metav1.ConditionTrue},
+	"one member has no image":     {healthy(down(1), troubled(v1alpha1.ReasonImagePullFailed, plan.Stalling)), nil, status.FailedStatus, v1alpha1.ReasonImagePullFailed, metav1.ConditionTrue},
+	"a pod is refused":            {healthy(down(1), func(o *plan.Observed) { o.Members[2].Pod = plan.PodAbsent }), forbidden, status.FailedStatus, v1alpha1.ReasonMemberPodRejected, metav1.ConditionTrue},
+	"a pod is not created yet":    {healthy(down(1), func(o *plan.Observed) { o.Members[2].Pod = plan.PodAbsent }), timedOut, status.InProgressStatus, v1alpha1.ReasonMemberPodRejected, metav1.ConditionTrue},
+	"quorum is lost":              {healthy(down(2)), nil, status.InProgressStatus, v1alpha1.ReasonQuorumLost, metav1.ConditionFalse},
+	"nobody can be asked":         {healthy(unreachable), nil, status.InProgressStatus, v1alpha1.ReasonProbeFailed, metav1.ConditionUnknown},
+	"reads fail":                  {healthy(readFails), nil, status.InProgressStatus, v1alpha1.ReasonQuorumLost, metav1.ConditionFalse},
+	"a proposal got no answer":    {healthy(proposalFails), nil, status.InProgressStatus, v1alpha1.ReasonProbeFailed, metav1.ConditionFalse},
+	"the database is full":        {healthy(noSpace), nil, status.FailedStatus, v1alpha1.ReasonAlarm, metav1.ConditionFalse},
+	"paused":                      {healthy(paused), nil, status.InProgressStatus, v1alpha1.ReasonPaused, metav1.ConditionTrue},
+	"paused while a member is up": {healthy(paused, down(1)), nil, status.InProgressStatus, v1alpha1.ReasonPaused, metav1.ConditionTrue},
+	"a volume is lost":            {healthy(lostVolume), nil, status.FailedStatus, v1alpha1.ReasonDataMissing, metav1.ConditionTrue},
+	"the size was changed":        {healthy(resized), nil, status.FailedStatus, v1alpha1.ReasonSizeChangePending, metav1.ConditionTrue},
+	"the pod template changed":    {healthy(outdatedPod), nil, status.FailedStatus, v1alpha1.ReasonRollPending, metav1.ConditionTrue},
+	"the storage changed":         {healthy(outdatedVolume), nil, status.FailedStatus, v1alpha1.ReasonVolumeChangePending, metav1.ConditionTrue},
+	"ready, and a name is taken":  {healthy(troubled(v1alpha1.ReasonNameConflict, plan.Stalling)), nil, status.FailedStatus, v1alpha1.ReasonNameConflict, metav1.ConditionTrue},
+}
+
+func TestVerdicts(t *testing.T) {
+	for name, tc := range states {
+		t.Run(name, func(t *testing.T) {
+			c := cluster()
+			pass(c, tc.seen, tc.err)
+			if got := verdict(t, c); got != tc.verdict {
+				t.Errorf("kstatus says %s, want %s: %+v", got, tc.verdict, c.Status.Conditions)
+			}
+			ready, available := conditionOf(t, c, v1alpha1.ConditionReady), conditionOf(t, c, v1alpha1.ConditionAvailable)
+			if ready.Reason != tc.reason || (ready.Status == metav1.ConditionTrue) != (tc.verdict == status.CurrentStatus) {
+				t.Errorf("Ready is %s (%s), want the reason %s: %s", ready.Status, ready.Reason, tc.reason, ready.Message)
+			}
+			if available.Status != tc.available {
+				t.Errorf("Available is %s (%s), want %s: %s", available.Status, available.Reason, tc.available, available.Message)
+			}
+			c.Generation++
+			if got := verdict(t, c); got != status.InProgressStatus {
+				t.Errorf("after an edit kstatus says %s, want InProgress", got)
+			}
+			c.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)}
+			if got := verdict(t, c); got != status.TerminatingStatus {
+				t.Errorf("while it is deleted kstatus says %s, want Terminating", got)
+			}
+		})
+	}
+}
+
+func TestVerdictBeforeTheFirstPass(t *testing.T) {
+	if got := verdict(t, cluster()); got != status.InProgressStatus {
+		t.Errorf("kstatus says %s, want InProgress", got)
+	}
+}
+
+func TestBlindPass(t *testing.T) {
+	c := cluster()
+	pass(c, healthy(), nil)
+	members := c.Status.Members
+	ReportBlind(c, errors.New("listing pods: forbidden"))
+	if got := verdict(t, c); got != status.InProgressStatus {
+		t.Errorf("kstatus says %s, want InProgress", got)
+	}
+	for _, kind := range []string{v1alpha1.ConditionAvailable, v1alpha1.ConditionReady} {
+		if got := conditionOf(t, c, kind); got.Status != metav1.ConditionUnknown || !strings.Contains(got.Message, "listing pods: forbidden") {
+			t.Errorf("%s is %s (%s), want Unknown and the error", kind, got.Status, got.Message)
+		}
+	}
+	if diff := cmp.Diff(members, c.Status.Members); diff != "" {
+		t.Errorf("a pass that saw nothing changed the members (-want +got):\n%s", diff)
+	}
+}
+
+func verdict(t *testing.T, c *v1alpha1.EtcdCluster) status.Status {
+	t.Helper()
+	object, err := runtime.DefaultUnstructuredConverter.ToUnstructured(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	result, err := status.Compute(&unstructured.Unstructured{Object: object})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return result.Status
+}
+
+func conditionOf(t *testing.T, c *v1alpha1.EtcdCluster, kind string) metav1.Condition {
+	t.Helper()
+	found := meta.FindStatusCondition(c.Status.Conditions, kind)
+	if found == nil {
+		t.Fatalf("no condition %s", kind)
+	}
+	return *found
+}
+
+// TestConditions holds for every state what readers of conditions rely on.
+func TestConditions(t *testing.T) {
+	for name, tc := range states {
+		t.Run(name, func(t *testing.T) {
+			c := cluster()
+			pass(c, tc.seen, tc.err)
+			reconciling, stalled := conditionOf(t, c, v1alpha1.ConditionReconciling), conditionOf(t, c, v1alpha1.ConditionStalled)
+			if reconciling.Status == metav1.ConditionTrue && stalled.Status == metav1.ConditionTrue {
+				t.Error("Reconciling and Stalled are both True")
+			}
+			if strings.Count(stalled.Message, " — ") < 2 && stalled.Status == metav1.ConditionTrue {
+				t.Errorf("the user is called without what, why and what to do: %q", stalled.Message)
+			}
+			for _, is := range c.Status.Conditions {
+				if is.ObservedGeneration != c.Generation || is.Reason == "" {
+					t.Errorf("%s: generation %d, reason %q", is.Type, is.ObservedGeneration, is.Reason)
+				}
+				if strings.ContainsAny(is.Message, "\n\r") || !utf8.ValidString(is.Message) {
+					t.Errorf("%s: the message is not one line of text: %q", is.Type, is.Message)
+				}
+				if is.Status != metav1.ConditionFalse && is.Message == "" {
+					t.Errorf("%s is %s and says nothing", is.Type, is.Status)
+				}
+			}
+			if c.Status.ObservedGeneration != c.Generation || c.Status.Selector == "" {
+				t.Errorf("observedGeneration %d, selector %q", c.Status.ObservedGeneration, c.Status.Selector)
+			}
+		})
+	}
+}
+
+// TestAtRest: the same look twice is one write and no event.
+func TestAtRest(t *testing.T) {
+	for name, tc := range states {
+		t.Run(name, func(t *testing.T) {
+			c := cluster()
+			pass(c, tc.seen, tc.err)
+			before := c.Status.DeepCopy()
+			for i := range tc.seen.Members {
+				// A database grows with every write.
+				tc.seen.Members[i].DBSize += tc.seen.Members[i].DBSize / 100
+			}
+			outcome := pass(c, tc.seen, tc.err)
+			if !equality.Semantic.DeepEqual(*before, c.Status) {
+				t.Errorf("status changed at rest:\n%s", cmp.Diff(*before, c.Status))
+			}
+			outcome.Step = plan.Step{Kind: plan.Wait}
+			if events := Events(*before, c.Status, outcome); len(events) > 0 {
+				t.Errorf("events at rest: %+v", events)
+			}
+		})
+	}
+}
+
+// TestHealsByItself: from every state, one healthy pass leaves nothing behind.
+func TestHealsByItself(t *testing.T) {
+	for name, tc := range states {
+		t.Run(name, func(t *testing.T) {
+			c := cluster()
+			pass(c, tc.seen, tc.err)
+			pass(c, healthy(), nil)
+			for _, is := range c.Status.Conditions {
+				want := metav1.ConditionTrue
+				if is.Type == v1alpha1.ConditionReconciling || is.Type == v1alpha1.ConditionStalled {
+					want = metav1.ConditionFalse
+				}
+				if is.Status != want {
+					t.Errorf("%s is still %s: %s", is.Type, is.Status, is.Message)
+				}
+			}
+			if got := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionOldVolumes); got != nil {
+				t.Errorf("OldVolumes is still there: %s", got.Message)
+			}
+		})
+	}
+}
+
+func TestSummary(t *testing.T) {
+	c := cluster()
+	pass(c, healthy(down(1)), nil)
+	s := c.Status
+	if s.MembersSummary != "2/3" || s.Leader != "a-0000" || s.Version != "3.6.16" || s.Replicas != 3 {
+		t.Errorf("summary %q, leader %q, version %q, replicas %d", s.MembersSummary, s.Leader, s.Version, s.Replicas)
+	}
+	want := []v1alpha1.MemberStatus{
+		{Name: "a-0000", ID: "1", Role: v1alpha1.RoleVoter, Version: "3.6.16", Health: metav1.ConditionTrue},
+		{Name: "a-0001", ID: "2", Role: v1alpha1.RoleVoter, Version: "3.6.16", Health: metav1.ConditionTrue},
+		{Name: "a-0002", ID: "3", Role: v1alpha1.RoleVoter, Health: metav1.ConditionFalse, Message: "container etcd waits: ImagePullBackOff"},
+	}
+	for i := range s.Members {
+		if size := s.Members[i].DBSize; (size != nil) != (i < 2) || (size != nil && size.String() != "64Ki") {
+			t.Errorf("%s: database of %v", s.Members[i].Name, size)
+		}
+		s.Members[i].DBSize = nil
+	}
+	if diff := cmp.Diff(want, s.Members); diff != "" {
+		t.Errorf("members (-want +got):\n%s", diff)
+	}
+	pass(c, healthy(unreachable), nil)
+	for _, m := range c.Status.Members {
+		if m.Health != metav1.ConditionUnknown {
+			t.Errorf("%s could not be asked and is said to be healthy: %s", m.Name, m.Health)
+		}
+	}
+	if c.Status.Version != "3.6.16" {
+		t.Errorf("version %q although it was known", c.Status.Version)
+	}
+}
+
+func TestVersionIsTheLowest(t *testing.T) {
+	for want, versions := range map[string][3]string{
+		"3.5.26":  {"3.6.16", "3.5.26", "3.6.16"},
+		"3.6.9":   {"3.6.16", "3.6.9", "3.10.0"},
+		"3.6.16":  {"3.6.16", "", ""},
+		"unknown": {"", "", ""},
+	} {
+		o := healthy()
+		for i := range versions {
+			o.Members[i].Version = versions[i]
+		}
+		if got := version(o, "unknown"); got != want {
+			t.Errorf("version of %v = %q, want %q", versions, got, want)
+		}
+	}
+}
+
+func TestSize(t *testing.T) {
+	q := size(nil, 100<<20)
+	if q.Value() != 100<<20 {
+		t.Errorf("size(100 MiB) = %s", q)
+	}
+	for bytes := int64(91 << 20); bytes <= 110<<20; bytes += 1 << 20 {
+		if got := size(q, bytes); got != q {
+			t.Errorf("a change from 100 MiB to %d bytes is written as %s", bytes, got)
+		}
+	}
+	if got := size(q, 111<<20); got.Value() < 111<<20 {
+		t.Errorf("a database of 111 MiB is said to have %s", got)
+	}
+	if got := size(q, 89<<20); got.Value() > 90<<20 {
+		t.Errorf("a database of 89 MiB is said to have %s", got)
+	}
+	if got := size(q, 0); got != q {
+		t.Errorf("a member that does not answer lost its size: %v", got)
+	}
+}
+
+func TestLongMessages(t *testing.T) {
+	for n := range 4 {
+		text := strings.Repeat("x", n) + strings.Repeat("—", 2000)
+		got := short(text)
+		if !utf8.ValidString(got) || len(got) > 2100 || !strings.HasSuffix(got, " …") {
+			t.Errorf("short() of %d bytes: %d bytes, valid: %v", len(text), len(got), utf8.ValidString(got))
+		}
+	}
+	if got := short("short"); got != "short" {
+		t.Errorf("short(short) = %q", got)
+	}
+}
+
+func TestPassingErrors(t *testing.T) {
+	cases := map[string]struct {
+		err     error
+		passing bool
+	}{
+		"quota":                        {forbidden, false},
+		"a field that is not valid":    {apierrors.NewBadRequest("no"), false},
+		"somebody else's object":       {errors.New("claim ns/data-a-0000 exists and does not belong to this cluster"), false},
+		"a time-out":                   {timedOut, true},
+		"an overloaded server":         {apierrors.NewTooManyRequests("slow down", 1), true},
+		"a webhook that does not work": {apierrors.NewInternalError(errors.New("failed calling webhook")), true},
+		"a call that was cut short":    {fmt.Errorf("creating: %w", context.DeadlineExceeded), true},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			if got := passing(errors.Join(nil, tc.err)); got != tc.passing {
+				t.Errorf("passing(%v) = %v, want %v", tc.err, got, tc.passing)
+			}
+		})
+	}
+}
+
+func TestEvents(t *testing.T) {
+	start := plan.Step{Kind: plan.StartMembers, Message: "the pods of a-0002 are missing"}
+	cases := map[string]struct {
+		before, after plan.Observed
+		step          plan.Step
+		err           error
+		want          []string
+	}{
+		"at rest":                     {healthy(), healthy(), plan.Step{Kind: plan.Settled}, nil, nil},
+		"a pod is made":               {healthy(down(1)), healthy(down(1)), start, nil, []string{"Normal StartMembers"}},
+		"a pod is refused":            {healthy(down(1)), healthy(down(1)), start, forbidden, nil},
+		"data is refused":             {healthy(), healthy(), plan.Step{Kind: plan.RecordRefusals, Message: "x"}, nil, []string{"Warning DataMissing"}},
+		"certificates are renewed":    {healthy(), healthy(certificatesDue), plan.Step{Kind: plan.IssueCertificates, Message: "x"}, nil, []string{"Normal IssueCertificates"}},
+		"quorum goes":                 {healthy(), healthy(down(2)), plan.Step{Kind: plan.Wait}, nil, []string{"Warning QuorumLost"}},
+		"quorum returns":              {healthy(down(2)), healthy(), plan.Step{Kind: plan.Wait}, nil, []string{"Normal ProbeSucceeded", "Normal Healthy"}},
+		"a member returns":            {healthy(down(1)), healthy(), plan.Step{Kind: plan.Wait}, nil, []string{"Normal Healthy"}},
+		"the user is needed":          {healthy(), healthy(lostVolume), plan.Step{Kind: plan.Wait}, nil, []string{"Warning DataMissing"}},
+		"the user is needed no more":  {healthy(lostVolume), healthy(), plan.Step{Kind: plan.Wait}, nil, []string{"Normal Healthy"}},
+		"the user is needed for more": {healthy(resized), healthy(lostVolume), plan.Step{Kind: plan.Wait}, nil, []string{"Warning DataMissing"}},
+		"old volumes are found":       {healthy(), healthy(oldVolume), plan.Step{Kind: plan.Wait}, nil, []string{"Warning OldVolumesFound"}},
+		"old volumes are gone":        {healthy(oldVolume), healthy(), plan.Step{Kind: plan.Wait}, nil, nil},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			c := cluster()
+			pass(c, tc.before, nil)
+			before := c.Status.DeepCopy()
+			pass(c, tc.after, nil)
+			var got []string
+			for _, e := range Events(*before, c.Status, Outcome{Seen: tc.after, Step: tc.step, Err: tc.err}) {
+				got = append(got, e.Type+" "+e.Reason)
+				if e.Message == "" || e.Action == "" || (e.Type != corev1.EventTypeNormal && e.Type != corev1.EventTypeWarning) {
+					t.Errorf("incomplete event %+v", e)
+				}
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("events (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestTLSReady(t *testing.T) {
+	c := cluster()
+	c.Spec.TLS.Mode = v1alpha1.TLSEnabled
+	for name, tc := range map[string]struct {
+		seen plan.Observed
+		err  error
+		want metav1.ConditionStatus
+	}{
+		"in order":             {healthy(), nil, metav1.ConditionTrue},
+		"renewed in this pass": {healthy(certificatesDue), nil, metav1.ConditionTrue},
+		"due, and not written": {healthy(certificatesDue), forbidden, metav1.ConditionFalse},
+		"due, a pod is first":  {healthy(certificatesDue, down(1), func(o *plan.Observed) { o.Members[2].Pod = plan.PodAbsent }), nil, metav1.ConditionFalse},
+		"an old authority":     {healthy(expiringAuthority), nil, metav1.ConditionFalse},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pass(c, tc.seen, tc.err)
+			if got := conditionOf(t, c, v1alpha1.ConditionTLSReady); got.Status != tc.want {
+				t.Errorf("TLSReady is %s (%s), want %s", got.Status, got.Message, tc.want)
+			}
+		})
+	}
+	c.Spec.TLS.Mode = v1alpha1.TLSDisabled
+	pass(c, healthy(), nil)
+	if slices.ContainsFunc(c.Status.Conditions, func(is metav1.Condition) bool { return is.Type == v1alpha1.ConditionTLSReady }) {
+		t.Error("TLSReady without TLS")
+	}
+}
