@@ -36,8 +36,8 @@ help: ## List the targets.
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z][a-z0-9-]*:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: cluster-up deploy ## From nothing to a real etcd cluster in a real Kubernetes; shows it at work.
-	go run ./test/demo
+demo: ## From nothing to a real etcd cluster in a real Kubernetes; shows it at work.
+	@CLUSTER=$(CLUSTER) go run ./test/demo
 
 .PHONY: deploy
 deploy: image-tag ## Install the operator: CRD, RBAC, Deployment (see OPERATOR_IMAGE, MEMBER_IMAGE).
@@ -208,5 +208,5 @@ bench: cluster-up deploy ## Figures, with ratios against a bare StatefulSet in t
 	go run ./test/bench
 
 .PHONY: soak
-soak: cluster-up deploy ## Hours of faults and traffic.
-	go run ./test/bench soak
+soak: cluster-up deploy ## The same for an hour or two: more runs, a longer idle time.
+	go run ./test/bench -runs 50 -idle 30m
