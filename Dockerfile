@@ -14,11 +14,9 @@ COPY cmd cmd
 COPY controllers controllers
 COPY internal internal
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
-    for name in operator member; do \
-      CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath \
-        -ldflags "-s -w -X github.com/quorate/quorate/internal/version.Version=$VERSION" \
-        -o /out/$name ./cmd/$name || exit 1; \
-    done
+    export CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH && \
+    go build -trimpath -ldflags "-s -w -X github.com/quorate/quorate/internal/version.Version=$VERSION" -o /out/operator ./cmd/operator && \
+    go build -trimpath -tags nethttpomithttp2 -ldflags "-s -w -X main.version=$VERSION" -o /out/member ./cmd/member
 
 # The guard that members' pods start etcd with.
 FROM scratch AS member

@@ -87,7 +87,7 @@ $(BIN)/cluster:
 .PHONY: build
 build: ## bin/operator and bin/member, static.
 	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/operator ./cmd/operator
-	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/member ./cmd/member
+	CGO_ENABLED=0 go build -trimpath -tags nethttpomithttp2 -ldflags "-s -w -X main.version=$(VERSION)" -o bin/member ./cmd/member
 
 .PHONY: images
 images: build $(BIN)/cluster ## Image archives under .cluster/images, without docker.
@@ -206,7 +206,3 @@ test-e2e: cluster-up deploy ## User stories on the real cluster.
 .PHONY: bench
 bench: cluster-up deploy ## Figures, with ratios against a bare StatefulSet in the same run.
 	go run ./test/bench
-
-.PHONY: soak
-soak: cluster-up deploy ## The same for an hour or two: more runs, a longer idle time.
-	go run ./test/bench -runs 50 -idle 30m

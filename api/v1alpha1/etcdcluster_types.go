@@ -135,7 +135,8 @@ type StorageSpec struct {
 	// +optional
 	StorageClassName *string `json:"storageClassName,omitempty"`
 
-	// Medium of the data: Disk or Memory.
+	// Medium of the data: Disk or Memory. It cannot be changed.
+	// +kubebuilder:validation:XValidation:rule=`self == oldSelf`,messageExpression=`'the medium cannot change from ' + oldSelf + ' to ' + self + ' — every member would have to be replaced to move its data — keep ' + oldSelf + ', or create another cluster'`
 	// +kubebuilder:default=Disk
 	// +optional
 	Medium StorageMedium `json:"medium,omitempty"`
@@ -162,7 +163,9 @@ const (
 
 // TLSSpec protects the client and the peer port.
 type TLSSpec struct {
-	// Mode is Enabled (mutual TLS on both ports) or Disabled (plaintext).
+	// Mode is Enabled (mutual TLS on both ports) or Disabled (plaintext). It
+	// cannot be changed.
+	// +kubebuilder:validation:XValidation:rule=`self == oldSelf`,messageExpression=`'the mode cannot change from ' + oldSelf + ' to ' + self + ' — members with TLS and members without cannot talk to each other — keep ' + oldSelf + ', or create another cluster'`
 	// +kubebuilder:default=Enabled
 	// +optional
 	Mode TLSMode `json:"mode,omitempty"`
@@ -425,6 +428,7 @@ type MemberStatus struct {
 // +kubebuilder:validation:XValidation:rule=`!has(oldSelf.nextOrdinal) || (has(self.nextOrdinal) && self.nextOrdinal >= oldSelf.nextOrdinal)`,messageExpression=`'%d is less than %d — a name would be given to a second member — read the object again before writing its status'.format([self.?nextOrdinal.orValue(0), oldSelf.nextOrdinal])`,fieldPath=`.nextOrdinal`
 // +kubebuilder:validation:XValidation:rule=`!has(oldSelf.founders) || size(oldSelf.founders) == 0 || (has(self.founders) && self.founders == oldSelf.founders) || (has(self.incarnation) && self.incarnation > (has(oldSelf.incarnation) ? oldSelf.incarnation : 0))`,message=`… are not the founders of this incarnation, … — a second founding would split the cluster in two — founders are written once for each incarnation`,messageExpression=`'%s are not the founders of this incarnation, %s — a second founding would split the cluster in two — founders are written once for each incarnation'.format([self.?founders.orValue([]), oldSelf.founders])`,fieldPath=`.founders`
 // +kubebuilder:validation:XValidation:rule=`!has(oldSelf.clusterID) || size(oldSelf.clusterID) == 0 || (has(self.clusterID) && self.clusterID == oldSelf.clusterID) || (has(self.incarnation) && self.incarnation > (has(oldSelf.incarnation) ? oldSelf.incarnation : 0))`,message=`… is not the cluster ID of this incarnation, … — members with another ID are another cluster — the ID is written once for each incarnation`,messageExpression=`'%s is not the cluster ID of this incarnation, %s — members with another ID are another cluster — the ID is written once for each incarnation'.format([self.?clusterID.orValue('nothing'), oldSelf.clusterID])`,fieldPath=`.clusterID`
+// +kubebuilder:validation:XValidation:rule=`!has(oldSelf.clusterID) || size(oldSelf.clusterID) == 0 || (has(self.incarnation) && self.incarnation > (has(oldSelf.incarnation) ? oldSelf.incarnation : 0)) || (has(self.founderVolumes) == has(oldSelf.founderVolumes) && (!has(self.founderVolumes) || self.founderVolumes == oldSelf.founderVolumes))`,message=`the founders' volumes cannot change once the cluster is founded — a lost volume would be taken for a new one — read the object again before writing its status`,fieldPath=`.founderVolumes`
 type EtcdClusterStatus struct {
 	// ObservedGeneration is the generation of the spec that this status is
 	// about; -1 before the first pass.
@@ -454,6 +458,8 @@ type EtcdClusterStatus struct {
 	// is written before the member's first pod, so that a volume which status
 	// does not name has never held data, and the absence of one that it does
 	// name is a loss. Frozen once clusterID is written.
+	// +kubebuilder:validation:MaxProperties=7
+	// +kubebuilder:validation:XValidation:rule=`self.all(k, size(k) <= 64 && size(self[k]) <= 64)`,message=`a name or a UID has more than 64 characters — no claim has such a one — use the names and UIDs of the claims`
 	// +optional
 	FounderVolumes map[string]string `json:"founderVolumes,omitempty"`
 

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"strings"
 
 	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
 	. "github.com/onsi/ginkgo/v2"
@@ -50,6 +51,16 @@ var statusCases = []statusCase{
 	},
 	{name: "no ordinal any more", before: founded, patch: `{"nextOrdinal":null}`, want: `0 is less than 5`},
 	{name: "a lower ordinal in a higher incarnation", before: founded, patch: `{"incarnation":3,"nextOrdinal":0}`, want: `0 is less than 5`},
+	{name: "the founders' volumes", patch: `{"founderVolumes":{"a-0000":"u0"}}`},
+	{name: "a founder's volume taken off the record before the cluster ID", before: `{"incarnation":1,"founderVolumes":{"a-0000":"u0"}}`, patch: `{"founderVolumes":{"a-0000":null}}`},
+	{
+		name: "another founder's volume after the cluster ID", before: `{"incarnation":1,"founderVolumes":{"a-0000":"u0"},"clusterID":"cafe"}`, patch: `{"founderVolumes":{"a-0000":"u1"}}`,
+		want: `status.founderVolumes: Invalid value: the founders' volumes cannot change once the cluster is founded — a lost volume would be taken for a new one — read the object again before writing its status`,
+	},
+	{
+		name: "a founder's volume with a UID that none can have", patch: `{"founderVolumes":{"a-0000":"` + strings.Repeat("u", 65) + `"}}`,
+		want: `a name or a UID has more than 64 characters — no claim has such a one — use the names and UIDs of the claims`,
+	},
 	{name: "a size of the database", patch: `{"members":[{"name":"a","health":"True","dbSize":"25Mi"}]}`},
 	{name: "a size that would hang whoever reads it", patch: `{"members":[{"name":"a","health":"True","dbSize":"1e999999999"}]}`, want: `status.members[0].dbSize`},
 }

@@ -16,7 +16,7 @@ type StorageSpecApplyConfiguration struct {
 	Size *resource.Quantity `json:"size,omitempty"`
 	// StorageClassName of the volumes; the cluster's default class if unset.
 	StorageClassName *string `json:"storageClassName,omitempty"`
-	// Medium of the data: Disk or Memory.
+	// Medium of the data: Disk or Memory. It cannot be changed.
 	Medium *apiv1alpha1.StorageMedium `json:"medium,omitempty"`
 	// WhenDeleted keeps (Retain) or deletes (Delete) the volumes when the
 	// cluster is deleted. The deletion of a whole namespace takes the claims

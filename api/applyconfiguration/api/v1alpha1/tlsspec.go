@@ -12,7 +12,8 @@ import (
 //
 // TLSSpec protects the client and the peer port.
 type TLSSpecApplyConfiguration struct {
-	// Mode is Enabled (mutual TLS on both ports) or Disabled (plaintext).
+	// Mode is Enabled (mutual TLS on both ports) or Disabled (plaintext). It
+	// cannot be changed.
 	Mode *apiv1alpha1.TLSMode `json:"mode,omitempty"`
 	// LeafDuration is the life of the members' and clients' certificates. They
 	// are renewed at two thirds of it, in place, without a restart. From 5m to
