@@ -201,7 +201,7 @@ func (k *kubernetes) describePod(c *v1alpha1.EtcdCluster, m *plan.Member) {
 	m.Pod = podState(pod)
 	m.PodReady = podReady(pod)
 	m.PodMayBeEmpty = pod.Annotations[member.AnnotationMayBeEmpty] == "true"
-	m.PodOutdated = pod.Annotations[v1alpha1.AnnotationTemplateHash] != resources.TemplateHash(c) ||
+	m.PodOutdated = m.VolumeOutdated || pod.Annotations[v1alpha1.AnnotationTemplateHash] != resources.TemplateHash(c) ||
 		(claim != nil && pod.Annotations[v1alpha1.AnnotationVolumeUID] != string(claim.UID))
 	m.NodeMoved = claim != nil && pod.Spec.NodeName != "" && claim.Annotations[v1alpha1.AnnotationNode] != pod.Spec.NodeName
 	m.Refusal = refusal(pod)

@@ -32,6 +32,8 @@ var mutants = map[string]struct{ file, from, to string }{
 	"the latch comes before the members' record": {"plan.go", "recordMembers, latchCluster,", "latchCluster, recordMembers,"},
 	"pods are stopped for a new spec":            {"plan.go", "m.Pod == PodWaiting && m.PodOutdated", "m.PodOutdated"},
 	"a bound claim is given up":                  {"plan.go", "m.Volume == VolumePending && m.VolumeOutdated", "m.VolumeOutdated"},
+	"a claim is replaced under its pod":          {"plan.go", "restartOutdated, replaceUnbound,", "replaceUnbound, restartOutdated,"},
+	"a claim is replaced while its pod goes":     {"plan.go", "m.Pod != PodRunning && m.Pod != PodTerminating", "m.Pod != PodRunning"},
 	"a claim on record is given up":              {"plan.go", "outdated(m) && m.VolumeLatched })", "false })"},
 	"an unconfirmed list is recorded":            {"plan.go", "known := o.List && m.Listed && m.Started", "known := o.List && m.Listed"},
 	"an empty directory stays allowed":           {"plan.go", "|| (m.Pod.mayRun() && m.PodMayBeEmpty)", ""},

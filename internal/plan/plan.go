@@ -71,7 +71,7 @@ type rule func(Observed) (Step, bool)
 var founding = []rule{
 	paused, latchFounders, refused, recordMembers, latchCluster,
 	setFinalizer, deleteEnded, issueCertificates, applyObjects, nameTaken,
-	replaceUnbound, createVolumes, latchVolumes, startFounders, restartOutdated, waitForFounders,
+	restartOutdated, replaceUnbound, createVolumes, latchVolumes, startFounders, waitForFounders,
 }
 
 // running rules: after what must be on record, bring back what is missing, for
@@ -168,10 +168,12 @@ func nameTaken(o Observed) (Step, bool) {
 // replaceUnbound lets a founder's claim follow the spec while it is not bound:
 // it has never held data, and a wrong storage class is mended by an edit.
 // It is taken off the record first: a crash in between leaves a claim that is
-// not on record, which is recorded or replaced again.
+// not on record, which is recorded or replaced again. And a pod that was made
+// for it is gone before: it would start on the next claim, and mark the volume
+// with the UID of this one.
 func replaceUnbound(o Observed) (Step, bool) {
 	outdated := func(m Member) bool {
-		return m.Volume == VolumePending && m.VolumeOutdated && m.Founder && m.Pod != PodRunning
+		return m.Volume == VolumePending && m.VolumeOutdated && m.Founder && m.Pod != PodRunning && m.Pod != PodTerminating
 	}
 	kind, who := UnlatchVolumes, names(o.Members, func(m Member) bool { return outdated(m) && m.VolumeLatched })
 	if len(who) == 0 {
