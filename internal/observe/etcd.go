@@ -64,6 +64,7 @@ func (o *Observer) etcd(
 	if as == nil {
 		// Without credentials nobody can be asked; what was not asked is
 		// unknown, not down.
+		m.proven = proof{}
 		return l
 	}
 	conns := map[string]etcd.Conn{}
@@ -160,7 +161,8 @@ func (o *Observer) prove(ctx context.Context, m *memory, l *look, conns map[stri
 	}
 	now := proof{ok: true, alarms: strings.Join(l.alarms, ";")}
 	for _, a := range l.answers {
-		if a.Leader == a.MemberID && a.Leader != 0 && a.Term >= now.term {
+		// A leader that cannot be reached from here is one all the same.
+		if a.Leader != 0 && a.Term >= now.term && a.ClusterID == l.list.ClusterID {
 			now.leader, now.term = a.Leader, a.Term
 		}
 	}
@@ -174,7 +176,7 @@ func (o *Observer) prove(ctx context.Context, m *memory, l *look, conns map[stri
 		return
 	}
 	if err := conns[asked[0]].Propose(ctx); err != nil {
-		l.refused = err.Error()
+		l.refused = cause(err)
 		return
 	}
 	m.proven = now

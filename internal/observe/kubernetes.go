@@ -1,9 +1,11 @@
 package observe
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -48,6 +50,10 @@ func (o *Observer) kubernetes(ctx context.Context, c *v1alpha1.EtcdCluster) (*ku
 	if err := reader.List(ctx, &pods, scope...); err != nil {
 		return k, fmt.Errorf("listing pods: %w", err)
 	}
+	// A cache lists in any order, and what is said of the first of them must be
+	// the same on every pass.
+	slices.SortFunc(claims.Items, func(a, b corev1.PersistentVolumeClaim) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(pods.Items, func(a, b corev1.Pod) int { return cmp.Compare(a.Name, b.Name) })
 	for i := range claims.Items {
 		k.addClaim(c, claims.Items[i])
 	}
@@ -283,7 +289,10 @@ func refusal(pod *corev1.Pod) string {
 	if ended == nil || (ended.ExitCode != member.ExitDataMissing && ended.ExitCode != member.ExitForeignData) {
 		return ""
 	}
-	return firstLine(ended.Message)
+	if text := firstLine(ended.Message); text != "" {
+		return text
+	}
+	return fmt.Sprintf("the guard ended with code %d and left no message", ended.ExitCode)
 }
 
 // endpoints of the members whose pods run.
@@ -379,7 +388,7 @@ func (o *Observer) storageClass(ctx context.Context, k *kubernetes) (plan.Proble
 
 func firstLine(s string) string {
 	line, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
-	return line
+	return stable(line)
 }
 
 // lastLine of a log is where the cause stands.
@@ -387,5 +396,14 @@ func lastLine(s string) string {
 	s = strings.TrimSpace(s)
 	line := s[strings.LastIndex(s, "\n")+1:]
 	const most = 512
-	return line[max(0, len(line)-most):]
+	return stable(strings.ToValidUTF8(line[max(0, len(line)-most):], ""))
+}
+
+// passingParts of messages differ from try to try: the port that a connection
+// came from, and the words that the kubelet puts before an error while it waits
+// for the next try. What is written into status must not.
+var passingParts = regexp.MustCompile(`(\b(tcp|udp)6?) \S+->|Back-off pulling image "[^"]*": (ErrImagePull: )?`)
+
+func stable(text string) string {
+	return strings.TrimSpace(passingParts.ReplaceAllString(text, "$1 "))
 }
