@@ -70,33 +70,38 @@ var _ = Describe("Deletion", Ordered, ContinueOnFailure, func() {
 })
 
 // Kubernetes lets a namespace with running pods wait for half of their grace
-// period; so it is deleted early and looked for late.
-var _ = Describe("Deletion of a namespace with clusters", func() {
-	var ns string
-	start := func(ctx SpecContext) {
-		GinkgoHelper()
-		if ns != "" {
-			return
-		}
-		made := createNamespace(ctx)
-		for name, spec := range map[string]string{
-			"keeps": `{}`, "deletes": `{storage: {whenDeleted: Delete}}`,
-			"unfounded": `{storage: {storageClassName: missing, whenDeleted: Delete}}`,
-		} {
-			apply(ctx, made.Name, name, spec)
-		}
-		cluster{made.Name, "keeps"}.becomesReady(ctx)
-		cluster{made.Name, "deletes"}.becomesReady(ctx)
-		Expect(kube.Delete(ctx, made)).To(Succeed())
-		ns = made.Name
-	}
+// period; so one is deleted first and looked for last.
+var _ = Describe("A namespace with clusters", func() {
+	It("can be deleted", SpecPriority(100), func(ctx SpecContext) { deleteFullNamespace(ctx) }, NodeTimeout(2*patience))
+})
 
-	It("is accepted", SpecPriority(100), func(ctx SpecContext) { start(ctx) }, NodeTimeout(2*patience))
-
+var _ = Describe("The deletion of a namespace with clusters", func() {
 	It("does not hang", SpecPriority(-100), func(ctx SpecContext) {
-		start(ctx)
+		ns := deleteFullNamespace(ctx)
 		Eventually(ctx, func() bool {
 			return apierrors.IsNotFound(kube.Get(ctx, client.ObjectKey{Name: ns}, &corev1.Namespace{}))
 		}).Should(BeTrue(), func() string { return "the namespace is still there: " + dump(context.Background(), ns) })
 	}, NodeTimeout(2*patience))
 })
+
+// fullNamespace is the one that was deleted with its clusters.
+var fullNamespace string
+
+func deleteFullNamespace(ctx context.Context) string {
+	GinkgoHelper()
+	if fullNamespace != "" {
+		return fullNamespace
+	}
+	ns := createNamespace(ctx)
+	for name, spec := range map[string]string{
+		"keeps": `{}`, "deletes": `{storage: {whenDeleted: Delete}}`,
+		"unfounded": `{storage: {storageClassName: missing, whenDeleted: Delete}}`,
+	} {
+		apply(ctx, ns.Name, name, spec)
+	}
+	cluster{ns.Name, "keeps"}.becomesReady(ctx)
+	cluster{ns.Name, "deletes"}.becomesReady(ctx)
+	Expect(kube.Delete(ctx, ns)).To(Succeed())
+	fullNamespace = ns.Name
+	return fullNamespace
+}

@@ -76,8 +76,10 @@ var _ = Describe("Self-repair under writes", Ordered, func() {
 
 	It("replaces a pod that has failed", func(ctx SpecContext) {
 		pods := c.pods(ctx)
-		failed := client.RawPatch(types.MergePatchType, []byte(`{"status":{"phase":"Failed","reason":"Evicted","message":"The node was low on resource: memory."}}`))
-		Expect(kube.Status().Patch(ctx, named[corev1.Pod](c.namespace, c.member(0)), failed)).To(Succeed())
+		// The kubelet ends a pod whose time is over as it does one that it evicts:
+		// the pod has Failed, and stays.
+		over := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"activeDeadlineSeconds":1}}`))
+		Expect(kube.Patch(ctx, named[corev1.Pod](c.namespace, c.member(0)), over)).To(Succeed())
 		c.comesBack(ctx, pods, c.member(0))
 		w.continues(ctx)
 	}, NodeTimeout(2*patience))
