@@ -36,7 +36,11 @@ func start(argv []string, lock *os.File) (*child, error) {
 		c.process = process
 		started <- err
 		if err == nil {
-			c.code = await(process.Pid, os.Getpid() == 1)
+			target := process.Pid
+			if os.Getpid() == 1 {
+				target = anyChild
+			}
+			c.code = await(process.Pid, target)
 			close(c.done)
 		}
 	}()
@@ -46,14 +50,14 @@ func start(argv []string, lock *os.File) (*child, error) {
 	return c, nil
 }
 
+// anyChild makes await reap whatever child ends.
+const anyChild = -1
+
 // await reaps pid and returns its exit code. As PID 1 of a container the guard also
 // inherits the orphans of others (of a kubectl exec, say) and reaps them on the
-// way, or they would stay as zombies and fill the pod's process limit.
-func await(pid int, orphans bool) int {
-	target := pid
-	if orphans {
-		target = -1
-	}
+// way, with target anyChild, or they would stay as zombies and fill the pod's
+// process limit. Otherwise target is pid itself.
+func await(pid, target int) int {
 	for {
 		var status syscall.WaitStatus
 		reaped, err := syscall.Wait4(target, &status, 0, nil)

@@ -82,8 +82,7 @@ func (e *oddError) Error() string { return e.path + " a " + kind(e.mode) }
 // ends in .wal makes it believe in a log.
 func dataState(dataDir string) (state DataState, seen string, err error) {
 	state, seen, err = examineData(dataDir)
-	var odd *oddError
-	if errors.As(err, &odd) {
+	if odd, ok := errors.AsType[*oddError](err); ok {
 		return DataOdd, odd.Error(), nil
 	}
 	return state, seen, err

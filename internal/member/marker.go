@@ -82,7 +82,7 @@ func parseMarker(content []byte) (Marker, error) {
 		return Marker{}, fmt.Errorf("%w: larger than %d bytes", errCorruptMarker, maxMarker)
 	}
 	if err := json.Unmarshal(content, &stored); err != nil {
-		return Marker{}, fmt.Errorf("%w: %v", errCorruptMarker, err)
+		return Marker{}, fmt.Errorf("%w: %w", errCorruptMarker, err)
 	}
 	if stored.ClusterUID == "" || stored.Member == "" || stored.VolumeUID == "" || stored.Incarnation == nil || stored.Booted == nil {
 		return Marker{}, fmt.Errorf("%w: it lacks a part of the identity", errCorruptMarker)

@@ -87,14 +87,14 @@ func (p *Performer) startMember(ctx context.Context, c *v1alpha1.EtcdCluster, se
 	}
 	return p.createPod(ctx, c, seen, resources.Start{
 		Member: name, VolumeUID: string(volume.GetUID()),
-		Orders: orders(c, seen, name, volume.GetAnnotations()[v1alpha1.AnnotationMemberID] != ""),
+		Orders: orders(c, seen, name, volume.GetAnnotations()),
 	})
 }
 
 func (p *Performer) createPod(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, start resources.Start) error {
 	start.GuardImage = p.GuardImage
 	if start.Orders.State == "" {
-		start.Orders = orders(c, seen, start.Member, false)
+		start.Orders = orders(c, seen, start.Member, nil)
 	}
 	err := p.Writer.Create(ctx, resources.MemberPod(c, start), client.FieldOwner(resources.FieldOwner))
 	if apierrors.IsAlreadyExists(err) {
@@ -122,10 +122,11 @@ func (p *Performer) ungate(ctx context.Context, pod *corev1.Pod) error {
 
 // orders to a member's guard. Founders are new until the cluster is latched,
 // and an empty directory is allowed until the member is known to have started:
-// by its claim, by etcd's list, or, once the cluster is latched, unless etcd's
+// by the record on its claim, by etcd's list, or, once the cluster is latched, unless etcd's
 // list says that it never did.
-func orders(c *v1alpha1.EtcdCluster, seen plan.Observed, name string, recorded bool) resources.Orders {
+func orders(c *v1alpha1.EtcdCluster, seen plan.Observed, name string, record map[string]string) resources.Orders {
 	m, _ := seen.Member(name)
+	recorded := record[v1alpha1.AnnotationMemberID] != ""
 	founded := c.Status.ClusterID != ""
 	neverStarted := m.Listed && !m.Started
 	o := resources.Orders{Peers: c.Status.Founders, State: member.ClusterStateNew, Empty: resources.EmptyAllowed}

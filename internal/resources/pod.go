@@ -13,7 +13,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/utils/ptr"
 
 	"github.com/quorate/quorate/api/v1alpha1"
 	"github.com/quorate/quorate/internal/member"
@@ -146,10 +145,10 @@ func podSpec(c *v1alpha1.EtcdCluster, s Start) corev1.PodSpec {
 		Hostname:                      s.Member,
 		Subdomain:                     PeerServiceName(c),
 		ServiceAccountName:            c.Name,
-		AutomountServiceAccountToken:  ptr.To(false),
-		EnableServiceLinks:            ptr.To(false),
+		AutomountServiceAccountToken:  new(false),
+		EnableServiceLinks:            new(false),
 		RestartPolicy:                 corev1.RestartPolicyAlways,
-		TerminationGracePeriodSeconds: ptr.To(terminationGrace(c)),
+		TerminationGracePeriodSeconds: new(terminationGrace(c)),
 		SecurityContext:               podSecurity(t),
 		InitContainers:                []corev1.Container{guardInstaller(s.GuardImage)},
 		Containers:                    []corev1.Container{etcdContainer(c, s)},
@@ -185,11 +184,11 @@ func podSecurity(t v1alpha1.PodTemplate) *corev1.PodSecurityContext {
 		seccomp = &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}
 	}
 	return &corev1.PodSecurityContext{
-		RunAsNonRoot:        ptr.To(true),
-		RunAsUser:           ptr.To[int64](user),
-		RunAsGroup:          ptr.To[int64](user),
-		FSGroup:             ptr.To[int64](user),
-		FSGroupChangePolicy: ptr.To(corev1.FSGroupChangeOnRootMismatch),
+		RunAsNonRoot:        new(true),
+		RunAsUser:           new(int64(user)),
+		RunAsGroup:          new(int64(user)),
+		FSGroup:             new(int64(user)),
+		FSGroupChangePolicy: new(corev1.FSGroupChangeOnRootMismatch),
 		SeccompProfile:      seccomp,
 		AppArmorProfile:     t.AppArmorProfile,
 	}
@@ -197,9 +196,9 @@ func podSecurity(t v1alpha1.PodTemplate) *corev1.PodSecurityContext {
 
 func containerSecurity() *corev1.SecurityContext {
 	return &corev1.SecurityContext{
-		AllowPrivilegeEscalation: ptr.To(false),
-		Privileged:               ptr.To(false),
-		ReadOnlyRootFilesystem:   ptr.To(true),
+		AllowPrivilegeEscalation: new(false),
+		Privileged:               new(false),
+		ReadOnlyRootFilesystem:   new(true),
 		Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 	}
 }
@@ -339,8 +338,8 @@ func mounts(c *v1alpha1.EtcdCluster) []corev1.VolumeMount {
 func volumes(c *v1alpha1.EtcdCluster, name string) []corev1.Volume {
 	v := []corev1.Volume{
 		{Name: "data", VolumeSource: dataVolume(c, name)},
-		{Name: "guard", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: ptr.To(resource.MustParse("32Mi"))}}},
-		{Name: "boot", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: ptr.To(resource.MustParse("1Mi"))}}},
+		{Name: "guard", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: new(resource.MustParse("32Mi"))}}},
+		{Name: "boot", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: new(resource.MustParse("1Mi"))}}},
 		{Name: "orders", VolumeSource: corev1.VolumeSource{DownwardAPI: &corev1.DownwardAPIVolumeSource{
 			Items: []corev1.DownwardAPIVolumeFile{{
 				Path:     "annotations",
@@ -350,7 +349,7 @@ func volumes(c *v1alpha1.EtcdCluster, name string) []corev1.Volume {
 	}
 	if TLS(c) {
 		v = append(v, corev1.Volume{Name: "tls", VolumeSource: corev1.VolumeSource{
-			Secret: &corev1.SecretVolumeSource{SecretName: pki.MemberSecret(name), DefaultMode: ptr.To[int32](0o440)},
+			Secret: &corev1.SecretVolumeSource{SecretName: pki.MemberSecret(name), DefaultMode: new(int32(0o440))},
 		}})
 	}
 	return v
@@ -359,7 +358,7 @@ func volumes(c *v1alpha1.EtcdCluster, name string) []corev1.Volume {
 func dataVolume(c *v1alpha1.EtcdCluster, name string) corev1.VolumeSource {
 	if InMemory(c) {
 		return corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{
-			Medium: corev1.StorageMediumMemory, SizeLimit: ptr.To(c.Spec.Storage.Size),
+			Medium: corev1.StorageMediumMemory, SizeLimit: new(c.Spec.Storage.Size),
 		}}
 	}
 	return corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: ClaimName(name)}}

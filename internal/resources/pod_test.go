@@ -142,7 +142,8 @@ func TestFlags(t *testing.T) {
 			nil,
 		},
 		"what the guard adds is left to it": {
-			cluster(), map[string]string{"initial-cluster-token": "5e1f-1", "name": "a-0001"},
+			cluster(),
+			map[string]string{"initial-cluster-token": "5e1f-1", "name": "a-0001"},
 			[]string{"initial-cluster", "initial-cluster-state", "data-dir", "wal-dir", "force-new-cluster", "strict-reconfig-check"},
 		},
 	}

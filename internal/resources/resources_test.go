@@ -14,7 +14,6 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/yaml"
 
 	"github.com/quorate/quorate/api/v1alpha1"
@@ -65,7 +64,7 @@ func restored(c *v1alpha1.EtcdCluster) { c.Status.Incarnation = 2 }
 // rich uses every field that reaches an object.
 func rich(c *v1alpha1.EtcdCluster) {
 	c.Spec.Image = v1alpha1.ImageSpec{Repository: "registry.example/etcd", Digest: "sha256:" + strings.Repeat("ab", 32), PullPolicy: corev1.PullAlways}
-	c.Spec.Storage.StorageClassName = ptr.To("fast")
+	c.Spec.Storage.StorageClassName = new("fast")
 	c.Spec.Etcd.ExtraArgs = map[string]string{"max-txn-ops": "512", "feature-gates": "SetMemberLocalAddr=true", "log-level": "debug"}
 	c.Spec.Etcd.AutoCompaction = v1alpha1.AutoCompaction{Mode: v1alpha1.CompactionRevision, Retention: "1000"}
 	c.Spec.PodTemplate = v1alpha1.PodTemplate{
@@ -84,7 +83,7 @@ func rich(c *v1alpha1.EtcdCluster) {
 		TopologySpreadConstraints: []corev1.TopologySpreadConstraint{{
 			MaxSkew: 1, TopologyKey: "kubernetes.io/hostname", WhenUnsatisfiable: corev1.DoNotSchedule,
 		}},
-		SeccompProfile:  &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeLocalhost, LocalhostProfile: ptr.To("etcd.json")},
+		SeccompProfile:  &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeLocalhost, LocalhostProfile: new("etcd.json")},
 		AppArmorProfile: &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeRuntimeDefault},
 	}
 	c.Spec.NetworkPolicy = v1alpha1.NetworkPolicySpec{
@@ -309,7 +308,7 @@ func TestClaimOutdated(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			claim := Claim(tc.made, "a-0000")
 			// The API server fills in the default class.
-			claim.Spec.StorageClassName = ptr.To("default")
+			claim.Spec.StorageClassName = new("default")
 			if got := ClaimOutdated(tc.wants, claim); got != tc.want {
 				t.Errorf("ClaimOutdated() = %v, want %v", got, tc.want)
 			}

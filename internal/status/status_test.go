@@ -133,9 +133,9 @@ func pass(c *v1alpha1.EtcdCluster, o plan.Observed, err error) Outcome {
 }
 
 var (
-	pods      = schema.GroupResource{Resource: "pods"}
-	forbidden = fmt.Errorf("creating pod a-0002: %w", apierrors.NewForbidden(pods, "a-0002", errors.New("exceeded quota: count, requested: pods=1")))
-	timedOut  = fmt.Errorf("creating pod a-0002: %w", apierrors.NewTimeoutError("the server did not answer", 1))
+	pods         = schema.GroupResource{Resource: "pods"}
+	errForbidden = fmt.Errorf("creating pod a-0002: %w", apierrors.NewForbidden(pods, "a-0002", errors.New("exceeded quota: count, requested: pods=1")))
+	errTimedOut  = fmt.Errorf("creating pod a-0002: %w", apierrors.NewTimeoutError("the server did not answer", 1))
 )
 
 // states that a cluster can be in, and what must be said of them: kstatus's
@@ -156,11 +156,11 @@ var states = map[string]struct {
 	"ready with old volumes":      {healthy(oldVolume), nil, status.CurrentStatus, v1alpha1.ReasonHealthy, metav1.ConditionTrue},
 	"ready, an authority is old":  {healthy(expiringAuthority), nil, status.CurrentStatus, v1alpha1.ReasonHealthy, metav1.ConditionTrue},
 	"ready and renewing":          {healthy(certificatesDue), nil, status.CurrentStatus, v1alpha1.ReasonHealthy, metav1.ConditionTrue},
-	"a renewal is refused":        {healthy(certificatesDue), forbidden, status.FailedStatus, v1alpha1.ReasonApplyFailed, metav1.ConditionTrue},
+	"a renewal is refused":        {healthy(certificatesDue), errForbidden, status.FailedStatus, v1alpha1.ReasonApplyFailed, metav1.ConditionTrue},
 	"one member is down":          {healthy(down(1)), nil, status.InProgressStatus, v1alpha1.ReasonMembersUnhealthy, metav1.ConditionTrue},
 	"one member has no image":     {healthy(down(1), troubled(v1alpha1.ReasonImagePullFailed, plan.Stalling)), nil, status.FailedStatus, v1alpha1.ReasonImagePullFailed, metav1.ConditionTrue},
-	"a pod is refused":            {healthy(down(1), func(o *plan.Observed) { o.Members[2].Pod = plan.PodAbsent }), forbidden, status.FailedStatus, v1alpha1.ReasonMemberPodRejected, metav1.ConditionTrue},
-	"a pod is not created yet":    {healthy(down(1), func(o *plan.Observed) { o.Members[2].Pod = plan.PodAbsent }), timedOut, status.InProgressStatus, v1alpha1.ReasonMemberPodRejected, metav1.ConditionTrue},
+	"a pod is refused":            {healthy(down(1), func(o *plan.Observed) { o.Members[2].Pod = plan.PodAbsent }), errForbidden, status.FailedStatus, v1alpha1.ReasonMemberPodRejected, metav1.ConditionTrue},
+	"a pod is not created yet":    {healthy(down(1), func(o *plan.Observed) { o.Members[2].Pod = plan.PodAbsent }), errTimedOut, status.InProgressStatus, v1alpha1.ReasonMemberPodRejected, metav1.ConditionTrue},
 	"quorum is lost":              {healthy(down(2)), nil, status.InProgressStatus, v1alpha1.ReasonQuorumLost, metav1.ConditionFalse},
 	"nobody can be asked":         {healthy(unreachable), nil, status.InProgressStatus, v1alpha1.ReasonProbeFailed, metav1.ConditionUnknown},
 	"reads fail":                  {healthy(readFails), nil, status.InProgressStatus, v1alpha1.ReasonQuorumLost, metav1.ConditionFalse},
@@ -413,10 +413,10 @@ func TestPassingErrors(t *testing.T) {
 		err     error
 		passing bool
 	}{
-		"quota":                        {forbidden, false},
+		"quota":                        {errForbidden, false},
 		"a field that is not valid":    {apierrors.NewBadRequest("no"), false},
 		"somebody else's object":       {errors.New("claim ns/data-a-0000 exists and does not belong to this cluster"), false},
-		"a time-out":                   {timedOut, true},
+		"a time-out":                   {errTimedOut, true},
 		"an overloaded server":         {apierrors.NewTooManyRequests("slow down", 1), true},
 		"a webhook that does not work": {apierrors.NewInternalError(errors.New("failed calling webhook")), true},
 		"a call that was cut short":    {fmt.Errorf("creating: %w", context.DeadlineExceeded), true},
@@ -440,7 +440,7 @@ func TestEvents(t *testing.T) {
 	}{
 		"at rest":                     {healthy(), healthy(), plan.Step{Kind: plan.Settled}, nil, nil},
 		"a pod is made":               {healthy(down(1)), healthy(down(1)), start, nil, []string{"Normal StartMembers"}},
-		"a pod is refused":            {healthy(down(1)), healthy(down(1)), start, forbidden, nil},
+		"a pod is refused":            {healthy(down(1)), healthy(down(1)), start, errForbidden, nil},
 		"data is refused":             {healthy(), healthy(), plan.Step{Kind: plan.RecordRefusals, Message: "x"}, nil, []string{"Warning DataMissing"}},
 		"certificates are renewed":    {healthy(), healthy(certificatesDue), plan.Step{Kind: plan.IssueCertificates, Message: "x"}, nil, []string{"Normal IssueCertificates"}},
 		"quorum goes":                 {healthy(), healthy(down(2)), plan.Step{Kind: plan.Wait}, nil, []string{"Warning QuorumLost"}},
@@ -482,7 +482,7 @@ func TestTLSReady(t *testing.T) {
 	}{
 		"in order":             {healthy(), nil, metav1.ConditionTrue},
 		"renewed in this pass": {healthy(certificatesDue), nil, metav1.ConditionTrue},
-		"due, and not written": {healthy(certificatesDue), forbidden, metav1.ConditionFalse},
+		"due, and not written": {healthy(certificatesDue), errForbidden, metav1.ConditionFalse},
 		"due, a pod is first":  {healthy(certificatesDue, down(1), func(o *plan.Observed) { o.Members[2].Pod = plan.PodAbsent }), nil, metav1.ConditionFalse},
 		"an old authority":     {healthy(expiringAuthority), nil, metav1.ConditionFalse},
 	} {

@@ -234,7 +234,7 @@ func (p *pair) add(s subject, d time.Duration) {
 func (p *pair) print(what string, limit float64) bool {
 	bare, ours := median(p.bare), median(p.ours)
 	ratio := ours.Seconds() / bare.Seconds()
-	fmt.Printf("%-44s %8.2f s %8.2f s %7.2f %7.2f%s\n", what, bare.Seconds(), ours.Seconds(), ratio, limit, verdict(ratio <= limit))
+	fmt.Printf("%-44s %8.2f s %8.2f s %7.2f %7.2f%s\n", what, bare.Seconds(), ours.Seconds(), ratio, limit, above(ratio, limit))
 	return ratio <= limit
 }
 
@@ -243,8 +243,9 @@ func median(d []time.Duration) time.Duration {
 	return d[len(d)/2]
 }
 
-func verdict(ok bool) string {
-	if ok {
+// above says that a figure is above its limit.
+func above(figure, limit float64) string {
+	if figure <= limit {
 		return ""
 	}
 	return "  above the limit"

@@ -45,12 +45,12 @@ func (b *bench) rest(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	count := int(after - before)
-	fmt.Printf("%-44s %10s %10d %7s %7d%s\n", fmt.Sprintf("API writes in %s at rest", b.idle), "", count, "", writesLimit, verdict(count <= writesLimit))
+	fmt.Printf("%-44s %10s %10d %7s %7d%s\n", fmt.Sprintf("API writes in %s at rest", b.idle), "", count, "", writesLimit, above(float64(count), writesLimit))
 	rss, err := operatorRSS()
 	if err != nil {
 		return false, err
 	}
-	fmt.Printf("%-44s %10s %6.0f MiB %7s %3d MiB%s\n", "resident memory of the operator at rest", "", rss, "", rssLimitMiB, verdict(rss <= rssLimitMiB))
+	fmt.Printf("%-44s %10s %6.0f MiB %7s %3d MiB%s\n", "resident memory of the operator at rest", "", rss, "", rssLimitMiB, above(rss, rssLimitMiB))
 	return count <= writesLimit && rss <= rssLimitMiB, cluster.remove(ctx)
 }
 

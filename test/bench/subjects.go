@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -12,7 +13,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/quorate/quorate/api/v1alpha1"
@@ -130,7 +130,7 @@ func (s *statefulSet) set() client.Object {
 	return &appsv1.StatefulSet{
 		ObjectMeta: metav1.ObjectMeta{Name: s.base, Namespace: namespace, Labels: s.labels()},
 		Spec: appsv1.StatefulSetSpec{
-			Replicas: ptr.To[int32](members), ServiceName: s.base, PodManagementPolicy: appsv1.ParallelPodManagement,
+			Replicas: new(int32(members)), ServiceName: s.base, PodManagementPolicy: appsv1.ParallelPodManagement,
 			Selector: &metav1.LabelSelector{MatchLabels: s.labels()},
 			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: s.labels()}, Spec: s.podSpec()},
 			VolumeClaimTemplates: []corev1.PersistentVolumeClaim{{
@@ -162,10 +162,10 @@ func (s *statefulSet) podSpec() corev1.PodSpec {
 		}})
 	}
 	return corev1.PodSpec{
-		AutomountServiceAccountToken: ptr.To(false),
+		AutomountServiceAccountToken: new(false),
 		SecurityContext: &corev1.PodSecurityContext{
-			RunAsNonRoot: ptr.To(true), RunAsUser: ptr.To[int64](65532), RunAsGroup: ptr.To[int64](65532), FSGroup: ptr.To[int64](65532),
-			FSGroupChangePolicy: ptr.To(corev1.FSGroupChangeOnRootMismatch),
+			RunAsNonRoot: new(true), RunAsUser: new(int64(65532)), RunAsGroup: new(int64(65532)), FSGroup: new(int64(65532)),
+			FSGroupChangePolicy: new(corev1.FSGroupChangeOnRootMismatch),
 		},
 		TopologySpreadConstraints: []corev1.TopologySpreadConstraint{spread},
 		Containers:                []corev1.Container{s.container()},
@@ -175,12 +175,9 @@ func (s *statefulSet) podSpec() corev1.PodSpec {
 
 func (s *statefulSet) container() corev1.Container {
 	host := "https://$(POD_NAME)." + s.base + "." + namespace + ".svc"
-	initial := ""
+	var founders []string
 	for i := range members {
-		if i > 0 {
-			initial += ","
-		}
-		initial += fmt.Sprintf("%s=https://%s.%s.%s.svc:2380", s.pod(i), s.pod(i), s.base, namespace)
+		founders = append(founders, fmt.Sprintf("%s=https://%s.%s.%s.svc:2380", s.pod(i), s.pod(i), s.base, namespace))
 	}
 	tls := "/tls/$(POD_NAME)/"
 	return corev1.Container{
@@ -188,7 +185,7 @@ func (s *statefulSet) container() corev1.Container {
 		Env: []corev1.EnvVar{{Name: "POD_NAME", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.name"}}}},
 		Command: []string{
 			"/usr/local/bin/etcd", "--name=$(POD_NAME)", "--data-dir=/var/lib/etcd/data",
-			"--initial-cluster=" + initial, "--initial-cluster-state=new", "--initial-cluster-token=" + s.base,
+			"--initial-cluster=" + strings.Join(founders, ","), "--initial-cluster-state=new", "--initial-cluster-token=" + s.base,
 			"--listen-peer-urls=https://0.0.0.0:2380", "--listen-client-urls=https://0.0.0.0:2379",
 			"--initial-advertise-peer-urls=" + host + ":2380", "--advertise-client-urls=" + host + ":2379",
 			"--listen-metrics-urls=http://0.0.0.0:2381",
