@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	"k8s.io/apimachinery/pkg/util/validation"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	_ "k8s.io/client-go/plugin/pkg/client/auth" // every way to log in to a cluster
 	"k8s.io/utils/clock"
@@ -48,7 +50,10 @@ type options struct {
 }
 
 func main() {
-	o, err := parse(os.Args[1:])
+	o, err := parse(os.Args[1:], os.Stdout)
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
@@ -64,9 +69,13 @@ func main() {
 	}
 }
 
-func parse(args []string) (*options, error) {
+// parse reads the command line. Asked for help it prints the flags and returns
+// flag.ErrHelp.
+func parse(args []string, help io.Writer) (*options, error) {
 	o := &options{}
-	fs := flag.NewFlagSet("operator", flag.ExitOnError)
+	fs := flag.NewFlagSet("operator", flag.ContinueOnError)
+	// What is wrong is one line; all flags below it would hide it.
+	fs.SetOutput(io.Discard)
 	fs.StringVar(&o.metricsAddress, "metrics-bind-address", ":8443", "address that metrics are served on; 0 serves none")
 	fs.BoolVar(&o.metricsSecure, "metrics-secure", true, "serve metrics over HTTPS to those whom the API server authenticates and authorizes")
 	fs.StringVar(&o.healthAddress, "health-probe-bind-address", ":8081", "address of /healthz and /readyz")
@@ -78,13 +87,22 @@ func parse(args []string) (*options, error) {
 	fs.BoolVar(&o.printVersion, "version", false, "print the version and exit")
 	o.zap.BindFlags(fs)
 	if err := fs.Parse(args); err != nil {
-		return nil, fmt.Errorf("parsing the command line: %w", err)
+		if errors.Is(err, flag.ErrHelp) {
+			fs.SetOutput(help)
+			fs.PrintDefaults()
+		}
+		return nil, fmt.Errorf("parsing the command line: %w — see --help", err)
 	}
 	if fs.NArg() > 0 {
 		return nil, fmt.Errorf("unexpected argument %q — the operator takes flags only — see --help", fs.Arg(0))
 	}
 	if o.memberImage == "" && !o.printVersion {
 		return nil, errors.New("--member-image is empty — the members' pods take their guard from it — set it, or env MEMBER_IMAGE, to the member image of this release")
+	}
+	for _, n := range o.namespaceList() {
+		if wrong := validation.IsDNS1123Label(n); len(wrong) > 0 {
+			return nil, fmt.Errorf("--watch-namespaces names %q, which no namespace can be called: %s — the operator would wait for it for ever — correct it", n, strings.Join(wrong, "; "))
+		}
 	}
 	return o, nil
 }
