@@ -336,6 +336,7 @@ func TestProblems(t *testing.T) {
 		"a bad flag":            {all(waits("CrashLoopBackOff", ""), ended(2, "Error", "usage\nunknown flag --x")), v1alpha1.ReasonMemberCrashLooping, "code 2: unknown flag --x —"},
 		"too little memory":     {all(waits("CrashLoopBackOff", ""), ended(137, "OOMKilled", "")), v1alpha1.ReasonMemberOOM, "limits.memory"},
 		"between two crashes":   {all(ended(2, "Error", "unknown flag --x"), func(w *world) { w.etcdStatus().Ready = false }), v1alpha1.ReasonMemberCrashLooping, "unknown flag --x"},
+		"the guard refuses":     {all(waits("CrashLoopBackOff", ""), ended(member.ExitDataMissing, "Error", "x")), "", ""},
 		"a restart long ago":    {ended(2, "Error", "unknown flag --x"), "", ""},
 		"no node":               {unschedulable, v1alpha1.ReasonMemberUnschedulable, "0/3 nodes are available"},
 		"no storage class":      {unbound, v1alpha1.ReasonStorageClassNotFound, `storageclasses.storage.k8s.io "fast" not found`},

@@ -71,7 +71,8 @@ func containerProblem(pod *corev1.Pod, status corev1.ContainerStatus) (plan.Prob
 
 func crashProblem(pod *corev1.Pod, status corev1.ContainerStatus) (plan.Problem, bool) {
 	ended := status.LastTerminationState.Terminated
-	if ended == nil || ended.ExitCode == 0 {
+	if ended == nil || ended.ExitCode == 0 || refusal(pod) != "" {
+		// A refusal of the guard is a loss of data, and told as one.
 		return plan.Problem{}, false
 	}
 	if ended.Reason == "OOMKilled" {

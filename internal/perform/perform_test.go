@@ -158,6 +158,7 @@ func pod(edits ...edit) *corev1.Pod {
 }
 
 func unbound(o client.Object) { o.(*corev1.PersistentVolumeClaim).Status.Phase = corev1.ClaimPending }
+
 func running(o client.Object) {
 	o.(*corev1.Pod).Status.ContainerStatuses[0].State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
 }
@@ -557,7 +558,7 @@ func TestCertificates(t *testing.T) {
 	}
 	// A second operator was faster with an authority: nothing of ours is any good.
 	w = newWorld(t)
-	w.before = func(verb string, o client.Object) error {
+	w.before = func(_ string, o client.Object) error {
 		return apierrors.NewAlreadyExists(corev1.Resource("secrets"), o.GetName())
 	}
 	if err := w.perform(plan.IssueCertificates); !errors.Is(err, ErrStale) || len(w.writes) != 1 {
