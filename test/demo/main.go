@@ -26,6 +26,8 @@ const (
 	sample = "config/samples/etcdcluster.yaml"
 	name   = "etcd-cluster"
 	value  = "Yeah, it works"
+	// members selects the cluster's pods.
+	members = "etcd.quorate.dev/cluster=" + name
 	// longest is how long the cluster may take to become Ready; a machine that
 	// is busy with something else takes its time.
 	longest = 5 * time.Minute
@@ -181,8 +183,12 @@ func (d *demo) cluster(ctx context.Context) error {
 func (d *demo) follow(ctx context.Context, start time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
-	const columns = `jsonpath={.status.membersSummary}{"\t"}{.status.conditions[?(@.type=="Ready")].status}{"\t"}` +
-		`{.status.conditions[?(@.type=="Ready")].reason}{"\t"}{.status.conditions[?(@.type=="Ready")].message}{"\n"}`
+	// Not tabs: kubectl makes columns of them.
+	const between = " | "
+	const columns = `jsonpath={.status.membersSummary}` +
+		`{" | "}{.status.conditions[?(@.type=="Ready")].status}` +
+		`{" | "}{.status.conditions[?(@.type=="Ready")].reason}` +
+		`{" | "}{.status.conditions[?(@.type=="Ready")].message}{"\n"}`
 	watch := exec.CommandContext(ctx, d.kubectl, "get", "ec", name, "--watch", "-o", columns)
 	watch.Stderr = os.Stderr
 	changes, err := watch.StdoutPipe()
@@ -195,7 +201,7 @@ func (d *demo) follow(ctx context.Context, start time.Time) error {
 	defer func() { cancel(); _ = watch.Wait() }()
 	before := ""
 	for lines := bufio.NewScanner(changes); lines.Scan(); {
-		now := strings.Split(lines.Text(), "\t")
+		now := strings.SplitN(lines.Text(), between, 4)
 		if len(now) < 4 || now[1] == "" || lines.Text() == before {
 			continue
 		}
@@ -210,8 +216,12 @@ func (d *demo) follow(ctx context.Context, start time.Time) error {
 
 // show has the cluster do what it is for.
 func (d *demo) show(ctx context.Context) error {
+	// The kubelet tells of a pod a moment after the operator has asked etcd.
+	if _, err := d.output(ctx, "wait", "pods", "-l", members, "--for=condition=Ready", "--timeout=60s"); err != nil {
+		return err
+	}
 	for _, args := range [][]string{
-		{"get", "pods", "-l", "etcd.quorate.dev/cluster=" + name},
+		{"get", "pods", "-l", members},
 		{"get", "ec"},
 		{"exec", d.first, "--", "etcdctl", "endpoint", "status", "--cluster", "-w", "table"},
 		{"exec", d.first, "--", "etcdctl", "put", "test", value},

@@ -67,6 +67,11 @@ var _ = Describe("The nodes' faults", Label(local), Ordered, func() {
 		Expect(out).To(MatchRegexp(node + ` .*DOWN`))
 		w.continues(ctx)
 		Expect(machine(ctx, "start-node", node)).Error().NotTo(HaveOccurred())
+		Eventually(ctx, func(g Gomega) {
+			pod := c.pods(ctx)[member]
+			g.Expect(pod.UID).To(Equal(before[member].UID), "the kubelet starts the pod again, nobody makes another")
+			g.Expect(lives(map[string]corev1.Pod{member: pod})).NotTo(Equal(lives(map[string]corev1.Pod{member: before[member]})), "the kubelet has not started the containers again yet")
+		}).Should(Succeed())
 		c.comesBack(ctx, before)
 		Expect(ids(c.get(ctx))).To(Equal(was))
 		Expect(w.lost(ctx)).To(BeEmpty())
@@ -81,7 +86,8 @@ var _ = Describe("The nodes' faults", Label(local), Ordered, func() {
 		Expect(err).NotTo(HaveOccurred())
 		Expect(out).To(MatchRegexp(`^\[ *\d+\.\ds\] the cluster is up: export KUBECONFIG=\S+$`), "an up of a cluster that is up says so, and no more")
 		Expect(machinePIDs()).To(Equal(before), "a process was started again")
-		Expect(machine(ctx, "partition", "node9")).Error().To(MatchError(ContainSubstring(`there is no node "node9"`)))
+		_, err = machine(ctx, "partition", "node9")
+		Expect(err).To(MatchError(ContainSubstring(`there is no node "node9"`)))
 	}, NodeTimeout(2*patience))
 })
 
