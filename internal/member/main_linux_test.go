@@ -86,7 +86,7 @@ func fakeEtcd(args, plan []string) {
 			listener, err := net.Listen("tcp", operand)
 			check(err)
 			go func() {
-				_ = http.Serve(listener, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {}))
+				_ = http.Serve(listener, http.HandlerFunc(func(_ http.ResponseWriter, _ *http.Request) {}))
 			}()
 		case "orphan": // leave one behind and wait until it is reaped
 			command := exec.Command(os.Args[0])
