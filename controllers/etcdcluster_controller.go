@@ -51,6 +51,8 @@ type EtcdClusterReconciler struct {
 	Performer *perform.Performer
 	// Recorder of events.
 	Recorder events.EventRecorder
+
+	repeats repeats
 }
 
 // +kubebuilder:rbac:groups=etcd.quorate.dev,resources=etcdclusters,verbs=get;list;watch;patch
@@ -98,7 +100,7 @@ func (r *EtcdClusterReconciler) Reconcile(ctx context.Context, req ctrl.Request)
 	if err != nil {
 		return ctrl.Result{}, fmt.Errorf("performing %s: %w", step.Kind, err)
 	}
-	return ctrl.Result{RequeueAfter: next(c, step)}, nil
+	return ctrl.Result{RequeueAfter: r.repeats.pause(req.NamespacedName, step, next(c, step))}, nil
 }
 
 // read reads the cluster: from the cache, and, until it is founded, from the
@@ -112,6 +114,7 @@ func (r *EtcdClusterReconciler) read(ctx context.Context, req ctrl.Request) (*v1
 	}
 	if apierrors.IsNotFound(err) {
 		r.Observer.Forget(req.NamespacedName)
+		r.repeats.forget(req.NamespacedName)
 		return nil, nil
 	}
 	if err != nil {
