@@ -99,16 +99,6 @@ func (w *World) hook(op *Operator, c Call, m Moment) error {
 	return w.Hook(op, c, m)
 }
 
-// KillAt kills the operator that makes the call, at the moment; once.
-func KillAt(key string, at Moment) Hook {
-	return func(op *Operator, c Call, m Moment) error {
-		if c.Key == key && m == at {
-			op.Kill()
-		}
-		return nil
-	}
-}
-
 // Fault is what can go wrong with a call.
 type Fault string
 
@@ -143,15 +133,5 @@ func (f Fault) strike(c Call, m Moment) error {
 		return apierrors.NewTooManyRequests("the server has received too many requests", int(time.Second.Seconds()))
 	default:
 		return apierrors.NewInternalError(errors.New("the database of the API server has gone"))
-	}
-}
-
-// FaultAt strikes one call.
-func FaultAt(key string, f Fault) Hook {
-	return func(_ *Operator, c Call, m Moment) error {
-		if c.Key != key {
-			return nil
-		}
-		return f.strike(c, m)
 	}
 }

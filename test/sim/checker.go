@@ -2,7 +2,6 @@ package sim
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -44,6 +43,9 @@ type checker struct {
 	ids map[string]uint64
 	// paused is true while the pass began on a paused cluster.
 	paused bool
+	// statusLost is true once somebody has emptied status, statusForgotten while
+	// a pass began before that.
+	statusLost, statusForgotten bool
 }
 
 // latch is what only grows.
@@ -117,32 +119,40 @@ func (k *checker) writtenOnce(c *v1alpha1.EtcdCluster) {
 	l.nextOrdinal, l.incarnation = max(l.nextOrdinal, c.Status.NextOrdinal), max(l.incarnation, c.Status.Incarnation)
 }
 
-// latchComesLast: the member IDs are on a majority of the founders' volumes
-// before status names the cluster.
+// latchComesLast: before status names the cluster the member IDs are on the
+// volumes of the founders that have started, as far as these stay. Some may have
+// started since the operator looked.
 func (k *checker) latchComesLast(c *v1alpha1.EtcdCluster) {
-	recorded := 0
-	for _, name := range c.Status.Founders {
-		if k.recordedID(c, name) != 0 {
+	truth, ok := k.w.Etcd.Truth(resources.Token(c))
+	if !ok {
+		return
+	}
+	recorded, could := 0, 0
+	for _, m := range truth.Members {
+		name, _ := resources.MemberOfURL(c, m.PeerURLs[0])
+		holder := k.volumeOf(c, name)
+		if !m.Started() || holder == nil || holder.GetDeletionTimestamp() != nil {
+			continue
+		}
+		could++
+		if holder.GetAnnotations()[v1alpha1.AnnotationMemberID] != "" {
 			recorded++
 		}
 	}
-	if recorded < plan.Majority(len(c.Status.Founders)) {
-		k.violate("I3", "status.clusterID is latched while %d of %d founders' volumes carry a member ID", recorded, len(c.Status.Founders))
+	if 2*recorded < could {
+		k.violate("I3", "status.clusterID is latched while %d of %d volumes carry a member ID", recorded, could)
 	}
 }
 
-func (k *checker) recordedID(c *v1alpha1.EtcdCluster, name string) uint64 {
-	var holder client.Object
+// volumeOf a member: its claim, or the pod that holds its data in memory.
+func (k *checker) volumeOf(c *v1alpha1.EtcdCluster, name string) client.Object {
 	if claim := k.w.Claim(name); claim != nil {
-		holder = claim
-	} else if pod := k.w.Pod(name); pod != nil && resources.InMemory(c) {
-		holder = pod
+		return claim
 	}
-	if holder == nil {
-		return 0
+	if pod := k.w.Pod(name); pod != nil && resources.InMemory(c) {
+		return pod
 	}
-	id, _ := strconv.ParseUint(holder.GetAnnotations()[v1alpha1.AnnotationMemberID], 16, 64)
-	return id
+	return nil
 }
 
 // membership: one learner at most, and no name has two member IDs.
@@ -180,12 +190,12 @@ func (k *checker) available(c *v1alpha1.EtcdCluster) {
 	}
 	alive := false
 	for _, op := range k.w.operators {
-		if op.dead.Load() {
+		if op.dead.Load() || op.parked != nil {
 			continue
 		}
 		alive = true
 		now := k.w.Clock.Now()
-		if now.Sub(op.lastRead) <= probeFresh || now.Sub(op.started) <= probeFresh || op.hindered {
+		if op.hindered || now.Sub(latest(op.lastRead, op.started, op.releasedAt)) <= probeFresh {
 			return
 		}
 	}
@@ -194,9 +204,14 @@ func (k *checker) available(c *v1alpha1.EtcdCluster) {
 	}
 }
 
+func latest(times ...time.Time) time.Time {
+	return slices.MaxFunc(times, time.Time.Compare)
+}
+
 func (k *checker) beforePass(*Operator) {
 	c := k.w.Cluster()
 	k.paused = c != nil && c.Spec.Paused
+	k.statusForgotten = k.statusLost
 }
 
 func (k *checker) afterPass(*Operator) { k.always() }
@@ -219,6 +234,10 @@ func (k *checker) beforeWrite(wr write) {
 	}
 	if strings.HasPrefix(wr.method, "patch") && versionIn(wr.patch) == "" {
 		k.violate("locks", "%s of %s %s without an optimistic lock", wr.method, kindOf(wr.object), wr.object.GetName())
+	}
+	if k.statusLost && !k.statusForgotten {
+		// It goes by what it has read before status was lost.
+		return
 	}
 	switch o := wr.object.(type) {
 	case *corev1.PersistentVolumeClaim:
@@ -354,7 +373,8 @@ func (k *checker) atRest() {
 			k.violate("I4", "pod %s may still start on an empty directory, and its member has started", pod.Name)
 		}
 	}
-	if len(slices.Collect(maps.Keys(c.Status.FounderVolumes))) != len(c.Status.Founders) {
+	// Who has lost status knows its volumes by the member IDs on them.
+	if len(c.Status.FounderVolumes) != len(c.Status.Founders) && !k.statusLost {
 		k.violate("I4", "status names %d of %d founders' volumes", len(c.Status.FounderVolumes), len(c.Status.Founders))
 	}
 }

@@ -43,6 +43,9 @@ func (w *World) End() string {
 			switch o := o.(type) {
 			case *v1alpha1.EtcdCluster:
 				normalise(&o.Status)
+				if w.check.statusLost {
+					o.Status.FounderVolumes = nil
+				}
 			case *corev1.Pod:
 				o.Generation = 0
 				o.Spec.NodeName = ""

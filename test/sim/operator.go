@@ -42,8 +42,13 @@ type Operator struct {
 	failures     int
 	// lastRead is when a linearizable read of its last succeeded.
 	lastRead time.Time
+	// parked is closed when the pass that is held up has ended, resume lets it
+	// go on.
+	parked, resume chan struct{}
 	// hindered says that the world keeps it from reporting what it knows.
 	hindered bool
+	// releasedAt is when it was hindered last.
+	releasedAt time.Time
 	// passes it has finished, writes it has made, statusWrites of this pass.
 	passes, writes, statusWrites int
 	// result and err of the last pass.
@@ -82,6 +87,12 @@ func (op *Operator) Pass() {
 	}
 	w.passes++
 	op.due, op.statusWrites = time.Time{}, 0
+	if w.OnPass != nil {
+		w.OnPass(op)
+	}
+	if op.dead.Load() {
+		return
+	}
 	w.check.beforePass(op)
 	ctx := log.IntoContext(context.Background(), w.logger(op))
 	result, err := op.reconciler.Reconcile(ctx, ctrl.Request{NamespacedName: w.Key})
@@ -148,6 +159,29 @@ func (op *Operator) watches(c change) bool {
 		owner := metav1.GetControllerOf(any)
 		return owner != nil && owner.Name == op.w.Key.Name
 	}
+}
+
+// HoldBack keeps the changes of the kinds from the operator's caches until
+// Release.
+func (op *Operator) HoldBack(kinds ...string) { op.lag(1<<30, kinds) }
+
+// Lag keeps the caches of the kinds that many changes behind.
+func (op *Operator) Lag(changes int, kinds ...string) { op.lag(changes, kinds) }
+
+func (op *Operator) lag(changes int, kinds []string) {
+	op.w.note("operator %d hears %d changes late of %v", op.number, changes, kinds)
+	op.hindered = true
+	for _, kind := range kinds {
+		op.cache.Lag[kind] = changes
+	}
+}
+
+// Release lets the caches hear of everything again.
+func (op *Operator) Release() {
+	op.w.note("operator %d hears of everything again", op.number)
+	op.cache.Lag = map[string]int{}
+	op.releasedAt = op.w.Clock.Now()
+	op.hindered = false
 }
 
 // cache is what an operator's informers have heard of.

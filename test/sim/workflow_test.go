@@ -24,6 +24,9 @@ type workflow struct {
 	// done says that the workflow has come to its end; nil means a healthy
 	// cluster.
 	done func(w *World) bool
+	// every has each single call killed, faults each call struck, and shared
+	// lets it be done by two operators and with caches that lag.
+	every, faults, shared bool
 }
 
 // patience is how long, by the world's clock, a workflow may take.
@@ -80,18 +83,18 @@ func deleteCluster(w *World) { w.Delete(w.Cluster()) }
 func workflows() []workflow {
 	const badImage = "quay.io/coreos/etcd:v3.6.99"
 	return []workflow{
-		{name: "founding three with TLS", begin: found(spec(3))},
-		{name: "founding three in plaintext", begin: found(spec(3, plaintext))},
+		{name: "founding three with TLS", faults: true, begin: found(spec(3))},
+		{name: "founding three in plaintext", every: true, shared: true, begin: found(spec(3, plaintext))},
 		{name: "founding one with TLS", begin: found(spec(1))},
 		{name: "founding one in plaintext", begin: found(spec(1, plaintext))},
 		{name: "founding five with TLS", begin: found(spec(5))},
 		{name: "founding five in plaintext", begin: found(spec(5, plaintext))},
-		{name: "founding three in memory", begin: found(spec(3, plaintext, inMemory))},
-		{name: "repairing one deleted pod", before: founded(spec(3, plaintext)), begin: deletePods("c-0001")},
-		{name: "repairing three deleted pods", before: founded(spec(3)), begin: deletePods("c-0000", "c-0001", "c-0002")},
-		{name: "repairing an evicted pod", before: founded(spec(3, plaintext)), begin: func(w *World) { w.Evict("c-0000") }},
+		{name: "founding three in memory", faults: true, shared: true, begin: found(spec(3, plaintext, inMemory))},
+		{name: "repairing one deleted pod", every: true, before: founded(spec(3, plaintext)), begin: deletePods("c-0001")},
+		{name: "repairing three deleted pods", every: true, faults: true, shared: true, before: founded(spec(3)), begin: deletePods("c-0000", "c-0001", "c-0002")},
+		{name: "repairing an evicted pod", every: true, faults: true, shared: true, before: founded(spec(3, plaintext)), begin: func(w *World) { w.Evict("c-0000") }},
 		{name: "deleting a cluster and keeping its volumes", before: founded(spec(3)), begin: deleteCluster, done: gone},
-		{name: "deleting a cluster with its volumes", before: founded(spec(3, deleteAll)), begin: deleteCluster, done: goneWithVolumes},
+		{name: "deleting a cluster with its volumes", every: true, faults: true, shared: true, before: founded(spec(3, deleteAll)), begin: deleteCluster, done: goneWithVolumes},
 		{
 			name: "founding beside the volumes of a deleted namesake",
 			before: func(w *World) {
@@ -101,7 +104,7 @@ func workflows() []workflow {
 			},
 			begin: found(spec(3, plaintext)),
 		},
-		{name: "founding with a storage class that is mended by an edit", begin: func(w *World) {
+		{name: "founding with a storage class that is mended by an edit", shared: true, begin: func(w *World) {
 			w.Apply(spec(3, plaintext, class("no-such-class")))
 			w.After(3*time.Second, func() { w.Apply(class("standard")) })
 		}},
@@ -214,23 +217,4 @@ func (f workflow) verify(w *World, want, what string) error {
 		return fmt.Errorf("%s, %s: %w\n%s", f.name, what, err, w.Notes(lines))
 	}
 	return nil
-}
-
-// killPoint is a moment of a call at which an operator dies.
-type killPoint struct {
-	key string
-	at  Moment
-}
-
-// killPoints of a run. To die after a read is to die before the next call, for
-// nothing outside has changed in between; so reads have one point and writes two.
-func killPoints(calls []CallSeen) []killPoint {
-	var points []killPoint
-	for _, c := range calls {
-		points = append(points, killPoint{c.Key, Before})
-		if c.Changes {
-			points = append(points, killPoint{c.Key, After})
-		}
-	}
-	return points
 }

@@ -29,6 +29,8 @@ type World struct {
 	Key types.NamespacedName
 	// Hook is asked before and after every call of an operator.
 	Hook Hook
+	// OnPass is asked before every pass; it has its number by then.
+	OnPass func(op *Operator)
 	// Quantum is how often Kubernetes does something.
 	Quantum time.Duration
 	// ReplaceAfter is how soon another operator starts when the last one has
@@ -43,6 +45,8 @@ type World struct {
 	operators []*Operator
 	nodes     machines
 	check     *checker
+	// parking is closed when the running pass is parked.
+	parking chan struct{}
 
 	// beat is when Kubernetes does something next, lastBeat when it did, and
 	// lastChange how many changes there were then.
@@ -185,6 +189,15 @@ func (w *World) Delete(o client.Object) {
 	}
 }
 
+// LoseStatus empties the cluster's status, past the rules of the API.
+func (w *World) LoseStatus() {
+	w.note("status is lost")
+	w.check.statusLost = true
+	edit(w.API, w.Cluster(), func(c *v1alpha1.EtcdCluster) {
+		c.Status = v1alpha1.EtcdClusterStatus{ObservedGeneration: -1}
+	})
+}
+
 // Run lets the world go on until the condition holds, and says whether it came
 // to that within the time of the world's own clock.
 func (w *World) Run(until func() bool, atMost time.Duration) bool {
@@ -210,10 +223,12 @@ func (w *World) Step() {
 	now := w.Clock.Now()
 	w.act(now)
 	w.replace(now)
-	for _, op := range w.operators {
+	for i := range w.operators {
+		// They take turns, so that none of two that are due waits for ever.
+		op := w.operators[(i+w.passes)%len(w.operators)]
 		op.hear()
 		if op.wants(now) {
-			op.Pass()
+			w.pass(op)
 			return
 		}
 	}
@@ -251,7 +266,39 @@ func (w *World) replace(now time.Time) {
 
 // wants says that the operator is alive and its next pass is due.
 func (op *Operator) wants(now time.Time) bool {
-	return !op.dead.Load() && !op.due.IsZero() && !op.due.After(now)
+	return !op.dead.Load() && op.parked == nil && !op.due.IsZero() && !op.due.After(now)
+}
+
+// pass runs a pass until it ends or is parked.
+func (w *World) pass(op *Operator) {
+	done := make(chan struct{})
+	w.parking = make(chan struct{})
+	go func() {
+		defer close(done)
+		op.Pass()
+	}()
+	select {
+	case <-done:
+	case <-w.parking:
+		op.parked = done
+	}
+}
+
+// Park holds the operator up in the middle of its pass, from within a hook, until
+// Resume.
+func (w *World) Park(op *Operator) {
+	w.note("operator %d is held up", op.number)
+	op.resume = make(chan struct{})
+	close(w.parking)
+	<-op.resume
+}
+
+// Resume lets a parked operator finish its pass.
+func (w *World) Resume(op *Operator) {
+	w.note("operator %d goes on", op.number)
+	close(op.resume)
+	<-op.parked
+	op.parked = nil
 }
 
 // Beat has Kubernetes, etcd and the user do what they have to do.
@@ -296,7 +343,7 @@ func (w *World) advance() {
 		}
 	}
 	for _, op := range w.operators {
-		if !op.dead.Load() && !op.due.IsZero() && op.due.Before(next) {
+		if !op.dead.Load() && op.parked == nil && !op.due.IsZero() && op.due.Before(next) {
 			next = op.due
 		}
 	}
@@ -349,7 +396,7 @@ func (w *World) readyPods() int {
 
 func (w *World) resting() bool {
 	for _, op := range w.operators {
-		if !op.dead.Load() && !op.Resting() {
+		if !op.dead.Load() && op.parked == nil && !op.Resting() {
 			return false
 		}
 	}

@@ -1,0 +1,103 @@
+package sim
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// releaseAfter is how long a cache is held back.
+const releaseAfter = 20 * time.Second
+
+// TestStaleCachesDoNotChangeTheEnd has the caches of a kind lag behind, or hear
+// nothing at all, from each pass of the workflow on.
+func TestStaleCachesDoNotChangeTheEnd(t *testing.T) {
+	kinds := [][]string{
+		{"Pod"}, {"PersistentVolumeClaim"}, {"EtcdCluster"}, {"Service", "PodDisruptionBudget"},
+		{"Pod", "PersistentVolumeClaim", "EtcdCluster", "Service"},
+	}
+	const never = 1 << 30
+	lags := []int{1, 3, never}
+	for _, f := range workflows() {
+		if !f.shared {
+			continue
+		}
+		t.Run(f.name, func(t *testing.T) {
+			calls, want := f.undisturbed(t)
+			first, last := 0, 0
+			if len(calls) > 0 {
+				first, last = calls[0].Pass, calls[len(calls)-1].Pass
+			}
+			moments := (last - first + 3) / 3
+			runs := moments * len(kinds) * len(lags)
+			each(t, runs, func(i int) error {
+				from, kinds, lag := first+3*(i%moments), kinds[i/moments%len(kinds)], lags[i/moments/len(kinds)]
+				w := f.start()
+				moment{pass: from}.have(w, func(op *Operator) {
+					op.Lag(lag, kinds...)
+					w.After(releaseAfter, op.Release)
+				})
+				return f.verify(w, want, fmt.Sprintf("from pass %d on %d changes of %v are heard late", from, lag, kinds))
+			})
+			t.Logf("%d runs", runs)
+		})
+	}
+}
+
+// TestTwoOperatorsAtOnce: two installations, or a leader election that failed.
+// They take turns pass by pass from each pass of the workflow on.
+func TestTwoOperatorsAtOnce(t *testing.T) {
+	for _, f := range workflows() {
+		if !f.shared {
+			continue
+		}
+		t.Run(f.name, func(t *testing.T) {
+			calls, want := f.undisturbed(t)
+			first, last := calls[0].Pass, calls[len(calls)-1].Pass
+			each(t, last-first+1, func(i int) error {
+				w := f.start()
+				moment{pass: first + i}.have(w, func(*Operator) { w.StartOperator() })
+				return f.verify(w, want, fmt.Sprintf("a second operator starts in pass %d", first+i))
+			})
+		})
+	}
+}
+
+// TestAnOperatorHeldUpInItsPassDoesNoHarm: one operator stops before a call, as
+// a suspended process does, another one does all the work, and then the first
+// goes on with what it decided long ago.
+func TestAnOperatorHeldUpInItsPassDoesNoHarm(t *testing.T) {
+	for _, f := range workflows() {
+		if !f.shared {
+			continue
+		}
+		t.Run(f.name, func(t *testing.T) {
+			calls, want := f.undisturbed(t)
+			var keys []string
+			for _, c := range calls {
+				// Status calls are made side by side; the one before them and
+				// the one after them are enough.
+				if c.Method != "Status" {
+					keys = append(keys, c.Key)
+				}
+			}
+			each(t, len(keys), func(i int) error { return f.heldUp(keys[i], want) })
+			t.Logf("%d runs", len(keys))
+		})
+	}
+}
+
+func (f workflow) heldUp(key, want string) error {
+	w := f.start()
+	moment{key: key}.have(w, func(op *Operator) {
+		w.StartOperator()
+		w.Park(op)
+	})
+	if err := f.verify(w, want, "held up at "+key); err != nil || w.operators[0].parked == nil {
+		return err
+	}
+	w.Resume(w.operators[0])
+	// What it did must be undone, if it did anything.
+	f.begin = func(w *World) { w.For(time.Second) }
+	return f.verify(w, want, "held up at "+key+" and let go on")
+}
