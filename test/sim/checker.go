@@ -43,6 +43,8 @@ type checker struct {
 	ids map[string]uint64
 	// paused is true while the pass began on a paused cluster.
 	paused bool
+	// suspicions are about the write that is being made.
+	suspicions []suspicion
 	// statusLost is true once somebody has emptied status, statusForgotten while
 	// a pass began before that.
 	statusLost, statusForgotten bool
@@ -247,7 +249,23 @@ func (k *checker) beforeWrite(wr write) {
 	}
 }
 
-func (k *checker) afterWrite(write, error) { k.always() }
+// afterWrite holds against a write what it has done, not what was refused.
+func (k *checker) afterWrite(err error) {
+	for _, s := range k.suspicions {
+		if err == nil {
+			k.violate(s.rule, "%s", s.text)
+		}
+	}
+	k.suspicions = nil
+	k.always()
+}
+
+// suspicion is a violation if the write that it is about succeeds.
+type suspicion struct{ rule, text string }
+
+func (k *checker) suspect(rule, format string, args ...any) {
+	k.suspicions = append(k.suspicions, suspicion{rule, fmt.Sprintf(format, args...)})
+}
 
 // claimWritten: a claim is created for a founder on record, never anew for a
 // volume that is on record, and deleted only when it cannot hold data of a
@@ -257,10 +275,10 @@ func (k *checker) claimWritten(c *v1alpha1.EtcdCluster, wr write, claim *corev1.
 	switch wr.method {
 	case "create":
 		if !slices.Contains(c.Status.Founders, name) {
-			k.violate("I3", "claim %s is created before its member is on record", claim.Name)
+			k.suspect("I3", "claim %s is created before its member is on record", claim.Name)
 		}
 		if c.Status.FounderVolumes[name] != "" && k.w.Claim(name) == nil {
-			k.violate("I4", "claim %s is made anew, and the volume that is on record is lost", claim.Name)
+			k.suspect("I4", "claim %s is made anew, and the volume that is on record is lost", claim.Name)
 		}
 	case "delete":
 		live := k.w.Claim(name)
@@ -268,17 +286,17 @@ func (k *checker) claimWritten(c *v1alpha1.EtcdCluster, wr write, claim *corev1.
 			return
 		}
 		if wr.options.Preconditions == nil || wr.options.Preconditions.UID == nil {
-			k.violate("I7", "claim %s is deleted whatever its UID", claim.Name)
+			k.suspect("I7", "claim %s is deleted whatever its UID", claim.Name)
 		}
 		withCluster := c.DeletionTimestamp != nil && c.Spec.Storage.WhenDeleted == v1alpha1.WhenDeletedDelete
 		if withCluster && live.Labels[v1alpha1.LabelClusterUID] == string(c.UID) {
 			return
 		}
 		if k.w.Etcd.Disk(live.Spec.VolumeName).WAL && live.Spec.VolumeName != "" && k.stillMember(c, live) {
-			k.violate("I7", "claim %s is deleted with the data of a member", claim.Name)
+			k.suspect("I7", "claim %s is deleted with the data of a member", claim.Name)
 		}
 		if c.Status.FounderVolumes[name] == string(live.UID) {
-			k.violate("I7", "claim %s is deleted while it is on record", claim.Name)
+			k.suspect("I7", "claim %s is deleted while it is on record", claim.Name)
 		}
 	}
 }
@@ -305,14 +323,14 @@ func (k *checker) podWritten(c *v1alpha1.EtcdCluster, wr write, pod *corev1.Pod)
 		}
 		onRecord := c.Status.FounderVolumes[pod.Name] == string(claim.UID) || claim.Annotations[v1alpha1.AnnotationMemberID] != ""
 		if !onRecord {
-			k.violate("I4", "pod %s is created and its volume is not on record", pod.Name)
+			k.suspect("I4", "pod %s is created and its volume is not on record", pod.Name)
 		}
 		if claim.Annotations[v1alpha1.AnnotationMemberID] != "" && pod.Annotations[member.AnnotationMayBeEmpty] == "true" {
-			k.violate("I4", "pod %s may start on an empty directory, and its member has started before", pod.Name)
+			k.suspect("I4", "pod %s may start on an empty directory, and its member has started before", pod.Name)
 		}
 	case "delete":
 		if wr.options.Preconditions == nil || wr.options.Preconditions.UID == nil {
-			k.violate("I2", "pod %s is deleted whatever its UID", pod.Name)
+			k.suspect("I2", "pod %s is deleted whatever its UID", pod.Name)
 		}
 		k.takesVoter(c, pod.Name)
 	}
@@ -323,7 +341,7 @@ func (k *checker) podWritten(c *v1alpha1.EtcdCluster, wr write, pod *corev1.Pod)
 func (k *checker) takesVoter(c *v1alpha1.EtcdCluster, name string) {
 	healthy, voters, taken := k.healthyVoters(c)
 	if taken[name] && healthy >= plan.Majority(voters) && healthy-1 < plan.Majority(voters) {
-		k.violate("I2", "pod %s is deleted, and of %d voters only %d were healthy", name, voters, healthy)
+		k.suspect("I2", "pod %s is deleted, and of %d voters only %d were healthy", name, voters, healthy)
 	}
 }
 

@@ -90,7 +90,7 @@ func (c apiClient) write(method string, o client.Object, w write, do func() erro
 	return c.op.call(Call{Method: method, Object: object, Changes: true}, func() error {
 		c.op.w.check.beforeWrite(w)
 		err := do()
-		c.op.w.check.afterWrite(w, err)
+		c.op.w.check.afterWrite(err)
 		return err
 	})
 }

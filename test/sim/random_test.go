@@ -1,0 +1,221 @@
+package sim
+
+import (
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/etcd/etcdtest"
+)
+
+// runs of the random exploration, unless SIM_RUNS says otherwise.
+const runs = 200
+
+// TestRandomFaultsHealAndBreakNothing mixes faults for a while, mends the world,
+// and wants a healthy cluster and no invariant broken. SIM_SEED repeats one run,
+// SIM_RUNS makes more of them.
+func TestRandomFaultsHealAndBreakNothing(t *testing.T) {
+	first, n := uint64(1), runs/slower
+	if seed := os.Getenv("SIM_SEED"); seed != "" {
+		given, err := strconv.ParseUint(seed, 10, 64)
+		if err != nil {
+			t.Fatalf("SIM_SEED: %v", err)
+		}
+		first, n = given, 1
+	}
+	if many := os.Getenv("SIM_RUNS"); many != "" {
+		given, err := strconv.Atoi(many)
+		if err != nil {
+			t.Fatalf("SIM_RUNS: %v", err)
+		}
+		n = given
+	}
+	began := time.Now()
+	each(t, n, func(i int) error {
+		seed := first + uint64(i)
+		if err := explore(seed); err != nil {
+			return fmt.Errorf("SIM_SEED=%d: %w", seed, err)
+		}
+		return nil
+	})
+	t.Logf("%d runs, %v", n, time.Since(began).Round(time.Millisecond))
+}
+
+// chaos is a random run.
+type chaos struct {
+	*World
+	r *rand.Rand
+	// lossy runs lose data too, and may end with a call for the user.
+	lossy bool
+	size  int32
+}
+
+func explore(seed uint64) error {
+	c := &chaos{World: New(), r: rand.New(rand.NewPCG(seed, 1))}
+	c.lossy = c.r.IntN(4) == 0
+	c.size = []int32{1, 3, 3, 5}[c.r.IntN(4)]
+	c.Quantum = time.Duration(20+c.r.IntN(200)) * time.Millisecond
+	c.ReplaceAfter = time.Duration(100+c.r.IntN(2000)) * time.Millisecond
+	late := map[string]time.Duration{}
+	c.StartDelay = func(pod string) time.Duration {
+		if late[pod] == 0 {
+			late[pod] = time.Duration(1+c.r.IntN(1500)) * time.Millisecond
+		}
+		return late[pod]
+	}
+	c.StartOperator()
+	c.Apply(spec(c.size, func(s *v1alpha1.EtcdClusterSpec) {
+		if c.r.IntN(3) > 0 {
+			s.TLS.Mode = v1alpha1.TLSDisabled
+		}
+		if c.r.IntN(6) == 0 && !c.lossy {
+			s.Storage.Medium = v1alpha1.MediumMemory
+		}
+	}))
+	c.Hook = unreliable(seed, c.r.IntN(30))
+	if c.r.IntN(2) == 0 {
+		// Half of the runs know nothing but a founding under fire.
+		c.Run(c.Healthy, 20*time.Second)
+	}
+	for range 5 + c.r.IntN(15) {
+		c.disturb()
+		c.For(time.Duration(c.r.IntN(1500)) * time.Millisecond)
+	}
+	return c.mend()
+}
+
+// unreliable lets calls fail by chance. The chance is a matter of the call's
+// key, so that calls that are made at once fail alike in every run.
+func unreliable(seed uint64, perMille int) Hook {
+	return func(_ *Operator, c Call, m Moment) error {
+		h := fnv.New64a()
+		fmt.Fprintf(h, "%d %s", seed, c.Key)
+		draw := rand.New(rand.NewPCG(h.Sum64(), 2))
+		if draw.IntN(1000) >= perMille {
+			return nil
+		}
+		return Faults[draw.IntN(len(Faults))].strike(c, m)
+	}
+}
+
+// disturb does one bad thing.
+func (c *chaos) disturb() {
+	member := fmt.Sprintf("c-%04d", c.r.IntN(int(c.size)))
+	inMemory := c.Cluster().Spec.Storage.Medium == v1alpha1.MediumMemory
+	acts := []func(){
+		func() { c.Crash(member) },
+		func() { c.Operator().Kill() },
+		func() { c.cut(member) },
+		func() { c.pauseFor(time.Duration(c.r.IntN(5000)) * time.Millisecond) },
+		func() { c.deafen(time.Duration(c.r.IntN(8000)) * time.Millisecond) },
+		func() { c.loseNode(fmt.Sprintf("node-%d", 1+c.r.IntN(3)), time.Duration(c.r.IntN(8000))*time.Millisecond) },
+		func() { c.second() },
+		func() {
+			if services := c.API.all("Service"); len(services) > 0 {
+				c.World.Delete(services[c.r.IntN(len(services))])
+			}
+		},
+	}
+	if !inMemory {
+		// In memory each of these is a loss of data.
+		acts = append(acts, func() { deletePod(c.World, member) }, func() { c.Evict(member) }, func() {
+			for i := range c.size {
+				deletePod(c.World, fmt.Sprintf("c-%04d", i))
+			}
+		})
+	}
+	if c.lossy {
+		acts = append(acts, func() { deleteClaim(c.World, member) }, func() { c.LoseStatus() }, func() { c.wipe(member) })
+	}
+	acts[c.r.IntN(len(acts))]()
+	c.wake()
+}
+
+// wipe a volume whose member is on record, and let its process feel it.
+func (c *chaos) wipe(member string) {
+	claim := c.Claim(member)
+	if claim == nil || claim.Annotations[v1alpha1.AnnotationMemberID] == "" || c.Cluster().Status.ClusterID == "" {
+		return
+	}
+	c.Wipe(member, []WipeOf{WipeAll, WipeLog}[c.r.IntN(2)])
+	c.Crash(member)
+}
+
+// cut a member off its peers or its clients for a while.
+func (c *chaos) cut(member string) {
+	pod := c.Pod(member)
+	if pod == nil || c.nodes.runs[pod.UID] == nil || c.nodes.runs[pod.UID].process == nil {
+		return
+	}
+	process := c.nodes.runs[pod.UID].process
+	network := []etcdtest.Network{etcdtest.Peers, etcdtest.Clients}[c.r.IntN(2)]
+	c.note("%s is cut from its %s", member, network)
+	c.Etcd.Cut(process, network)
+	c.After(time.Duration(c.r.IntN(8000))*time.Millisecond, func() {
+		c.note("%s is connected to its %s", member, network)
+		c.Etcd.Mend(process, network)
+	})
+}
+
+func (c *chaos) pauseFor(d time.Duration) {
+	c.Apply(func(s *v1alpha1.EtcdClusterSpec) { s.Paused = true })
+	c.After(d, func() { c.Apply(func(s *v1alpha1.EtcdClusterSpec) { s.Paused = false }) })
+}
+
+// deafen the caches of the operator for a while.
+func (c *chaos) deafen(d time.Duration) {
+	op := c.Operator()
+	kinds := []string{"Pod", "PersistentVolumeClaim", "EtcdCluster", "Service", "Node"}
+	c.r.Shuffle(len(kinds), func(i, j int) { kinds[i], kinds[j] = kinds[j], kinds[i] })
+	op.Lag([]int{1, 2, 5, 1 << 30}[c.r.IntN(4)], kinds[:1+c.r.IntN(len(kinds))]...)
+	c.After(d, op.Release)
+}
+
+func (c *chaos) loseNode(node string, d time.Duration) {
+	c.SetNodeReady(node, corev1.ConditionUnknown)
+	c.After(d, func() { c.SetNodeReady(node, corev1.ConditionTrue) })
+}
+
+// second starts another operator beside the one that runs, for a while.
+func (c *chaos) second() {
+	alive := 0
+	for _, op := range c.operators {
+		if !op.dead.Load() {
+			alive++
+		}
+	}
+	if alive != 1 {
+		return
+	}
+	first := c.Operator()
+	c.StartOperator()
+	c.After(time.Duration(c.r.IntN(4000))*time.Millisecond, first.Kill)
+}
+
+// mend ends all faults and waits for the end.
+func (c *chaos) mend() error {
+	c.Hook = nil
+	c.note("no more faults")
+	done := func() bool { return c.Healthy() && !c.busy() }
+	if c.lossy {
+		done = func() bool { return settledOrCalling(c.World) && !c.busy() }
+	}
+	ok := c.Run(done, patience)
+	before := c.Operator().writes
+	if !c.lossy {
+		c.For(30 * time.Second)
+		c.check.atRest()
+	}
+	written := c.Operator().writes - before
+	if v := c.Violations(); !ok || written > 0 || len(v) > 0 {
+		return fmt.Errorf("ended %v, %d writes at rest, broke %v\n%s", ok, written, v, c.Notes(200))
+	}
+	return nil
+}
