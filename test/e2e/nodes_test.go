@@ -14,7 +14,8 @@ import (
 	"github.com/quorate/quorate/api/v1alpha1"
 )
 
-var _ = Describe("The nodes' faults", Label(local), Ordered, func() {
+// Last of all: they restart members of every cluster that is there.
+var _ = Describe("The nodes' faults", Label(local), Ordered, SpecPriority(-200), func() {
 	var c cluster
 	BeforeAll(func(ctx SpecContext) {
 		c = found(ctx, newNamespace(ctx), "spread", `{}`)
