@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/tools/events"
@@ -35,10 +36,18 @@ const (
 	// whileWaiting is how soon a change in etcd is noticed while something is
 	// amiss.
 	whileWaiting = 2 * time.Second
+	// performTimeout bounds what a pass writes, so that a webhook that hangs does
+	// not keep what is said of availability from being renewed.
+	performTimeout = 5 * time.Second
+	// finalizeLimit is how long a cluster is held because a claim cannot be
+	// deleted. Holding it for ever would hold its namespace too.
+	finalizeLimit = time.Minute
 	// atRest keeps the promise that Available=True was probed in the last 15 s,
 	// with room for a probe that hangs until its time-out.
 	atRest = 5 * time.Second
 )
+
+var errPerform = errors.New("the API server did not answer within one pass")
 
 // EtcdClusterReconciler moves clusters towards their specs.
 type EtcdClusterReconciler struct {
@@ -62,9 +71,9 @@ type EtcdClusterReconciler struct {
 // +kubebuilder:rbac:groups="",resources=services;serviceaccounts,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=get;list;watch;create;patch
-// +kubebuilder:rbac:groups="",resources=secrets,verbs=get;create;update;delete
-// +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch
-// +kubebuilder:rbac:groups=storage.k8s.io,resources=storageclasses,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=secrets,verbs=get;create;update
+// +kubebuilder:rbac:groups="",resources=nodes,verbs=list;watch
+// +kubebuilder:rbac:groups=storage.k8s.io,resources=storageclasses,verbs=list;watch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
 // Reconcile moves one cluster one step closer to its spec: observe, decide,
@@ -87,28 +96,40 @@ func (r *EtcdClusterReconciler) Reconcile(ctx context.Context, req ctrl.Request)
 	log := ctrl.LoggerFrom(ctx).V(verbosity(step))
 	log.Info("Decided", "step", step.Kind, "members", step.Members, "reason", step.Message)
 
-	err = r.Performer.Perform(ctx, c, seen, step)
-	if stale(err) {
-		log.Info("Looking again", "step", step.Kind, "reason", err.Error())
-		return ctrl.Result{RequeueAfter: afterStale}, nil
-	}
-	outcome := status.Outcome{Seen: seen, Step: step, Err: err}
+	outcome := r.perform(ctx, c, seen, step)
 	status.Report(c, outcome)
 	if err := r.patchStatus(ctx, before, c, outcome); err != nil {
 		return quietly(err)
 	}
-	if err != nil {
-		return ctrl.Result{}, fmt.Errorf("performing %s: %w", step.Kind, err)
+	if outcome.Err != nil {
+		return ctrl.Result{}, fmt.Errorf("performing %s: %w", step.Kind, outcome.Err)
+	}
+	if outcome.Step.Kind != step.Kind {
+		return ctrl.Result{RequeueAfter: afterStale}, nil
 	}
 	return ctrl.Result{RequeueAfter: r.repeats.pause(req.NamespacedName, step, next(c, step))}, nil
 }
 
-// read reads the cluster: from the cache, and, until it is founded, from the
-// API server, for then every pass builds on what the last one wrote.
+// perform carries out the step within performTimeout. A step that was decided
+// for a world that has moved is not done and no failure: it is waited for.
+func (r *EtcdClusterReconciler) perform(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, step plan.Step) status.Outcome {
+	limited, cancel := context.WithTimeoutCause(ctx, performTimeout, errPerform)
+	defer cancel()
+	err := r.Performer.Perform(limited, c, seen, step)
+	if perform.Stale(err) {
+		ctrl.LoggerFrom(ctx).V(1).Info("Looking again", "step", step.Kind, "reason", err.Error())
+		step.Kind, err = plan.Wait, nil
+	}
+	return status.Outcome{Seen: seen, Step: step, Err: err}
+}
+
+// read reads the cluster: from the cache, and from the API server until it is
+// founded, for then every pass builds on what the last one wrote, and when it is
+// deleted, for whether its volumes go must not be read from an old spec.
 func (r *EtcdClusterReconciler) read(ctx context.Context, req ctrl.Request) (*v1alpha1.EtcdCluster, error) {
 	c := &v1alpha1.EtcdCluster{}
 	err := r.Client.Get(ctx, req.NamespacedName, c)
-	if err == nil && c.Status.ClusterID == "" {
+	if err == nil && (c.Status.ClusterID == "" || !c.DeletionTimestamp.IsZero()) {
 		c = &v1alpha1.EtcdCluster{}
 		err = r.Live.Get(ctx, req.NamespacedName, c)
 	}
@@ -152,8 +173,15 @@ func (r *EtcdClusterReconciler) finalize(ctx context.Context, c *v1alpha1.EtcdCl
 		return nil
 	}
 	if c.Spec.Storage.WhenDeleted == v1alpha1.WhenDeletedDelete {
-		if err := r.Performer.DeleteVolumes(ctx, c); err != nil {
+		err := r.Performer.DeleteVolumes(ctx, c)
+		switch {
+		case err == nil:
+			r.Recorder.Eventf(c, nil, corev1.EventTypeNormal, v1alpha1.ReasonDeleting, "DeleteVolumes", "the volumes are deleted with the cluster, as spec.storage.whenDeleted says")
+		case r.Performer.Clock.Since(c.DeletionTimestamp.Time) < finalizeLimit:
 			return fmt.Errorf("deleting the volumes: %w", err)
+		default:
+			r.Recorder.Eventf(c, nil, corev1.EventTypeWarning, v1alpha1.ReasonDeleting, "DeleteVolumes", "%s", status.Note(fmt.Sprintf(
+				"%s — the cluster is let go all the same, and these volumes stay — delete them by hand: kubectl delete pvc -l %s=%s", err, v1alpha1.LabelClusterUID, c.UID)))
 		}
 	}
 	if err := r.Performer.RemoveFinalizer(ctx, c); client.IgnoreNotFound(err) != nil {
@@ -162,12 +190,9 @@ func (r *EtcdClusterReconciler) finalize(ctx context.Context, c *v1alpha1.EtcdCl
 	return nil
 }
 
-// stale errors say that the world has moved since it was looked at.
-func stale(err error) bool { return errors.Is(err, perform.ErrStale) || apierrors.IsConflict(err) }
-
 // quietly looks again after a conflict, which is nobody's fault.
 func quietly(err error) (ctrl.Result, error) {
-	if stale(err) {
+	if perform.Stale(err) {
 		return ctrl.Result{RequeueAfter: afterStale}, nil
 	}
 	return ctrl.Result{}, err

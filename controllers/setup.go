@@ -30,7 +30,7 @@ const (
 	// again. The last one is below the 15 s within which a mended world must
 	// be noticed.
 	firstRetry = 50 * time.Millisecond
-	lastRetry  = 10 * time.Second
+	lastRetry  = 5 * time.Second
 	// atOnce is how many clusters are worked on side by side. A pass mostly
 	// waits for etcd; one cluster that hangs must not hold up the others.
 	atOnce = 16

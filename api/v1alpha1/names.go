@@ -26,6 +26,9 @@ const (
 	// AnnotationStorageClass on a claim is the class that the spec asked for;
 	// empty for the default class.
 	AnnotationStorageClass = "etcd.quorate.dev/storage-class"
+	// AnnotationBooted on a claim says that a pod was ready on it: the member has
+	// booted, whether etcd's list could be read or not.
+	AnnotationBooted = "etcd.quorate.dev/booted"
 	// AnnotationNode on a claim is the node of the member's last pod.
 	AnnotationNode = "etcd.quorate.dev/node"
 	// AnnotationVolumeUID on a pod is the UID of the claim it was made for.

@@ -6,6 +6,9 @@ import (
 	"strings"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
 	"github.com/quorate/quorate/api/v1alpha1"
 	"github.com/quorate/quorate/internal/etcd"
 	"github.com/quorate/quorate/internal/pki"
@@ -48,8 +51,8 @@ func (o *Observer) certificates(ctx context.Context, c *v1alpha1.EtcdCluster, m 
 		return certificatesSeen{}, err
 	}
 	*seen = certificatesSeen{at: now, members: asked, due: set.Due(), renewal: set.Plan.NextRenewal}
-	for _, name := range set.Foreign {
-		seen.conflicts = append(seen.conflicts, conflict("Secret", c.Namespace, name))
+	for _, secret := range set.Foreign {
+		seen.conflicts = append(seen.conflicts, conflict(c, "Secret", secret))
 	}
 	for _, p := range set.Plan.Problems {
 		seen.problems = append(seen.problems, plan.Problem{Reason: p.Reason, Message: p.Message, Severity: plan.Pending})
@@ -63,8 +66,16 @@ func (o *Observer) certificates(ctx context.Context, c *v1alpha1.EtcdCluster, m 
 	return *seen, nil
 }
 
-func conflict(kind, namespace, name string) plan.Problem {
-	return plan.Problem{Reason: v1alpha1.ReasonNameConflict, Severity: plan.Stalling, Message: fmt.Sprintf(
+// conflict is an object of a name that the cluster needs. What a deleted
+// cluster of the same name left behind is collected by Kubernetes in a moment;
+// anything else needs the user.
+func conflict(c *v1alpha1.EtcdCluster, kind string, object client.Object) plan.Problem {
+	p := plan.Problem{Reason: v1alpha1.ReasonNameConflict, Severity: plan.Stalling, Message: fmt.Sprintf(
 		"%s %s/%s exists and does not belong to this cluster — the cluster needs an object of that name and overwrites nobody else's — delete it, or give the cluster another name",
-		kind, namespace, name)}
+		kind, object.GetNamespace(), object.GetName())}
+	owner := metav1.GetControllerOf(object)
+	if owner != nil && owner.Kind == "EtcdCluster" && owner.Name == c.Name && owner.UID != c.UID {
+		p.Severity = plan.Pending
+	}
+	return p
 }

@@ -28,6 +28,9 @@ type look struct {
 	// refused is why the proposal of this look failed.
 	refused string
 	alarms  []string
+	// alarmsKnown says that the alarms could be asked for; if not, the write
+	// path is in doubt.
+	alarmsKnown bool
 }
 
 // lookTimeout bounds all questions of one look together. With the pause between
@@ -118,9 +121,9 @@ func (l *look) majority(ctx context.Context, conns map[string]etcd.Conn, latched
 		l.list, l.listed = list, true
 		err = conn.Read(ctx)
 		l.readOK = err == nil
-		if alarms, err := conn.Alarms(ctx); err == nil {
-			l.noteAlarms(alarms)
-		}
+		alarms, err := conn.Alarms(ctx)
+		l.alarmsKnown = err == nil
+		l.noteAlarms(alarms)
 		return
 	}
 }
@@ -166,7 +169,7 @@ func (o *Observer) prove(ctx context.Context, m *memory, l *look, conns map[stri
 			now.leader, now.term = a.Leader, a.Term
 		}
 	}
-	if now == m.proven {
+	if now == m.proven && l.alarmsKnown {
 		return
 	}
 	m.proven = proof{}

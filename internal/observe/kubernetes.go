@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -22,6 +23,11 @@ import (
 	"github.com/quorate/quorate/internal/resources"
 )
 
+// endedPause is how old a pod must be before it is made again when it has ended:
+// one that the kubelet refuses ends at once, and would be made again at the speed
+// of the API server.
+const endedPause = 10 * time.Second
+
 // kubernetes is what Kubernetes holds of one cluster.
 type kubernetes struct {
 	// claims and pods of this incarnation, by nothing but their identity.
@@ -33,10 +39,11 @@ type kubernetes struct {
 	// whoever owns it. Filled only before the founders are latched.
 	taken []int
 	nodes nodes
+	now   time.Time
 }
 
 func (o *Observer) kubernetes(ctx context.Context, c *v1alpha1.EtcdCluster) (*kubernetes, error) {
-	k := &kubernetes{}
+	k := &kubernetes{now: o.Clock.Now()}
 	reader := o.reader(c)
 	var claims corev1.PersistentVolumeClaimList
 	var pods corev1.PodList
@@ -171,6 +178,8 @@ func (k *kubernetes) describeVolume(c *v1alpha1.EtcdCluster, m *plan.Member) {
 		return
 	}
 	m.RecordedID, _ = strconv.ParseUint(claim.Annotations[v1alpha1.AnnotationMemberID], 16, 64)
+	m.Booted = claim.Annotations[v1alpha1.AnnotationBooted] != ""
+	m.LastNode = claim.Annotations[v1alpha1.AnnotationNode]
 	m.VolumeOutdated = resources.ClaimOutdated(c, claim)
 	refused := claim.Annotations[v1alpha1.AnnotationRefused]
 	switch {
@@ -204,10 +213,12 @@ func (k *kubernetes) describePod(c *v1alpha1.EtcdCluster, m *plan.Member) {
 		}
 		return
 	}
-	m.Pod = podState(pod)
+	m.Pod, m.PodUID = podState(pod), string(pod.UID)
 	m.PodReady = podReady(pod)
+	m.PodFresh = k.now.Sub(pod.CreationTimestamp.Time) < endedPause
 	m.PodMayBeEmpty = pod.Annotations[member.AnnotationMayBeEmpty] == "true"
-	m.PodOutdated = m.VolumeOutdated || pod.Annotations[v1alpha1.AnnotationTemplateHash] != resources.TemplateHash(c) ||
+	m.PodOutdated = (m.Volume == plan.VolumePending && m.VolumeOutdated) ||
+		pod.Annotations[v1alpha1.AnnotationTemplateHash] != resources.TemplateHash(c) ||
 		(claim != nil && pod.Annotations[v1alpha1.AnnotationVolumeUID] != string(claim.UID))
 	m.NodeMoved = claim != nil && pod.Spec.NodeName != "" && claim.Annotations[v1alpha1.AnnotationNode] != pod.Spec.NodeName
 	m.Refusal = refusal(pod)
@@ -228,24 +239,38 @@ func (k *kubernetes) describeMemory(c *v1alpha1.EtcdCluster, m *plan.Member) {
 		return
 	}
 	m.RecordedID, _ = strconv.ParseUint(pod.Annotations[v1alpha1.AnnotationMemberID], 16, 64)
-	m.PodReady = podReady(pod)
+	m.PodUID, m.PodReady = string(pod.UID), podReady(pod)
+	m.Booted = pod.Annotations[v1alpha1.AnnotationBooted] != ""
 	m.PodMayBeEmpty = pod.Annotations[member.AnnotationMayBeEmpty] == "true"
 	m.Refusal = refusal(pod)
 	m.Trouble = waitingText(pod)
+	outdated := pod.Annotations[v1alpha1.AnnotationTemplateHash] != resources.TemplateHash(c)
 	if m.Pod = podState(pod); len(pod.Spec.SchedulingGates) > 0 && m.Pod == plan.PodWaiting {
 		m.Pod = plan.PodAbsent
 	}
 	switch {
 	case m.Pod == plan.PodTerminating:
 		m.Volume = plan.VolumeTerminating
-	case m.Pod == plan.PodEnded, latched != "" && latched != string(pod.UID):
+	case latched != "" && latched != string(pod.UID):
 		m.Volume = plan.VolumeLost
 	case neverRan(pod):
-		m.Volume = plan.VolumePending
-		m.VolumeOutdated = pod.Annotations[v1alpha1.AnnotationTemplateHash] != resources.TemplateHash(c)
+		// A pod that ended before etcd ran in it is no loss; it is made again.
+		m.Volume, m.VolumeOutdated = plan.VolumePending, outdated || m.Pod == plan.PodEnded
+		m.Pod = waitingIfEnded(m.Pod)
+	case m.Pod == plan.PodEnded:
+		m.Volume = plan.VolumeLost
 	default:
-		m.Volume = plan.VolumeBound
+		// Between two runs of its container the pod still has the data, so it is
+		// outdated only while it runs: then nobody deletes it for that.
+		m.Volume, m.PodOutdated = plan.VolumeBound, outdated && m.Pod == plan.PodRunning
 	}
+}
+
+func waitingIfEnded(p plan.Pod) plan.Pod {
+	if p == plan.PodEnded {
+		return plan.PodWaiting
+	}
+	return p
 }
 
 // neverRan says that etcd's container has not run in the pod as far as its

@@ -32,7 +32,7 @@ func (o *Observer) objects(ctx context.Context, c *v1alpha1.EtcdCluster, seen *p
 			return nil, fmt.Errorf("reading %s %s: %w", object.Kind, object.Name, err)
 		}
 		if !metav1.IsControlledBy(live, c) {
-			seen.Problems = append(seen.Problems, conflict(object.Kind, c.Namespace, object.Name))
+			seen.Problems = append(seen.Problems, conflict(c, object.Kind, live))
 			continue
 		}
 		same, err := inOrder(object, live)

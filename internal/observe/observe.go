@@ -91,7 +91,7 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 	}
 	seen.Problems = append(seen.Problems, certificates.conflicts...)
 	seen.TLSProblems = certificates.problems
-	seen.Problems = append(seen.Problems, kube.problems(c)...)
+	seen.Problems = append(seen.Problems, kube.problems()...)
 	if problem, found := o.storageClass(ctx, kube); found {
 		seen.Problems = append([]plan.Problem{problem}, seen.Problems...)
 	}

@@ -182,7 +182,7 @@ func ended(code int32, reason, message string) func(*world) {
 	return func(w *world) {
 		s := w.etcdStatus()
 		s.RestartCount = 3
-		s.LastTerminationState.Terminated = &corev1.ContainerStateTerminated{ExitCode: code, Reason: reason, Message: message}
+		s.LastTerminationState.Terminated = &corev1.ContainerStateTerminated{ExitCode: code, Reason: reason, Message: message, FinishedAt: metav1.NewTime(w.clock.Now().Add(-time.Minute))}
 	}
 }
 
@@ -335,11 +335,15 @@ func TestProblems(t *testing.T) {
 		"a Secret is missing":   {waits("CreateContainerConfigError", `secret "a" not found`), v1alpha1.ReasonMemberPodRejected, `secret "a" not found`},
 		"a bad flag":            {all(waits("CrashLoopBackOff", ""), ended(2, "Error", "usage\nunknown flag --x")), v1alpha1.ReasonMemberCrashLooping, "code 2: unknown flag --x —"},
 		"too little memory":     {all(waits("CrashLoopBackOff", ""), ended(137, "OOMKilled", "")), v1alpha1.ReasonMemberOOM, "limits.memory"},
-		"between two crashes":   {all(ended(2, "Error", "unknown flag --x"), func(w *world) { w.etcdStatus().Ready = false }), v1alpha1.ReasonMemberCrashLooping, "unknown flag --x"},
-		"the guard refuses":     {all(waits("CrashLoopBackOff", ""), ended(member.ExitDataMissing, "Error", "x")), "", ""},
-		"a restart long ago":    {ended(2, "Error", "unknown flag --x"), "", ""},
-		"no node":               {unschedulable, v1alpha1.ReasonMemberUnschedulable, "0/3 nodes are available"},
-		"no storage class":      {unbound, v1alpha1.ReasonStorageClassNotFound, `storageclasses.storage.k8s.io "fast" not found`},
+		"a crash of long ago": {all(ended(2, "Error", "unknown flag --x"), func(w *world) {
+			w.etcdStatus().Ready = false
+			w.etcdStatus().LastTerminationState.Terminated.FinishedAt = metav1.NewTime(w.clock.Now().Add(-time.Hour))
+		}), "", ""},
+		"between two crashes": {all(ended(2, "Error", "unknown flag --x"), func(w *world) { w.etcdStatus().Ready = false }), v1alpha1.ReasonMemberCrashLooping, "unknown flag --x"},
+		"the guard refuses":   {all(waits("CrashLoopBackOff", ""), ended(member.ExitDataMissing, "Error", "x")), "", ""},
+		"a restart long ago":  {ended(2, "Error", "unknown flag --x"), "", ""},
+		"no node":             {unschedulable, v1alpha1.ReasonMemberUnschedulable, "0/3 nodes are available"},
+		"no storage class":    {unbound, v1alpha1.ReasonStorageClassNotFound, `storageclasses.storage.k8s.io "fast" not found`},
 		"a storage class": {all(unbound, func(w *world) {
 			w.objects = append(w.objects, &storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: "fast"}})
 		}), "", ""},

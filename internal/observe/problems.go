@@ -2,6 +2,7 @@ package observe
 
 import (
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -9,18 +10,22 @@ import (
 	"github.com/quorate/quorate/internal/plan"
 )
 
+// crashMemory is longer than the kubelet's longest pause between two tries, five
+// minutes, and the time that a try takes.
+const crashMemory = 10 * time.Minute
+
 // problems are what the pods complain of, in the API's own words.
-func (k *kubernetes) problems(*v1alpha1.EtcdCluster) []plan.Problem {
+func (k *kubernetes) problems() []plan.Problem {
 	var out []plan.Problem
 	for i := range k.pods {
-		if p, found := podProblem(&k.pods[i]); found {
+		if p, found := podProblem(&k.pods[i], k.now); found {
 			out = append(out, p)
 		}
 	}
 	return out
 }
 
-func podProblem(pod *corev1.Pod) (plan.Problem, bool) {
+func podProblem(pod *corev1.Pod, now time.Time) (plan.Problem, bool) {
 	if !pod.DeletionTimestamp.IsZero() {
 		return plan.Problem{}, false
 	}
@@ -29,8 +34,13 @@ func podProblem(pod *corev1.Pod) (plan.Problem, bool) {
 		return plan.Problem{Reason: v1alpha1.ReasonMemberUnschedulable, Message: fmt.Sprintf(
 			"pod %s cannot be scheduled: %s — the member does not run until it is — add a node, or change spec.podTemplate", pod.Name, text)}, true
 	}
+	if pod.Status.Phase == corev1.PodFailed {
+		return plan.Problem{Reason: v1alpha1.ReasonMemberPodRejected, Message: fmt.Sprintf(
+			"pod %s has ended: %s %s — the member does not run — it is made again after some seconds; if that goes on, mend what the kubelet names",
+			pod.Name, pod.Status.Reason, firstLine(pod.Status.Message))}, true
+	}
 	for _, status := range containers(pod) {
-		if p, found := containerProblem(pod, status); found {
+		if p, found := containerProblem(pod, status, now); found {
 			return p, true
 		}
 	}
@@ -41,12 +51,13 @@ func containers(pod *corev1.Pod) []corev1.ContainerStatus {
 	return append(append([]corev1.ContainerStatus{}, pod.Status.InitContainerStatuses...), pod.Status.ContainerStatuses...)
 }
 
-func containerProblem(pod *corev1.Pod, status corev1.ContainerStatus) (plan.Problem, bool) {
+func containerProblem(pod *corev1.Pod, status corev1.ContainerStatus, now time.Time) (plan.Problem, bool) {
 	waiting := status.State.Waiting
 	if waiting == nil {
 		// Between two crashes the container runs for a moment; saying that all
-		// is well then would make the conditions flap.
-		if status.RestartCount > 1 && !status.Ready {
+		// is well then would make the conditions flap. A crash of long ago has
+		// nothing to do with a member that is not ready now.
+		if status.RestartCount > 1 && !status.Ready && recentlyEnded(status, now) {
 			return crashProblem(pod, status)
 		}
 		return plan.Problem{}, false
@@ -67,6 +78,12 @@ func containerProblem(pod *corev1.Pod, status corev1.ContainerStatus) (plan.Prob
 		return plan.Problem{}, false
 	}
 	return problem, true
+}
+
+// recentlyEnded says that the container last ended within crashMemory.
+func recentlyEnded(status corev1.ContainerStatus, now time.Time) bool {
+	ended := status.LastTerminationState.Terminated
+	return ended != nil && now.Sub(ended.FinishedAt.Time) < crashMemory
 }
 
 func crashProblem(pod *corev1.Pod, status corev1.ContainerStatus) (plan.Problem, bool) {

@@ -2,6 +2,7 @@ package perform
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,22 +13,27 @@ import (
 	"github.com/quorate/quorate/internal/resources"
 )
 
-// DeleteVolumes deletes every claim of the cluster, of any incarnation: the user
-// asked for it with storage.whenDeleted, and then deleted the cluster.
+// DeleteVolumes deletes every claim that the cluster has made, of any
+// incarnation: the user asked for it with storage.whenDeleted, and then deleted
+// the cluster. A copy of a claim under another name, labels and all, is not one.
 func (p *Performer) DeleteVolumes(ctx context.Context, c *v1alpha1.EtcdCluster) error {
 	var claims corev1.PersistentVolumeClaimList
 	err := p.Live.List(ctx, &claims, client.InNamespace(c.Namespace), client.MatchingLabels{v1alpha1.LabelClusterUID: string(c.UID)})
 	if err != nil {
 		return fmt.Errorf("listing claims: %w", err)
 	}
+	var all []error
 	for i := range claims.Items {
 		claim := &claims.Items[i]
+		if claim.Name != resources.ClaimName(claim.Labels[v1alpha1.LabelMember]) {
+			continue
+		}
 		err := p.Writer.Delete(ctx, claim, client.Preconditions{UID: &claim.UID})
 		if client.IgnoreNotFound(err) != nil {
-			return fmt.Errorf("deleting claim %s: %w", claim.Name, err)
+			all = append(all, fmt.Errorf("deleting claim %s: %w", claim.Name, err))
 		}
 	}
-	return nil
+	return errors.Join(all...)
 }
 
 // RemoveFinalizer lets the cluster go.

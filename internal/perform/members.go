@@ -76,6 +76,10 @@ func (p *Performer) startMember(ctx context.Context, c *v1alpha1.EtcdCluster, se
 	if err != nil {
 		return err
 	}
+	m, _ := seen.Member(name)
+	if on := volume.GetAnnotations()[v1alpha1.AnnotationNode]; on != m.LastNode && !resources.InMemory(c) {
+		return fmt.Errorf("starting %s, whose last node is %q and not %q: %w", name, on, m.LastNode, ErrStale)
+	}
 	if volume.GetAnnotations()[v1alpha1.AnnotationRefused] != "" {
 		return fmt.Errorf("starting %s, whose data was refused: %w", name, ErrStale)
 	}
@@ -122,11 +126,11 @@ func (p *Performer) ungate(ctx context.Context, pod *corev1.Pod) error {
 
 // orders to a member's guard. Founders are new until the cluster is latched,
 // and an empty directory is allowed until the member is known to have started:
-// by the record on its claim, by etcd's list, or, once the cluster is latched, unless etcd's
-// list says that it never did.
+// by the record on its claim, by etcd's list, or, once the cluster is latched,
+// unless etcd's list says that it never did.
 func orders(c *v1alpha1.EtcdCluster, seen plan.Observed, name string, record map[string]string) resources.Orders {
 	m, _ := seen.Member(name)
-	recorded := record[v1alpha1.AnnotationMemberID] != ""
+	recorded := record[v1alpha1.AnnotationMemberID] != "" || record[v1alpha1.AnnotationBooted] != ""
 	founded := c.Status.ClusterID != ""
 	neverStarted := m.Listed && !m.Started
 	o := resources.Orders{Peers: c.Status.Founders, State: member.ClusterStateNew, Empty: resources.EmptyAllowed}
@@ -157,12 +161,24 @@ func (p *Performer) deletePod(ctx context.Context, c *v1alpha1.EtcdCluster, name
 	if err != nil || pod == nil || !pod.DeletionTimestamp.IsZero() {
 		return err
 	}
-	for _, s := range pod.Status.ContainerStatuses {
-		if s.Name == resources.EtcdContainer && s.State.Running != nil {
-			return fmt.Errorf("deleting pod %s, which runs: %w", name, ErrStale)
-		}
+	if etcdRuns(pod) {
+		return fmt.Errorf("deleting pod %s, which runs: %w", name, ErrStale)
 	}
 	return p.delete(ctx, pod)
+}
+
+// etcdRuns says that etcd runs in the pod, going by its status. A pod that has
+// ended runs nothing, whatever its containers' last status was.
+func etcdRuns(pod *corev1.Pod) bool {
+	if pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded {
+		return false
+	}
+	for _, s := range pod.Status.ContainerStatuses {
+		if s.Name == resources.EtcdContainer && s.State.Running != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // delete deletes the very object that was read, in the version that was read.
@@ -189,8 +205,12 @@ func (p *Performer) recordMember(ctx context.Context, c *v1alpha1.EtcdCluster, s
 		return err
 	}
 	record := map[string]string{}
-	started := seen.List && m.Listed && m.Started
-	if started {
+	listed := seen.List && m.Listed && m.Started
+	started := listed || (pod != nil && string(pod.UID) == m.PodUID && m.PodReady)
+	if started && !listed {
+		record[v1alpha1.AnnotationBooted] = "true"
+	}
+	if listed {
 		if have := volume.GetAnnotations()[v1alpha1.AnnotationMemberID]; have != "" && have != hex(m.ID) {
 			return fmt.Errorf("recording member %x on the volume of %s, which names %s: %w", m.ID, name, have, ErrStale)
 		}
@@ -244,6 +264,14 @@ func (p *Performer) recordRefusal(ctx context.Context, c *v1alpha1.EtcdCluster, 
 		return p.deletePod(ctx, c, name)
 	}
 	m, _ := seen.Member(name)
+	pod, err := p.ownPod(ctx, c, name)
+	if err != nil {
+		return err
+	}
+	if pod == nil || string(pod.UID) != m.PodUID || etcdRuns(pod) {
+		// The refusal that was seen is an older pod's, or it was let in since.
+		return fmt.Errorf("recording the refusal of %s: %w", name, ErrStale)
+	}
 	claim, err := p.ownClaim(ctx, c, name)
 	if err == nil {
 		err = p.annotate(ctx, claim, map[string]string{v1alpha1.AnnotationRefused: m.Refusal})

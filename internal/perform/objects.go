@@ -2,6 +2,7 @@ package perform
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -24,8 +25,16 @@ func (p *Performer) applyObjects(ctx context.Context, c *v1alpha1.EtcdCluster, s
 		if !slices.Contains(seen.ObjectsDue, object.Kind+" "+object.Name) {
 			continue
 		}
+		err := p.Live.Get(ctx, client.ObjectKey{Namespace: c.Namespace, Name: object.Name}, object.Empty)
+		if client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("reading %s %s: %w", object.Kind, object.Name, err)
+		}
+		if err == nil && !metav1.IsControlledBy(object.Empty, c) {
+			// Somebody made it since it was looked at.
+			return foreign(object.Kind, client.ObjectKeyFromObject(object.Empty))
+		}
 		// Force takes a field back from whoever edited it by hand.
-		err := p.Writer.Apply(ctx, object.Want, client.FieldOwner(resources.FieldOwner), client.ForceOwnership)
+		err = p.Writer.Apply(ctx, object.Want, client.FieldOwner(resources.FieldOwner), client.ForceOwnership)
 		if err != nil {
 			return fmt.Errorf("applying %s %s: %w", object.Kind, object.Name, err)
 		}
@@ -53,20 +62,21 @@ func (p *Performer) issueCertificates(ctx context.Context, c *v1alpha1.EtcdClust
 			return fmt.Errorf("creating Secret %s: %w", want.Name, err)
 		}
 	}
+	return p.renew(ctx, set)
+}
+
+// renew goes on after an error: one Secret that cannot be written, because
+// somebody made it immutable, must not let the others run out.
+func (p *Performer) renew(ctx context.Context, set secrets.Set) error {
+	var all []error
 	for _, want := range set.Plan.Renew {
 		live := set.Live[want.Name]
 		live.Data = want.Data
 		if err := p.Writer.Update(ctx, live, client.FieldOwner(resources.FieldOwner)); err != nil {
-			return fmt.Errorf("renewing Secret %s (%s): %w", want.Name, want.Why, err)
+			all = append(all, fmt.Errorf("renewing Secret %s (%s): %w", want.Name, want.Why, err))
 		}
 	}
-	for _, name := range set.Plan.Remove {
-		live := set.Live[name]
-		if err := p.Writer.Delete(ctx, live, client.Preconditions{UID: &live.UID}); client.IgnoreNotFound(err) != nil {
-			return fmt.Errorf("deleting Secret %s: %w", name, err)
-		}
-	}
-	return nil
+	return errors.Join(all...)
 }
 
 // secret is owned by the cluster and goes with it.

@@ -78,14 +78,26 @@ func (p *Performer) Perform(ctx context.Context, c *v1alpha1.EtcdCluster, seen p
 }
 
 // each goes on after an error: one member that the API refuses must not hold
-// back the others.
+// back the others. A stale look at one does not hide what was refused for another.
 func each(members []string, do func(string) error) error {
-	var all []error
+	var refused, stale []error
 	for _, m := range members {
-		all = append(all, do(m))
+		switch err := do(m); {
+		case err == nil:
+		case Stale(err):
+			stale = append(stale, err)
+		default:
+			refused = append(refused, err)
+		}
 	}
-	return errors.Join(all...)
+	if len(refused) > 0 {
+		return errors.Join(refused...)
+	}
+	return errors.Join(stale...)
 }
+
+// Stale errors say that the world has moved since it was looked at: decide again.
+func Stale(err error) bool { return errors.Is(err, ErrStale) || apierrors.IsConflict(err) }
 
 func latchFounders(s *v1alpha1.EtcdClusterStatus, founders []string) error {
 	if len(s.Founders) > 0 {

@@ -185,7 +185,8 @@ func TestSteps(t *testing.T) {
 		m := &w.seen.Members[0]
 		m.Listed, m.Started, m.ID = true, true, 0x17
 	}
-	refused := func(w *world) { w.seen.Members[0].Refusal = "found nothing" }
+	refused := func(w *world) { w.seen.Members[0].Refusal, w.seen.Members[0].PodUID = "found nothing", "p0" }
+	refusedBefore := func(w *world) { w.seen.Members[0].Refusal, w.seen.Members[0].PodUID = "found nothing", "p-1" }
 	none := func(*world) {}
 	cases := map[string]struct {
 		objects []client.Object
@@ -234,10 +235,12 @@ func TestSteps(t *testing.T) {
 		"a member is recorded without a pod":    {[]client.Object{claim()}, started, plan.RecordMembers, false, false, []string{"patch data-a-0000"}},
 		"another ID stands there":               {[]client.Object{claim(annotated(v1alpha1.AnnotationMemberID, "18")), pod(running)}, started, plan.RecordMembers, true, false, nil},
 		"nothing is recorded on a lost claim":   {[]client.Object{claim(going), pod(running)}, started, plan.RecordMembers, true, false, nil},
+		"a refusal of an older pod is not":      {[]client.Object{claim(), pod()}, refusedBefore, plan.RecordRefusals, true, false, nil},
+		"a member whose last node has changed":  {[]client.Object{claim(annotated(v1alpha1.AnnotationNode, "node-9"))}, latched("v0"), plan.StartMembers, true, false, nil},
 		"a refusal is recorded":                 {[]client.Object{claim(), pod()}, refused, plan.RecordRefusals, false, false, []string{"patch data-a-0000", "delete a-0000"}},
 		"a refusal where the claim is going":    {[]client.Object{claim(going), pod()}, refused, plan.RecordRefusals, false, false, []string{"delete a-0000"}},
 		"a refusal where the claim is gone":     {[]client.Object{pod()}, refused, plan.RecordRefusals, false, false, []string{"delete a-0000"}},
-		"a refusal, and etcd runs after all":    {[]client.Object{claim(), pod(running)}, refused, plan.RecordRefusals, true, false, []string{"patch data-a-0000"}},
+		"a refusal, and etcd runs after all":    {[]client.Object{claim(), pod(running)}, refused, plan.RecordRefusals, true, false, nil},
 		"volumes are latched":                   {[]client.Object{claim()}, none, plan.LatchVolumes, false, false, nil},
 		"a volume that is gone is not latched":  {nil, none, plan.LatchVolumes, true, false, nil},
 		"a volume that is going is not latched": {[]client.Object{claim(going)}, none, plan.LatchVolumes, true, false, nil},
@@ -335,7 +338,7 @@ func TestChangedMeanwhile(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			w := newWorld(t, claim(), pod())
 			w.seen.List = true
-			w.seen.Members[0] = plan.Member{Name: name, Founder: true, Listed: true, Started: true, ID: 0x17, Refusal: "x"}
+			w.seen.Members[0] = plan.Member{Name: name, Founder: true, Listed: true, Started: true, ID: 0x17, Refusal: "x", PodUID: "p0"}
 			w.cluster.Spec.Storage.WhenDeleted = v1alpha1.WhenDeletedDelete
 			touched := false
 			w.before = func(verb string, o client.Object) error {
@@ -420,14 +423,16 @@ func TestOrders(t *testing.T) {
 		founded, recorded bool
 		seen              plan.Observed
 		want              resources.Orders
+		booted            bool
 	}{
-		"a founder's first start":          {false, false, seen(plan.Member{}, false), resources.Orders{Peers: []string{name}, State: "new", Empty: resources.EmptyAllowed}},
-		"a founder that is recorded":       {false, true, seen(plan.Member{}, false), resources.Orders{Peers: []string{name}, State: "existing", Empty: resources.EmptyForbidden}},
-		"a founder that etcd lists as up":  {false, false, seen(plan.Member{Listed: true, Started: true}, true), resources.Orders{Peers: []string{name}, State: "existing", Empty: resources.EmptyForbidden}},
-		"a member of a founded cluster":    {true, false, seen(plan.Member{}, false), resources.Orders{Peers: []string{name, "a-0001", "a-0002"}, State: "existing", Empty: resources.EmptyForbidden}},
-		"a member that has never started":  {true, false, seen(plan.Member{Listed: true}, true), resources.Orders{Peers: []string{name, "a-0001"}, State: "existing", Empty: resources.EmptyAllowed}},
-		"a recorded one, listed as new":    {true, true, seen(plan.Member{Listed: true}, true), resources.Orders{Peers: []string{name, "a-0001"}, State: "existing", Empty: resources.EmptyForbidden}},
-		"a member that etcd does not list": {true, false, seen(plan.Member{}, true), resources.Orders{Peers: []string{"a-0001"}, State: "existing", Empty: resources.EmptyForbidden}},
+		"a founder's first start":          {false, false, seen(plan.Member{}, false), resources.Orders{Peers: []string{name}, State: "new", Empty: resources.EmptyAllowed}, false},
+		"a founder that is recorded":       {false, true, seen(plan.Member{}, false), resources.Orders{Peers: []string{name}, State: "existing", Empty: resources.EmptyForbidden}, false},
+		"a founder that etcd lists as up":  {false, false, seen(plan.Member{Listed: true, Started: true}, true), resources.Orders{Peers: []string{name}, State: "existing", Empty: resources.EmptyForbidden}, false},
+		"a member of a founded cluster":    {true, false, seen(plan.Member{}, false), resources.Orders{Peers: []string{name, "a-0001", "a-0002"}, State: "existing", Empty: resources.EmptyForbidden}, false},
+		"a member that has never started":  {true, false, seen(plan.Member{Listed: true}, true), resources.Orders{Peers: []string{name, "a-0001"}, State: "existing", Empty: resources.EmptyAllowed}, false},
+		"a recorded one, listed as new":    {true, true, seen(plan.Member{Listed: true}, true), resources.Orders{Peers: []string{name, "a-0001"}, State: "existing", Empty: resources.EmptyForbidden}, false},
+		"a member that etcd does not list": {true, false, seen(plan.Member{}, true), resources.Orders{Peers: []string{"a-0001"}, State: "existing", Empty: resources.EmptyForbidden}, false},
+		"a founder whose pod was ready":    {false, false, seen(plan.Member{}, false), resources.Orders{Peers: []string{name}, State: "existing", Empty: resources.EmptyForbidden}, true},
 	}
 	for what, tc := range cases {
 		t.Run(what, func(t *testing.T) {
@@ -438,6 +443,9 @@ func TestOrders(t *testing.T) {
 			record := map[string]string{}
 			if tc.recorded {
 				record[v1alpha1.AnnotationMemberID] = "17"
+			}
+			if tc.booted {
+				record[v1alpha1.AnnotationBooted] = "true"
 			}
 			if diff := cmp.Diff(tc.want, orders(c, tc.seen, name, record)); diff != "" {
 				t.Errorf("orders (-want +got):\n%s", diff)
@@ -518,18 +526,21 @@ func TestFinalizer(t *testing.T) {
 func TestDeleteVolumes(t *testing.T) {
 	old := claim(reborn)
 	old.Name, old.UID = "data-a-0009", "v9"
+	old.Labels[v1alpha1.LabelMember] = "a-0009"
+	rescued := claim()
+	rescued.Name, rescued.UID = "rescue-of-a-0000", "v7"
 	stranger := claim(foreigner)
 	stranger.Name, stranger.UID = "data-a-0005", "v5"
 	elsewhere := claim()
 	elsewhere.Namespace = "other"
-	w := newWorld(t, claim(), old, stranger, elsewhere)
+	w := newWorld(t, claim(), old, rescued, stranger, elsewhere)
 	p := &Performer{Writer: w.api, Live: w.api}
 	for range 2 {
 		if err := p.DeleteVolumes(t.Context(), w.cluster); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for claim, want := range map[string]bool{"data-a-0000": false, "data-a-0009": false, "data-a-0005": true} {
+	for claim, want := range map[string]bool{"data-a-0000": false, "data-a-0009": false, "data-a-0005": true, "rescue-of-a-0000": true} {
 		if got := w.get(&corev1.PersistentVolumeClaim{}, claim); got != want {
 			t.Errorf("%s is there: %v, want %v", claim, got, want)
 		}

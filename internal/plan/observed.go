@@ -139,8 +139,17 @@ type Member struct {
 	VolumeOutdated bool
 	// RecordedID is the member ID on the claim; zero for none.
 	RecordedID uint64
+	// Booted says that the claim is on record as booted.
+	Booted bool
+	// LastNode is the node that the claim names; empty for none.
+	LastNode string
 
 	Pod Pod
+	// PodUID is the pod's UID.
+	PodUID string
+	// PodFresh says that the pod was made a moment ago: one that has ended
+	// already would only end again.
+	PodFresh bool
 	// PodReady is the kubelet's word.
 	PodReady bool
 	// PodOutdated says that the pod was made from another spec.
@@ -206,9 +215,8 @@ func (o Observed) Voters() int {
 	return count(o.Members, func(m Member) bool { return m.Listed && !m.Learner }) + len(o.ForeignMembers)
 }
 
-// Founded says that the cluster has booted once: by the latch, by a member ID
-// on any of our claims, or by a founder's answer. Losing status must never
-// mean founding again.
+// Founded says that the cluster has booted once: by the latch, or by a member ID
+// on any of our claims. Losing status must never mean founding again.
 func (o Observed) Founded() bool {
 	return o.ClusterID != 0 || slices.ContainsFunc(o.Members, func(m Member) bool { return m.RecordedID != 0 })
 }

@@ -133,7 +133,7 @@ func refused(o Observed) (Step, bool) {
 // deleteEnded clears the way for new pods: a Failed or evicted pod keeps its
 // name and never runs again.
 func deleteEnded(o Observed) (Step, bool) {
-	who := names(o.Members, func(m Member) bool { return m.Pod == PodEnded })
+	who := names(o.Members, func(m Member) bool { return m.Pod == PodEnded && !m.PodFresh })
 	return Step{
 		Kind: DeletePods, Members: who, Reason: "Repairing",
 		Message: fmt.Sprintf("the pods of %s have ended and are made again", strings.Join(who, ", ")),
@@ -250,11 +250,16 @@ func restartOutdated(o Observed) (Step, bool) {
 
 // recordMembers puts the identity where the data is as soon as etcd's list
 // shows it, and from then on forbids an empty directory: a restart on one
-// under a used member ID silently loses acknowledged writes.
+// under a used member ID silently loses acknowledged writes. While etcd cannot be
+// asked, a pod that the kubelet calls ready proves as much: etcd says it is ready
+// once it has booted and follows a leader.
 func recordMembers(o Observed) (Step, bool) {
 	who := names(o.Members, func(m Member) bool {
-		known := o.List && m.Listed && m.Started && m.Volume == VolumeBound
-		return (known && (m.RecordedID == 0 || (m.Pod.mayRun() && m.PodMayBeEmpty))) ||
+		listed := o.List && m.Listed && m.Started
+		ready := !o.List && m.PodReady && m.Pod == PodRunning
+		onRecord := m.RecordedID != 0 || (ready && m.Booted)
+		known := (listed || ready) && m.Volume == VolumeBound
+		return (known && (!onRecord || (m.Pod.mayRun() && m.PodMayBeEmpty))) ||
 			(m.NodeMoved && m.Volume != VolumeTerminating)
 	})
 	return Step{
@@ -383,7 +388,7 @@ func volumeChange(o Observed) (Step, bool) {
 	who := names(o.Members, func(m Member) bool { return m.Volume == VolumeBound && m.VolumeOutdated })
 	return Step{
 		Kind: Wait, Members: who, Reason: "VolumeChangePending",
-		Message: fmt.Sprintf("the volumes of %s have another size or class than spec.storage — this version of the operator changes no volume that is in use — put spec.storage back",
+		Message: fmt.Sprintf("the claims of %s are smaller than spec.storage.size or of another class — this version of the operator changes no volume that is in use — enlarge the claims with kubectl edit pvc, if their class allows it, or put the class back",
 			strings.Join(who, ", ")),
 	}, len(who) > 0
 }

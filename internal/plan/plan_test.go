@@ -35,6 +35,9 @@ func leaving(m *Member)        { m.Pod = PodTerminating }
 func outdated(m *Member)       { m.PodOutdated, m.VolumeOutdated = true, true }
 func podOutdated(m *Member)    { m.PodOutdated = true }
 func volumeOutdated(m *Member) { m.VolumeOutdated = true }
+func podReady(m *Member)       { m.PodReady = true }
+func onRecord(m *Member)       { m.Booted = true }
+func fresh(m *Member)          { m.PodFresh = true }
 func recorded(m *Member)       { m.RecordedID = uint64(m.Ordinal) + 1 }
 func maybeEmpty(m *Member)     { m.PodMayBeEmpty = true }
 func listed(m *Member)         { m.Listed, m.ID = true, uint64(m.Ordinal)+1 }
@@ -151,6 +154,13 @@ func TestNext(t *testing.T) {
 		"a volume on record is gone":                     {observed: founders(member(0, claimed, latched, runs), member(1, claimed, latched, runs), member(2, latched)), want: Wait, wantOn: []string{"a-0002"}, reason: "DataMissing"},
 		"a volume on record is gone and never started":   {observed: founders(member(0, booted), member(1, booted), member(2, latched, listed)).with(confirmed), want: RecordMembers, wantOn: []string{"a-0000", "a-0001"}},
 		"status was lost, pods run and a volume is gone": {observed: founders(member(0, claimed, runs), member(1, claimed, runs), member(2)), want: Wait, reason: "Founding"},
+		"ready pods while etcd cannot be asked": {
+			observed: young(claimed, latched, runs, maybeEmpty, podReady), want: RecordMembers, wantOn: all,
+		},
+		"ready pods are on record while etcd cannot be asked": {
+			observed: young(claimed, latched, runs, podReady, onRecord), want: Wait, reason: "Founding",
+		},
+		"a founder's pod ended as soon as it was made":   {observed: young(claimed, latched, ended, fresh), want: Wait, reason: "Founding"},
 		"volumes are not on record":                      {observed: young(pending), want: LatchVolumes, wantOn: all},
 		"a volume on its way out is not put on record":   {observed: founders(member(0, pending), member(1, pending), member(2, volume(VolumeTerminating))), want: Wait, reason: "Founding"},
 		"a lost volume on record does not hold the rest": {observed: founders(member(0, pending), member(1, pending), member(2, latched, volume(VolumeTerminating))), want: LatchVolumes, wantOn: all},

@@ -71,12 +71,11 @@ func optionFlags(c *v1alpha1.EtcdCluster) []string {
 func extraFlags(c *v1alpha1.EtcdCluster) []string {
 	extra := c.Spec.Etcd.ExtraArgs
 	var flags []string
-	if minor(c) == "3.5" {
-		flags = append(flags, "--experimental-initial-corrupt-check=true", "--experimental-compact-hash-check-enabled=true")
-	} else {
+	if minor(c) != "3.5" {
 		gates := "InitialCorruptCheck=true,CompactHashCheck=true"
 		if more := extra["feature-gates"]; more != "" {
-			gates += "," + more
+			// The last one counts, and these two are not for the user to turn off.
+			gates = more + "," + gates
 		}
 		flags = append(flags, "--feature-gates="+gates)
 	}
@@ -84,6 +83,9 @@ func extraFlags(c *v1alpha1.EtcdCluster) []string {
 		if name != "feature-gates" || minor(c) == "3.5" {
 			flags = append(flags, "--"+name+"="+extra[name])
 		}
+	}
+	if minor(c) == "3.5" {
+		flags = append(flags, "--experimental-initial-corrupt-check=true", "--experimental-compact-hash-check-enabled=true")
 	}
 	return flags
 }

@@ -114,9 +114,9 @@ func TestFlags(t *testing.T) {
 		"3.10 is newer than 3.6": {
 			cluster(version("3.10.0")), map[string]string{gate: "InitialCorruptCheck=true,CompactHashCheck=true"}, []string{corrupt},
 		},
-		"the user's gates come after ours": {
+		"the user's gates come before ours": {
 			cluster(rich),
-			map[string]string{gate: "InitialCorruptCheck=true,CompactHashCheck=true,SetMemberLocalAddr=true", "max-txn-ops": "512", "log-level": "debug"},
+			map[string]string{gate: "SetMemberLocalAddr=true,InitialCorruptCheck=true,CompactHashCheck=true", "max-txn-ops": "512", "log-level": "debug"},
 			nil,
 		},
 		"TLS on both ports": {

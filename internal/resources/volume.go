@@ -33,12 +33,12 @@ func Claim(c *v1alpha1.EtcdCluster, member string) *corev1.PersistentVolumeClaim
 	}
 }
 
-// ClaimOutdated says that an unbound claim was made for another class or size
-// than the spec wants. The class that was asked for stands in an annotation,
+// ClaimOutdated says that a claim was made for another class than the spec wants,
+// or is smaller. A larger one, which somebody has expanded, is in order. The class that was asked for stands in an annotation,
 // since the API server fills in the default class.
 func ClaimOutdated(c *v1alpha1.EtcdCluster, claim *corev1.PersistentVolumeClaim) bool {
 	size := claim.Spec.Resources.Requests[corev1.ResourceStorage]
-	return claim.Annotations[v1alpha1.AnnotationStorageClass] != wantedClass(c) || size.Cmp(c.Spec.Storage.Size) != 0
+	return claim.Annotations[v1alpha1.AnnotationStorageClass] != wantedClass(c) || size.Cmp(c.Spec.Storage.Size) < 0
 }
 
 func wantedClass(c *v1alpha1.EtcdCluster) string {

@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/quorate/quorate/api/v1alpha1"
@@ -21,22 +22,19 @@ import (
 type Set struct {
 	// Live are the Secrets that belong to this very cluster, by name.
 	Live map[string]*corev1.Secret
-	// Foreign names the Secrets that bear a name we need and are not ours.
-	Foreign []string
+	// Foreign are the Secrets that bear a name we need and are not ours.
+	Foreign []*corev1.Secret
 	// Plan is what is due; empty while Foreign is not.
 	Plan pki.Result
 }
 
-// Due names the Secrets that are to be written or removed.
+// Due names the Secrets that are to be written.
 func (s Set) Due() []string {
 	var due []string
 	for _, list := range [][]pki.SecretData{s.Plan.Create, s.Plan.Renew} {
 		for _, secret := range list {
 			due = append(due, "Secret "+secret.Name)
 		}
-	}
-	for _, name := range s.Plan.Remove {
-		due = append(due, "Secret "+name)
 	}
 	return due
 }
@@ -56,8 +54,8 @@ func Read(ctx context.Context, live client.Reader, c *v1alpha1.EtcdCluster, memb
 		case apierrors.IsNotFound(err):
 		case err != nil:
 			return Set{}, fmt.Errorf("reading Secret %s: %w", name, err)
-		case secret.Labels[v1alpha1.LabelClusterUID] != string(c.UID):
-			set.Foreign = append(set.Foreign, name)
+		case secret.Labels[v1alpha1.LabelClusterUID] != string(c.UID) && !metav1.IsControlledBy(secret, c):
+			set.Foreign = append(set.Foreign, secret)
 		default:
 			set.Live[name] = secret
 			data[name] = secret.Data

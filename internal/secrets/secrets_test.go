@@ -91,8 +91,12 @@ func TestRead(t *testing.T) {
 			}
 			due := set.Due()
 			slices.Sort(due)
-			if !slices.Equal(due, tc.due) || !slices.Equal(set.Foreign, tc.stranger) || len(set.Plan.Problems) != tc.problems {
-				t.Errorf("due %v, foreign %v, problems %+v", due, set.Foreign, set.Plan.Problems)
+			var foreign []string
+			for _, s := range set.Foreign {
+				foreign = append(foreign, s.Name)
+			}
+			if !slices.Equal(due, tc.due) || !slices.Equal(foreign, tc.stranger) || len(set.Plan.Problems) != tc.problems {
+				t.Errorf("due %v, foreign %v, problems %+v", due, foreign, set.Plan.Problems)
 			}
 			if _, ok := set.Live["a-0000-tls"]; ok && len(tc.stranger) > 0 {
 				t.Error("somebody else's Secret counts as ours")

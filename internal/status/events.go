@@ -28,11 +28,18 @@ func Events(before, after v1alpha1.EtcdClusterStatus, o Outcome) []Event {
 	if o.Err == nil {
 		out = append(out, done(o.Step)...)
 	}
-	for _, kind := range []string{v1alpha1.ConditionAvailable, v1alpha1.ConditionStalled, v1alpha1.ConditionReady, v1alpha1.ConditionOldVolumes} {
+	for _, kind := range []string{v1alpha1.ConditionAvailable, v1alpha1.ConditionStalled, v1alpha1.ConditionReady, v1alpha1.ConditionTLSReady, v1alpha1.ConditionOldVolumes} {
 		out = append(out, transition(kind, before.Conditions, after.Conditions)...)
+	}
+	for i := range out {
+		out[i].Message = Note(out[i].Message)
 	}
 	return out
 }
+
+// Note cuts a message to what an event may carry, 1024 bytes: the API server
+// drops a longer one.
+func Note(message string) string { return cut(message, 1000) }
 
 // done says what a step did, in its own words.
 func done(step plan.Step) []Event {
@@ -58,7 +65,10 @@ func transition(kind string, before, after []metav1.Condition) []Event {
 			return nil
 		}
 		e.Type = corev1.EventTypeWarning
-	case v1alpha1.ConditionAvailable:
+	case v1alpha1.ConditionAvailable, v1alpha1.ConditionTLSReady:
+		if was == nil && kind == v1alpha1.ConditionTLSReady && is.Status == metav1.ConditionTrue {
+			return nil
+		}
 		if is.Status != metav1.ConditionTrue {
 			if was == nil {
 				return nil

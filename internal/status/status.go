@@ -74,8 +74,9 @@ func set(c *v1alpha1.EtcdCluster, conditions ...metav1.Condition) {
 
 // short keeps a message below the API's limit of 32 KiB, with room for what
 // reads it.
-func short(message string) string {
-	const most = 2048
+func short(message string) string { return cut(message, 2048) }
+
+func cut(message string, most int) string {
 	if len(message) <= most {
 		return message
 	}
