@@ -46,8 +46,7 @@ func main() {
 		return
 	}
 	fmt.Fprintln(os.Stderr, "demo:", err)
-	var u unsuited
-	if errors.As(err, &u) {
+	if _, ok := errors.AsType[unsuited](err); ok {
 		os.Exit(2)
 	}
 	os.Exit(1)

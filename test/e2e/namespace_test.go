@@ -133,10 +133,10 @@ func lastLines(text string, n int) string {
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
-func linesWith(text string, any ...string) string {
+func linesWith(text string, words ...string) string {
 	var out []string
 	for line := range strings.Lines(text) {
-		if slices.ContainsFunc(any, func(s string) bool { return strings.Contains(line, s) }) {
+		if slices.ContainsFunc(words, func(s string) bool { return strings.Contains(line, s) }) {
 			out = append(out, strings.TrimRight(line, "\n"))
 		}
 	}

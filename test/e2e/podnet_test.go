@@ -12,9 +12,9 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/httpstream"
 	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/transport/spdy"
+	"k8s.io/streaming/pkg/httpstream"
 )
 
 // dialPod connects to a port of a pod through the API server, as kubectl
@@ -25,7 +25,7 @@ func dialPod(ctx context.Context, namespace, pod string, port int) (net.Conn, er
 	if err != nil {
 		return nil, fmt.Errorf("preparing a forward to %s: %w", pod, err)
 	}
-	dialer := spdy.NewDialer(upgrader, &http.Client{Transport: transport}, http.MethodPost, url)
+	dialer := spdy.NewDialerForStreaming(upgrader, &http.Client{Transport: transport}, http.MethodPost, url)
 	type result struct {
 		conn httpstream.Connection
 		err  error

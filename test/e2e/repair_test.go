@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"slices"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -35,12 +36,7 @@ func (c cluster) comesBack(ctx context.Context, before map[string]corev1.Pod, an
 }
 
 func contains(list []string, s string) bool {
-	for _, l := range list {
-		if l == s {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(list, s)
 }
 
 var _ = Describe("Self-repair under writes", Ordered, func() {
