@@ -78,7 +78,7 @@ var founding = []rule{
 // each second without a member is a second closer to losing quorum; a budget or
 // a certificate that cannot be written must not stand in the way of that.
 var running = []rule{
-	paused, refused, recordMembers, relatch, deleteEnded, startMissing, restartOutdated,
+	paused, refused, recordMembers, relatchVolumes, relatch, deleteEnded, startMissing, restartOutdated, restartBlind,
 	setFinalizer, issueCertificates, applyObjects, dataMissing, waitForMembers, waitForLatch,
 	sizeChange, rollPending, volumeChange,
 }
@@ -123,7 +123,7 @@ func latchFounders(o Observed) (Step, bool) {
 // refused keeps a member whose data is missing or foreign down: on the claim
 // it survives the pod, which would otherwise be made and refused for ever.
 func refused(o Observed) (Step, bool) {
-	who := names(o.Members, func(m Member) bool { return m.Refusal != "" })
+	who := names(o.Members, func(m Member) bool { return m.Refusal != "" && !m.refusedBlindly(o) })
 	return Step{
 		Kind: RecordRefusals, Members: who, Reason: "DataMissing",
 		Message: fmt.Sprintf("the data of %s is missing or foreign and must not be started", strings.Join(who, ", ")),
@@ -248,6 +248,18 @@ func restartOutdated(o Observed) (Step, bool) {
 	}, len(who) > 0
 }
 
+// restartBlind makes a pod again that was made while nobody could say whether
+// its member had ever started, once etcd's list says that it has not.
+func restartBlind(o Observed) (Step, bool) {
+	who := names(o.Members, func(m Member) bool {
+		return m.Pod == PodWaiting && m.Volume == VolumeBound && m.refusedBlindly(o) && o.List && m.Listed && !m.Started
+	})
+	return Step{
+		Kind: DeletePods, Members: who, Reason: "Repairing",
+		Message: fmt.Sprintf("the pods of %s were not let start on an empty volume, and etcd's list says that they have never started; they are made again", strings.Join(who, ", ")),
+	}, len(who) > 0
+}
+
 // recordMembers puts the identity where the data is as soon as etcd's list
 // shows it, and from then on forbids an empty directory: a restart on one
 // under a used member ID silently loses acknowledged writes. While etcd cannot be
@@ -275,6 +287,15 @@ func latchCluster(o Observed) (Step, bool) {
 		Kind: LatchCluster, Members: o.Founders, Reason: "Founding",
 		Message: fmt.Sprintf("a majority of the members agrees on cluster %x", o.AgreedClusterID),
 	}, foundersAgree(o)
+}
+
+// relatchVolumes puts the founders' volumes on record again when status has lost
+// them, before it names the cluster again: a founder that never started would
+// otherwise get no pod any more, for nothing else names its volume.
+func relatchVolumes(o Observed) (Step, bool) {
+	step, complete := latchVolumes(o)
+	_, next := relatch(o)
+	return step, complete && next
 }
 
 // relatch writes the cluster ID while the claims already prove that the cluster
@@ -399,6 +420,13 @@ func volumeChange(o Observed) (Step, bool) {
 func (m Member) startable() bool {
 	onRecord := m.VolumeLatched || m.RecordedID != 0
 	return m.Pod == PodAbsent && onRecord && (m.Volume == VolumeBound || m.Volume == VolumePending) && !m.RunningElsewhere
+}
+
+// refusedBlindly says that the guard missed data that may never have been there:
+// its pod was told not to start on an empty volume because etcd could not be
+// asked, and nothing says that the member has ever started.
+func (m Member) refusedBlindly(o Observed) bool {
+	return o.ClusterID != 0 && strings.HasPrefix(m.Refusal, "DataMissing") && m.RecordedID == 0 && !m.Booted && !m.Started && !m.PodMayBeEmpty
 }
 
 func (p Pod) mayRun() bool { return p == PodRunning || p == PodWaiting }

@@ -47,7 +47,8 @@ func violations(o Observed, step Step) []string {
 	check(o.Paused == (step.Kind == Pause), "paused means Pause, and nothing else does")
 	check(step.Message != "" && step.Reason != "", "a step without a reason or a message")
 	if o.Founded() && len(o.Founders) > 0 {
-		check(!slices.Contains([]Kind{LatchFounders, CreateVolumes, UnlatchVolumes, ReplaceVolumes, LatchVolumes}, step.Kind), "a founding step in a founded cluster")
+		check(!slices.Contains([]Kind{LatchFounders, CreateVolumes, UnlatchVolumes, ReplaceVolumes}, step.Kind), "a founding step in a founded cluster")
+		check(step.Kind != LatchVolumes || o.ClusterID == 0, "volumes are put on record after the latch")
 	}
 	switch step.Kind {
 	case LatchFounders:
@@ -104,7 +105,8 @@ func memberViolations(o Observed, kind Kind, m Member) []string {
 		rule("replaces a volume on record", kind == UnlatchVolumes || !m.VolumeLatched)
 	case DeletePods:
 		rule("deletes a pod that runs, or is not there, or goes already", m.Pod == PodEnded || m.Pod == PodWaiting)
-		rule("deletes a pod that is as it should be", m.Pod == PodEnded || m.PodOutdated)
+		neverStarted := o.List && m.Listed && !m.Started && m.RecordedID == 0 && !m.Booted
+		rule("deletes a pod that is as it should be", m.Pod == PodEnded || m.PodOutdated || (m.Refusal != "" && neverStarted))
 	case RecordRefusals:
 		rule("records a refusal that nobody gave", m.Refusal != "")
 	case RecordMembers:
