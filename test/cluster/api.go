@@ -8,8 +8,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 )
 
@@ -140,10 +142,25 @@ var probeClient = &http.Client{
 	},
 }
 
-// awaitURL waits until a URL answers; an empty one needs no waiting. It waits
-// for as long as its machine is on, as a service manager does.
-func awaitURL(url string) {
-	for url != "" && probe(context.Background(), url) != nil {
-		time.Sleep(100 * time.Millisecond)
+// awaitAnswers waits until every address answers: a URL, or a socket as
+// unix:///path. It waits for as long as its machine is on, as a service manager
+// does.
+func awaitAnswers(addresses []string) {
+	for _, address := range addresses {
+		for answers(address) != nil {
+			time.Sleep(100 * time.Millisecond)
+		}
 	}
+}
+
+func answers(address string) error {
+	path, isSocket := strings.CutPrefix(address, "unix://")
+	if !isSocket {
+		return probe(context.Background(), address)
+	}
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		return fmt.Errorf("connecting to %s: %w", address, err)
+	}
+	return conn.Close()
 }

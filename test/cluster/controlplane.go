@@ -17,13 +17,13 @@ const (
 func controlMachine(l layout) machineSpec {
 	readyz := apiServer + "/readyz"
 	spec := machineSpec{Name: controlPlane, RunDir: l.path("run")}
-	add := func(name, waitFor string, command ...string) {
+	add := func(name string, waitFor []string, command ...string) {
 		spec.Processes = append(spec.Processes, processSpec{Name: name, Command: command, Log: l.log(name), WaitFor: waitFor})
 	}
-	add("etcd", "", controlEtcdCommand(l)...)
-	add("kube-apiserver", "http://"+controlEtcdClient+"/health", apiServerCommand(l)...)
-	add("kube-controller-manager", readyz, controllerManagerCommand(l)...)
-	add("kube-scheduler", readyz,
+	add("etcd", nil, controlEtcdCommand(l)...)
+	add("kube-apiserver", []string{"http://" + controlEtcdClient + "/health"}, apiServerCommand(l)...)
+	add("kube-controller-manager", []string{readyz}, controllerManagerCommand(l)...)
+	add("kube-scheduler", []string{readyz},
 		l.bin("kube-scheduler"),
 		"--kubeconfig="+l.pki("kube-scheduler.kubeconfig"),
 		"--authentication-kubeconfig="+l.pki("kube-scheduler.kubeconfig"),
@@ -35,8 +35,8 @@ func controlMachine(l layout) machineSpec {
 		"--leader-elect=false",
 		"--kube-api-qps=200", "--kube-api-burst=400",
 	)
-	add("coredns", readyz, l.bin("coredns"), "-conf", l.state("Corefile"))
-	add("provisioner", readyz, l.bin("provisioner"),
+	add("coredns", []string{readyz}, l.bin("coredns"), "-conf", l.state("Corefile"))
+	add("provisioner", []string{readyz}, l.bin("provisioner"),
 		"--kubeconfig="+l.pki("provisioner.kubeconfig"), "--name="+provisionerName, "--root="+l.state("volumes"), "--ready="+provisionerReady)
 	return spec
 }

@@ -43,7 +43,7 @@ type processSpec struct {
 	Name    string // of its log, .pid and .exit files
 	Command []string
 	Log     string
-	WaitFor string // a URL that must answer 200 before the process is started
+	WaitFor []string // URLs and sockets (unix:///path) that must answer before the process is started
 }
 
 func writeSpec(l layout, spec machineSpec) error {

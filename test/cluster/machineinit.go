@@ -44,7 +44,7 @@ func runMachine(specPath string) error {
 	s := &supervisor{spec: spec, outer: outer, running: map[int]*child{}, start: make(chan processSpec, len(spec.Processes))}
 	for _, p := range spec.Processes {
 		go func() {
-			awaitURL(p.WaitFor)
+			awaitAnswers(p.WaitFor)
 			s.start <- p
 		}()
 	}

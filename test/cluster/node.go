@@ -48,12 +48,13 @@ func nodeMachine(l layout, n node) machineSpec {
 		spec.Binds = append(spec.Binds, bind{Source: l.state(n.name(), b.Source), Target: b.Target})
 	}
 	config := func(file string) string { return l.state(n.name(), "etc", file) }
-	process := func(name, waitFor string, command ...string) {
+	process := func(name string, waitFor []string, command ...string) {
 		name += "-" + n.name()
 		spec.Processes = append(spec.Processes, processSpec{Name: name, Command: command, Log: l.log(name), WaitFor: waitFor})
 	}
-	process("containerd", "", "/usr/bin/containerd", "--config", config("containerd.toml"))
-	process("kubelet", apiServer+"/readyz", l.bin("kubelet"),
+	process("containerd", nil, "/usr/bin/containerd", "--config", config("containerd.toml"))
+	// The kubelet gives up at once when nothing listens on containerd's socket.
+	process("kubelet", []string{containerdSocket, apiServer + "/readyz"}, l.bin("kubelet"),
 		"--config="+config("kubelet.json"),
 		"--kubeconfig="+l.pki(n.name()+".kubeconfig"),
 		"--hostname-override="+n.name(),
@@ -61,9 +62,12 @@ func nodeMachine(l layout, n node) machineSpec {
 		"--node-labels=topology.kubernetes.io/zone="+n.zone()+",topology.kubernetes.io/region="+region,
 	)
 	// kube-proxy asks for its Node when it starts and, too early, waits seconds to ask again.
-	process("kube-proxy", "http://127.0.0.1:10248/healthz", l.bin("kube-proxy"), "--config="+config("kube-proxy.json"))
+	process("kube-proxy", []string{"http://127.0.0.1:10248/healthz"}, l.bin("kube-proxy"), "--config="+config("kube-proxy.json"))
 	return spec
 }
+
+// containerdSocket is where a node's containerd listens.
+const containerdSocket = "unix:///run/containerd/containerd.sock"
 
 // resolvConf is that of a node, and of the pods that use the node's DNS.
 const resolvConf = "nameserver " + bridgeAddress + "\n"
@@ -189,7 +193,7 @@ func kubeletConfig(l layout, n node) any {
 		"clusterDNS":               []string{dnsServiceIP},
 		"clusterDomain":            clusterDomain,
 		"resolvConf":               l.state(n.name(), "etc", "resolv.conf"),
-		"containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
+		"containerRuntimeEndpoint": containerdSocket,
 		"volumePluginDir":          "/var/lib/kubelet/volumeplugins",
 		"makeIPTablesUtilChains":   false,
 		"serializeImagePulls":      false,

@@ -2,12 +2,14 @@ package main
 
 import (
 	"encoding/json"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -139,5 +141,31 @@ func TestOnlyTheMountPointsThatWereMadeAreRemoved(t *testing.T) {
 		if _, err := os.Stat(binds[i].Target); (err == nil) != want {
 			t.Errorf("%s is there: %v, want %v", binds[i].Target, err == nil, want)
 		}
+	}
+}
+
+func TestTheKubeletWaitsForContainerd(t *testing.T) {
+	for _, p := range nodeMachine(newLayout(t), 1).Processes {
+		if p.Name == "kubelet-node1" && !slices.Contains(p.WaitFor, containerdSocket) {
+			t.Errorf("the kubelet ends at once without containerd, and it waits for %v only", p.WaitFor)
+		}
+	}
+	socket := filepath.Join(t.TempDir(), "socket")
+	waited := make(chan struct{})
+	go func() { awaitAnswers([]string{"unix://" + socket}); close(waited) }()
+	select {
+	case <-waited:
+		t.Fatal("the wait ended before anything listened")
+	case <-time.After(200 * time.Millisecond):
+	}
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	select {
+	case <-waited:
+	case <-time.After(10 * time.Second):
+		t.Error("the wait goes on although the socket is listened on")
 	}
 }
