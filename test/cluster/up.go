@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"reflect"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -58,26 +59,39 @@ func mend(ctx context.Context, l layout, p *progress) error {
 		}
 	}
 	for _, n := range nodes {
-		if isOn(l, n.name()) {
-			if err := heal(n); err != nil {
-				return err
-			}
+		if !isOn(l, n.name()) {
+			continue
+		}
+		if err := mendNode(l, n); err != nil {
+			return err
 		}
 	}
 	return start(ctx, l, p)
+}
+
+// mendNode connects a node that is on; one on which a process has given up is
+// turned off, for only a new start runs it again.
+func mendNode(l layout, n node) error {
+	if gaveUp(l, nodeMachine(l, n)) {
+		return killNode(l, n)
+	}
+	return heal(n)
+}
+
+// gaveUp tells whether a process of the machine died on start.
+func gaveUp(l layout, spec machineSpec) bool {
+	return slices.ContainsFunc(spec.Processes, func(p processSpec) bool {
+		_, err := os.Stat(l.exit(p.Name))
+		return err == nil
+	})
 }
 
 // mustRestart tells whether the control plane runs something else than it
 // should: a process that has given up, or an older version of this program's idea.
 func mustRestart(l layout) bool {
 	want := controlMachine(l)
-	for _, process := range want.Processes {
-		if _, err := os.Stat(l.exit(process.Name)); err == nil {
-			return true
-		}
-	}
 	have, err := readSpec(l.machine(controlPlane))
-	return err != nil || !reflect.DeepEqual(have, want)
+	return err != nil || gaveUp(l, want) || !reflect.DeepEqual(have, want)
 }
 
 // prepare writes everything that the machines read.
