@@ -41,7 +41,7 @@ type checker struct {
 	latched map[types.UID]*latch
 	// ids are the member IDs by cluster UID and member name.
 	ids map[string]uint64
-	// paused is true while the pass began on a paused cluster.
+	// paused is true while the pass began on a cluster known to be paused.
 	paused bool
 	// suspicions are about the write that is being made.
 	suspicions []suspicion
@@ -210,9 +210,10 @@ func latest(times ...time.Time) time.Time {
 	return slices.MaxFunc(times, time.Time.Compare)
 }
 
-func (k *checker) beforePass(*Operator) {
-	c := k.w.Cluster()
-	k.paused = c != nil && c.Spec.Paused
+// beforePass notes whether the operator has heard that the cluster is paused.
+func (k *checker) beforePass(op *Operator) {
+	heard := &v1alpha1.EtcdCluster{}
+	k.paused = get(op.cache.objects, k.w.Key, heard) == nil && heard.Spec.Paused
 	k.statusForgotten = k.statusLost
 }
 

@@ -79,3 +79,17 @@ func normalise(s *v1alpha1.EtcdClusterStatus) {
 	}
 	slices.SortFunc(s.Conditions, func(a, b metav1.Condition) int { return strings.Compare(a.Type, b.Type) })
 }
+
+// changesText lists what was written, in order: two runs with the same list are
+// the same run.
+func (w *World) changesText() string {
+	var out strings.Builder
+	for _, c := range w.API.changes {
+		version := "gone"
+		if c.after != nil {
+			version = c.after.GetResourceVersion()
+		}
+		fmt.Fprintf(&out, "%s %s %s\n", c.kind, c.key.Name, version)
+	}
+	return out.String()
+}

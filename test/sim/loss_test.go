@@ -65,7 +65,7 @@ func TestAFoundersClaimDeletedAtAnyMoment(t *testing.T) {
 	}
 	f := workflow{name: "founding", begin: found(spec(3, plaintext))}
 	calls, _ := f.undisturbed(t)
-	moments := distinctMoments(calls)
+	moments := some(distinctMoments(calls), slower)
 	for what, lose := range losses {
 		t.Run(what, func(t *testing.T) {
 			each(t, len(moments), func(i int) error {
@@ -143,7 +143,7 @@ func TestALostStatusNeverFoundsAgain(t *testing.T) {
 			calls, want := f.undisturbed(t)
 			// Who has lost status knows the volumes by the IDs on them.
 			want = regexp.MustCompile(`(?s)\n *"founderVolumes": \{.*?\},`).ReplaceAllString(want, "")
-			moments := distinctMoments(calls)
+			moments := some(distinctMoments(calls), slower)
 			each(t, len(moments), func(i int) error {
 				w := f.start()
 				moments[i].have(w, func(*Operator) { w.LoseStatus() })

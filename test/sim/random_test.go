@@ -52,14 +52,17 @@ func TestRandomFaultsHealAndBreakNothing(t *testing.T) {
 type chaos struct {
 	*World
 	r *rand.Rand
-	// lossy runs lose data too, and may end with a call for the user.
-	lossy bool
-	size  int32
+	// lossy runs lose data too, and may end with a call for the user; forgetful
+	// runs lose status. With both gone nothing would be left that tells a founded
+	// cluster from a new one.
+	lossy, forgetful bool
+	size             int32
 }
 
 func explore(seed uint64) error {
 	c := &chaos{World: New(), r: rand.New(rand.NewPCG(seed, 1))}
-	c.lossy = c.r.IntN(4) == 0
+	c.lossy, c.forgetful = c.r.IntN(5) == 0, c.r.IntN(5) == 0
+	c.forgetful = c.forgetful && !c.lossy
 	c.size = []int32{1, 3, 3, 5}[c.r.IntN(4)]
 	c.Quantum = time.Duration(20+c.r.IntN(200)) * time.Millisecond
 	c.ReplaceAfter = time.Duration(100+c.r.IntN(2000)) * time.Millisecond
@@ -115,7 +118,9 @@ func (c *chaos) disturb() {
 		func() { c.cut(member) },
 		func() { c.pauseFor(time.Duration(c.r.IntN(5000)) * time.Millisecond) },
 		func() { c.deafen(time.Duration(c.r.IntN(8000)) * time.Millisecond) },
-		func() { c.loseNode(fmt.Sprintf("node-%d", 1+c.r.IntN(3)), time.Duration(c.r.IntN(8000))*time.Millisecond) },
+		func() {
+			c.loseNode(fmt.Sprintf("node-%d", 1+c.r.IntN(3)), time.Duration(c.r.IntN(8000))*time.Millisecond)
+		},
 		func() { c.second() },
 		func() {
 			if services := c.API.all("Service"); len(services) > 0 {
@@ -132,7 +137,10 @@ func (c *chaos) disturb() {
 		})
 	}
 	if c.lossy {
-		acts = append(acts, func() { deleteClaim(c.World, member) }, func() { c.LoseStatus() }, func() { c.wipe(member) })
+		acts = append(acts, func() { deleteClaim(c.World, member) }, func() { c.wipe(member) })
+	}
+	if c.forgetful {
+		acts = append(acts, func() { c.LoseStatus() })
 	}
 	acts[c.r.IntN(len(acts))]()
 	c.wake()
@@ -215,7 +223,7 @@ func (c *chaos) mend() error {
 	}
 	written := c.Operator().writes - before
 	if v := c.Violations(); !ok || written > 0 || len(v) > 0 {
-		return fmt.Errorf("ended %v, %d writes at rest, broke %v\n%s", ok, written, v, c.Notes(200))
+		return fmt.Errorf("ended %v, %d writes at rest, broke %v\n%s", ok, written, v, c.Notes(noteLines()))
 	}
 	return nil
 }

@@ -1,0 +1,201 @@
+package sim
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// mutant is an operator with one safety rule broken. A simulation that does not
+// notice it tests nothing.
+type mutant struct {
+	name string
+	// edits of the product's source; %s is the condition that the mutant is on.
+	edits []sourceEdit
+	// test that must notice, and the rule that it must name.
+	test, rule string
+}
+
+type sourceEdit struct{ file, old, new string }
+
+const (
+	planFile     = "internal/plan/plan.go"
+	performFile  = "internal/perform/perform.go"
+	membersFile  = "internal/perform/members.go"
+	statusFile   = "internal/status/status.go"
+	reconcilerGo = "controllers/etcdcluster_controller.go"
+
+	claimsLost    = "TestAFoundersClaimDeletedAtAnyMoment/all_claims_and_pods_are_deleted"
+	plainFounding = "TestUndisturbedWorkflowsEndHealthyAndRest/founding_three_in_plaintext"
+)
+
+var mutants = []mutant{
+	{
+		name: "founders are created before they are on record", test: plainFounding, rule: "I3: claim",
+		edits: []sourceEdit{{
+			performFile, "return latchFounders(&c.Status, step.Members)",
+			"if err := latchFounders(&c.Status, step.Members); err != nil || !(%s) {\n\t\t\treturn err\n\t\t}\n" +
+				"\t\treturn each(step.Members, func(name string) error { return p.createVolume(ctx, c, seen, name) })",
+		}},
+	},
+	{
+		name: "status is latched without an optimistic lock", test: plainFounding, rule: "locks: patch status",
+		edits: []sourceEdit{{
+			reconcilerGo, "if err := r.Client.Status().Patch(ctx, c, patch,",
+			"if %s {\n\t\tpatch = client.MergeFrom(before)\n\t}\n\tif err := r.Client.Status().Patch(ctx, c, patch,",
+		}},
+	},
+	{
+		name: "members start on volumes that are not on record", test: plainFounding, rule: "I4: pod",
+		edits: []sourceEdit{
+			{planFile, "complete && !o.VolumesLatched", "complete && !o.VolumesLatched && !(%s)"},
+			{planFile, "onRecord := m.VolumeLatched", "onRecord := %s || m.VolumeLatched"},
+		},
+	},
+	{
+		name: "the permission to be empty is never taken back", test: plainFounding, rule: "",
+		edits: []sourceEdit{{membersFile, "takeBack := pod != nil", "takeBack := !(%s) && pod != nil"}},
+	},
+	{
+		name: "pods of members that have started may be empty", rule: "I4: pod",
+		test: "TestUndisturbedWorkflowsEndHealthyAndRest/repairing_one_deleted_pod",
+		edits: []sourceEdit{{
+			membersFile, "if recorded || m.Started || (founded && !neverStarted) {",
+			"if !(%s) && (recorded || m.Started || (founded && !neverStarted)) {",
+		}},
+	},
+	{
+		name: "a volume that was lost is made again", test: claimsLost, rule: "I4:",
+		edits: []sourceEdit{{planFile, "m.Founder && trusted && !m.VolumeLatched", "m.Founder && (%s || trusted && !m.VolumeLatched)"}},
+	},
+	{
+		name: "the cluster ID is latched before the member IDs", test: plainFounding, rule: "I3: status.clusterID",
+		edits: []sourceEdit{{
+			planFile, "func recordMembers(o Observed) (Step, bool) {",
+			"func recordMembers(o Observed) (Step, bool) {\n\tif %s && o.ClusterID == 0 {\n\t\treturn Step{}, false\n\t}",
+		}},
+	},
+	{
+		name: "pods are deleted whatever their UID", rule: "I2: pod",
+		test: "TestUndisturbedWorkflowsEndHealthyAndRest/repairing_an_evicted_pod",
+		edits: []sourceEdit{{
+			membersFile, "err := p.Writer.Delete(ctx, object, client.Preconditions{",
+			"if %s {\n\t\treturn p.Writer.Delete(ctx, object)\n\t}\n\terr := p.Writer.Delete(ctx, object, client.Preconditions{",
+		}},
+	},
+	{
+		name: "status says Available without a probe", test: claimsLost, rule: "I9:",
+		edits: []sourceEdit{{
+			statusFile, "case seen.ReadOK && seen.ProposeFailed == \"\":",
+			"case (seen.ReadOK || %s && len(seen.Members) > 0) && seen.ProposeFailed == \"\":",
+		}},
+	},
+	{
+		name: "a paused cluster is changed", test: "TestAPausedClusterIsNotTouched", rule: "I12:",
+		edits: []sourceEdit{{planFile, "}, o.Paused\n", "}, o.Paused && !(%s)\n"}},
+	},
+}
+
+// TestMutantsAreNoticed builds one binary of these tests, in which each mutant
+// waits behind an environment variable, and runs each mutant's test with it.
+func TestMutantsAreNoticed(t *testing.T) {
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	binary := buildMutants(t, root)
+	var tests []string
+	for _, m := range mutants {
+		tests = append(tests, m.test)
+	}
+	slices.Sort(tests)
+	tests = slices.Compact(tests)
+	each(t, len(tests), func(i int) error {
+		if out, err := runMutant(t.Context(), binary, tests[i], ""); err != nil || strings.Contains(out, "no tests to run") {
+			return fmt.Errorf("without any mutant %s fails: %w\n%s", tests[i], err, out)
+		}
+		return nil
+	})
+	each(t, len(mutants), func(i int) error {
+		m := mutants[i]
+		out, err := runMutant(t.Context(), binary, m.test, m.name)
+		if err == nil || !strings.Contains(out, "--- FAIL") || !strings.Contains(out, m.rule) {
+			return fmt.Errorf("mutant %q is not noticed by %s, or not for %q: %v\n%s", m.name, m.test, m.rule, err, out)
+		}
+		return nil
+	})
+	t.Logf("%d mutants", len(mutants))
+}
+
+func runMutant(ctx context.Context, binary, test, name string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	run := exec.CommandContext(ctx, binary, "-test.run", "^"+strings.ReplaceAll(test, "/", "$/^")+"$")
+	run.Env = append(os.Environ(), "QUORATE_MUTANT="+name)
+	out, err := run.CombinedOutput()
+	return string(out[:min(len(out), 4000)]), err
+}
+
+// buildMutants compiles this package with the mutants in the packages below it.
+func buildMutants(t *testing.T, root string) string {
+	t.Helper()
+	work := t.TempDir()
+	sources := map[string]string{}
+	for _, m := range mutants {
+		for _, e := range m.edits {
+			mutate(t, root, sources, m.name, e)
+		}
+	}
+	overlay := struct{ Replace map[string]string }{map[string]string{}}
+	put := func(path, content string) {
+		file := filepath.Join(work, strings.ReplaceAll(path, string(filepath.Separator), "_"))
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		overlay.Replace[filepath.Join(root, path)] = file
+	}
+	for path, content := range sources {
+		put(path, content)
+		put(filepath.Join(filepath.Dir(path), "mutated.go"), fmt.Sprintf(
+			"package %s\n\nimport \"os\"\n\nfunc mutated(name string) bool { return os.Getenv(\"QUORATE_MUTANT\") == name }\n", filepath.Base(filepath.Dir(path))))
+	}
+	raw, err := json.Marshal(overlay)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := filepath.Join(work, "overlay.json")
+	if err := os.WriteFile(list, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	binary := filepath.Join(work, "mutants.test")
+	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-vet=off", "-overlay", list, "-o", binary, "./test/sim")
+	build.Dir = root
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("building the mutants: %v\n%s", err, out)
+	}
+	return binary
+}
+
+// mutate applies an edit to a source, which must hold the place exactly once.
+func mutate(t *testing.T, root string, sources map[string]string, name string, e sourceEdit) {
+	t.Helper()
+	if sources[e.file] == "" {
+		raw, err := os.ReadFile(filepath.Join(root, e.file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sources[e.file] = string(raw)
+	}
+	if n := strings.Count(sources[e.file], e.old); n != 1 {
+		t.Fatalf("mutant %q: %s holds %q %d times — a mutant needs its place — adapt the mutant to the code", name, e.file, e.old, n)
+	}
+	changed := fmt.Sprintf(strings.ReplaceAll(e.new, "%s", "%[1]s"), fmt.Sprintf("mutated(%q)", name))
+	sources[e.file] = strings.Replace(sources[e.file], e.old, changed, 1)
+}
