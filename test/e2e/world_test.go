@@ -19,7 +19,10 @@ type obstacle struct {
 	name, spec string
 	// before makes it stand in the way, in a namespace of its own.
 	before func(ctx context.Context, ns string)
-	// condition, reason and text are what status says of it.
+	// shown says that the API shows it, for what the world takes its time to
+	// notice; nil if that is at once.
+	shown func(ctx context.Context, c cluster) bool
+	// condition, reason and text are what status says of it, in time from then.
 	condition, reason string
 	text              func(ns string) string
 	// mend takes it out of the way.
@@ -77,7 +80,7 @@ var obstacles = []obstacle{
 		text: says("exceeded quota: none"), mend: deleting(claimQuota),
 	},
 	{
-		name: "image", spec: `{size: 1, version: 3.6.998}`, before: nothing,
+		name: "image", spec: `{size: 1, version: 3.6.998}`, before: nothing, shown: imageMissing,
 		condition: v1alpha1.ConditionStalled, reason: v1alpha1.ReasonImagePullFailed,
 		text: says("quay.io/coreos/etcd:v3.6.998"), mend: editing(`{spec: {version: 3.6.16}}`),
 	},
@@ -121,6 +124,9 @@ var _ = Describe("What only the world can tell", Ordered, ContinueOnFailure, fun
 	for _, o := range obstacles {
 		It("becomes a condition in time: "+o.reason+" of "+o.name, func(ctx SpecContext) {
 			c := clusters[o.name]
+			if o.shown != nil {
+				Eventually(ctx, func() bool { return o.shown(ctx, c) }).Should(BeTrue(), "the API does not show "+o.name)
+			}
 			c.reports(ctx, promised, o.condition, "True", o.reason, o.text(c.namespace))
 			c.says(ctx, Default, v1alpha1.ConditionReady, "False", o.reason, "")
 		}, NodeTimeout(patience))
@@ -139,6 +145,19 @@ var _ = Describe("What only the world can tell", Ordered, ContinueOnFailure, fun
 		}
 	}, NodeTimeout(2*patience))
 })
+
+// imageMissing says that a kubelet has given up a first pull, which takes it as
+// long as its container runtime tries again.
+func imageMissing(ctx context.Context, c cluster) bool {
+	for _, pod := range c.pods(ctx) {
+		for _, s := range pod.Status.ContainerStatuses {
+			if w := s.State.Waiting; w != nil && (w.Reason == "ErrImagePull" || w.Reason == "ImagePullBackOff") {
+				return true
+			}
+		}
+	}
+	return false
+}
 
 // copyDefaultClass makes a class of the default class's kind.
 func copyDefaultClass(name string) func(context.Context, cluster) {

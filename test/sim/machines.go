@@ -180,7 +180,7 @@ func (m *machines) bind(claim *corev1.PersistentVolumeClaim) bool {
 	return true
 }
 
-func (m *machines) leastUsed(pod *corev1.Pod) string {
+func (m *machines) leastUsed(_ *corev1.Pod) string {
 	used := map[string]int{}
 	for _, o := range m.w.API.all("Pod") {
 		used[o.(*corev1.Pod).Spec.NodeName]++

@@ -127,7 +127,7 @@ func TestMutantsAreNoticed(t *testing.T) {
 		m := mutants[i]
 		out, err := runMutant(t.Context(), binary, m.test, m.name)
 		if err == nil || !strings.Contains(out, "--- FAIL") || !strings.Contains(out, m.rule) {
-			return fmt.Errorf("mutant %q is not noticed by %s, or not for %q: %v\n%s", m.name, m.test, m.rule, err, out)
+			return fmt.Errorf("mutant %q is not noticed by %s, or not for %q: %w\n%s", m.name, m.test, m.rule, err, out)
 		}
 		return nil
 	})

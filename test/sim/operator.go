@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -141,11 +142,11 @@ func (op *Operator) hear() {
 // watches says whether the change wakes the operator: the predicates and
 // handlers of SetupWithManager.
 func (op *Operator) watches(c change) bool {
-	any := c.after
-	if any == nil {
-		any = c.before
+	chosen := c.after
+	if chosen == nil {
+		chosen = c.before
 	}
-	switch o := any.(type) {
+	switch o := chosen.(type) {
 	case *v1alpha1.EtcdCluster:
 		return c.before == nil || c.after == nil || c.before.GetGeneration() != c.after.GetGeneration() ||
 			!maps.Equal(c.before.GetAnnotations(), c.after.GetAnnotations())
@@ -156,7 +157,7 @@ func (op *Operator) watches(c change) bool {
 	case *corev1.Secret:
 		return false
 	default:
-		owner := metav1.GetControllerOf(any)
+		owner := metav1.GetControllerOf(chosen)
 		return owner != nil && owner.Name == op.w.Key.Name
 	}
 }
@@ -208,8 +209,8 @@ func newCache(s *Server) *cache {
 func (c *cache) hear() []change {
 	behind := map[string]int{}
 	until := map[string]int{}
-	for i := len(c.server.changes) - 1; i >= 0; i-- {
-		kind := c.server.changes[i].kind
+	for i, v := range slices.Backward(c.server.changes) {
+		kind := v.kind
 		if _, found := until[kind]; found {
 			continue
 		}
@@ -259,6 +260,7 @@ func (sink) Enabled(level int) bool { return level <= 1 }
 func (s sink) Info(_ int, message string, values ...any) {
 	s.op.w.note("operator %d: %s %v", s.op.number, message, values)
 }
+
 func (s sink) Error(err error, message string, values ...any) {
 	s.op.w.note("operator %d: %s: %v %v", s.op.number, message, err, values)
 }

@@ -3,4 +3,4 @@
 package sim
 
 // slower is how much less is run under the race detector.
-const slower = 8
+const slower = 16

@@ -124,7 +124,7 @@ func (c *chaos) disturb() {
 		func() { c.second() },
 		func() {
 			if services := c.API.all("Service"); len(services) > 0 {
-				c.World.Delete(services[c.r.IntN(len(services))])
+				c.Delete(services[c.r.IntN(len(services))])
 			}
 		},
 	}

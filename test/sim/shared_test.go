@@ -21,7 +21,10 @@ const releaseAfter = 20 * time.Second
 // nothing at all, from each pass of the workflow on.
 func TestStaleCachesDoNotChangeTheEnd(t *testing.T) {
 	kinds := [][]string{
-		{"Pod"}, {"PersistentVolumeClaim"}, {"EtcdCluster"}, {"Service", "PodDisruptionBudget"},
+		{"Pod"},
+		{"PersistentVolumeClaim"},
+		{"EtcdCluster"},
+		{"Service", "PodDisruptionBudget"},
 		{"Pod", "PersistentVolumeClaim", "EtcdCluster", "Service"},
 	}
 	const never = 1 << 30

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"k8s.io/utils/ptr"
 
 	"github.com/quorate/quorate/api/v1alpha1"
 )
@@ -47,7 +46,7 @@ func plaintext(s *v1alpha1.EtcdClusterSpec) { s.TLS.Mode = v1alpha1.TLSDisabled 
 func inMemory(s *v1alpha1.EtcdClusterSpec)  { s.Storage.Medium = v1alpha1.MediumMemory }
 func deleteAll(s *v1alpha1.EtcdClusterSpec) { s.Storage.WhenDeleted = v1alpha1.WhenDeletedDelete }
 func class(name string) func(*v1alpha1.EtcdClusterSpec) {
-	return func(s *v1alpha1.EtcdClusterSpec) { s.Storage.StorageClassName = ptr.To(name) }
+	return func(s *v1alpha1.EtcdClusterSpec) { s.Storage.StorageClassName = new(name) }
 }
 
 func found(mutate func(*v1alpha1.EtcdClusterSpec)) func(*World) {
