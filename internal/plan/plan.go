@@ -426,7 +426,7 @@ func (m Member) startable() bool {
 // its pod was told not to start on an empty volume because etcd could not be
 // asked, and nothing says that the member has ever started.
 func (m Member) refusedBlindly(o Observed) bool {
-	return o.ClusterID != 0 && strings.HasPrefix(m.Refusal, "DataMissing") && m.RecordedID == 0 && !m.Booted && !m.Started && !m.PodMayBeEmpty
+	return o.Founded() && strings.HasPrefix(m.Refusal, "DataMissing") && m.RecordedID == 0 && !m.Booted && !m.Started && !m.PodMayBeEmpty
 }
 
 func (p Pod) mayRun() bool { return p == PodRunning || p == PodWaiting }
