@@ -80,7 +80,7 @@ func (k *kubernetes) addClaim(c *v1alpha1.EtcdCluster, claim corev1.PersistentVo
 	case claim.Labels[v1alpha1.LabelCluster] != c.Name:
 	case claim.Labels[v1alpha1.LabelClusterUID] != string(c.UID):
 		k.oldVolumes = append(k.oldVolumes, plan.OldVolume{Claim: claim.Name, ClusterUID: claim.Labels[v1alpha1.LabelClusterUID]})
-	case claim.Labels[v1alpha1.LabelIncarnation] == incarnation(c):
+	case claim.Labels[v1alpha1.LabelIncarnation] == resources.Identity(c)[v1alpha1.LabelIncarnation]:
 		k.claims = append(k.claims, claim)
 	}
 }
@@ -89,13 +89,9 @@ func (k *kubernetes) addPod(c *v1alpha1.EtcdCluster, pod corev1.Pod) {
 	if n, ok := resources.Ordinal(c.Name, pod.Name); ok {
 		k.taken = append(k.taken, n)
 	}
-	if pod.Labels[v1alpha1.LabelClusterUID] == string(c.UID) && pod.Labels[v1alpha1.LabelIncarnation] == incarnation(c) {
+	if pod.Labels[v1alpha1.LabelClusterUID] == string(c.UID) && pod.Labels[v1alpha1.LabelIncarnation] == resources.Identity(c)[v1alpha1.LabelIncarnation] {
 		k.pods = append(k.pods, pod)
 	}
-}
-
-func incarnation(c *v1alpha1.EtcdCluster) string {
-	return strconv.FormatInt(max(1, c.Status.Incarnation), 10)
 }
 
 // freeNames are the names that founders get: the lowest ordinals that nothing

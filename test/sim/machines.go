@@ -153,7 +153,7 @@ func (m *machines) schedule(pod *corev1.Pod) bool {
 		return m.unschedulable(pod, "0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector")
 	}
 	if node == "" {
-		node = m.leastUsed(pod)
+		node = m.leastUsed()
 	}
 	if node == "" || !m.nodeReady(node) {
 		return m.unschedulable(pod, "0/3 nodes are available: 3 node(s) had untolerated taint(s)")
@@ -180,7 +180,7 @@ func (m *machines) bind(claim *corev1.PersistentVolumeClaim) bool {
 	return true
 }
 
-func (m *machines) leastUsed(_ *corev1.Pod) string {
+func (m *machines) leastUsed() string {
 	used := map[string]int{}
 	for _, o := range m.w.API.all("Pod") {
 		used[o.(*corev1.Pod).Spec.NodeName]++
