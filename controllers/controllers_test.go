@@ -116,6 +116,7 @@ func newOperator(t *testing.T, objects ...client.Object) *operator {
 		Observer:  &observe.Observer{Cached: o.api, Live: o.api, Cluster: o.api, Dialer: o.dialer, Clock: clock},
 		Performer: &perform.Performer{Writer: o.api, Live: o.api, Clock: clock, GuardImage: "guard:v0"},
 	}
+	o.reconciler.Performer.Etcd = o.reconciler.Observer
 	return o
 }
 

@@ -33,6 +33,13 @@ const (
 	// whileFounding is short, since nothing in Kubernetes tells when etcd has
 	// elected a leader.
 	whileFounding = 200 * time.Millisecond
+	// whileChanging is how soon it is looked at again whether a learner has caught
+	// up, or a pod has come: nothing in Kubernetes tells. The pause grows by a
+	// fifth of it with every look that finds nothing new.
+	whileChanging = 100 * time.Millisecond
+	// afterNotYet is how soon etcd is asked again to take a change that it does
+	// not take yet.
+	afterNotYet = 500 * time.Millisecond
 	// whileWaiting is how soon a change in etcd is noticed while something is
 	// amiss.
 	whileWaiting = 2 * time.Second
@@ -62,6 +69,7 @@ type EtcdClusterReconciler struct {
 	Recorder events.EventRecorder
 
 	repeats repeats
+	refused refusedSteps
 }
 
 // +kubebuilder:rbac:groups=etcd.quorate.dev,resources=etcdclusters,verbs=get;list;watch;patch
@@ -71,7 +79,7 @@ type EtcdClusterReconciler struct {
 // +kubebuilder:rbac:groups="",resources=services;serviceaccounts,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=get;list;watch;create;patch
-// +kubebuilder:rbac:groups="",resources=secrets,verbs=get;create;update
+// +kubebuilder:rbac:groups="",resources=secrets,verbs=get;create;update;delete
 // +kubebuilder:rbac:groups="",resources=nodes,verbs=list;watch
 // +kubebuilder:rbac:groups=storage.k8s.io,resources=storageclasses,verbs=list;watch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
@@ -92,50 +100,63 @@ func (r *EtcdClusterReconciler) Reconcile(ctx context.Context, req ctrl.Request)
 		status.ReportBlind(c, err)
 		return ctrl.Result{}, errors.Join(fmt.Errorf("observing: %w", err), r.patchStatus(ctx, before, c, status.Outcome{}))
 	}
+	seen.Skip = r.refused.of(req.NamespacedName)
 	step := plan.Next(seen)
 	log := ctrl.LoggerFrom(ctx).V(verbosity(step))
 	log.Info("Decided", "step", step.Kind, "members", step.Members, "reason", step.Message)
 
-	outcome := r.perform(ctx, c, seen, step)
+	outcome, wait := r.perform(ctx, c, seen, step)
 	status.Report(c, outcome)
+	r.refused.note(req.NamespacedName, step, outcome.Err)
 	if err := r.patchStatus(ctx, before, c, outcome); err != nil {
 		return quietly(err)
 	}
 	if outcome.Err != nil {
 		return ctrl.Result{}, fmt.Errorf("performing %s: %w", step.Kind, outcome.Err)
 	}
-	if outcome.Step.Kind != step.Kind {
-		return ctrl.Result{RequeueAfter: afterStale}, nil
+	if wait == 0 {
+		wait = r.repeats.pause(req.NamespacedName, step, next(c, step))
 	}
-	return ctrl.Result{RequeueAfter: r.repeats.pause(req.NamespacedName, step, next(c, step))}, nil
+	return ctrl.Result{RequeueAfter: wait}, nil
 }
 
 // perform carries out the step within performTimeout. A step that was decided
-// for a world that has moved is not done and no failure: it is waited for.
-func (r *EtcdClusterReconciler) perform(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, step plan.Step) status.Outcome {
+// for a world that has moved, or that etcd does not take yet, is not done and no
+// failure: it is waited for, as long as the second answer says.
+func (r *EtcdClusterReconciler) perform(
+	ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, step plan.Step,
+) (status.Outcome, time.Duration) {
 	limited, cancel := context.WithTimeoutCause(ctx, performTimeout, errPerform)
 	defer cancel()
 	err := r.Performer.Perform(limited, c, seen, step)
-	if perform.Stale(err) {
+	wait := time.Duration(0)
+	switch {
+	case errors.Is(err, perform.ErrNotYet):
+		wait = afterNotYet
+	case perform.Stale(err):
+		wait = afterStale
+	}
+	if wait > 0 {
 		ctrl.LoggerFrom(ctx).V(1).Info("Looking again", "step", step.Kind, "reason", err.Error())
 		step.Kind, err = plan.Wait, nil
 	}
-	return status.Outcome{Seen: seen, Step: step, Err: err}
+	return status.Outcome{Seen: seen, Step: step, Err: err}, wait
 }
 
 // read reads the cluster: from the cache, and from the API server until it is
-// founded, for then every pass builds on what the last one wrote, and when it is
-// deleted, for whether its volumes go must not be read from an old spec.
+// founded and while its members change, for then every pass builds on what the
+// last one wrote, and when it is deleted, for whether its volumes go must not be read from an old spec.
 func (r *EtcdClusterReconciler) read(ctx context.Context, req ctrl.Request) (*v1alpha1.EtcdCluster, error) {
 	c := &v1alpha1.EtcdCluster{}
 	err := r.Client.Get(ctx, req.NamespacedName, c)
-	if err == nil && (c.Status.ClusterID == "" || !c.DeletionTimestamp.IsZero()) {
+	if err == nil && (observe.Moving(c) || !c.DeletionTimestamp.IsZero()) {
 		c = &v1alpha1.EtcdCluster{}
 		err = r.Live.Get(ctx, req.NamespacedName, c)
 	}
 	if apierrors.IsNotFound(err) {
 		r.Observer.Forget(req.NamespacedName)
 		r.repeats.forget(req.NamespacedName)
+		r.refused.forget(req.NamespacedName)
 		return nil, nil
 	}
 	if err != nil {
@@ -214,6 +235,8 @@ func next(c *v1alpha1.EtcdCluster, step plan.Step) time.Duration {
 		return again
 	case c.Status.ClusterID == "" && step.Reason == v1alpha1.ReasonFounding:
 		return whileFounding
+	case step.Reason == v1alpha1.ReasonGrowing, step.Reason == v1alpha1.ReasonShrinking, step.Reason == v1alpha1.ReasonReplacing:
+		return whileChanging
 	default:
 		return whileWaiting
 	}

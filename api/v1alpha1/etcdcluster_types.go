@@ -147,6 +147,16 @@ type StorageSpec struct {
 	// +kubebuilder:default=Retain
 	// +optional
 	WhenDeleted WhenDeleted `json:"whenDeleted,omitempty"`
+
+	// QuarantineFor is how long the volume of a member that was replaced, or
+	// removed by hand, is kept before it is deleted; never before the cluster is
+	// healthy without it. From 1h to 8760h. Volumes of a scale-in are not kept.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule=`size(self) > 1 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?h)?([0-9]{1,6}([.][0-9]{1,3})?m)?([0-9]{1,9}([.][0-9]{1,3})?s)?$') && duration(self) >= duration('1h') && duration(self) <= duration('8760h')`,message=`"…" is not a duration from 1h to 8760h — a volume that is kept too briefly cannot be looked at any more, and one that is kept for years is paid for — use hours such as 168h`,messageExpression=`'"' + self + '" is not a duration from 1h to 8760h — a volume that is kept too briefly cannot be looked at any more, and one that is kept for years is paid for — use hours such as 168h'`
+	// +kubebuilder:default="168h"
+	// +optional
+	QuarantineFor metav1.Duration `json:"quarantineFor,omitempty,omitzero"`
 }
 
 // TLSMode turns transport security on or off.
@@ -367,8 +377,9 @@ type NetworkPolicySpec struct {
 
 // FailoverSpec says when a member is given up.
 type FailoverSpec struct {
-	// ReplaceAfter is how long a member's node must be gone before the member
-	// is replaced; at least one minute.
+	// ReplaceAfter is how long a member's node must be gone, and the member
+	// silent, before the member is replaced; at least one minute. With more than
+	// one of the members' nodes gone at once nothing is replaced.
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=32
 	// +kubebuilder:validation:XValidation:rule=`size(self) > 1 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?h)?([0-9]{1,6}([.][0-9]{1,3})?m)?([0-9]{1,9}([.][0-9]{1,3})?s)?$') && duration(self) >= duration('1m') && duration(self) <= duration('8760h')`,message=`"…" is not a duration from 1m to 8760h — a node that restarts is away for a minute, and every replacement costs a copy of the whole database — use at least 1m, such as 5m`,messageExpression=`'"' + self + '" is not a duration from 1m to 8760h — a node that restarts is away for a minute, and every replacement costs a copy of the whole database — use at least 1m, such as 5m'`
@@ -467,6 +478,13 @@ type EtcdClusterStatus struct {
 	// +optional
 	NextOrdinal int32 `json:"nextOrdinal,omitempty"`
 
+	// Joiner is the member that is being prepared to join: its name is taken
+	// here, before anything bears it, and given up here, before anything of it
+	// is deleted, so that no name is ever used twice. Empty once etcd lists it.
+	// +kubebuilder:validation:MaxLength=63
+	// +optional
+	Joiner string `json:"joiner,omitempty"`
+
 	// ClusterID is etcd's cluster ID in hex, written once a majority of the
 	// founders agrees on it. From then on no member is ever started as new.
 	// +kubebuilder:validation:MaxLength=32
@@ -479,7 +497,7 @@ type EtcdClusterStatus struct {
 	// +optional
 	Members []MemberStatus `json:"members,omitempty"`
 
-	// Replicas is the number of members that etcd lists (for /scale).
+	// Replicas is the number of voters that etcd lists (for /scale).
 	// +optional
 	Replicas int32 `json:"replicas,omitempty"`
 

@@ -12,6 +12,15 @@ const (
 	LabelIncarnation = "etcd.quorate.dev/incarnation"
 	// LabelMember is the member's name.
 	LabelMember = "etcd.quorate.dev/member"
+	// LabelQuarantined on a claim says why its data is no member's any more. It
+	// is kept for storage.quarantineFor and gets no pod.
+	LabelQuarantined = "etcd.quorate.dev/quarantined"
+
+	// AnnotationQuarantinedAt on a claim is the time of its quarantine (RFC 3339).
+	AnnotationQuarantinedAt = "etcd.quorate.dev/quarantined-at"
+	// AnnotationLeaving on a claim says that its member is removed because the
+	// cluster shrinks, so that the claim goes with it.
+	AnnotationLeaving = "etcd.quorate.dev/leaving"
 
 	// AnnotationMemberID on a claim (or on the pod of a memory-backed member)
 	// is the ID that etcd gave the member, in hex. A volume that carries one
@@ -83,7 +92,9 @@ const (
 	ReasonMemberOOM            = "MemberOOM"
 	ReasonNameConflict         = "NameConflict"
 	ReasonApplyFailed          = "ApplyFailed"
-	ReasonSizeChangePending    = "SizeChangePending"
+	ReasonGrowing              = "Growing"
+	ReasonShrinking            = "Shrinking"
+	ReasonReplacing            = "Replacing"
 	ReasonRollPending          = "RollPending"
 	ReasonVolumeChangePending  = "VolumeChangePending"
 	ReasonUnknownMember        = "UnknownMember"

@@ -201,7 +201,7 @@ func setUp(mgr ctrl.Manager, o *options) error {
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Observer: observer,
 		Performer: &perform.Performer{
 			Writer: mgr.GetClient(), Live: mgr.GetAPIReader(), Clock: clock.RealClock{},
-			GuardImage: o.memberImage, Operator: operator,
+			GuardImage: o.memberImage, Operator: operator, Etcd: observer,
 		},
 		Recorder: mgr.GetEventRecorder("quorate"),
 	}

@@ -204,7 +204,15 @@ func join(c *v1alpha1.EtcdCluster, seen *plan.Observed, members []plan.Member, l
 		}
 	}
 	slices.SortFunc(members, func(a, b plan.Member) int { return a.Ordinal - b.Ordinal })
-	seen.Members = members
+	seen.Members = slices.DeleteFunc(members, func(m plan.Member) bool { return gone(*seen, m) })
+}
+
+// gone says that a member has been removed, and that what it left is gone or on
+// its way out.
+func gone(seen plan.Observed, m plan.Member) bool {
+	volume := m.Volume == plan.VolumeAbsent || m.Volume == plan.VolumeTerminating
+	pod := m.Pod == plan.PodAbsent || m.Pod == plan.PodTerminating
+	return seen.List && seen.ClusterID != 0 && seen.AgreedClusterID == seen.ClusterID && !m.Listed && !m.Joiner && volume && pod
 }
 
 func joinEntry(c *v1alpha1.EtcdCluster, seen *plan.Observed, members []plan.Member, entry etcd.Member) []plan.Member {
@@ -246,7 +254,12 @@ func joinAnswer(m *plan.Member, latched uint64, l look) {
 		m.Trouble = fmt.Sprintf("it answers as a member of cluster %x, not %x", answer.ClusterID, latched)
 		return
 	}
-	m.Answers, m.AnswerClusterID = true, answer.ClusterID
+	if m.Listed && answer.MemberID != m.ID {
+		m.Trouble = fmt.Sprintf("it answers as member %x, and etcd lists %x under its name", answer.MemberID, m.ID)
+		return
+	}
+	m.Answers, m.AnswerClusterID, m.Applied = true, answer.ClusterID, answer.Applied
+	m.CaughtUp = l.caughtUp(answer)
 	m.Leads = answer.Leader != 0 && answer.Leader == answer.MemberID
 	m.FollowsLeader = answer.Leader != 0
 	m.Version, m.DBSize = answer.Version, answer.DBSize
@@ -260,6 +273,23 @@ func joinAnswer(m *plan.Member, latched uint64, l look) {
 	default:
 		m.Trouble = ""
 	}
+}
+
+// lag is how many entries a learner may be behind and still be promoted: etcd
+// keeps at least as many for those that lag (its default for
+// --snapshot-catchup-entries), so that no snapshot is needed any more.
+const lag = 5000
+
+// caughtUp says that the member has applied nearly all that any voter knows to be
+// committed. etcd has the last word: it refuses a learner that lags.
+func (l look) caughtUp(answer etcd.Status) bool {
+	most := uint64(0)
+	for _, a := range l.answers {
+		if a.ClusterID == answer.ClusterID && !a.Learner {
+			most = max(most, a.Index)
+		}
+	}
+	return most > 0 && answer.Leader != 0 && answer.Applied+lag >= most && answer.Applied*10 >= most*9
 }
 
 // cause is the last and most telling part of an error, in one line.

@@ -35,6 +35,9 @@ type kubernetes struct {
 	pods   []corev1.Pod
 	// oldVolumes bear the cluster's name and another UID.
 	oldVolumes []plan.OldVolume
+	// expired are the members whose quarantined claims have been kept for long
+	// enough.
+	expired []string
 	// taken are the ordinals that any claim or pod of the namespace bears,
 	// whoever owns it. Filled only before the founders are latched.
 	taken []int
@@ -73,16 +76,28 @@ func (o *Observer) kubernetes(ctx context.Context, c *v1alpha1.EtcdCluster) (*ku
 }
 
 func (k *kubernetes) addClaim(c *v1alpha1.EtcdCluster, claim corev1.PersistentVolumeClaim) {
-	if n, ok := resources.Ordinal(c.Name, strings.TrimPrefix(claim.Name, resources.ClaimName(""))); ok {
+	if n, ok := resources.Ordinal(c.Name, resources.MemberOfClaim(claim.Name)); ok {
 		k.taken = append(k.taken, n)
 	}
 	switch {
 	case claim.Labels[v1alpha1.LabelCluster] != c.Name:
 	case claim.Labels[v1alpha1.LabelClusterUID] != string(c.UID):
 		k.oldVolumes = append(k.oldVolumes, plan.OldVolume{Claim: claim.Name, ClusterUID: claim.Labels[v1alpha1.LabelClusterUID]})
+	case resources.Quarantined(&claim):
+		if k.quarantineOver(c, &claim) {
+			k.expired = append(k.expired, claim.Labels[v1alpha1.LabelMember])
+		}
 	case claim.Labels[v1alpha1.LabelIncarnation] == resources.Identity(c)[v1alpha1.LabelIncarnation]:
 		k.claims = append(k.claims, claim)
 	}
+}
+
+// quarantineOver says that the claim has been kept for storage.quarantineFor. One
+// whose time cannot be read is kept.
+func (k *kubernetes) quarantineOver(c *v1alpha1.EtcdCluster, claim *corev1.PersistentVolumeClaim) bool {
+	at, err := time.Parse(time.RFC3339, claim.Annotations[v1alpha1.AnnotationQuarantinedAt])
+	keep := c.Spec.Storage.QuarantineFor.Duration
+	return err == nil && keep > 0 && k.now.Sub(at) > keep && claim.DeletionTimestamp.IsZero()
 }
 
 func (k *kubernetes) addPod(c *v1alpha1.EtcdCluster, pod corev1.Pod) {
@@ -136,12 +151,22 @@ func (k *kubernetes) pod(name string) *corev1.Pod {
 	return &k.pods[i]
 }
 
-// members are the founders, and whoever has a claim or a pod of ours.
+// members are the founders, whoever has a claim or a pod of ours, and the one
+// that is being prepared. A founder of whom nothing is left, and whom the last
+// status did not name, was removed long ago.
 func (k *kubernetes) members(c *v1alpha1.EtcdCluster) []plan.Member {
 	var found []string
-	found = append(found, c.Status.Founders...)
+	for _, name := range c.Status.Founders {
+		named := slices.ContainsFunc(c.Status.Members, func(m v1alpha1.MemberStatus) bool { return m.Name == name })
+		if named || len(c.Status.Members) == 0 || c.Status.ClusterID == "" || k.claim(name) != nil || k.pod(name) != nil {
+			found = append(found, name)
+		}
+	}
+	if c.Status.Joiner != "" {
+		found = append(found, c.Status.Joiner)
+	}
 	for _, claim := range k.claims {
-		found = append(found, strings.TrimPrefix(claim.Name, resources.ClaimName("")))
+		found = append(found, resources.MemberOfClaim(claim.Name))
 	}
 	for _, pod := range k.pods {
 		found = append(found, pod.Name)
@@ -152,7 +177,9 @@ func (k *kubernetes) members(c *v1alpha1.EtcdCluster) []plan.Member {
 		if !ok || slices.ContainsFunc(members, func(m plan.Member) bool { return m.Name == name }) {
 			continue
 		}
-		m := plan.Member{Name: name, Ordinal: n, Founder: slices.Contains(c.Status.Founders, name)}
+		m := plan.Member{
+			Name: name, Ordinal: n, Founder: slices.Contains(c.Status.Founders, name), Joiner: name == c.Status.Joiner,
+		}
 		if resources.InMemory(c) {
 			k.describeMemory(c, &m)
 		} else {
@@ -176,6 +203,7 @@ func (k *kubernetes) describeVolume(c *v1alpha1.EtcdCluster, m *plan.Member) {
 	m.RecordedID, _ = strconv.ParseUint(claim.Annotations[v1alpha1.AnnotationMemberID], 16, 64)
 	m.Booted = claim.Annotations[v1alpha1.AnnotationBooted] != ""
 	m.LastNode = claim.Annotations[v1alpha1.AnnotationNode]
+	m.Leaving = claim.Annotations[v1alpha1.AnnotationLeaving] != ""
 	m.VolumeOutdated = resources.ClaimOutdated(c, claim)
 	refused := claim.Annotations[v1alpha1.AnnotationRefused]
 	switch {
@@ -210,7 +238,8 @@ func (k *kubernetes) describePod(c *v1alpha1.EtcdCluster, m *plan.Member) {
 		return
 	}
 	m.Pod, m.PodUID = podState(pod), string(pod.UID)
-	m.PodReady = podReady(pod)
+	m.PodReady, m.Held, m.Unschedulable = podReady(pod), resources.Held(pod), unscheduled(pod) != ""
+	m.Corrupt = corruption(pod)
 	m.PodFresh = k.now.Sub(pod.CreationTimestamp.Time) < endedPause
 	m.PodMayBeEmpty = pod.Annotations[member.AnnotationMayBeEmpty] == "true"
 	m.PodOutdated = (m.Volume == plan.VolumePending && m.VolumeOutdated) ||
@@ -220,6 +249,8 @@ func (k *kubernetes) describePod(c *v1alpha1.EtcdCluster, m *plan.Member) {
 	m.Refusal = refusal(pod)
 	if text := waitingText(pod); text != "" {
 		m.Trouble = text
+	} else if m.Held {
+		m.Trouble = "it is held in its pod until etcd lists it"
 	} else if k.nodes.mayStillRun(pod.Spec.NodeName) && pod.Spec.NodeName != "" {
 		m.Trouble = fmt.Sprintf("its node %s is not Ready", pod.Spec.NodeName)
 	}
@@ -236,9 +267,10 @@ func (k *kubernetes) describeMemory(c *v1alpha1.EtcdCluster, m *plan.Member) {
 	}
 	m.RecordedID, _ = strconv.ParseUint(pod.Annotations[v1alpha1.AnnotationMemberID], 16, 64)
 	m.PodUID, m.PodReady = string(pod.UID), podReady(pod)
+	m.Held, m.Unschedulable = resources.Held(pod), unscheduled(pod) != ""
 	m.Booted = pod.Annotations[v1alpha1.AnnotationBooted] != ""
 	m.PodMayBeEmpty = pod.Annotations[member.AnnotationMayBeEmpty] == "true"
-	m.Refusal = refusal(pod)
+	m.Refusal, m.Corrupt = refusal(pod), corruption(pod)
 	m.Trouble = waitingText(pod)
 	outdated := pod.Annotations[v1alpha1.AnnotationTemplateHash] != resources.TemplateHash(c)
 	if m.Pod = podState(pod); len(pod.Spec.SchedulingGates) > 0 && m.Pod == plan.PodWaiting {
@@ -321,7 +353,7 @@ func (k *kubernetes) endpoints(c *v1alpha1.EtcdCluster) map[string]etcd.Endpoint
 	out := map[string]etcd.Endpoint{}
 	for i := range k.pods {
 		pod := &k.pods[i]
-		if pod.Status.PodIP == "" || (podState(pod) != plan.PodRunning && podState(pod) != plan.PodTerminating) {
+		if pod.Status.PodIP == "" || resources.Held(pod) || (podState(pod) != plan.PodRunning && podState(pod) != plan.PodTerminating) {
 			continue
 		}
 		out[pod.Name] = etcd.Endpoint{
@@ -333,7 +365,13 @@ func (k *kubernetes) endpoints(c *v1alpha1.EtcdCluster) map[string]etcd.Endpoint
 }
 
 // nodes are the nodes' states; nil when the operator may not read them.
-type nodes map[string]nodeState
+type nodes map[string]nodeSeen
+
+// nodeSeen is a node's state, and since when it is not Ready.
+type nodeSeen struct {
+	state nodeState
+	since time.Time
+}
 
 type nodeState int
 
@@ -361,16 +399,20 @@ func (o *Observer) nodes(ctx context.Context) (nodes, error) {
 	return out, nil
 }
 
-func stateOf(n corev1.Node) nodeState {
+func stateOf(n corev1.Node) nodeSeen {
 	if slices.ContainsFunc(n.Spec.Taints, func(t corev1.Taint) bool { return t.Key == corev1.TaintNodeOutOfService }) {
-		return nodeFenced
+		return nodeSeen{state: nodeFenced}
 	}
 	for _, c := range n.Status.Conditions {
-		if c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue {
-			return nodeReady
+		if c.Type != corev1.NodeReady {
+			continue
 		}
+		if c.Status == corev1.ConditionTrue {
+			return nodeSeen{state: nodeReady}
+		}
+		return nodeSeen{state: nodeNotReady, since: c.LastTransitionTime.Time}
 	}
-	return nodeNotReady
+	return nodeSeen{state: nodeNotReady, since: n.CreationTimestamp.Time}
 }
 
 // mayStillRun says whether a process on the node may run although nobody hears
@@ -378,15 +420,15 @@ func stateOf(n corev1.Node) nodeState {
 // was deleted is gone.
 func (n nodes) mayStillRun(node string) bool {
 	if node == "" {
-		for _, state := range n {
-			if state == nodeNotReady {
+		for _, seen := range n {
+			if seen.state == nodeNotReady {
 				return true
 			}
 		}
 		return false
 	}
-	state, known := n[node]
-	return known && state == nodeNotReady
+	seen, known := n[node]
+	return known && seen.state == nodeNotReady
 }
 
 // storageClass says that the class of an unbound claim does not exist, in the
@@ -428,3 +470,26 @@ var passingParts = regexp.MustCompile(`(\b(tcp|udp)6?) \S+->|Back-off pulling im
 func stable(text string) string {
 	return strings.TrimSpace(passingParts.ReplaceAllString(text, "$1 "))
 }
+
+// failedStarts is how often in a row etcd must have failed on its data before
+// the data is given up.
+const failedStarts = 5
+
+// corruption is what etcd said of its data when it last ended, if it has not
+// come up for failedStarts times; empty otherwise.
+func corruption(pod *corev1.Pod) string {
+	status, ok := statusOf(pod)
+	if !ok || status.State.Running != nil || status.RestartCount < failedStarts-1 || status.Ready {
+		return ""
+	}
+	ended := status.State.Terminated
+	if ended == nil {
+		ended = status.LastTerminationState.Terminated
+	}
+	if ended == nil || ended.ExitCode == 0 || ended.Reason == "OOMKilled" || !corrupted(ended.Message) {
+		return ""
+	}
+	return fmt.Sprintf("etcd failed %d times on its data: %s", status.RestartCount+1, lastLine(ended.Message))
+}
+
+var corrupted = func(string) bool { return false }

@@ -21,7 +21,7 @@ import (
 // nothing is written at rest.
 func (o *Observer) objects(ctx context.Context, c *v1alpha1.EtcdCluster, seen *plan.Observed) ([]string, error) {
 	var due []string
-	for _, object := range resources.Objects(c, len(seen.Members), o.Operator) {
+	for _, object := range resources.Objects(c, seen.BudgetVoters(), o.Operator) {
 		live := object.Empty
 		err := o.reader(c).Get(ctx, client.ObjectKey{Namespace: c.Namespace, Name: object.Name}, live)
 		if apierrors.IsNotFound(err) {

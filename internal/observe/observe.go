@@ -48,6 +48,8 @@ type memory struct {
 	uid          types.UID
 	certificates certificatesSeen
 	proven       proof
+	watched      watched
+	reach        reach
 }
 
 // Observe looks once.
@@ -56,6 +58,7 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 		Paused:   c.Spec.Paused,
 		Size:     int(c.Spec.Size),
 		Founders: c.Status.Founders,
+		Joiner:   c.Status.Joiner,
 		FinalizerDue: controllerutil.ContainsFinalizer(c, v1alpha1.Finalizer) !=
 			(c.Spec.Storage.WhenDeleted == v1alpha1.WhenDeletedDelete),
 	}
@@ -84,8 +87,12 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 		return seen, err
 	}
 	seen.CertificatesDue = certificates.due
-	look := o.etcd(ctx, c, m, certificates.credentials, kube.endpoints(c), seen.ClusterID)
+	endpoints := kube.endpoints(c)
+	o.remind(m, endpoints, certificates.credentials)
+	look := o.etcd(ctx, c, m, certificates.credentials, endpoints, seen.ClusterID)
 	join(c, &seen, members, look)
+	seen.Expired = kube.expired
+	m.watched.judge(c, &seen, kube)
 	if seen.ObjectsDue, err = o.objects(ctx, c, &seen); err != nil {
 		return seen, err
 	}
@@ -128,11 +135,17 @@ func (o *Observer) remember(c *v1alpha1.EtcdCluster) *memory {
 	return m
 }
 
-// reader reads from the caches once the cluster is founded, when a stale answer
-// costs a pass at most, since every step that matters looks again. Before, each
-// step builds on the one before it, and waiting for a cache would cost time.
+// Moving says that the cluster is being founded or that its members change: then
+// each step builds on the one before it, and waiting for a cache would cost time.
+func Moving(c *v1alpha1.EtcdCluster) bool {
+	learning := slices.ContainsFunc(c.Status.Members, func(m v1alpha1.MemberStatus) bool { return m.Role == v1alpha1.RoleLearner })
+	return c.Status.ClusterID == "" || c.Status.Joiner != "" || learning
+}
+
+// reader reads from the caches while nothing moves, when a stale answer costs a
+// pass at most, since every step that matters looks again.
 func (o *Observer) reader(c *v1alpha1.EtcdCluster) client.Reader {
-	if c.Status.ClusterID == "" {
+	if Moving(c) {
 		return o.Live
 	}
 	return o.Cached

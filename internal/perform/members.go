@@ -1,6 +1,7 @@
 package perform
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,7 +18,7 @@ import (
 	"github.com/quorate/quorate/internal/resources"
 )
 
-// createVolume makes a founder's claim, or the pod of a memory-backed founder,
+// createVolume makes a member's claim, or the pod of a memory-backed founder,
 // held back. One of that name that is not ours is never adopted.
 func (p *Performer) createVolume(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, name string) error {
 	if resources.InMemory(c) {
@@ -130,9 +131,11 @@ func (p *Performer) ungate(ctx context.Context, pod *corev1.Pod) error {
 // unless etcd's list says that it never did.
 func orders(c *v1alpha1.EtcdCluster, seen plan.Observed, name string, record map[string]string) resources.Orders {
 	m, _ := seen.Member(name)
-	recorded := record[v1alpha1.AnnotationMemberID] != "" || record[v1alpha1.AnnotationBooted] != ""
 	founded := c.Status.ClusterID != ""
 	neverStarted := m.Listed && !m.Started
+	// The ID of one that joins is on record before its first start.
+	joins := neverStarted && !m.Founder
+	recorded := (record[v1alpha1.AnnotationMemberID] != "" && !joins) || record[v1alpha1.AnnotationBooted] != ""
 	o := resources.Orders{Peers: c.Status.Founders, State: member.ClusterStateNew, Empty: resources.EmptyAllowed}
 	if founded {
 		o.Peers, o.State = peers(seen), member.ClusterStateExisting
@@ -168,8 +171,12 @@ func (p *Performer) deletePod(ctx context.Context, c *v1alpha1.EtcdCluster, name
 }
 
 // etcdRuns says that etcd runs in the pod, going by its status. A pod that has
-// ended runs nothing, whatever its containers' last status was.
+// ended runs nothing, whatever its containers' last status was, and in one that
+// is held only the guard runs.
 func etcdRuns(pod *corev1.Pod) bool {
+	if resources.Held(pod) {
+		return false
+	}
 	if pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded {
 		return false
 	}
@@ -210,11 +217,18 @@ func (p *Performer) recordMember(ctx context.Context, c *v1alpha1.EtcdCluster, s
 	if started && !listed {
 		record[v1alpha1.AnnotationBooted] = "true"
 	}
-	if listed {
+	joins := seen.List && m.Listed && !m.Started && !m.Founder
+	if listed || joins {
 		if have := volume.GetAnnotations()[v1alpha1.AnnotationMemberID]; have != "" && have != hex(m.ID) {
 			return fmt.Errorf("recording member %x on the volume of %s, which names %s: %w", m.ID, name, have, ErrStale)
 		}
 		record[v1alpha1.AnnotationMemberID] = hex(m.ID)
+	}
+	if listed && !m.Founder {
+		record[v1alpha1.AnnotationBooted] = "true"
+	}
+	if m.Leaving && seen.List && m.Listed && seen.Voters() <= seen.Size {
+		record[v1alpha1.AnnotationLeaving] = ""
 	}
 	if pod != nil && pod.Spec.NodeName != "" {
 		record[v1alpha1.AnnotationNode] = pod.Spec.NodeName
@@ -233,7 +247,7 @@ func (p *Performer) recordMember(ctx context.Context, c *v1alpha1.EtcdCluster, s
 func hex(id uint64) string { return strconv.FormatUint(id, 16) }
 
 // annotate patches annotations of the very object that was read, if any of
-// them differ.
+// them differ. An empty value takes the annotation away.
 func (p *Performer) annotate(ctx context.Context, object client.Object, with map[string]string) error {
 	before := object.DeepCopyObject().(client.Object)
 	annotations := object.GetAnnotations()
@@ -243,7 +257,9 @@ func (p *Performer) annotate(ctx context.Context, object client.Object, with map
 	same := true
 	for k, v := range with {
 		same = same && annotations[k] == v
-		annotations[k] = v
+		if annotations[k] = v; v == "" {
+			delete(annotations, k)
+		}
 	}
 	if same {
 		return nil
@@ -274,7 +290,7 @@ func (p *Performer) recordRefusal(ctx context.Context, c *v1alpha1.EtcdCluster, 
 	}
 	claim, err := p.ownClaim(ctx, c, name)
 	if err == nil {
-		err = p.annotate(ctx, claim, map[string]string{v1alpha1.AnnotationRefused: m.Refusal})
+		err = p.annotate(ctx, claim, map[string]string{v1alpha1.AnnotationRefused: cmp.Or(m.Refusal, m.Corrupt)})
 	}
 	// A claim that is on its way out takes the refusal with it, and goes only
 	// when the pod has gone.

@@ -21,7 +21,7 @@ import (
 // applyObjects applies the fixed objects that are due. The observer has checked
 // that none of them is somebody else's.
 func (p *Performer) applyObjects(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed) error {
-	for _, object := range resources.Objects(c, len(seen.Members), p.Operator) {
+	for _, object := range resources.Objects(c, seen.BudgetVoters(), p.Operator) {
 		if !slices.Contains(seen.ObjectsDue, object.Kind+" "+object.Name) {
 			continue
 		}

@@ -13,11 +13,13 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/etcd"
 	"github.com/quorate/quorate/internal/plan"
 	"github.com/quorate/quorate/internal/resources"
 )
@@ -38,6 +40,13 @@ type Performer struct {
 	GuardImage string
 	// Operator says where the operator's own pods run.
 	Operator resources.OperatorPeer
+	// Etcd reaches members.
+	Etcd Reacher
+}
+
+// Reacher hands out connections to the members that the last look reached.
+type Reacher interface {
+	Reach(cluster types.NamespacedName, uid types.UID, member string) (etcd.Conn, error)
 }
 
 // Perform carries out the step for the cluster as it was observed. A step that
@@ -73,8 +82,9 @@ func (p *Performer) Perform(ctx context.Context, c *v1alpha1.EtcdCluster, seen p
 		return each(step.Members, func(name string) error { return p.recordMember(ctx, c, seen, name) })
 	case plan.RecordRefusals:
 		return each(step.Members, func(name string) error { return p.recordRefusal(ctx, c, seen, name) })
+	default:
+		return p.changeMembership(ctx, c, seen, step)
 	}
-	return fmt.Errorf("performing %s: no such step", step.Kind)
 }
 
 // each goes on after an error: one member that the API refuses must not hold

@@ -22,6 +22,17 @@ type Observed struct {
 	// RecoveredFounders are the founders that our own claims name, when status
 	// has lost them.
 	RecoveredFounders []string
+	// Joiner is the name that status gives to the member which is being
+	// prepared to join; empty for none.
+	Joiner string
+	// Skip are housekeeping steps that the API server refused in the last pass.
+	// Other steps go first, for what is refused for good must not stand in the
+	// way of a repair.
+	Skip []Kind
+	// Expired are the members whose quarantined volumes have been kept for as
+	// long as they should be.
+	Expired []string
+
 	// VolumesLatched says that status names the volume of every founder.
 	VolumesLatched bool
 	// ClusterID is the latched cluster ID; zero before.
@@ -143,6 +154,11 @@ type Member struct {
 	Booted bool
 	// LastNode is the node that the claim names; empty for none.
 	LastNode string
+	// Joiner says that status names it as the member that is being prepared.
+	Joiner bool
+	// Leaving says that the claim is marked to go with the member, because the
+	// cluster shrinks.
+	Leaving bool
 
 	Pod Pod
 	// PodUID is the pod's UID.
@@ -160,6 +176,18 @@ type Member struct {
 	// Refusal is what the guard said when it refused the data; empty if it
 	// did not.
 	Refusal string
+	// Held says that the guard in the pod waits for the release, and that no
+	// etcd has ever run in it.
+	Held bool
+	// Unschedulable says that the scheduler finds no node for the pod.
+	Unschedulable bool
+	// Corrupt is what etcd said when it failed on its data for the fifth time
+	// in a row; empty if it did not.
+	Corrupt string
+	// Gone says that the member's node has been away, and the member silent,
+	// for failover.replaceAfter, or that its node is declared down and its
+	// volume cannot follow it to another.
+	Gone bool
 	// RunningElsewhere says that a process of a pod that is gone may still
 	// run: its last node is neither Ready nor known to be down.
 	RunningElsewhere bool
@@ -185,6 +213,17 @@ type Member struct {
 	FollowsLeader bool
 	Version       string
 	DBSize        int64
+	// Applied is the index up to which it has applied raft's log.
+	Applied uint64
+	// CaughtUp says that a learner has nearly all of the leader's log.
+	CaughtUp bool
+	// Stuck says that a learner has made no progress for
+	// failover.learnerTimeout.
+	Stuck bool
+	// Steady says that what is known of the member, apart from who leads, has
+	// been the same for at least two seconds and in at least two looks. Nothing
+	// is removed on the word of one look.
+	Steady bool
 	// Trouble says in a line why the member is not healthy.
 	Trouble string
 }
@@ -213,6 +252,15 @@ func (o Observed) HealthyVoters() int {
 // the list was not confirmed.
 func (o Observed) Voters() int {
 	return count(o.Members, func(m Member) bool { return m.Listed && !m.Learner }) + len(o.ForeignMembers)
+}
+
+// BudgetVoters is how many voters there are for the disruption budget: those of
+// etcd's list or, while it is not confirmed, every member that is known.
+func (o Observed) BudgetVoters() int {
+	if o.List {
+		return o.Voters()
+	}
+	return count(o.Members, func(m Member) bool { return !m.Joiner })
 }
 
 // Founded says that the cluster has booted once: by the latch, or by a member ID

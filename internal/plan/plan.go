@@ -47,6 +47,35 @@ const (
 	RecordRefusals Kind = "RecordRefusals"
 	// LatchCluster writes the cluster ID into status.
 	LatchCluster Kind = "LatchCluster"
+
+	// AllotMember takes a name that nothing has ever borne, for a member that
+	// is to join.
+	AllotMember Kind = "AllotMember"
+	// HoldMembers creates pods in which the guard waits for the release.
+	HoldMembers Kind = "HoldMembers"
+	// AddLearner adds the joiner to etcd and records its ID on its volume.
+	AddLearner Kind = "AddLearner"
+	// ReleaseMembers lets held members start.
+	ReleaseMembers Kind = "ReleaseMembers"
+	// Promote makes the learner a voter.
+	Promote Kind = "Promote"
+	// MoveLeader hands the leadership from the first member to the second.
+	MoveLeader Kind = "MoveLeader"
+	// RemoveMember removes a member from etcd.
+	RemoveMember Kind = "RemoveMember"
+	// DropJoiner gives up the name of a member that is not needed any more.
+	DropJoiner Kind = "DropJoiner"
+	// DiscardMembers deletes what was prepared for a joiner that was dropped.
+	DiscardMembers Kind = "DiscardMembers"
+	// StopMembers deletes the pods of members that are dead or removed.
+	StopMembers Kind = "StopMembers"
+	// DeleteVolumes deletes the claims of members that a scale-in removed.
+	DeleteVolumes Kind = "DeleteVolumes"
+	// QuarantineVolumes marks the claims of other removed members as theirs no
+	// more.
+	QuarantineVolumes Kind = "QuarantineVolumes"
+	// DeleteExpired deletes claims whose quarantine is over.
+	DeleteExpired Kind = "DeleteExpired"
 )
 
 // Step is the one thing to do next. Message is read by users.
@@ -54,6 +83,8 @@ type Step struct {
 	Kind Kind
 	// Members that the step is about, in order.
 	Members []string
+	// ID is the member ID that a membership change is about; zero for none.
+	ID uint64
 	// Reason is a condition reason.
 	Reason string
 	// Message says what is done or waited for, and why.
@@ -76,12 +107,14 @@ var founding = []rule{
 
 // running rules: after what must be on record, bring back what is missing, for
 // each second without a member is a second closer to losing quorum; a budget or
-// a certificate that cannot be written must not stand in the way of that.
-var running = []rule{
-	paused, refused, recordMembers, relatchVolumes, relatch, deleteEnded, startMissing, restartOutdated, restartBlind,
-	setFinalizer, issueCertificates, applyObjects, dataMissing, waitForMembers, waitForLatch,
-	sizeChange, rollPending, volumeChange,
-}
+// a certificate that cannot be written must not stand in the way of that. Who is
+// a member changes only after that.
+var running = slices.Concat([]rule{
+	paused, refused, corrupt, recordMembers, relatchVolumes, relatch, deleteEnded, startMissing, restartOutdated, restartBlind,
+	setFinalizer, issueCertificates, applyObjects,
+}, membership, []rule{
+	dataMissing, waitForMembers, waitForLatch, rollPending, volumeChange, deleteExpired,
+})
 
 // Next names the next step. It is total: when no rule answers, all is well.
 func Next(o Observed) Step {
@@ -89,12 +122,28 @@ func Next(o Observed) Step {
 	if o.Founded() && len(o.Founders) > 0 {
 		rules = running
 	}
+	var skipped *Step
 	for _, rule := range rules {
-		if step, ok := rule(o); ok {
+		step, ok := rule(o)
+		switch {
+		case !ok:
+		case slices.Contains(o.Skip, step.Kind) && skipped == nil && step.Kind.housekeeping():
+			skipped = &step
+		case skipped != nil && step.Kind == Wait:
+			return *skipped
+		default:
 			return step
 		}
 	}
+	if skipped != nil {
+		return *skipped
+	}
 	return Step{Kind: Settled, Reason: "Healthy", Message: fmt.Sprintf("all %d members are healthy", len(o.Members))}
+}
+
+// housekeeping steps are not what another step builds upon.
+func (k Kind) housekeeping() bool {
+	return k == SetFinalizer || k == IssueCertificates || k == ApplyObjects
 }
 
 func paused(o Observed) (Step, bool) {
@@ -232,7 +281,7 @@ func startMissing(o Observed) (Step, bool) {
 }
 
 func start(o Observed, reason, message string) (Step, bool) {
-	who := names(o.Members, Member.startable)
+	who := names(o.Members, func(m Member) bool { return m.startable(o) })
 	return Step{Kind: StartMembers, Members: who, Reason: reason, Message: fmt.Sprintf(message, strings.Join(who, ", "))},
 		len(who) > 0
 }
@@ -241,7 +290,7 @@ func start(o Observed, reason, message string) (Step, bool) {
 // image or selector is mended by an edit. A pod that runs is never touched
 // here: that is a roll, with gates of its own.
 func restartOutdated(o Observed) (Step, bool) {
-	who := names(o.Members, func(m Member) bool { return m.Pod == PodWaiting && m.PodOutdated })
+	who := names(o.Members, func(m Member) bool { return (m.Pod == PodWaiting || m.Held) && m.Pod.mayRun() && m.PodOutdated })
 	return Step{
 		Kind: DeletePods, Members: who, Reason: "Repairing",
 		Message: fmt.Sprintf("the pods of %s do not run and were made from an older spec; they are made again", strings.Join(who, ", ")),
@@ -260,9 +309,10 @@ func restartBlind(o Observed) (Step, bool) {
 	}, len(who) > 0
 }
 
-// recordMembers puts the identity where the data is as soon as etcd's list
-// shows it, and from then on forbids an empty directory: a restart on one
-// under a used member ID silently loses acknowledged writes. While etcd cannot be
+// recordMembers puts the identity where the data is, or will be, as soon as
+// etcd's list shows it, and from the member's first start on forbids an empty
+// directory: a restart on one under a used member ID silently loses acknowledged
+// writes. While etcd cannot be
 // asked, a pod that the kubelet calls ready proves as much: etcd says it is ready
 // once it has booted and follows a leader.
 func recordMembers(o Observed) (Step, bool) {
@@ -270,14 +320,23 @@ func recordMembers(o Observed) (Step, bool) {
 		listed := o.List && m.Listed && m.Started
 		ready := !o.List && m.PodReady && m.Pod == PodRunning
 		onRecord := m.RecordedID != 0 || (ready && m.Booted)
-		known := (listed || ready) && m.Volume == VolumeBound
-		return (known && (!onRecord || (m.Pod.mayRun() && m.PodMayBeEmpty))) ||
-			(m.NodeMoved && m.Volume != VolumeTerminating)
+		if listed && !m.Founder {
+			onRecord = onRecord && m.Booted
+		}
+		joins := o.List && m.Listed && !m.Started && !m.Founder && m.RecordedID == 0
+		known := (listed || ready || joins) && m.Volume == VolumeBound && !m.mistaken()
+		takeBack := !joins && m.Pod.mayRun() && m.PodMayBeEmpty
+		return (known && (!onRecord || takeBack)) || (m.NodeMoved && m.Volume != VolumeTerminating) || o.stays(m)
 	})
 	return Step{
 		Kind: RecordMembers, Members: who, Reason: "Repairing",
 		Message: fmt.Sprintf("recording the identity of %s", strings.Join(who, ", ")),
 	}, len(who) > 0
+}
+
+// stays says that a member which was marked to leave is wanted after all.
+func (o Observed) stays(m Member) bool {
+	return m.Leaving && m.Listed && o.List && o.Voters() <= o.Size && !m.lost()
 }
 
 // latchCluster ends the founding: a majority of the founders answers with one
@@ -349,10 +408,18 @@ func lossStep(o Observed, lost []string) Step {
 			"the volumes of %s are being deleted while etcd runs on them — with its pod each of these members loses its data, and is not started again; %d of %d members answer — save their data while they run",
 			strings.Join(lost, ", "), len(left), len(o.Members))}
 	}
-	step := Step{Kind: Wait, Members: lost, Reason: "DataMissing", Message: fmt.Sprintf(
-		"the data of %s is lost or refused%s — starting on an empty volume would lose acknowledged writes, so these members stay down; %d of %d members answer — bring the volume back, or replace the member",
-		strings.Join(lost, ", "), refusalText(o), len(left), len(o.Members))}
-	return step
+	return Step{Kind: Wait, Members: lost, Reason: "DataMissing", Message: fmt.Sprintf(
+		"the data of %s is lost or refused%s — starting on an empty volume would lose acknowledged writes, and without a quorum of the others nobody can be replaced, so these members stay down; %d of %d members answer%s — members with a volume are started by themselves; if they are too few, bring a volume back, or restore a backup into a new cluster",
+		strings.Join(lost, ", "), refusalText(o), len(left), len(o.Members), volumesLeft(o))}
+}
+
+// volumesLeft names the members whose data is still there.
+func volumesLeft(o Observed) string {
+	who := names(o.Members, func(m Member) bool { return m.Volume == VolumeBound })
+	if len(who) == 0 {
+		return ", and no volume is left"
+	}
+	return ", and the volumes of " + strings.Join(who, ", ") + " are left"
 }
 
 func lostMembers(o Observed) []string {
@@ -361,7 +428,7 @@ func lostMembers(o Observed) []string {
 		case VolumeLost, VolumeRefused:
 			return true
 		case VolumeAbsent, VolumeTerminating:
-			return m.VolumeLatched || o.Founded()
+			return (m.VolumeLatched || o.Founded()) && !m.Joiner
 		default:
 			return false
 		}
@@ -385,18 +452,10 @@ func waitForLatch(o Observed) (Step, bool) {
 	}, o.ClusterID == 0
 }
 
-func sizeChange(o Observed) (Step, bool) {
-	return Step{
-		Kind: Wait, Reason: "SizeChangePending",
-		Message: fmt.Sprintf("spec.size is %d and the cluster has %d members — this version of the operator does not resize — set spec.size to %d",
-			o.Size, len(o.Members), len(o.Members)),
-	}, o.Size != len(o.Members)
-}
-
 // rollPending tells of pods that run on an older spec, so that nobody takes the
 // edit for done.
 func rollPending(o Observed) (Step, bool) {
-	who := names(o.Members, func(m Member) bool { return m.Pod == PodRunning && m.PodOutdated })
+	who := names(o.Members, func(m Member) bool { return m.Pod == PodRunning && m.PodOutdated && !m.Held })
 	return Step{
 		Kind: Wait, Members: who, Reason: "RollPending",
 		Message: fmt.Sprintf("the pods of %s run on an older spec — this version of the operator restarts no member that runs — put the spec back, or delete one pod at a time and wait for Ready=True members in between",
@@ -416,10 +475,15 @@ func volumeChange(o Observed) (Step, bool) {
 
 // startable says that a pod may be made: its volume is there and on record, so
 // that its loss would be seen, and no process of an earlier pod can still be
-// running.
-func (m Member) startable() bool {
+// running. One that etcd lists no more is not started, nor, while nobody can say
+// whether it has ever started, one that joined after the founding: its guard
+// would miss data that was never there.
+func (m Member) startable(o Observed) bool {
 	onRecord := m.VolumeLatched || m.RecordedID != 0
-	return m.Pod == PodAbsent && onRecord && (m.Volume == VolumeBound || m.Volume == VolumePending) && !m.RunningElsewhere
+	removed := o.ClusterID != 0 && o.List && !m.Listed
+	unknown := !o.List && !m.Founder && !m.Booted
+	return m.Pod == PodAbsent && onRecord && (m.Volume == VolumeBound || m.Volume == VolumePending) && !m.RunningElsewhere &&
+		!removed && !unknown
 }
 
 // refusedBlindly says that the guard missed data that may never have been there:

@@ -166,3 +166,6 @@ func ownedBy(c *v1alpha1.EtcdCluster) *metav1ac.OwnerReferenceApplyConfiguration
 }
 
 func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
+
+// MemberOfClaim is the member whose volume a claim of this name is.
+func MemberOfClaim(claim string) string { return strings.TrimPrefix(claim, ClaimName("")) }

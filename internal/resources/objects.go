@@ -35,13 +35,13 @@ type OperatorPeer struct {
 
 // Objects of a cluster, in the order in which they are applied: what pods need
 // to start comes first.
-func Objects(c *v1alpha1.EtcdCluster, members int, operator OperatorPeer) []Object {
+func Objects(c *v1alpha1.EtcdCluster, voters int, operator OperatorPeer) []Object {
 	return []Object{
 		{"ServiceAccount", c.Name, serviceAccount(c), &corev1.ServiceAccount{}},
 		{"Service", PeerServiceName(c), peerService(c), &corev1.Service{}},
 		{"Service", ClientServiceName(c), clientService(c), &corev1.Service{}},
 		{"NetworkPolicy", c.Name, networkPolicy(c, operator), &networkingv1.NetworkPolicy{}},
-		{"PodDisruptionBudget", c.Name, disruptionBudget(c, members), &policyv1.PodDisruptionBudget{}},
+		{"PodDisruptionBudget", c.Name, disruptionBudget(c, voters), &policyv1.PodDisruptionBudget{}},
 	}
 }
 
@@ -83,16 +83,18 @@ func servicePort(name string, port int32) *corev1ac.ServicePortApplyConfiguratio
 		WithPort(port).WithTargetPort(intstr.FromInt32(port))
 }
 
-// disruptionBudget keeps a quorum of the larger of what there is and what is
-// wanted, so that it does not shrink with a shrinking cluster. Pods that are
-// not ready may go: holding them would block the drain that mends them.
-func disruptionBudget(c *v1alpha1.EtcdCluster, members int) *policyv1ac.PodDisruptionBudgetApplyConfiguration {
-	quorum := max(members, int(c.Spec.Size))/2 + 1
+// disruptionBudget lets one member go at a time, and none when the others would
+// not be a quorum of the larger of what there is and what is wanted, so that it
+// does not shrink with a shrinking cluster. Pods that are not ready may go:
+// holding them would block the drain that mends them.
+func disruptionBudget(c *v1alpha1.EtcdCluster, voters int) *policyv1ac.PodDisruptionBudgetApplyConfiguration {
+	most := max(voters, int(c.Spec.Size))
+	available := max(most/2+1, most-1)
 	return policyv1ac.PodDisruptionBudget(c.Name, c.Namespace).
 		WithLabels(Labels(c)).
 		WithOwnerReferences(ownedBy(c)).
 		WithSpec(policyv1ac.PodDisruptionBudgetSpec().
-			WithMinAvailable(intstr.FromInt(quorum)).
+			WithMinAvailable(intstr.FromInt(available)).
 			WithUnhealthyPodEvictionPolicy(policyv1.AlwaysAllow).
 			WithSelector(metav1ac.LabelSelector().WithMatchLabels(PodSelector(c))))
 }

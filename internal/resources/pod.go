@@ -57,6 +57,10 @@ type Orders struct {
 	State string
 	// Empty says whether etcd may start on an empty directory.
 	Empty EmptyPolicy
+	// Hold has the guard wait until Release names the member's ID.
+	Hold bool
+	// Release is the ID that ends a hold; zero while there is none.
+	Release uint64
 }
 
 // EmptyPolicy says whether etcd may start on an empty directory.
@@ -72,11 +76,25 @@ const (
 
 // Annotations that carry the orders.
 func (o Orders) Annotations(c *v1alpha1.EtcdCluster) map[string]string {
-	return map[string]string{
+	out := map[string]string{
 		member.AnnotationInitialCluster:      InitialCluster(c, o.Peers),
 		member.AnnotationInitialClusterState: o.State,
 		member.AnnotationMayBeEmpty:          string(o.Empty),
 	}
+	if o.Hold {
+		out[member.AnnotationHold] = "true"
+	}
+	if o.Release != 0 {
+		out[member.AnnotationRelease] = strconv.FormatUint(o.Release, 16)
+	}
+	return out
+}
+
+// Held says that the guard in the pod waits for its release, so that etcd has
+// never run in it.
+func Held(pod *corev1.Pod) bool {
+	hold := pod.Annotations[member.AnnotationHold]
+	return hold != "" && hold != "false" && pod.Annotations[member.AnnotationRelease] == ""
 }
 
 // TemplateHash is the hash of the parts of the spec that a pod is made from.
@@ -141,7 +159,7 @@ func MemberPod(c *v1alpha1.EtcdCluster, s Start) *corev1.Pod {
 func podSpec(c *v1alpha1.EtcdCluster, s Start) corev1.PodSpec {
 	t := c.Spec.PodTemplate
 	return corev1.PodSpec{
-		SchedulingGates:               gates(c),
+		SchedulingGates:               gates(c, s),
 		Hostname:                      s.Member,
 		Subdomain:                     PeerServiceName(c),
 		ServiceAccountName:            c.Name,
@@ -170,9 +188,10 @@ func terminationGrace(c *v1alpha1.EtcdCluster) int64 {
 }
 
 // gates hold a memory-backed member's pod back until its UID is on record: it
-// is the volume, and one that is not on record must never have held data.
-func gates(c *v1alpha1.EtcdCluster) []corev1.PodSchedulingGate {
-	if !InMemory(c) {
+// is the volume, and one that is not on record must never have held data. A held
+// pod needs no gate: its guard waits until the record is written.
+func gates(c *v1alpha1.EtcdCluster, s Start) []corev1.PodSchedulingGate {
+	if !InMemory(c) || s.Orders.Hold {
 		return nil
 	}
 	return []corev1.PodSchedulingGate{{Name: GateRecord}}

@@ -10,7 +10,7 @@ import (
 	"github.com/quorate/quorate/api/v1alpha1"
 )
 
-// Claim of a founder's volume. It has no owner, so that no cascade of deletions
+// Claim of a member's volume. It has no owner, so that no cascade of deletions
 // ever takes the data with it.
 func Claim(c *v1alpha1.EtcdCluster, member string) *corev1.PersistentVolumeClaim {
 	return &corev1.PersistentVolumeClaim{
@@ -46,6 +46,12 @@ func wantedClass(c *v1alpha1.EtcdCluster) string {
 		return ""
 	}
 	return *c.Spec.Storage.StorageClassName
+}
+
+// Quarantined says that the claim's data is no member's any more.
+func Quarantined(claim *corev1.PersistentVolumeClaim) bool {
+	_, is := claim.Labels[v1alpha1.LabelQuarantined]
+	return is
 }
 
 // Founders that one of the cluster's claims, or of its memory-backed pods,

@@ -44,7 +44,9 @@ func Note(message string) string { return cut(message, 1000) }
 // done says what a step did, in its own words.
 func done(step plan.Step) []Event {
 	switch step.Kind {
-	case plan.LatchFounders, plan.StartMembers, plan.DeletePods, plan.ReplaceVolumes, plan.LatchCluster, plan.IssueCertificates:
+	case plan.LatchFounders, plan.StartMembers, plan.DeletePods, plan.ReplaceVolumes, plan.LatchCluster, plan.IssueCertificates,
+		plan.AddLearner, plan.Promote, plan.MoveLeader, plan.RemoveMember, plan.DropJoiner, plan.StopMembers,
+		plan.DeleteVolumes, plan.QuarantineVolumes, plan.DeleteExpired:
 		return []Event{{corev1.EventTypeNormal, string(step.Kind), string(step.Kind), step.Message}}
 	case plan.RecordRefusals:
 		return []Event{{corev1.EventTypeWarning, v1alpha1.ReasonDataMissing, string(step.Kind), step.Message}}

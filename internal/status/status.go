@@ -200,7 +200,7 @@ func problems(o Outcome) []plan.Problem {
 // notBuilt are wishes that this version of the operator does not fulfil.
 func notBuilt(reason string) bool {
 	switch reason {
-	case v1alpha1.ReasonSizeChangePending, v1alpha1.ReasonRollPending, v1alpha1.ReasonVolumeChangePending:
+	case v1alpha1.ReasonRollPending, v1alpha1.ReasonVolumeChangePending:
 		return true
 	}
 	return false
@@ -352,10 +352,7 @@ func size(before *resource.Quantity, bytes int64) *resource.Quantity {
 }
 
 func replicas(seen plan.Observed) int32 {
-	if n := seen.Voters(); n > 0 {
-		return int32(n) //nolint:gosec // a handful of members
-	}
-	return int32(len(seen.Members)) //nolint:gosec // a handful of members
+	return int32(seen.BudgetVoters()) //nolint:gosec // a handful of members
 }
 
 func leader(seen plan.Observed) string {

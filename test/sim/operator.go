@@ -71,6 +71,7 @@ func newOperator(w *World, number int) *Operator {
 			Operator: resources.OperatorPeer{Namespace: "quorate-system"},
 		},
 	}
+	op.reconciler.Performer.Etcd = op.reconciler.Observer
 	return op
 }
 

@@ -125,6 +125,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: incarnation
       type:
         scalar: numeric
+    - name: joiner
+      type:
+        scalar: string
     - name: leader
       type:
         scalar: string
@@ -341,6 +344,10 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: com.github.quorate.quorate.api.v1alpha1.StorageMedium
       default: Disk
+    - name: quarantineFor
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
+      default: 168h
     - name: size
       type:
         scalar: untyped

@@ -29,12 +29,16 @@ type EtcdClusterStatusApplyConfiguration struct {
 	FounderVolumes map[string]string `json:"founderVolumes,omitempty"`
 	// NextOrdinal is the number of the next new member. It only rises.
 	NextOrdinal *int32 `json:"nextOrdinal,omitempty"`
+	// Joiner is the member that is being prepared to join: its name is taken
+	// here, before anything bears it, and given up here, before anything of it
+	// is deleted, so that no name is ever used twice. Empty once etcd lists it.
+	Joiner *string `json:"joiner,omitempty"`
 	// ClusterID is etcd's cluster ID in hex, written once a majority of the
 	// founders agrees on it. From then on no member is ever started as new.
 	ClusterID *string `json:"clusterID,omitempty"`
 	// Members in the order of their ordinals.
 	Members []MemberStatusApplyConfiguration `json:"members,omitempty"`
-	// Replicas is the number of members that etcd lists (for /scale).
+	// Replicas is the number of voters that etcd lists (for /scale).
 	Replicas *int32 `json:"replicas,omitempty"`
 	// Selector of the members' pods (for /scale).
 	Selector *string `json:"selector,omitempty"`
@@ -110,6 +114,14 @@ func (b *EtcdClusterStatusApplyConfiguration) WithFounderVolumes(entries map[str
 // If called multiple times, the NextOrdinal field is set to the value of the last call.
 func (b *EtcdClusterStatusApplyConfiguration) WithNextOrdinal(value int32) *EtcdClusterStatusApplyConfiguration {
 	b.NextOrdinal = &value
+	return b
+}
+
+// WithJoiner sets the Joiner field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Joiner field is set to the value of the last call.
+func (b *EtcdClusterStatusApplyConfiguration) WithJoiner(value string) *EtcdClusterStatusApplyConfiguration {
+	b.Joiner = &value
 	return b
 }
 

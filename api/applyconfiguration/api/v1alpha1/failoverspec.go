@@ -11,8 +11,9 @@ import (
 //
 // FailoverSpec says when a member is given up.
 type FailoverSpecApplyConfiguration struct {
-	// ReplaceAfter is how long a member's node must be gone before the member
-	// is replaced; at least one minute.
+	// ReplaceAfter is how long a member's node must be gone, and the member
+	// silent, before the member is replaced; at least one minute. With more than
+	// one of the members' nodes gone at once nothing is replaced.
 	ReplaceAfter *v1.Duration `json:"replaceAfter,omitempty"`
 	// LearnerTimeout is how long a learner may go without progress before it
 	// is removed; at least one minute.

@@ -5,6 +5,7 @@ package v1alpha1
 import (
 	apiv1alpha1 "github.com/quorate/quorate/api/v1alpha1"
 	resource "k8s.io/apimachinery/pkg/api/resource"
+	v1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // StorageSpecApplyConfiguration represents a declarative configuration of the StorageSpec type for use
@@ -22,6 +23,10 @@ type StorageSpecApplyConfiguration struct {
 	// cluster is deleted. The deletion of a whole namespace takes the claims
 	// in any case; then only the class's reclaim policy protects the data.
 	WhenDeleted *apiv1alpha1.WhenDeleted `json:"whenDeleted,omitempty"`
+	// QuarantineFor is how long the volume of a member that was replaced, or
+	// removed by hand, is kept before it is deleted; never before the cluster is
+	// healthy without it. From 1h to 8760h. Volumes of a scale-in are not kept.
+	QuarantineFor *v1.Duration `json:"quarantineFor,omitempty"`
 }
 
 // StorageSpecApplyConfiguration constructs a declarative configuration of the StorageSpec type for use with
@@ -59,5 +64,13 @@ func (b *StorageSpecApplyConfiguration) WithMedium(value apiv1alpha1.StorageMedi
 // If called multiple times, the WhenDeleted field is set to the value of the last call.
 func (b *StorageSpecApplyConfiguration) WithWhenDeleted(value apiv1alpha1.WhenDeleted) *StorageSpecApplyConfiguration {
 	b.WhenDeleted = &value
+	return b
+}
+
+// WithQuarantineFor sets the QuarantineFor field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the QuarantineFor field is set to the value of the last call.
+func (b *StorageSpecApplyConfiguration) WithQuarantineFor(value v1.Duration) *StorageSpecApplyConfiguration {
+	b.QuarantineFor = &value
 	return b
 }

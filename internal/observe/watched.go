@@ -1,0 +1,153 @@
+package observe
+
+import (
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/etcd"
+	"github.com/quorate/quorate/internal/plan"
+)
+
+// steadyFor is how long what is known of a member must have been the same before
+// anything is removed because of it.
+const steadyFor = 2 * time.Second
+
+// watched is what was seen of a cluster's members over time. A new operator knows
+// nothing of it and waits anew, which is the safe side.
+type watched struct {
+	since   time.Time
+	members map[string]*watchedMember
+}
+
+type watchedMember struct {
+	// print is what the last look saw, since when, and in how many looks.
+	print string
+	since time.Time
+	looks int
+	// answered is when the member answered last, or when the watch began.
+	answered time.Time
+	// applied is how far it had come at progress, when it last made any.
+	applied  uint64
+	progress time.Time
+	id       uint64
+}
+
+// judge fills in what only several looks together can tell.
+func (w *watched) judge(c *v1alpha1.EtcdCluster, seen *plan.Observed, k *kubernetes) {
+	if w.members == nil {
+		w.since, w.members = k.now, map[string]*watchedMember{}
+	}
+	down := k.nodesDown(seen)
+	known := map[string]bool{}
+	for i := range seen.Members {
+		m := &seen.Members[i]
+		known[m.Name] = true
+		was := w.members[m.Name]
+		if was == nil {
+			was = &watchedMember{answered: k.now, progress: k.now}
+			w.members[m.Name] = was
+		}
+		was.look(m, k.now)
+		m.Stuck = m.Listed && m.Learner && !m.CaughtUp && k.now.Sub(was.progress) >= c.Spec.Failover.LearnerTimeout.Duration
+		m.Gone = k.gone(c, *m, was.answered, down)
+		m.Steady = was.steady(*m, k.now)
+	}
+	for name := range w.members {
+		if !known[name] {
+			delete(w.members, name)
+		}
+	}
+}
+
+// look notes when the member last answered and came further.
+func (w *watchedMember) look(m *plan.Member, now time.Time) {
+	if m.Answers {
+		w.answered = now
+	}
+	if m.ID != w.id || m.Applied > w.applied {
+		w.id, w.applied, w.progress = m.ID, m.Applied, now
+	}
+}
+
+// steady says that the member has looked the same for steadyFor.
+func (w *watchedMember) steady(m plan.Member, now time.Time) bool {
+	print := fmt.Sprint(m.ID, m.RecordedID, m.Listed, m.Learner, m.Volume, m.Pod, m.PodUID, m.Answers, m.FollowsLeader, m.Gone, m.Stuck, m.Corrupt != "")
+	if w.print != print {
+		w.print, w.since, w.looks = print, now, 0
+	}
+	w.looks++
+	return w.looks > 1 && now.Sub(w.since) >= steadyFor
+}
+
+// nodeOf is where a member's pod runs, or ran last.
+func (k *kubernetes) nodeOf(m plan.Member) string {
+	if pod := k.pod(m.Name); pod != nil && pod.Spec.NodeName != "" {
+		return pod.Spec.NodeName
+	}
+	return m.LastNode
+}
+
+// nodesDown counts the nodes of the cluster's members that are not Ready. When
+// there is more than one, it is the network or the operator's own view that has
+// failed, as likely as not.
+func (k *kubernetes) nodesDown(seen *plan.Observed) int {
+	down := map[string]bool{}
+	for _, m := range seen.Members {
+		if node := k.nodeOf(m); node != "" && k.nodes[node].state == nodeNotReady {
+			down[node] = true
+		}
+	}
+	return len(down)
+}
+
+// gone says that the member's node has been away, and the member silent, for
+// failover.replaceAfter; or that its node was declared down or deleted, and the
+// volume cannot follow the pod to another one. Unreachable alone is not gone.
+func (k *kubernetes) gone(c *v1alpha1.EtcdCluster, m plan.Member, answered time.Time, down int) bool {
+	if m.Answers || k.nodes == nil {
+		return false
+	}
+	if m.LastNode != "" {
+		last, known := k.nodes[m.LastNode]
+		if (!known || last.state == nodeFenced) && m.Unschedulable {
+			return true
+		}
+	}
+	node, known := k.nodes[k.nodeOf(m)]
+	after := c.Spec.Failover.ReplaceAfter.Duration
+	return known && node.state == nodeNotReady && down == 1 && after > 0 &&
+		k.now.Sub(node.since) >= after && k.now.Sub(answered) >= after
+}
+
+// reach is how the members of a cluster were reached in the last look.
+type reach struct {
+	endpoints   map[string]etcd.Endpoint
+	credentials *etcd.Credentials
+}
+
+func (o *Observer) remind(m *memory, endpoints map[string]etcd.Endpoint, as *etcd.Credentials) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	m.reach = reach{endpoints: endpoints, credentials: as}
+}
+
+// Reach hands out a connection to a member of a cluster, as it was reached in the
+// last look. The error says that it was not.
+func (o *Observer) Reach(cluster types.NamespacedName, uid types.UID, member string) (etcd.Conn, error) {
+	o.mu.Lock()
+	m, ok := o.memory[client.ObjectKey(cluster)]
+	var r reach
+	if ok && m.uid == uid {
+		r = m.reach
+	}
+	o.mu.Unlock()
+	endpoint, known := r.endpoints[member]
+	if !known || r.credentials == nil {
+		return nil, fmt.Errorf("reaching %s: %w", member, etcd.ErrUnreachable)
+	}
+	return o.Dialer.Dial(string(uid), endpoint, *r.credentials)
+}

@@ -1,0 +1,482 @@
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// membership rules: who is a member of the cluster, one change at a time.
+//
+// What a removed member leaves behind goes first, since it may still run. Then
+// the learner, since no other change is possible while there is one. Then the
+// joiner is prepared, so that nobody is removed before the replacement is proven
+// to run. Only then is a dead voter removed, the learner added, or the cluster
+// made smaller.
+var membership = []rule{
+	strangers,
+	stopRemoved, deleteLeft, quarantine,
+	removeLearner, releaseLearner, promote,
+	dropJoiner, discardUnused, allot, createJoiner, replaceJoiner, stopDead, holdJoiner,
+	removeDead, addLearner, moveLeader, shrink,
+	waitForChange,
+}
+
+// Voter says that etcd's confirmed list names it as a voter.
+func (m Member) Voter() bool { return m.Listed && !m.Learner }
+
+// lost says that the member's volume is no use any more.
+func (m Member) lost() bool {
+	switch m.Volume {
+	case VolumeAbsent, VolumeLost, VolumeRefused, VolumeTerminating:
+		return true
+	default:
+		return false
+	}
+}
+
+// Dead says that a voter does not answer and will not come back by itself: its
+// volume or its node is gone, or etcd lists another ID under its name. A member that does not answer although both are
+// there is not dead.
+func (m Member) Dead() bool { return m.Voter() && !m.Answers && (m.Gone || m.lost() || m.mistaken()) }
+
+// Doomed says that a voter still answers, and that its data goes with its pod.
+func (m Member) Doomed() bool { return m.Voter() && m.Answers && m.lost() && m.Pod != PodTerminating }
+
+// sound says that a voter counts for the wanted size.
+func (m Member) sound() bool { return m.Voter() && !m.Dead() && !m.Doomed() }
+
+// mistaken says that etcd lists another ID under the member's name than the one
+// whose data its volume holds.
+func (m Member) mistaken() bool { return m.Listed && m.RecordedID != 0 && m.RecordedID != m.ID }
+
+// proven says that the joiner can run: its volume is bound, and the guard waits
+// in its pod for the release.
+func (m Member) proven() bool {
+	return m.Joiner && m.Held && m.Pod == PodRunning && (m.Volume == VolumeBound) && !m.PodOutdated
+}
+
+// Quorate says that a majority of the voters is healthy, and that reads and
+// proposals have gone through; without it no membership is changed. The members
+// must be those of the latched cluster, and nobody else's.
+func (o Observed) Quorate() bool {
+	return o.List && o.ReadOK && o.ProposeFailed == "" && o.ClusterID != 0 && o.AgreedClusterID == o.ClusterID &&
+		len(o.ForeignMembers) == 0 && o.HealthyVoters() >= Majority(o.Voters())
+}
+
+// learner is the one that etcd lists.
+func (o Observed) learner() (Member, bool) {
+	i := slices.IndexFunc(o.Members, func(m Member) bool { return m.Listed && m.Learner })
+	if i < 0 {
+		return Member{}, false
+	}
+	return o.Members[i], true
+}
+
+// missing is how many voters are wanted beyond the sound ones.
+func (o Observed) missing() int { return o.Size - count(o.Members, Member.sound) }
+
+// hopeless says why a learner will never vote; empty if it may.
+func (o Observed) hopeless(l Member) string {
+	dead := slices.ContainsFunc(o.Members, Member.Dead)
+	switch {
+	case o.missing() <= 0:
+		return "it is not wanted any more"
+	case l.mistaken():
+		return fmt.Sprintf("its volume holds the data of member %x", l.RecordedID)
+	case l.lost() && !l.Answers:
+		return "its volume is gone"
+	case l.Gone && !l.Answers:
+		return "its node is gone"
+	case l.Stuck:
+		return "it has made no progress for failover.learnerTimeout"
+	case l.Unschedulable && dead:
+		return "its pod cannot be scheduled, and another member waits to be replaced"
+	}
+	return ""
+}
+
+// needed says that a joiner is wanted beside the learner that there may be.
+func (o Observed) needed() bool {
+	missing := o.missing()
+	if l, found := o.learner(); found && o.hopeless(l) == "" {
+		missing--
+	}
+	return missing > 0
+}
+
+// steady counts the healthy voters that more than one look has seen.
+func (o Observed) steady() int {
+	return count(o.Members, func(m Member) bool { return m.Healthy() && m.Steady })
+}
+
+// spares says that the voters without this one are a quorum of what remains.
+func (o Observed) spares(m Member) bool {
+	left := o.steady()
+	if m.Healthy() && m.Steady {
+		left--
+	}
+	return o.Voters() > 1 && left >= Majority(o.Voters()-1)
+}
+
+// strangers blocks every change while etcd lists somebody else's member, which
+// counts for quorum and may go or come at any time.
+func strangers(o Observed) (Step, bool) {
+	due := o.missing() != 0 || o.Voters() != o.Size
+	return Step{Kind: Wait, Reason: "UnknownMember", Message: fmt.Sprintf(
+		"etcd lists %s, which is none of this cluster's members — it counts for quorum, so no member is added, removed or replaced while it is there — remove it with etcdctl member remove if it does not belong here",
+		strings.Join(o.ForeignMembers, ", "))}, o.List && o.ClusterID != 0 && due && len(o.ForeignMembers) > 0
+}
+
+// removed says that the member was one, and is not listed any more.
+func (o Observed) removed(m Member) bool {
+	return o.Quorate() && !m.Listed && !m.Joiner && (m.RecordedID != 0 || m.Booted || (m.Founder && m.VolumeLatched))
+}
+
+// stopRemoved stops the processes of members that etcd lists no more. They have
+// nothing to serve, and would be taken for members by those who connect.
+func stopRemoved(o Observed) (Step, bool) {
+	who := names(o.Members, func(m Member) bool {
+		return o.removed(m) && (m.Steady || m.Leaving) && m.Pod != PodAbsent && m.Pod != PodTerminating
+	})
+	return Step{Kind: StopMembers, Members: who, Reason: o.direction(), Message: fmt.Sprintf(
+		"etcd does not list %s any more: the pods are deleted", strings.Join(who, ", "))}, len(who) > 0
+}
+
+// deleteLeft deletes the volumes that a scale-in has left, once the removal is
+// confirmed.
+func deleteLeft(o Observed) (Step, bool) {
+	who := names(o.Members, func(m Member) bool {
+		return o.removed(m) && m.Leaving && (m.Volume == VolumeBound || m.Volume == VolumePending || m.Volume == VolumeLost)
+	})
+	return Step{Kind: DeleteVolumes, Members: who, Reason: o.direction(), Message: fmt.Sprintf(
+		"%s left the cluster: the volumes are deleted", strings.Join(who, ", "))}, len(who) > 0
+}
+
+// quarantine keeps the volumes of members that were removed for any other
+// reason: somebody may want to look at the data.
+func quarantine(o Observed) (Step, bool) {
+	who := names(o.Members, func(m Member) bool {
+		return o.removed(m) && m.Steady && !m.Leaving && m.Volume != VolumeAbsent && m.Volume != VolumeTerminating
+	})
+	return Step{Kind: QuarantineVolumes, Members: who, Reason: o.direction(), Message: fmt.Sprintf(
+		"%s are members no more: the volumes are kept in quarantine for spec.storage.quarantineFor", strings.Join(who, ", "))}, len(who) > 0
+}
+
+// removeLearner removes a learner that cannot or shall not become a voter. It
+// does not vote, so no quorum depends on it; but it is in the way of every other
+// change.
+func removeLearner(o Observed) (Step, bool) {
+	l, found := o.learner()
+	if !found || !o.Quorate() {
+		return Step{}, false
+	}
+	why := o.hopeless(l)
+	return Step{Kind: RemoveMember, Members: []string{l.Name}, ID: l.ID, Reason: o.direction(), Message: fmt.Sprintf(
+		"removing the learner %s (%x): %s", l.Name, l.ID, why)}, why != "" && (l.Steady || o.missing() <= 0)
+}
+
+// releaseLearner lets the learner start once its ID is where its data will be.
+func releaseLearner(o Observed) (Step, bool) {
+	l, found := o.learner()
+	return Step{Kind: ReleaseMembers, Members: []string{l.Name}, ID: l.ID, Reason: o.direction(), Message: fmt.Sprintf(
+			"starting %s as a learner with ID %x", l.Name, l.ID)},
+		found && o.Quorate() && l.Held && l.RecordedID == l.ID && l.Pod.mayRun()
+}
+
+// promote makes the learner a voter when it has the log, and when the voters
+// would still be a quorum with it; and never before an empty directory is
+// forbidden to it.
+func promote(o Observed) (Step, bool) {
+	l, found := o.learner()
+	ready := found && o.Quorate() && l.Answers && l.FollowsLeader && l.CaughtUp && l.Started && l.Booted && !l.PodMayBeEmpty && !l.Held
+	return Step{Kind: Promote, Members: []string{l.Name}, ID: l.ID, Reason: o.direction(), Message: fmt.Sprintf(
+		"%s has caught up and becomes a voter", l.Name)}, ready && o.HealthyVoters()+1 >= Majority(o.Voters()+1)
+}
+
+// joiner is the member that status names.
+func (o Observed) joiner() (Member, bool) {
+	i := slices.IndexFunc(o.Members, func(m Member) bool { return m.Joiner })
+	if i < 0 {
+		return Member{}, false
+	}
+	return o.Members[i], true
+}
+
+// dropJoiner gives a name up before anything that bears it is deleted: it is
+// listed by now, or not needed any more, or its volume was spoiled.
+func dropJoiner(o Observed) (Step, bool) {
+	j, found := o.joiner()
+	if !found || !o.List || o.ClusterID == 0 {
+		return Step{}, false
+	}
+	why := ""
+	switch {
+	case j.Listed && j.RecordedID == j.ID:
+		why = "it is a member by now"
+	case j.Listed:
+	case j.Volume == VolumeLost || j.Volume == VolumeRefused || j.Volume == VolumeTerminating || j.RecordedID != 0:
+		why = "its volume is not the one that was made for it"
+	case o.missing() <= 0:
+		why = "no further member is wanted"
+	case !o.needed() && j.Volume == VolumeAbsent && j.Pod == PodAbsent:
+		why = "no further member is wanted beside the learner"
+	}
+	return Step{Kind: DropJoiner, Members: []string{j.Name}, Reason: o.direction(), Message: fmt.Sprintf(
+		"%s is not prepared to join any longer: %s", j.Name, why)}, why != ""
+}
+
+// discardUnused deletes what was prepared for a member that never joined. It
+// has never held data: the guard lets etcd start only once the ID is recorded.
+func discardUnused(o Observed) (Step, bool) {
+	who := names(o.Members, func(m Member) bool {
+		unused := !m.Listed && !m.Joiner && !m.Founder && m.RecordedID == 0 && !m.Booted
+		volume := m.Volume != VolumeAbsent && m.Volume != VolumeTerminating
+		pod := m.Pod != PodAbsent && m.Pod != PodTerminating && m.Held
+		return o.Quorate() && unused && (volume || pod)
+	})
+	return Step{Kind: DiscardMembers, Members: who, Reason: o.direction(), Message: fmt.Sprintf(
+		"%s never joined: what was prepared is deleted", strings.Join(who, ", "))}, len(who) > 0
+}
+
+// allot takes the next name. The member after the one that is catching up is
+// prepared meanwhile.
+func allot(o Observed) (Step, bool) {
+	return Step{Kind: AllotMember, Reason: o.direction(), Message: fmt.Sprintf(
+		"%s: preparing another member", o.want())}, o.Joiner == "" && o.Quorate() && o.needed() && o.steadyLoss()
+}
+
+// steadyLoss says that a voter which is missing because it is dead or doomed was
+// seen so more than once.
+func (o Observed) steadyLoss() bool {
+	return !slices.ContainsFunc(o.Members, func(m Member) bool { return (m.Dead() || m.Doomed()) && !m.Steady })
+}
+
+func createJoiner(o Observed) (Step, bool) {
+	j, found := o.joiner()
+	return Step{Kind: CreateVolumes, Members: []string{j.Name}, Reason: o.direction(), Message: "creating the volume of " + j.Name},
+		found && o.Quorate() && !j.Listed && j.Volume == VolumeAbsent && j.Pod == PodAbsent && o.needed()
+}
+
+// replaceJoiner lets the joiner's claim follow the spec while it is not bound.
+func replaceJoiner(o Observed) (Step, bool) {
+	j, found := o.joiner()
+	return Step{Kind: ReplaceVolumes, Members: []string{j.Name}, Reason: o.direction(), Message: fmt.Sprintf(
+			"the claim of %s was never bound and is made again from the spec", j.Name)},
+		found && !j.Listed && j.Volume == VolumePending && j.VolumeOutdated && j.Pod == PodAbsent
+}
+
+// stopDead deletes the pod of a dead voter: under a hard anti-affinity it would
+// keep its own replacement from being scheduled.
+func stopDead(o Observed) (Step, bool) {
+	who := names(o.Members, func(m Member) bool {
+		return o.Quorate() && m.Dead() && m.Steady && m.Pod != PodAbsent && m.Pod != PodTerminating && !m.Unschedulable
+	})
+	return Step{Kind: StopMembers, Members: who, Reason: "Replacing", Message: fmt.Sprintf(
+		"%s cannot come back: the pods are deleted to make room for the replacement", strings.Join(who, ", "))}, len(who) > 0
+}
+
+func holdJoiner(o Observed) (Step, bool) {
+	j, found := o.joiner()
+	return Step{Kind: HoldMembers, Members: []string{j.Name}, Reason: o.direction(), Message: fmt.Sprintf(
+			"making the pod of %s, which waits until etcd knows it", j.Name)},
+		found && o.Quorate() && !j.Listed && j.Pod == PodAbsent && (j.Volume == VolumeBound || j.Volume == VolumePending)
+}
+
+// removeDead removes a dead voter: etcd takes no new member while a third of
+// three is down. Its replacement is proven to run first, unless none is wanted.
+func removeDead(o Observed) (Step, bool) {
+	if !o.Quorate() {
+		return Step{}, false
+	}
+	if _, found := o.learner(); found {
+		return Step{}, false
+	}
+	j, _ := o.joiner()
+	i := slices.IndexFunc(o.Members, func(m Member) bool {
+		return m.Dead() && m.Steady && o.spares(m) && (j.proven() || o.missing() <= 0)
+	})
+	if i < 0 {
+		return Step{}, false
+	}
+	m := o.Members[i]
+	return Step{Kind: RemoveMember, Members: []string{m.Name}, ID: m.ID, Reason: "Replacing", Message: fmt.Sprintf(
+		"removing %s (%x) from etcd: %s", m.Name, m.ID, m.loss())}, true
+}
+
+// loss says in a few words what became of a dead or doomed member.
+func (m Member) loss() string {
+	switch {
+	case m.Gone && !m.lost():
+		return "its node is gone"
+	case m.mistaken() && !m.lost():
+		return fmt.Sprintf("its volume holds the data of member %x", m.RecordedID)
+	case m.Volume == VolumeRefused:
+		return "its data was refused" + because(m.Trouble)
+	case m.Volume == VolumeTerminating && m.Answers:
+		return "its volume is being deleted while etcd runs on it"
+	case m.Volume == VolumeTerminating:
+		return "its volume is being deleted"
+	default:
+		return "its volume is gone"
+	}
+}
+
+// addLearner adds the joiner once it is proven to run and nobody dead is listed.
+// The voters must be a quorum even if the new one should fail at once.
+func addLearner(o Observed) (Step, bool) {
+	j, found := o.joiner()
+	_, learning := o.learner()
+	ready := found && o.Quorate() && !learning && j.proven() && j.RecordedID == 0 && !j.Listed && o.needed() &&
+		!slices.ContainsFunc(o.Members, Member.Dead)
+	safe := o.Voters() == 1 || o.HealthyVoters() >= Majority(o.Voters()+1)
+	return Step{Kind: AddLearner, Members: []string{j.Name}, Reason: o.direction(), Message: fmt.Sprintf(
+		"adding %s to etcd as a learner", j.Name)}, ready && safe
+}
+
+// victim is the voter that a smaller cluster does without: one that will be lost
+// first, then one that is not healthy, then never the leader if there is a
+// choice, then the youngest.
+func (o Observed) victim() (Member, bool) {
+	_, learning := o.learner()
+	if !o.Quorate() || learning || o.Voters() <= o.Size || o.missing() > 0 {
+		return Member{}, false
+	}
+	var voters []Member
+	for _, m := range o.Members {
+		if m.Voter() {
+			voters = append(voters, m)
+		}
+	}
+	rank := func(m Member) int {
+		switch {
+		case m.Dead():
+			return 0
+		case m.Doomed():
+			return 1
+		case !m.Healthy():
+			return 2
+		case !m.Leads:
+			return 3
+		default:
+			return 4
+		}
+	}
+	slices.SortStableFunc(voters, func(a, b Member) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(b.Ordinal, a.Ordinal))
+	})
+	m := voters[0]
+	return m, m.Steady && o.spares(m)
+}
+
+// moveLeader hands the leadership over before the leader is removed, to the
+// voter that has applied most, so that no election is needed.
+func moveLeader(o Observed) (Step, bool) {
+	from, found := o.victim()
+	if !found || !from.Leads {
+		return Step{}, false
+	}
+	to, found := o.successor(from)
+	return Step{Kind: MoveLeader, Members: []string{from.Name, to.Name}, ID: to.ID, Reason: o.direction(), Message: fmt.Sprintf(
+		"handing the leadership from %s to %s before %s is removed", from.Name, to.Name, from.Name)}, found
+}
+
+// successor is the healthy voter that has applied most of the log.
+func (o Observed) successor(of Member) (Member, bool) {
+	var best Member
+	for _, m := range o.Members {
+		if m.Name != of.Name && m.Healthy() && m.sound() && (best.Name == "" || m.Applied > best.Applied) {
+			best = m
+		}
+	}
+	return best, best.Name != ""
+}
+
+// shrink removes one voter more than are wanted.
+func shrink(o Observed) (Step, bool) {
+	m, found := o.victim()
+	why := fmt.Sprintf("spec.size is %d", o.Size)
+	if m.Doomed() {
+		why = m.loss()
+	}
+	return Step{Kind: RemoveMember, Members: []string{m.Name}, ID: m.ID, Reason: o.direction(), Message: fmt.Sprintf(
+		"removing %s (%x) from etcd: %s", m.Name, m.ID, why)}, found && !m.Leads
+}
+
+// direction is the reason that the conditions give for a change of membership.
+func (o Observed) direction() string {
+	switch {
+	case slices.ContainsFunc(o.Members, func(m Member) bool { return m.Dead() || m.Doomed() }):
+		return "Replacing"
+	case o.missing() > 0:
+		return "Growing"
+	case o.Voters() > o.Size || slices.ContainsFunc(o.Members, func(m Member) bool { return m.Leaving }):
+		return "Shrinking"
+	default:
+		return "Replacing"
+	}
+}
+
+// want says in a few words what the change of membership is for.
+func (o Observed) want() string {
+	for _, m := range o.Members {
+		if m.Dead() || m.Doomed() {
+			return fmt.Sprintf("%s is to be replaced (%s)", m.Name, m.loss())
+		}
+	}
+	return fmt.Sprintf("spec.size is %d and the cluster has %d voters", o.Size, count(o.Members, Member.sound))
+}
+
+// waitForChange says what a change of membership waits for. Without a quorum
+// there is nothing to change, and the rules that follow tell of that.
+func waitForChange(o Observed) (Step, bool) {
+	l, learning := o.learner()
+	changing := learning || o.Joiner != "" || o.missing() != 0 || o.Voters() != o.Size || slices.ContainsFunc(o.Members, Member.Dead)
+	if !o.Quorate() || !changing {
+		return Step{}, false
+	}
+	wait := func(reason, format string, args ...any) (Step, bool) {
+		return Step{Kind: Wait, Reason: reason, Message: o.want() + ": " + fmt.Sprintf(format, args...)}, true
+	}
+	j, joining := o.joiner()
+	switch {
+	case o.Joiner == "" && !o.steadyLoss():
+		return wait(o.direction(), "a second look confirms it; %d of %d voters are healthy", o.HealthyVoters(), o.Voters())
+	case learning:
+		return wait(o.direction(), "%s is a learner and catches up%s", l.Name, because(l.Trouble))
+	case joining && !j.proven():
+		return wait(o.direction(), "%s is prepared to join%s", j.Name, because(j.Trouble))
+	case joining:
+		return wait(o.direction(), "%s joins once etcd takes it: %d of %d voters are healthy, and etcd wants every voter connected for 5 s%s",
+			j.Name, o.HealthyVoters(), o.Voters(), troubles(o))
+	default:
+		return wait(o.direction(), "%d of %d voters are healthy, and removing one must leave a quorum%s", o.HealthyVoters(), o.Voters(), troubles(o))
+	}
+}
+
+func because(trouble string) string {
+	if trouble == "" {
+		return ""
+	}
+	return " (" + trouble + ")"
+}
+
+// corrupt gives up data that etcd has failed on five times in a row, once the
+// others are a quorum without it. From then on it is refused, like any other
+// data that the guard refuses.
+func corrupt(o Observed) (Step, bool) {
+	who := names(o.Members, func(m Member) bool {
+		return m.Corrupt != "" && m.Steady && !m.Answers && m.Pod != PodTerminating && o.Quorate() && o.steady() >= Majority(o.Voters())
+	})
+	return Step{Kind: RecordRefusals, Members: who, Reason: "DataMissing", Message: fmt.Sprintf(
+		"etcd fails on the data of %s again and again: it is not started any more", strings.Join(who, ", "))}, len(who) > 0
+}
+
+// deleteExpired comes last, when everything else is as it should be: a volume
+// in quarantine is never the last copy then.
+func deleteExpired(o Observed) (Step, bool) {
+	return Step{Kind: DeleteExpired, Members: o.Expired, Reason: "Healthy", Message: fmt.Sprintf(
+			"the quarantine of the volumes of %s is over: they are deleted", strings.Join(o.Expired, ", "))},
+		len(o.Expired) > 0 && o.Quorate()
+}
