@@ -82,7 +82,7 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 	}
 	m := o.remember(c)
 	members := kube.members(c)
-	certificates, err := o.certificates(ctx, c, m, names(members))
+	certificates, err := o.certificates(ctx, c, m, plan.Observed{ClusterID: seen.ClusterID, Members: members}.Certified())
 	if err != nil {
 		return seen, err
 	}
@@ -149,14 +149,6 @@ func (o *Observer) reader(c *v1alpha1.EtcdCluster) client.Reader {
 		return o.Live
 	}
 	return o.Cached
-}
-
-func names(members []plan.Member) []string {
-	out := make([]string, 0, len(members))
-	for _, m := range members {
-		out = append(out, m.Name)
-	}
-	return out
 }
 
 func statusOf(pod *corev1.Pod) (corev1.ContainerStatus, bool) {

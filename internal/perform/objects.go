@@ -45,11 +45,7 @@ func (p *Performer) applyObjects(ctx context.Context, c *v1alpha1.EtcdCluster, s
 // issueCertificates reads the Secrets again and writes what is due by what
 // stands there now, so that two operators cannot issue two authorities.
 func (p *Performer) issueCertificates(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed) error {
-	var members []string
-	for _, m := range seen.Members {
-		members = append(members, m.Name)
-	}
-	set, err := secrets.Read(ctx, p.Live, c, members, p.Clock.Now(), secrets.Authorities(c))
+	set, err := secrets.Read(ctx, p.Live, c, seen.Certified(), p.Clock.Now(), secrets.Authorities(c))
 	if err != nil {
 		return err
 	}

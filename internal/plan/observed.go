@@ -231,6 +231,18 @@ type Member struct {
 // Healthy says that the member votes, answers and follows the leader.
 func (m Member) Healthy() bool { return m.Answers && m.FollowsLeader && m.Listed && !m.Learner }
 
+// Left says that neither volume nor pod of the member stays.
+func (m Member) Left() bool {
+	volume := m.Volume == VolumeAbsent || m.Volume == VolumeTerminating
+	return volume && (m.Pod == PodAbsent || m.Pod == PodTerminating)
+}
+
+// Certified are the members that need certificates: not those that never run
+// again.
+func (o Observed) Certified() []string {
+	return names(o.Members, func(m Member) bool { return o.ClusterID == 0 || m.Joiner || !m.Left() })
+}
+
 // Majority of n voters.
 func Majority(n int) int { return n/2 + 1 }
 
