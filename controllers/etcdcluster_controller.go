@@ -115,9 +115,9 @@ func (r *EtcdClusterReconciler) Reconcile(ctx context.Context, req ctrl.Request)
 		return ctrl.Result{}, fmt.Errorf("performing %s: %w", step.Kind, outcome.Err)
 	}
 	if wait == 0 {
-		wait = r.repeats.pause(req.NamespacedName, step, next(c, step))
+		wait = next(c, step)
 	}
-	return ctrl.Result{RequeueAfter: wait}, nil
+	return ctrl.Result{RequeueAfter: r.repeats.pause(req.NamespacedName, step, wait)}, nil
 }
 
 // perform carries out the step within performTimeout. A step that was decided
@@ -133,6 +133,7 @@ func (r *EtcdClusterReconciler) perform(
 	switch {
 	case errors.Is(err, perform.ErrNotYet):
 		wait = afterNotYet
+		step.Message = fmt.Sprintf("%s: %s", step.Message, err)
 	case perform.Stale(err):
 		wait = afterStale
 	}

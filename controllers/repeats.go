@@ -27,9 +27,9 @@ type repeated struct {
 
 // pause until the next pass: what is due after the step. After one that acts it
 // is twice as long each time that it is the same, and while the members change
-// it grows by a fifth of whileChanging; whileWaiting at most.
+// it grows by a fifth; whileWaiting at most.
 func (r *repeats) pause(cluster types.NamespacedName, step plan.Step, due time.Duration) time.Duration {
-	if due != again && due != whileChanging {
+	if due != again && due != whileChanging && due != afterNotYet {
 		r.forget(cluster)
 		return due
 	}
@@ -46,8 +46,8 @@ func (r *repeats) pause(cluster types.NamespacedName, step plan.Step, due time.D
 		now.times = was.times + 1
 	}
 	r.last[cluster] = now
-	if due == whileChanging {
-		return min(whileChanging+time.Duration(now.times)*whileChanging/5, whileWaiting)
+	if due != again {
+		return min(due+time.Duration(now.times)*due/5, whileWaiting)
 	}
 	return min(again<<min(now.times, 16), whileWaiting)
 }

@@ -188,11 +188,18 @@ func releaseLearner(o Observed) (Step, bool) {
 // promote makes the learner a voter when it has the log, and when the voters
 // would still be a quorum with it; and never before an empty directory is
 // forbidden to it.
+//
+// A learner that was sent a snapshot answers nobody for up to 7 s after its start
+// (measured: etcd waits for its own entry, which came with the snapshot). The
+// leader knows how far it has come and refuses one that lags, so it is asked,
+// where the voters would be a quorum even if the new one were dead.
 func promote(o Observed) (Step, bool) {
 	l, found := o.learner()
-	ready := found && o.Quorate() && l.Answers && l.FollowsLeader && l.CaughtUp && l.Started && l.Booted && !l.PodMayBeEmpty && !l.Held
+	ready := found && o.Quorate() && l.Started && l.Booted && !l.PodMayBeEmpty && !l.Held && l.Pod == PodRunning
+	known := l.Answers && l.FollowsLeader && l.CaughtUp && o.HealthyVoters()+1 >= Majority(o.Voters()+1)
+	unheard := !l.Answers && o.HealthyVoters() >= Majority(o.Voters()+1)
 	return Step{Kind: Promote, Members: []string{l.Name}, ID: l.ID, Reason: o.direction(), Message: fmt.Sprintf(
-		"%s has caught up and becomes a voter", l.Name)}, ready && o.HealthyVoters()+1 >= Majority(o.Voters()+1)
+		"making the learner %s a voter", l.Name)}, ready && (known || unheard)
 }
 
 // joiner is the member that status names.
@@ -428,12 +435,17 @@ func (o Observed) want() string {
 	return fmt.Sprintf("spec.size is %d and the cluster has %d voters", o.Size, count(o.Members, Member.sound))
 }
 
+// changing says that the members are not those that are wanted.
+func (o Observed) changing() bool {
+	_, learning := o.learner()
+	return learning || o.Joiner != "" || o.missing() != 0 || o.Voters() != o.Size || slices.ContainsFunc(o.Members, Member.Dead)
+}
+
 // waitForChange says what a change of membership waits for. Without a quorum
 // there is nothing to change, and the rules that follow tell of that.
 func waitForChange(o Observed) (Step, bool) {
 	l, learning := o.learner()
-	changing := learning || o.Joiner != "" || o.missing() != 0 || o.Voters() != o.Size || slices.ContainsFunc(o.Members, Member.Dead)
-	if !o.Quorate() || !changing {
+	if !o.Quorate() || !o.changing() {
 		return Step{}, false
 	}
 	wait := func(reason, format string, args ...any) (Step, bool) {

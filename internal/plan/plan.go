@@ -132,13 +132,22 @@ func Next(o Observed) Step {
 		case skipped != nil && step.Kind == Wait:
 			return *skipped
 		default:
-			return step
+			return o.serving(step)
 		}
 	}
 	if skipped != nil {
 		return *skipped
 	}
 	return Step{Kind: Settled, Reason: "Healthy", Message: fmt.Sprintf("all %d members are healthy", len(o.Members))}
+}
+
+// serving says what a repair is part of: the summary of a cluster that grows is
+// Growing, whatever is done for it.
+func (o Observed) serving(step Step) Step {
+	if step.Reason == "Repairing" && o.Quorate() && o.changing() {
+		step.Reason = o.direction()
+	}
+	return step
 }
 
 // housekeeping steps are not what another step builds upon.
