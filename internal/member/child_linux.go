@@ -3,9 +3,11 @@ package member
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"syscall"
+	"time"
 )
 
 // child is the running etcd. done is closed when it has ended, and code then holds
@@ -14,12 +16,26 @@ type child struct {
 	process *os.Process
 	done    chan struct{}
 	code    int
+	// words is complete once done is closed.
+	words lastWords
 }
 
-// start runs argv with the guard's environment, standard input, output and error,
-// untouched, and with lock as a further open file.
+// start runs argv with the guard's environment, standard input and output,
+// untouched, and with lock as a further open file. What it writes to its standard
+// error goes to the guard's at once, and is read on the way.
 func start(argv []string, lock *os.File) (*child, error) {
 	c := &child{done: make(chan struct{})}
+	log, end, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("starting %s: %w", argv[0], err)
+	}
+	defer end.Close()
+	passed := make(chan struct{})
+	go func() {
+		defer close(passed)
+		defer log.Close()
+		pass(log, os.Stderr, &c.words)
+	}()
 	started := make(chan error)
 	go func() {
 		// The kernel sends the parent-death signal when the thread that forked
@@ -28,7 +44,7 @@ func start(argv []string, lock *os.File) (*child, error) {
 		defer runtime.UnlockOSThread()
 		process, err := os.StartProcess(argv[0], argv, &os.ProcAttr{
 			Env:   os.Environ(),
-			Files: []*os.File{os.Stdin, os.Stdout, os.Stderr, lock},
+			Files: []*os.File{os.Stdin, os.Stdout, end, lock},
 			// SIGKILL, because nobody is left to see to it that a gentler one
 			// is obeyed, and etcd loses nothing by it.
 			Sys: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
@@ -41,6 +57,9 @@ func start(argv []string, lock *os.File) (*child, error) {
 				target = anyChild
 			}
 			c.code = await(process.Pid, target)
+			// Whoever inherited etcd's standard error could keep it open.
+			_ = log.SetReadDeadline(time.Now().Add(drainBound))
+			<-passed
 			close(c.done)
 		}
 	}()
@@ -48,6 +67,26 @@ func start(argv []string, lock *os.File) (*child, error) {
 		return nil, fmt.Errorf("starting %s: %w", argv[0], err)
 	}
 	return c, nil
+}
+
+// drainBound bounds the reading of what an ended etcd left in the pipe.
+const drainBound = time.Second
+
+// pass copies log to out as it comes, and to words, until log ends. An out that
+// fails is given up, not log: an etcd that nobody reads would block, and one that
+// cannot write would be ended by SIGPIPE.
+func pass(log io.Reader, out io.Writer, words *lastWords) {
+	buffer := make([]byte, 8<<10)
+	for {
+		n, err := log.Read(buffer)
+		if n > 0 {
+			_, _ = out.Write(buffer[:n])
+			_, _ = words.Write(buffer[:n])
+		}
+		if err != nil {
+			return
+		}
+	}
 }
 
 // anyChild makes await reap whatever child ends.

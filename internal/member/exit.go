@@ -22,10 +22,27 @@ const (
 	ExitNotStarted = 96
 	// ExitNotListening: the health address could not be listened on.
 	ExitNotListening = 97
+	// ExitRemoved: etcd ended because the cluster no longer counts it as a member.
+	// etcd's own code for it is 1 up to 3.6, and 0 from 3.7 on.
+	ExitRemoved = 98
 )
 
 // Reason is the first word of a termination message, before a colon.
 type Reason string
+
+// Reasons for which etcd itself ended. Its exit code is handed through, except
+// for ReasonRemoved.
+const (
+	// ReasonDataCorrupt: the data on the volume is damaged.
+	ReasonDataCorrupt Reason = "DataCorrupt"
+	// ReasonDataDiffers: etcd's initial corruption check found that this member
+	// and a peer hold different data. It does not tell which of them is wrong.
+	ReasonDataDiffers Reason = "DataDiffers"
+	// ReasonRemoved: the member was removed from the cluster.
+	ReasonRemoved Reason = "Removed"
+	// ReasonEtcdFailed: anything else for which etcd gave up.
+	ReasonEtcdFailed Reason = "EtcdFailed"
+)
 
 // Reasons for which the guard ends without starting etcd.
 const (
@@ -56,6 +73,8 @@ func (r Reason) ExitCode() int {
 		return ExitNotStarted
 	case ReasonNotListening:
 		return ExitNotListening
+	case ReasonRemoved:
+		return ExitRemoved
 	default:
 		return ExitUsage
 	}

@@ -30,18 +30,23 @@ type timings struct {
 	// at last. A look costs some microseconds and the last one is the first that
 	// succeeds; until then a crash that also takes the log goes unnoticed.
 	logEvery, logEveryAtMost time.Duration
-	// probe bounds one question to etcd; grace is health.grace.
-	probe, grace time.Duration
+	probes                   bounds
 }
 
 var defaultTimings = timings{
 	annotationsBound: 30 * time.Second, annotationsEvery: 100 * time.Millisecond,
 	lockBound: 10 * time.Second, lockEvery: 100 * time.Millisecond,
-	releaseEvery: 150 * time.Millisecond,
+	releaseEvery: 50 * time.Millisecond,
 	nameBound:    10 * time.Second, nameEvery: 75 * time.Millisecond,
 	bootBound: 5 * time.Minute, bootPause: time.Second, bootAttempts: 60,
 	logEvery: 10 * time.Millisecond, logEveryAtMost: 100 * time.Millisecond,
-	probe: 5 * time.Second, grace: time.Minute,
+	// The kubelet asks /readyz every second and gives up at the third failure: a
+	// member that cannot serve is taken out of the Service in less than 5 s. It
+	// waits for 5 s at most, so /livez has to answer within that.
+	probes: bounds{
+		question: 5 * time.Second, readyPatience: time.Second, livePatience: 4 * time.Second,
+		grace: time.Minute, stall: 5 * time.Minute,
+	},
 }
 
 // guard is one run of "member run".
@@ -54,11 +59,14 @@ type guard struct {
 	relay   *relay
 	lock    *os.File
 	resolve func(ctx context.Context, host string) error
+	// words are those of the etcd that ended last.
+	words *lastWords
 }
 
 // Run guards and runs etcd until it ends, and returns the exit code for the
-// process: etcd's own (128+n if signal n ended it), or one of the Exit constants
-// with a message in the termination log.
+// process: etcd's own (128+n if signal n ended it), or one of the Exit constants.
+// The termination log then holds one line that says why, unless etcd was told to
+// stop or said nothing.
 func Run(ctx context.Context, config Config, log *slog.Logger) int {
 	return newGuard(config, defaultTimings, log).run(ctx)
 }
@@ -69,7 +77,7 @@ func newGuard(config Config, t timings, log *slog.Logger) *guard {
 		timings: t,
 		place:   place{volume: config.Volume, dataDir: config.DataDir, bootDir: config.BootDir, identity: config.Identity},
 		log:     log,
-		health:  newHealth(config.EtcdHealth, t.probe, t.grace),
+		health:  newHealth(config.EtcdHealth, t.probes),
 		resolve: lookUp,
 	}
 }
@@ -91,7 +99,7 @@ func (g *guard) run(ctx context.Context) int {
 	var refused *refusal
 	switch {
 	case err == nil:
-		return code
+		return g.ended(code)
 	case errors.As(err, &stopped):
 		g.log.Info("Stopped before etcd was started", "signal", int(stopped.signal))
 		return 128 + int(stopped.signal)
@@ -99,11 +107,29 @@ func (g *guard) run(ctx context.Context) int {
 		refused = &refusal{ReasonVolumeUnusable, err.Error()}
 	}
 	g.log.Error("Not starting etcd", "reason", string(refused.reason), "message", refused.text)
-	message := oneLine(refused.Error())
-	if err := os.WriteFile(g.TerminationLog, []byte(message), 0o644); err != nil {
+	g.leaveMessage(refused.Error())
+	return refused.reason.ExitCode()
+}
+
+// ended tells what etcd said of its end, and returns the guard's exit code.
+func (g *guard) ended(code int) int {
+	reason := g.words.reason()
+	if reason == "" {
+		return code
+	}
+	message := g.obituary(reason, code, g.words.String())
+	g.log.Error("Etcd gave up", "reason", string(reason), "code", code, "message", message)
+	g.leaveMessage(message)
+	if reason == ReasonRemoved {
+		return ExitRemoved
+	}
+	return code
+}
+
+func (g *guard) leaveMessage(message string) {
+	if err := os.WriteFile(g.TerminationLog, []byte(oneLine(message)), 0o644); err != nil {
 		g.log.Warn("Writing the termination message", "error", err.Error())
 	}
-	return refused.reason.ExitCode()
 }
 
 // guard goes from the first look to etcd's end. A nil error means that etcd ran,
@@ -258,6 +284,7 @@ func (g *guard) boot(ctx context.Context, orders Annotations, decision Decision)
 	g.log.Info("Started etcd", "pid", etcd.process.Pid, "firstBoot", decision.Action != StartOnData,
 		"initialClusterState", orders.EffectiveClusterState())
 	g.watch(etcd)
+	g.words = &etcd.words
 	return etcd.code, nil
 }
 

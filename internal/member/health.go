@@ -34,25 +34,45 @@ type answer struct {
 	word string
 }
 
+// wordTimeout: etcd did not answer in time.
+const wordTimeout = "timeout"
+
 // health serves /livez and /readyz to the kubelet, which has no client certificate,
 // on behalf of etcd's listener on loopback. It never asks /health: a single member
 // out of space makes that fail on all of them, and a liveness probe on it would
 // take a healthy quorum down.
 type health struct {
-	client  *http.Client
-	timeout time.Duration
-	grace   time.Duration
-	live    probe
-	ready   probe
+	client *http.Client
+	bounds
+	live  probe
+	ready probe
 
 	mu       sync.Mutex
 	phase    phase
 	released time.Time
+	// alive is when etcd last said so, zero before it did for the first time.
+	alive time.Time
 }
 
-// newHealth asks etcd at base (http://127.0.0.1:2382). A released member's liveness
-// is taken for granted for grace: the kubelet saw it alive while it was held.
-func newHealth(base string, timeout, grace time.Duration) *health {
+// bounds of the health of an etcd.
+type bounds struct {
+	// question is how long etcd is given to answer one question. The next one is
+	// put when it has answered or this time is over, so that an etcd that hangs
+	// is not heaped with questions.
+	question time.Duration
+	// readyPatience is how long a caller of /readyz waits for that answer, and
+	// livePatience a caller of /livez.
+	readyPatience, livePatience time.Duration
+	// grace is how long a released member may take to answer at first.
+	grace time.Duration
+	// stall is how long etcd may leave /livez without any answer and still count
+	// as alive: it does not answer while it defragments (minutes for some GiB on
+	// a slow disk) or waits for a disk, and a restart would only begin that anew.
+	stall time.Duration
+}
+
+// newHealth asks etcd at base (http://127.0.0.1:2382).
+func newHealth(base string, b bounds) *health {
 	base = strings.TrimSuffix(base, "/")
 	return &health{
 		client: &http.Client{
@@ -69,10 +89,9 @@ func newHealth(base string, timeout, grace time.Duration) *health {
 			},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-		timeout: timeout,
-		grace:   grace,
-		live:    probe{url: base + "/livez"},
-		ready:   probe{url: base + "/readyz"},
+		bounds: b,
+		live:   probe{url: base + "/livez"},
+		ready:  probe{url: base + "/readyz"},
 	}
 }
 
@@ -118,15 +137,16 @@ func (h *health) livez(ctx context.Context) answer {
 	case phaseHeld:
 		return answer{http.StatusOK, "held"}
 	}
-	a := h.live.ask(ctx, h.client, h.timeout)
-	if p == phaseReleased {
-		if a.code < http.StatusInternalServerError {
-			h.answered()
-		} else if time.Since(released) < h.grace {
-			// The startup probe has passed, so a 503 here would count against
-			// the liveness of a pod that is joining as it should.
-			return answer{http.StatusOK, "starting"}
-		}
+	a := h.live.ask(ctx, h.client, h.question, h.livePatience)
+	switch {
+	case a.code < http.StatusInternalServerError:
+		h.answered()
+	case p == phaseReleased && time.Since(released) < h.grace:
+		// The startup probe has passed, so a 503 here would count against
+		// the liveness of a pod that is joining as it should.
+		return answer{http.StatusOK, "starting"}
+	case a.word == wordTimeout && h.answeredWithin(h.stall):
+		return answer{http.StatusOK, "stalled"}
 	}
 	return a
 }
@@ -138,7 +158,7 @@ func (h *health) readyz(ctx context.Context) answer {
 	case phaseHeld:
 		return answer{http.StatusServiceUnavailable, "held"}
 	}
-	return h.ready.ask(ctx, h.client, h.timeout)
+	return h.ready.ask(ctx, h.client, h.question, h.readyPatience)
 }
 
 func (h *health) now() (phase, time.Time) {
@@ -147,13 +167,20 @@ func (h *health) now() (phase, time.Time) {
 	return h.phase, h.released
 }
 
-// answered ends the grace of a release.
+// answered notes that etcd is alive, which ends the grace of a release.
 func (h *health) answered() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.alive = time.Now()
 	if h.phase == phaseReleased {
 		h.phase = phaseRunning
 	}
+}
+
+func (h *health) answeredWithin(d time.Duration) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return !h.alive.IsZero() && time.Since(h.alive) < d
 }
 
 // probe asks one URL, once at a time: callers that come while it is asked share the
@@ -171,7 +198,9 @@ type flight struct {
 	answer answer
 }
 
-func (p *probe) ask(ctx context.Context, client *http.Client, timeout time.Duration) answer {
+// ask waits for the answer for as long as patience; the question itself, which the
+// next callers then share, is given up after bound.
+func (p *probe) ask(ctx context.Context, client *http.Client, bound, patience time.Duration) answer {
 	p.mu.Lock()
 	f := p.flight
 	if f == nil {
@@ -180,7 +209,7 @@ func (p *probe) ask(ctx context.Context, client *http.Client, timeout time.Durat
 		// The first caller may hang up; the others still want the answer.
 		ctx := context.WithoutCancel(ctx)
 		go func() {
-			f.answer = fetch(ctx, client, p.url, timeout)
+			f.answer = fetch(ctx, client, p.url, bound)
 			p.mu.Lock()
 			p.flight = nil
 			p.mu.Unlock()
@@ -188,9 +217,13 @@ func (p *probe) ask(ctx context.Context, client *http.Client, timeout time.Durat
 		}()
 	}
 	p.mu.Unlock()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
 	select {
 	case <-f.done:
 		return f.answer
+	case <-timer.C:
+		return answer{http.StatusServiceUnavailable, wordTimeout}
 	case <-ctx.Done():
 		return answer{http.StatusServiceUnavailable, "canceled"}
 	}
@@ -221,7 +254,7 @@ func unansweredWord(err error) string {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "starting"
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
-		return "timeout"
+		return wordTimeout
 	default:
 		return "unreachable"
 	}
@@ -233,7 +266,7 @@ func (h *health) serve(listener net.Listener) (shut func()) {
 		Handler:           h,
 		ReadHeaderTimeout: 2 * time.Second,
 		ReadTimeout:       2 * time.Second,
-		WriteTimeout:      h.timeout + 2*time.Second,
+		WriteTimeout:      max(h.readyPatience, h.livePatience) + 2*time.Second,
 		MaxHeaderBytes:    4 << 10,
 		// Bad requests of strangers are not our news.
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),

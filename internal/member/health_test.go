@@ -17,6 +17,11 @@ import (
 	"time"
 )
 
+// patient are bounds that no passing test reaches.
+var patient = bounds{
+	question: time.Minute, readyPatience: time.Minute, livePatience: time.Minute, grace: time.Hour, stall: time.Hour,
+}
+
 // answers asks a health in one phase directly, as a handler.
 func answers(h *health, method, target string) string {
 	recorder := httptest.NewRecorder()
@@ -75,7 +80,7 @@ func TestHealth(t *testing.T) {
 			if tc.method == "" {
 				tc.method = http.MethodGet
 			}
-			h := newHealth(base+"/", time.Minute, time.Minute)
+			h := newHealth(base+"/", patient)
 			h.enter(tc.phase)
 			if got := answers(h, tc.method, tc.target); got != tc.want {
 				t.Errorf("answer %q, want %q", got, tc.want)
@@ -93,7 +98,7 @@ func TestAReleasedMembersGraceEnds(t *testing.T) {
 	}))
 	defer etcd.Close()
 
-	h := newHealth(etcd.URL, time.Minute, time.Hour)
+	h := newHealth(etcd.URL, patient)
 	h.enter(phaseReleased)
 	h.enter(phaseRunning) // etcd was started, and has not answered yet
 	if got := answers(h, "GET", "/livez"); got != "200 starting" {
@@ -108,7 +113,9 @@ func TestAReleasedMembersGraceEnds(t *testing.T) {
 		t.Errorf("etcd no longer alive: %q, want 503: the grace is for its start", got)
 	}
 
-	late := newHealth(etcd.URL, time.Minute, 0)
+	hurried := patient
+	hurried.grace = 0
+	late := newHealth(etcd.URL, hurried)
 	late.enter(phaseReleased)
 	if got := answers(late, "GET", "/livez"); got != "503 failed" {
 		t.Errorf("after the grace %q, want 503", got)
@@ -125,7 +132,7 @@ func TestAHangingReadinessDoesNotHoldUpLiveness(t *testing.T) {
 		}
 	}))
 	defer etcd.Close()
-	h := newHealth(etcd.URL, time.Minute, time.Minute)
+	h := newHealth(etcd.URL, patient)
 	h.enter(phaseRunning)
 	ready := make(chan string)
 	go func() { ready <- answers(h, "GET", "/readyz") }()
@@ -147,7 +154,7 @@ func (r roundTrip) RoundTrip(q *http.Request) (*http.Response, error) { return r
 func TestProbesAtOneTimeShareAnAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked, hang := 0, make(chan struct{})
-		h := newHealth("http://etcd", time.Minute, time.Minute)
+		h := newHealth("http://etcd", patient)
 		h.client.Transport = roundTrip(func(*http.Request) (*http.Response, error) {
 			asked++
 			<-hang
@@ -174,10 +181,87 @@ func TestProbesAtOneTimeShareAnAnswer(t *testing.T) {
 func TestAProbeThatHangsIsATimeout(t *testing.T) {
 	etcd := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
 	defer etcd.Close()
-	h := newHealth(etcd.URL, 10*time.Millisecond, time.Minute)
+	hurried := patient
+	hurried.question = 10 * time.Millisecond
+	h := newHealth(etcd.URL, hurried)
 	h.enter(phaseRunning)
-	if got := answers(h, "GET", "/readyz"); got != "503 timeout" {
-		t.Errorf("answer %q, want 503 timeout", got)
+	for _, path := range []string{"/readyz", "/livez"} {
+		if got := answers(h, "GET", path); got != "503 timeout" {
+			t.Errorf("%s of an etcd that has never answered: %q, want 503 timeout", path, got)
+		}
+	}
+}
+
+// An etcd that stops answering is not ready within a second. It stays alive for the
+// time that a defragmentation or a disk may take, and it is not heaped with
+// questions meanwhile.
+func TestAStalledEtcdIsNotReadyAndStaysAlive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHealth("http://etcd", defaultTimings.probes)
+		var stalled atomic.Bool
+		var asked atomic.Int32
+		h.client.Transport = roundTrip(func(q *http.Request) (*http.Response, error) {
+			asked.Add(1)
+			if stalled.Load() {
+				<-q.Context().Done()
+				return nil, q.Context().Err()
+			}
+			return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
+		})
+		h.enter(phaseRunning)
+		want := func(path, answer string, within time.Duration) {
+			t.Helper()
+			begin := time.Now()
+			if got := answers(h, "GET", path); got != answer || time.Since(begin) > within {
+				t.Errorf("%v: %s %q after %v, want %q within %v", time.Since(begin), path, got, time.Since(begin), answer, within)
+			}
+		}
+		want("/livez", "200 ok", 0)
+		want("/readyz", "200 ok", 0)
+		stalled.Store(true)
+		asked.Store(0)
+		begin := time.Now()
+		for range 20 {
+			want("/readyz", "503 timeout", time.Second)
+		}
+		if n, took := asked.Load(), time.Since(begin); n > int32(took/h.question)+1 {
+			t.Errorf("etcd was asked %d times in %v, want once in %v", n, took, h.question)
+		}
+		for time.Since(begin) < h.stall-10*time.Second {
+			want("/livez", "200 stalled", 4*time.Second)
+			time.Sleep(10 * time.Second)
+		}
+		time.Sleep(10 * time.Second)
+		want("/livez", "503 timeout", 4*time.Second)
+		stalled.Store(false)
+		time.Sleep(h.question)
+		want("/livez", "200 ok", 0)
+		want("/readyz", "200 ok", 0)
+	})
+}
+
+// Only silence is borne with: an etcd that says it is not alive, or that closed its
+// listener, is not.
+func TestOnlySilenceIsAStall(t *testing.T) {
+	var alive atomic.Bool
+	alive.Store(true)
+	etcd := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if !alive.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}))
+	h := newHealth(etcd.URL, patient)
+	h.enter(phaseRunning)
+	if got := answers(h, "GET", "/livez"); got != "200 ok" {
+		t.Fatalf("liveness %q, want 200 ok", got)
+	}
+	alive.Store(false)
+	if got := answers(h, "GET", "/livez"); got != "503 failed" {
+		t.Errorf("etcd says that it is not alive: %q, want 503 failed", got)
+	}
+	etcd.Close()
+	if got := answers(h, "GET", "/livez"); got != "503 starting" {
+		t.Errorf("etcd does not listen: %q, want 503 starting", got)
 	}
 }
 
@@ -191,7 +275,7 @@ func TestProbesShareOneConnection(t *testing.T) {
 	}
 	etcd.Start()
 	defer etcd.Close()
-	h := newHealth(etcd.URL, time.Minute, time.Minute)
+	h := newHealth(etcd.URL, patient)
 	h.enter(phaseRunning)
 	for range 50 {
 		answers(h, "GET", "/livez")
@@ -207,7 +291,7 @@ func TestTheListenerIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := newHealth("http://127.0.0.1:1", time.Minute, time.Minute)
+	h := newHealth("http://127.0.0.1:1", patient)
 	h.enter(phaseHeld)
 	defer h.serve(listener)()
 	for name, tc := range map[string]struct{ request, want string }{

@@ -162,5 +162,5 @@ var quick = timings{
 	nameBound:    time.Minute, nameEvery: time.Millisecond,
 	bootBound: time.Minute, bootPause: time.Millisecond, bootAttempts: 60,
 	logEvery: time.Millisecond, logEveryAtMost: 5 * time.Millisecond,
-	probe: time.Minute, grace: time.Minute,
+	probes: patient,
 }

@@ -26,6 +26,24 @@ func (p place) refuse(reason Reason, f findings) *refusal {
 	}
 }
 
+// obituary words etcd's end for the people who will read it in the pod's status.
+func (p place) obituary(reason Reason, code int, cause string) string {
+	etcd := fmt.Sprintf("%s: etcd of member %s ended with code %d: ", reason, p.identity.Member, code)
+	switch reason {
+	case ReasonRemoved:
+		return fmt.Sprintf("%s: member %s has been removed from the cluster for good, and its etcd ended with code %d — it has no vote, and its data is of no use to the cluster — "+
+			"nothing needs doing if the cluster was made smaller or the member was replaced; otherwise add a member under a new name", reason, p.identity.Member, code)
+	case ReasonDataCorrupt:
+		return etcd + cause + " — the data on volume " + p.identity.VolumeUID + " is damaged, and etcd cannot go on from it — " +
+			"check the disk; the member has to be replaced by a new one on a volume of its own; keep this volume until the others are known to be whole"
+	case ReasonDataDiffers:
+		return etcd + cause + " — this member or a peer would answer with wrong data, and the check does not tell which — " +
+			"compare etcdctl endpoint hashkv of all members at one revision, and replace those that differ from the majority"
+	default:
+		return etcd + cause + " — the member does not serve — correct what it names; the next restart tries again"
+	}
+}
+
 func (p place) whyUsed(f findings) string {
 	switch {
 	case f.Marker == MarkerBooted:
