@@ -438,7 +438,8 @@ func (o Observed) want() string {
 // changing says that the members are not those that are wanted.
 func (o Observed) changing() bool {
 	_, learning := o.learner()
-	return learning || o.Joiner != "" || o.missing() != 0 || o.Voters() != o.Size || slices.ContainsFunc(o.Members, Member.Dead)
+	return learning || o.Joiner != "" || o.missing() != 0 || o.Voters() != o.Size || slices.ContainsFunc(o.Members, Member.Dead) ||
+		slices.ContainsFunc(o.Members, o.removed)
 }
 
 // waitForChange says what a change of membership waits for. Without a quorum
@@ -462,6 +463,9 @@ func waitForChange(o Observed) (Step, bool) {
 	case joining:
 		return wait(o.direction(), "%s joins once etcd takes it: %d of %d voters are healthy, and etcd wants every voter connected for 5 s%s",
 			j.Name, o.HealthyVoters(), o.Voters(), troubles(o))
+	case o.missing() == 0 && o.Voters() == o.Size:
+		who := names(o.Members, o.removed)
+		return wait(o.direction(), "what %s left behind is cleared away", strings.Join(who, ", "))
 	default:
 		return wait(o.direction(), "%d of %d voters are healthy, and removing one must leave a quorum%s", o.HealthyVoters(), o.Voters(), troubles(o))
 	}

@@ -433,6 +433,10 @@ func volumesLeft(o Observed) string {
 
 func lostMembers(o Observed) []string {
 	return names(o.Members, func(m Member) bool {
+		if o.ClusterID != 0 && o.List && !m.Listed {
+			// It was removed, and its data is nobody's any more.
+			return false
+		}
 		switch m.Volume {
 		case VolumeLost, VolumeRefused:
 			return true
