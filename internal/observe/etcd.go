@@ -210,7 +210,7 @@ func join(c *v1alpha1.EtcdCluster, seen *plan.Observed, members []plan.Member, l
 // gone says that a member has been removed, and that what it left is gone or on
 // its way out.
 func gone(seen plan.Observed, m plan.Member) bool {
-	return seen.List && seen.ClusterID != 0 && seen.AgreedClusterID == seen.ClusterID && !m.Listed && !m.Joiner && m.Left()
+	return seen.Removed(m) && m.Left()
 }
 
 func joinEntry(c *v1alpha1.EtcdCluster, seen *plan.Observed, members []plan.Member, entry etcd.Member) []plan.Member {

@@ -98,7 +98,7 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 	}
 	seen.Problems = append(seen.Problems, certificates.conflicts...)
 	seen.TLSProblems = certificates.problems
-	seen.Problems = append(seen.Problems, kube.problems()...)
+	seen.Problems = append(seen.Problems, kube.problems(seen)...)
 	if problem, found := o.storageClass(ctx, kube); found {
 		seen.Problems = append([]plan.Problem{problem}, seen.Problems...)
 	}

@@ -14,10 +14,15 @@ import (
 // minutes, and the time that a try takes.
 const crashMemory = 10 * time.Minute
 
-// problems are what the pods complain of, in the API's own words.
-func (k *kubernetes) problems() []plan.Problem {
+// problems are what the pods complain of, in the API's own words. What became of
+// the pod of a removed member is nobody's problem.
+func (k *kubernetes) problems(seen plan.Observed) []plan.Problem {
 	var out []plan.Problem
 	for i := range k.pods {
+		m, known := seen.Member(k.pods[i].Name)
+		if !known || seen.Removed(m) {
+			continue
+		}
 		if p, found := podProblem(&k.pods[i], k.now); found {
 			out = append(out, p)
 		}

@@ -131,7 +131,7 @@ func strangers(o Observed) (Step, bool) {
 
 // removed says that the member was one, and is not listed any more.
 func (o Observed) removed(m Member) bool {
-	return o.Quorate() && !m.Listed && !m.Joiner && (m.RecordedID != 0 || m.Booted || (m.Founder && m.VolumeLatched))
+	return o.Quorate() && o.Removed(m) && (m.RecordedID != 0 || m.Booted || (m.Founder && m.VolumeLatched))
 }
 
 // stopRemoved stops the processes of members that etcd lists no more. They have

@@ -266,6 +266,12 @@ func (o Observed) Voters() int {
 	return count(o.Members, func(m Member) bool { return m.Listed && !m.Learner }) + len(o.ForeignMembers)
 }
 
+// Removed says that the member is not on the list that a majority of the latched
+// cluster has confirmed, and is not being prepared to join.
+func (o Observed) Removed(m Member) bool {
+	return o.List && o.ClusterID != 0 && o.AgreedClusterID == o.ClusterID && !m.Listed && !m.Joiner
+}
+
 // BudgetVoters is how many voters there are for the disruption budget: those of
 // etcd's list or, while it is not confirmed, every member that is known.
 func (o Observed) BudgetVoters() int {
