@@ -486,10 +486,8 @@ func corruption(pod *corev1.Pod) string {
 	if ended == nil {
 		ended = status.LastTerminationState.Terminated
 	}
-	if ended == nil || ended.ExitCode == 0 || ended.Reason == "OOMKilled" || !corrupted(ended.Message) {
+	if ended == nil || !strings.HasPrefix(ended.Message, string(member.ReasonDataCorrupt)+":") {
 		return ""
 	}
-	return fmt.Sprintf("etcd failed %d times on its data: %s", status.RestartCount+1, lastLine(ended.Message))
+	return fmt.Sprintf("etcd failed %d times on its data, the last time with %s", status.RestartCount+1, lastLine(ended.Message))
 }
-
-var corrupted = func(string) bool { return false }
