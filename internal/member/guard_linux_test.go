@@ -71,6 +71,28 @@ func (p *pod) annotate(more ...string) {
 	must(p.t, os.Rename(p.Annotations+".new", p.Annotations))
 }
 
+// volume replaces the file's directory by one as the kubelet's atomic writer keeps
+// it: the file is a link through ..data, which is swapped when the content changes.
+func (p *pod) volume(more ...string) {
+	p.t.Helper()
+	root := filepath.Join(filepath.Dir(p.TerminationLog), "orders")
+	p.Annotations = filepath.Join(root, "annotations")
+	must(p.t, os.MkdirAll(root, 0o755))
+	if _, err := os.Lstat(p.Annotations); err != nil {
+		must(p.t, os.Symlink("..data/annotations", p.Annotations))
+	}
+	old, _ := os.Readlink(filepath.Join(root, "..data")) // none at first
+	version, err := os.MkdirTemp(root, "..2026_")
+	must(p.t, err)
+	file := annotationFile(append([]string{AnnotationInitialClusterState, "existing", AnnotationHold, "true", AnnotationMayBeEmpty, "true"}, more...)...)
+	must(p.t, os.WriteFile(filepath.Join(version, "annotations"), []byte(file), 0o600))
+	must(p.t, os.Symlink(filepath.Base(version), filepath.Join(root, "..data_tmp")))
+	must(p.t, os.Rename(filepath.Join(root, "..data_tmp"), filepath.Join(root, "..data")))
+	if old != "" {
+		must(p.t, os.RemoveAll(filepath.Join(root, old)))
+	}
+}
+
 func (p *pod) run() int {
 	p.t.Helper()
 	g := newGuard(p.Config, p.timings, NewLogger(&p.log))
@@ -291,6 +313,103 @@ func TestHoldAndRelease(t *testing.T) {
 	}
 	if !strings.Contains(p.log.String(), `"memberID":"8e9e05c52164694d"`) {
 		t.Errorf("log names no member ID:\n%s", p.log.String())
+	}
+}
+
+// The kubelet swaps the whole directory. The list that the member starts with is
+// the one that came with the release, not one that stood there while it was held.
+func TestTheReleaseComesWithItsMemberList(t *testing.T) {
+	p := newPod(t, "db", "log", "exit=0")
+	list := func(n int) string { return fmt.Sprintf("m-0000=https://a:2380,m-%04d=https://b:2380", n) }
+	p.volume(AnnotationInitialCluster, list(1))
+	done := make(chan int)
+	go func() { done <- p.run() }()
+	eventually(t, "alive while held", func() bool { return p.probe("/livez") == "200 held" })
+	for n := range 100 {
+		p.volume(AnnotationInitialCluster, list(n))
+	}
+	if n := len(p.starts()); n != 0 {
+		t.Fatalf("etcd started %d times while held", n)
+	}
+	p.volume(AnnotationInitialCluster, list(4711), AnnotationRelease, "8e9e05c52164694d")
+	if code := <-done; code != 0 {
+		t.Fatalf("exit code %d; log:\n%s", code, p.log.String())
+	}
+	if starts := p.starts(); len(starts) != 1 || !strings.Contains(starts[0], "--initial-cluster="+list(4711)+" ") {
+		t.Errorf("starts %q, want one with the list of the release", starts)
+	}
+}
+
+// A release whose file is cut off, or that is no member ID, releases nobody.
+func TestABrokenReleaseReleasesNobody(t *testing.T) {
+	p := newPod(t, "db", "log", "exit=0")
+	held := []string{AnnotationHold, "true", AnnotationMayBeEmpty, "true"}
+	p.annotate(held...)
+	done := make(chan int)
+	go func() { done <- p.run() }()
+	eventually(t, "alive while held", func() bool { return p.probe("/livez") == "200 held" })
+	p.annotate(append(held, AnnotationRelease, "8e9e05c52164694d")...)
+	whole, err := os.ReadFile(p.Annotations)
+	must(t, err)
+	if code := <-done; code != 0 {
+		t.Fatalf("exit code %d; log:\n%s", code, p.log.String())
+	}
+	fresh := newPod(t, "db", "log", "exit=0")
+	fresh.annotate(held...)
+	go func() { done <- fresh.run() }()
+	eventually(t, "alive while held", func() bool { return fresh.probe("/livez") == "200 held" })
+	broken := [][]byte{whole[:len(whole)-1], whole[:len(whole)-10], bytes.Replace(whole, []byte("8e9e05c52164694d"), []byte("me"), 1)}
+	for _, content := range broken {
+		must(t, os.WriteFile(fresh.Annotations+".new", content, 0o600))
+		must(t, os.Rename(fresh.Annotations+".new", fresh.Annotations))
+		time.Sleep(20 * fresh.timings.releaseEvery) // the guard has looked
+		if got := fresh.probe("/readyz"); got != "503 held" || len(fresh.starts()) != 0 {
+			t.Errorf("after %q: %s and %d starts, want it held", content, got, len(fresh.starts()))
+		}
+	}
+	fresh.annotate(append(held, AnnotationRelease, "8e9e05c52164694d")...)
+	if code := <-done; code != 0 {
+		t.Errorf("exit code %d; log:\n%s", code, fresh.log.String())
+	}
+}
+
+// The hold is over once and for all: the annotations stay as they are, and a member
+// that crashes later starts on its data without waiting for anybody.
+func TestAReleasedMemberRestartsWithoutWaiting(t *testing.T) {
+	p := newPod(t, "db", "log", "kill")
+	p.annotate(AnnotationHold, "true", AnnotationMayBeEmpty, "true", AnnotationRelease, "8e9e05c52164694d")
+	for n := 1; n <= 3; n++ {
+		if code := p.run(); code != 128+9 {
+			t.Fatalf("start %d: exit code %d, want 137; log:\n%s", n, code, p.log.String())
+		}
+		if got := len(p.starts()); got != n {
+			t.Errorf("etcd started %d times, want %d", got, n)
+		}
+		// Told later that it may no longer be empty, it still is not held.
+		p.annotate(AnnotationHold, "true", AnnotationRelease, "8e9e05c52164694d")
+	}
+	if strings.Contains(p.log.String(), "Held") {
+		t.Errorf("held after its release:\n%s", p.log.String())
+	}
+}
+
+func TestAHeldMemberEndsAtOnce(t *testing.T) {
+	best := time.Hour
+	for range 5 { // a machine that does something else may delay one
+		p := newPod(t, "db", "log", "exit=0")
+		p.annotate(AnnotationHold, "true", AnnotationMayBeEmpty, "true")
+		g := p.process()
+		eventually(t, "alive while held", func() bool { return p.probe("/livez") == "200 held" })
+		begin := time.Now()
+		must(t, g.command.Process.Signal(syscall.SIGTERM))
+		if code := g.wait(); code != 128+15 {
+			t.Errorf("exit code %d, want 143", code)
+		}
+		best = min(best, time.Since(begin))
+	}
+	t.Logf("ended %v after SIGTERM", best)
+	if best > 100*time.Millisecond {
+		t.Errorf("ended %v after SIGTERM, want less than 100 ms", best)
 	}
 }
 
