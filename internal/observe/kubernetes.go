@@ -284,6 +284,7 @@ func (k *kubernetes) describeMemory(c *v1alpha1.EtcdCluster, m *plan.Member) {
 	case neverRan(pod):
 		// A pod that ended before etcd ran in it is no loss; it is made again.
 		m.Volume, m.VolumeOutdated = plan.VolumePending, outdated || m.Pod == plan.PodEnded
+		m.PodOutdated = m.Held && m.VolumeOutdated
 		m.Pod = waitingIfEnded(m.Pod)
 	case m.Pod == plan.PodEnded:
 		m.Volume = plan.VolumeLost

@@ -18,10 +18,13 @@ import (
 	"github.com/quorate/quorate/internal/resources"
 )
 
-// createVolume makes a member's claim, or the pod of a memory-backed founder,
-// held back. One of that name that is not ours is never adopted.
+// createVolume makes a member's claim, or the pod of a memory-backed member,
+// held back by a gate or, for one that joins, by its guard. One of that name that is not ours is never adopted.
 func (p *Performer) createVolume(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, name string) error {
-	if resources.InMemory(c) {
+	switch {
+	case resources.InMemory(c) && name == c.Status.Joiner:
+		return p.holdMember(ctx, c, seen, name)
+	case resources.InMemory(c):
 		return p.createPod(ctx, c, seen, resources.Start{Member: name})
 	}
 	err := p.Writer.Create(ctx, resources.Claim(c, name), client.FieldOwner(resources.FieldOwner))

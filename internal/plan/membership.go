@@ -85,8 +85,8 @@ func (o Observed) hopeless(l Member) string {
 		return "it is not wanted any more"
 	case l.mistaken():
 		return fmt.Sprintf("its volume holds the data of member %x", l.RecordedID)
-	case l.lost() && !l.Answers:
-		return "its volume is gone"
+	case l.lost():
+		return l.loss()
 	case l.Gone && !l.Answers:
 		return "its node is gone"
 	case l.Stuck:
@@ -312,7 +312,7 @@ func removeDead(o Observed) (Step, bool) {
 		"removing %s (%x) from etcd: %s", m.Name, m.ID, m.loss())}, true
 }
 
-// loss says in a few words what became of a dead or doomed member.
+// loss says in a few words what became of a member that is lost.
 func (m Member) loss() string {
 	switch {
 	case m.Gone && !m.lost():

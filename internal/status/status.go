@@ -26,6 +26,9 @@ type Outcome struct {
 	Step plan.Step
 	// Err is what the API server or etcd said to the step; nil if it was done.
 	Err error
+
+	// voters are the members that vote, as far as is known.
+	voters []string
 }
 
 // Report writes the pass into the cluster's status.
@@ -34,6 +37,7 @@ func Report(c *v1alpha1.EtcdCluster, o Outcome) {
 	s.ObservedGeneration = c.Generation
 	s.Selector = resources.SelectorString(c)
 	s.Members = members(s.Members, o.Seen)
+	o.voters = voters(s.Members)
 	s.Replicas = replicas(o.Seen)
 	s.MembersSummary = fmt.Sprintf("%d/%d", o.Seen.HealthyVoters(), c.Spec.Size)
 	s.Leader = leader(o.Seen)
@@ -105,7 +109,7 @@ func available(o Outcome) metav1.Condition {
 			answering++
 		}
 	}
-	quorum := plan.Majority(max(1, len(seen.Members)))
+	quorum := plan.Majority(max(1, len(o.voters)))
 	switch {
 	case seen.ReadOK && seen.ProposeFailed == "":
 		return is(metav1.ConditionTrue, v1alpha1.ReasonProbeSucceeded, "a linearizable read succeeded, and a proposal since the last doubt")
@@ -118,8 +122,47 @@ func available(o Outcome) metav1.Condition {
 	case answering == 0 && running >= quorum:
 		return is(metav1.ConditionUnknown, v1alpha1.ReasonProbeFailed, fmt.Sprintf("%d of %d pods are ready, and the operator reaches none of the members%s", running, len(seen.Members), troubles(seen)))
 	default:
-		return is(metav1.ConditionFalse, v1alpha1.ReasonQuorumLost, fmt.Sprintf("%d of %d members answer and none of them serves a linearizable read; %d are needed%s", answering, len(seen.Members), quorum, troubles(seen)))
+		return is(metav1.ConditionFalse, v1alpha1.ReasonQuorumLost, quorumLost(seen, len(o.voters), quorum))
 	}
+}
+
+// quorumLost says who is left, whose data is left, what happens by itself and what
+// the user must decide.
+func quorumLost(seen plan.Observed, voters, quorum int) string {
+	var answer, data []string
+	for _, m := range seen.Members {
+		if m.Answers {
+			answer = append(answer, m.Name)
+		}
+		if m.Volume == plan.VolumeBound && !m.Held {
+			data = append(data, m.Name)
+		}
+	}
+	next := "missing pods are started on their volumes by themselves, and nothing is removed or deleted — see why the others do not answer"
+	if len(data) < quorum {
+		next = "nothing is removed, deleted or started anew — bring a volume back, or restore a backup into a new cluster"
+	}
+	return fmt.Sprintf("%d of %d voters answer (%s) and %d are needed: nothing can be read or written — the data of %s is left — %s%s",
+		len(answer), voters, list(answer), quorum, list(data), next, troubles(seen))
+}
+
+func list(names []string) string {
+	if len(names) == 0 {
+		return "nobody"
+	}
+	return strings.Join(names, ", ")
+}
+
+// voters are the members that vote: by etcd's list, or by what was last known of
+// them.
+func voters(members []v1alpha1.MemberStatus) []string {
+	var out []string
+	for _, m := range members {
+		if m.Role == v1alpha1.RoleVoter {
+			out = append(out, m.Name)
+		}
+	}
+	return out
 }
 
 // state is the one word and the sentence that Ready, Reconciling and Stalled
@@ -303,6 +346,7 @@ func tlsReady(c *v1alpha1.EtcdCluster, o Outcome) *metav1.Condition {
 func members(before []v1alpha1.MemberStatus, seen plan.Observed) []v1alpha1.MemberStatus {
 	out := make([]v1alpha1.MemberStatus, 0, len(seen.Members))
 	for _, m := range seen.Members {
+		was := previous(before, m.Name)
 		s := v1alpha1.MemberStatus{Name: m.Name, Version: m.Version, Health: metav1.ConditionFalse, Message: short(m.Trouble)}
 		switch {
 		case m.ID != 0:
@@ -315,25 +359,29 @@ func members(before []v1alpha1.MemberStatus, seen plan.Observed) []v1alpha1.Memb
 			s.Role = v1alpha1.RoleLearner
 		case m.Listed:
 			s.Role = v1alpha1.RoleVoter
+		case !seen.List:
+			// Nobody can be asked, and nobody can have changed it.
+			s.Role = was.Role
 		}
 		if m.Answers && m.FollowsLeader {
 			s.Health = metav1.ConditionTrue
 		} else if !m.Answers && m.PodReady {
 			s.Health = metav1.ConditionUnknown
 		}
-		s.DBSize = size(previous(before, m.Name), m.DBSize)
+		s.DBSize = size(was.DBSize, m.DBSize)
 		out = append(out, s)
 	}
 	return out
 }
 
-func previous(before []v1alpha1.MemberStatus, name string) *resource.Quantity {
+// previous is what was last known of a member.
+func previous(before []v1alpha1.MemberStatus, name string) v1alpha1.MemberStatus {
 	for _, b := range before {
 		if b.Name == name {
-			return b.DBSize
+			return b
 		}
 	}
-	return nil
+	return v1alpha1.MemberStatus{}
 }
 
 // size is rounded to a tenth: a database that grows with every write must not
