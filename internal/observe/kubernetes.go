@@ -269,6 +269,7 @@ func (k *kubernetes) describeMemory(c *v1alpha1.EtcdCluster, m *plan.Member) {
 	m.PodUID, m.PodReady = string(pod.UID), podReady(pod)
 	m.Held, m.Unschedulable = resources.Held(pod), unscheduled(pod) != ""
 	m.Booted = pod.Annotations[v1alpha1.AnnotationBooted] != ""
+	m.Leaving = pod.Annotations[v1alpha1.AnnotationLeaving] != ""
 	m.PodMayBeEmpty = pod.Annotations[member.AnnotationMayBeEmpty] == "true"
 	m.Refusal, m.Corrupt = refusal(pod), corruption(pod)
 	m.Trouble = waitingText(pod)

@@ -334,21 +334,18 @@ func (p *Performer) sparesNow(ctx context.Context, c *v1alpha1.EtcdCluster, seen
 	return nil
 }
 
-// markLeaving puts on the claim of a sound voter that it goes with its member,
-// before the member is removed: afterwards nobody could tell a scale-in from a
-// removal by hand, and the volume of that one is kept.
+// markLeaving puts on the volume of a sound voter, or of a learner, that it goes
+// with its member, before the member is removed: afterwards nobody could tell a
+// scale-in from a removal by hand, and the volume of that one is kept.
 func (p *Performer) markLeaving(ctx context.Context, c *v1alpha1.EtcdCluster, m plan.Member) error {
-	if resources.InMemory(c) || m.Volume != plan.VolumeBound {
+	if m.Volume != plan.VolumeBound || m.Dead() {
 		return nil
 	}
-	if m.Dead() {
-		return nil
-	}
-	claim, err := p.ownClaim(ctx, c, m.Name)
+	volume, err := p.ownVolume(ctx, c, m.Name)
 	if err != nil {
 		return err
 	}
-	return p.annotate(ctx, claim, map[string]string{v1alpha1.AnnotationLeaving: "scale-in"})
+	return p.annotate(ctx, volume, map[string]string{v1alpha1.AnnotationLeaving: "scale-in"})
 }
 
 // stopMembers deletes the pods of members that are dead or were removed, whether
@@ -368,6 +365,12 @@ func (p *Performer) stopMembers(ctx context.Context, c *v1alpha1.EtcdCluster, se
 		}
 		if string(pod.UID) != m.PodUID {
 			return fmt.Errorf("stopping %s, which has another pod by now: %w", name, ErrStale)
+		}
+		if resources.InMemory(c) {
+			// The pod was all that there was of the member.
+			if err := p.deleteSecret(ctx, c, name); err != nil {
+				return err
+			}
 		}
 		return p.delete(ctx, pod)
 	})
