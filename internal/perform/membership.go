@@ -308,6 +308,10 @@ func (p *Performer) removeMember(ctx context.Context, c *v1alpha1.EtcdCluster, s
 	if err := leader.Remove(ctx, step.ID); err != nil && !errors.Is(err, etcd.ErrMemberNotFound) {
 		return refusal(fmt.Errorf("removing %s (%x): %w", m.Name, step.ID, err))
 	}
+	if m.Left() {
+		// Nothing of it is found again, so nobody would ever think of these.
+		return p.deleteSecret(ctx, c, m.Name)
+	}
 	return nil
 }
 
@@ -366,8 +370,8 @@ func (p *Performer) stopMembers(ctx context.Context, c *v1alpha1.EtcdCluster, se
 		if string(pod.UID) != m.PodUID {
 			return fmt.Errorf("stopping %s, which has another pod by now: %w", name, ErrStale)
 		}
-		if resources.InMemory(c) {
-			// The pod was all that there was of the member.
+		if resources.InMemory(c) && !m.Listed {
+			// The pod is all that is left of the member.
 			if err := p.deleteSecret(ctx, c, name); err != nil {
 				return err
 			}
