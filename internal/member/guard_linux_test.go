@@ -623,6 +623,82 @@ func TestTheGuardOutlivesTheReaderOfItsLog(t *testing.T) {
 	}
 }
 
+const crcMismatch = `{"level":"fatal","ts":"2026-11-21T04:25:02.087236Z","caller":"etcdmain/etcd.go:204","msg":"discovery failed","error":"walpb: crc mismatch"}` + "\n"
+
+// etcd's log goes through the guard as it is, and what it says last becomes the
+// termination message. Its exit code stays.
+func TestEtcdsLastWordsAreLeft(t *testing.T) {
+	const removed = `{"level":"error","msg":"server error","error":"the member has been permanently removed from the cluster"}` + "\n"
+	for name, tc := range map[string]struct {
+		words  string
+		plan   string
+		code   int
+		reason Reason
+	}{
+		"damaged data":                         {"a\n" + crcMismatch, "exit=1", 1, ReasonDataCorrupt},
+		"another reason":                       {"panic: x\n\ngoroutine 1 [running]:\n" + strings.Repeat("main.f()\n", 1000), "exit=2", 2, ReasonEtcdFailed},
+		"removed":                              {removed, "exit=1", ExitRemoved, ReasonRemoved},
+		"removed, and content with it":         {removed, "exit=0", ExitRemoved, ReasonRemoved},
+		"killed":                               {"a\n", "kill", 128 + 9, ""},
+		"a log without a newline at its end":   {"a", "exit=3", 3, ""},
+		"a wrong flag, for the log to tell of": {"invalid value\nUsage:\n", "exit=2", 2, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("WORDS", tc.words)
+			p := newPod(t, "db", "log", "say=WORDS", tc.plan)
+			command := p.command()
+			var log bytes.Buffer
+			command.Stderr = &log
+			if err := command.Run(); command.ProcessState.ExitCode() != tc.code {
+				t.Errorf("guard ended with %v, want %d", err, tc.code)
+			}
+			if !strings.Contains(log.String(), tc.words) {
+				t.Errorf("log %q, want %q in it", log.String(), tc.words)
+			}
+			if tc.reason != "" {
+				p.wantRefusal(tc.code, tc.code, tc.reason)
+			} else if p.message() != "" {
+				t.Errorf("termination message %q, want none: the kubelet is to show etcd's log", p.message())
+			}
+		})
+	}
+}
+
+// A container runtime that no longer reads the log must not end etcd, either.
+func TestEtcdOutlivesTheReaderOfItsLog(t *testing.T) {
+	t.Setenv("WORDS", strings.Repeat("a line of the log\n", 7000)) // more than a pipe holds
+	p := newPod(t, "db", "log", "say=WORDS", "say=WORDS", "exit=5")
+	reader, writer, err := os.Pipe()
+	must(t, err)
+	must(t, reader.Close())
+	command := p.command()
+	command.Stderr = writer
+	must(t, command.Start())
+	must(t, writer.Close())
+	if err := command.Wait(); command.ProcessState.ExitCode() != 5 {
+		t.Errorf("guard ended with %v, want etcd's 5", err)
+	}
+}
+
+// Whoever else writes to etcd's log does not keep the guard from ending with etcd.
+func TestTheGuardWaitsForEtcdOnly(t *testing.T) {
+	t.Setenv("WORDS", crcMismatch)
+	p := newPod(t, "db", "log", "say=WORDS", "linger", "exit=1")
+	g := p.process()
+	lingering := g.ready()
+	t.Cleanup(func() { _ = syscall.Kill(lingering, syscall.SIGKILL) })
+	begin := time.Now()
+	if code := g.wait(); code != 1 || time.Since(begin) > 10*time.Second {
+		t.Errorf("exit code %d after %v, want 1 about a second after etcd", code, time.Since(begin))
+	}
+	if !runs(lingering) {
+		t.Error("the other writer has ended, this test proves nothing")
+	}
+	if !strings.HasPrefix(p.message(), string(ReasonDataCorrupt)) {
+		t.Errorf("termination message %q", p.message())
+	}
+}
+
 func TestEtcdDoesNotOutliveTheGuard(t *testing.T) {
 	p := newPod(t, "db", "log", "term")
 	g := p.process()

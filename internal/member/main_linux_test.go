@@ -37,6 +37,8 @@ func TestMain(m *testing.M) {
 		fakeGuard()
 	case "orphaned":
 		orphan()
+	case "lingering": // keeps etcd's standard error open
+		time.Sleep(30 * time.Second)
 	default:
 		os.Exit(3)
 	}
@@ -94,6 +96,14 @@ func fakeEtcd(args, plan []string) {
 			output, err := command.Output()
 			check(err)
 			awaitReaped(strings.TrimSpace(string(output)))
+		case "say": // what the variable holds, on standard error
+			_, err := os.Stderr.WriteString(os.Getenv(operand))
+			check(err)
+		case "linger":
+			command := exec.Command(os.Args[0])
+			command.Env, command.Stderr = append(os.Environ(), roleVariable+"=lingering"), os.Stderr
+			check(command.Start())
+			fmt.Println("ready", command.Process.Pid)
 		case "exit":
 			code, err := strconv.Atoi(operand)
 			check(err)
