@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -44,6 +45,15 @@ func listed(m *Member)         { m.Listed, m.ID = true, uint64(m.Ordinal)+1 }
 func elsewhere(m *Member)      { m.RunningElsewhere = true }
 func nodeMoved(m *Member)      { m.NodeMoved = true }
 func refusedData(m *Member)    { m.Refusal = "DataMissing: found nothing" }
+func steady(m *Member)         { m.Steady = true }
+func leads(m *Member)          { m.Leads = true }
+func held(m *Member)           { m.Held = true }
+func gone(m *Member)           { m.Gone = true }
+func caughtUp(m *Member)       { m.CaughtUp = true }
+func leavingMember(m *Member)  { m.Leaving = true }
+func stuck(m *Member)          { m.Stuck = true }
+func unschedulable(m *Member)  { m.Unschedulable = true }
+func corrupted(m *Member)      { m.Corrupt = "etcd failed 5 times on its data" }
 
 func volume(v Volume) edit     { return func(m *Member) { m.Volume = v } }
 func trouble(text string) edit { return func(m *Member) { m.Trouble = text } }
@@ -67,6 +77,53 @@ func up(m *Member) {
 	for _, e := range []edit{claimed, latched, recorded, runs, started, answers} {
 		e(m)
 	}
+}
+
+// joiner is a member that is prepared to join, and nothing of it exists yet.
+func joiner(ordinal int, edits ...edit) Member {
+	m := Member{Name: fmt.Sprintf("a-%04d", ordinal), Ordinal: ordinal, Joiner: true}
+	for _, e := range edits {
+		e(&m)
+	}
+	return m
+}
+
+// ready is a joiner whose guard waits for the release.
+func ready(m *Member) {
+	for _, e := range []edit{claimed, runs, held, maybeEmpty} {
+		e(m)
+	}
+}
+
+// learner is a joiner that etcd lists.
+func learner(ordinal int, edits ...edit) Member {
+	m := joiner(ordinal, claimed, runs, held, maybeEmpty, recorded, listed, steady)
+	m.Joiner, m.Learner = false, true
+	for _, e := range edits {
+		e(&m)
+	}
+	return m
+}
+
+// learns is a learner that runs and has all of the log.
+func learns(m *Member) {
+	for _, e := range []edit{started, answers, caughtUp, onRecord} {
+		e(m)
+	}
+	m.Held, m.PodMayBeEmpty = false, false
+}
+
+// off is a member that was removed from etcd.
+func off(m *Member) {
+	m.Listed, m.ID, m.Started, m.Answers, m.FollowsLeader = false, 0, false, false, false
+}
+
+// dead is a voter that does not come back.
+func dead(m *Member) {
+	for _, e := range []edit{crashed, volume(VolumeAbsent), steady} {
+		e(m)
+	}
+	m.RecordedID = 0
 }
 
 // booted is a founder that runs and is not recorded yet.
@@ -96,6 +153,32 @@ func founders(members ...Member) Observed {
 func founded(last ...edit) Observed {
 	o := founders(member(0, up), member(1, up), member(2, append([]edit{up}, last...)...))
 	return o.with(confirmed, latchedID)
+}
+
+// settledWith is a founded cluster of healthy, steady members with these changes,
+// the first of whom leads, and others beside them.
+func settledWith(size int, others ...Member) Observed {
+	o := Observed{}
+	for i := range size {
+		edits := []edit{up, steady}
+		if i == 0 {
+			edits = append(edits, leads)
+		}
+		o.Members = append(o.Members, member(i, edits...))
+	}
+	o = founders(o.Members...).with(confirmed, latchedID)
+	for _, m := range others {
+		i := slices.IndexFunc(o.Members, func(n Member) bool { return n.Name == m.Name })
+		if i < 0 {
+			o.Members = append(o.Members, m)
+		} else {
+			o.Members[i] = m
+		}
+		if m.Joiner {
+			o.Joiner = m.Name
+		}
+	}
+	return o
 }
 
 func (o Observed) with(changes ...change) Observed {
@@ -215,15 +298,17 @@ func TestNext(t *testing.T) {
 		"a pod runs and was made from another spec":   {observed: founded(podOutdated), want: Wait, reason: "RollPending", wantOn: []string{"a-0002"}},
 		"a volume was made from another spec":         {observed: founded(volumeOutdated), want: Wait, reason: "VolumeChangePending", wantOn: []string{"a-0002"}},
 		"the guard refuses the data":                  {observed: founded(crashed, waiting, refusedData), want: RecordRefusals, wantOn: []string{"a-0002"}},
-		"refused data gets no pod":                    {observed: founded(crashed, volume(VolumeRefused)), want: Wait, wantOn: []string{"a-0002"}, reason: "DataMissing"},
-		"a volume is gone":                            {observed: founded(crashed, volume(VolumeAbsent)), want: Wait, wantOn: []string{"a-0002"}, reason: "DataMissing"},
-		"a volume is lost":                            {observed: founded(crashed, volume(VolumeLost)), want: Wait, wantOn: []string{"a-0002"}, reason: "DataMissing"},
-		"a volume is going while etcd runs on it":     {observed: founded(volume(VolumeTerminating)), want: Wait, wantOn: []string{"a-0002"}, reason: "DataMissing"},
+		"refused data gets no pod":                    {observed: founded(crashed, volume(VolumeRefused)), want: Wait, reason: "Replacing"},
+		"data is refused and nobody can be asked":     {observed: founded(crashed, volume(VolumeRefused)).with(alone), want: Wait, wantOn: []string{"a-0002"}, reason: "DataMissing"},
+		"a volume is gone":                            {observed: founded(crashed, volume(VolumeAbsent)), want: Wait, reason: "Replacing"},
+		"a volume is lost":                            {observed: founded(crashed, volume(VolumeLost)), want: Wait, reason: "Replacing"},
+		"a volume is going while etcd runs on it":     {observed: founded(volume(VolumeTerminating)), want: Wait, reason: "Replacing"},
+		"a volume is going and nobody can be asked":   {observed: founded(volume(VolumeTerminating)).with(alone), want: Wait, wantOn: []string{"a-0002"}, reason: "DataMissing"},
 		"a lost volume does not hold back a repair":   {observed: founders(member(0, up), member(1, up, crashed), member(2, up, crashed, volume(VolumeLost))).with(latchedID), want: StartMembers, wantOn: []string{"a-0001"}},
 		"a member started after the latch":            {observed: founders(member(0, up), member(1, up), member(2, booted)).with(confirmed, latchedID), want: RecordMembers, wantOn: []string{"a-0002"}},
 		"an empty directory is still allowed":         {observed: founded(maybeEmpty), want: RecordMembers, wantOn: []string{"a-0002"}},
 		"the pod runs on another node":                {observed: founded(nodeMoved), want: RecordMembers, wantOn: []string{"a-0002"}},
-		"the claim that would name the node is going": {observed: founded(nodeMoved, volume(VolumeTerminating)), want: Wait, wantOn: []string{"a-0002"}, reason: "DataMissing"},
+		"the claim that would name the node is going": {observed: founded(nodeMoved, volume(VolumeTerminating)), want: Wait, reason: "Replacing"},
 		"nothing is recorded without a majority":      {observed: founded(maybeEmpty).with(alone), want: Settled},
 		"status lost the cluster ID":                  {observed: founded().with(unlatched), want: LatchCluster},
 		"members of two clusters answer after status was lost": {
@@ -238,7 +323,7 @@ func TestNext(t *testing.T) {
 		"the finalizer is due at rest":        {observed: founded().with(finalizerDue, objectsDue), want: SetFinalizer},
 		"a member is down":                    {observed: founded(crashed, waiting), want: Wait, wantOn: []string{"a-0002"}, reason: "MembersUnhealthy"},
 		"a member that is down hides no loss": {observed: founders(member(0, up), member(1, up, crashed, waiting), member(2, up, crashed, volume(VolumeLost))).with(confirmed, latchedID), want: Wait, wantOn: []string{"a-0002"}, reason: "DataMissing"},
-		"the size was changed":                {observed: founded().with(size(5)), want: Wait, reason: "SizeChangePending"},
+		"the size was changed":                {observed: founded().with(size(5)), want: AllotMember, reason: "Growing"},
 		"a repair goes before a size change":  {observed: founded(crashed).with(size(5)), want: StartMembers, wantOn: []string{"a-0002"}},
 	}
 	for name, tc := range cases {
@@ -260,22 +345,23 @@ func TestMessages(t *testing.T) {
 		want     []string
 	}{
 		"a lost volume says why, and what to do": {
-			observed: founded(crashed, volume(VolumeLost), trouble("gone")),
-			want:     []string{"a-0002", "2 of 3 members answer", " — starting on an empty volume would lose acknowledged writes", " — bring the volume back"},
+			observed: founded(crashed, volume(VolumeLost), trouble("gone")).with(alone),
+			want:     []string{"a-0002", "2 of 3 members answer", " — starting on an empty volume would lose acknowledged writes", "bring a volume back"},
 		},
 		"refused data carries the guard's words": {
-			observed: founded(crashed, volume(VolumeRefused), trouble("found snap/db only")),
+			observed: founded(crashed, volume(VolumeRefused), trouble("found snap/db only")).with(alone),
 			want:     []string{"(found snap/db only)"},
 		},
 		"a volume that goes under a running member is not called down": {
-			observed: founded(volume(VolumeTerminating)),
+			observed: founded(volume(VolumeTerminating)).with(alone),
 			want:     []string{"being deleted while etcd runs", "3 of 3 members answer", " — save their data"},
 		},
 		"waiting founders say what holds them up": {
 			observed: young(claimed, latched, waiting, trouble("its pod is starting")),
 			want:     []string{"0 of 3 founders answer; 2 are needed", "a-0001: its pod is starting"},
 		},
-		"a size change names both numbers": {observed: founded().with(size(5)), want: []string{"spec.size is 5", "has 3 members", " — set spec.size to 3"}},
+		"a size change names both numbers":   {observed: founded().with(size(5)), want: []string{"spec.size is 5", "has 3 voters"}},
+		"a member that is replaced says why": {observed: settledWith(3, member(2, up, dead)), want: []string{"a-0002", "its volume is gone", "preparing another member"}},
 		"many Secrets are counted": {
 			observed: founded().with(func(o *Observed) { o.CertificatesDue = strings.Split("abcdefg", "") }),
 			want:     []string{"a, b, c, d and 3 more"},
