@@ -204,5 +204,12 @@ test-e2e: cluster-up deploy ## User stories on the real cluster.
 	go test -count=1 -timeout 45m ./test/e2e/...
 
 .PHONY: bench
-bench: cluster-up deploy ## Figures, with ratios against a bare StatefulSet in the same run.
+bench: cluster-up deploy ## Figures, with ratios against a bare StatefulSet in the same run; then bench-scale.
 	go run ./test/bench
+	@$(MAKE) bench-scale
+
+# How many clusters, for bench-scale; 50 for a quick look.
+CLUSTERS ?= 500
+.PHONY: bench-scale
+bench-scale: setup-assets ## What CLUSTERS clusters (500) cost one operator, on a real API server with fake pods.
+	go run ./test/bench/scale -clusters $(CLUSTERS)
