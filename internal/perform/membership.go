@@ -297,6 +297,9 @@ func (p *Performer) removeMember(ctx context.Context, c *v1alpha1.EtcdCluster, s
 	if err != nil {
 		return err
 	}
+	if m.Dead() && p.answersNow(ctx, c, seen, m) {
+		return fmt.Errorf("removing %s, which has come back: %w", m.Name, ErrStale)
+	}
 	if !m.Learner {
 		if err := p.sparesNow(ctx, c, seen, m); err != nil {
 			return err
@@ -320,15 +323,7 @@ func (p *Performer) removeMember(ctx context.Context, c *v1alpha1.EtcdCluster, s
 func (p *Performer) sparesNow(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, removed plan.Member) error {
 	healthy := 0
 	for _, m := range seen.Members {
-		if m.Name == removed.Name || !m.Healthy() {
-			continue
-		}
-		conn, err := p.Etcd.Reach(client.ObjectKeyFromObject(c), c.UID, m.Name)
-		if err != nil {
-			continue
-		}
-		answer, err := conn.Status(ctx)
-		if err == nil && answer.Leader != 0 && answer.MemberID == m.ID && answer.ClusterID == seen.ClusterID {
+		if m.Name != removed.Name && m.Healthy() && p.answersNow(ctx, c, seen, m) {
 			healthy++
 		}
 	}
@@ -336,6 +331,16 @@ func (p *Performer) sparesNow(ctx context.Context, c *v1alpha1.EtcdCluster, seen
 		return fmt.Errorf("removing %s, and only %d of the other %d voters answer: %w", removed.Name, healthy, left, ErrStale)
 	}
 	return nil
+}
+
+// answersNow says that the member answers as itself and follows a leader.
+func (p *Performer) answersNow(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, m plan.Member) bool {
+	conn, err := p.Etcd.Reach(client.ObjectKeyFromObject(c), c.UID, m.Name)
+	if err != nil {
+		return false
+	}
+	answer, err := conn.Status(ctx)
+	return err == nil && answer.Leader != 0 && answer.MemberID == m.ID && answer.ClusterID == seen.ClusterID
 }
 
 // markLeaving puts on the volume of a sound voter, or of a learner, that it goes
@@ -360,7 +365,7 @@ func (p *Performer) stopMembers(ctx context.Context, c *v1alpha1.EtcdCluster, se
 	}
 	return each(names, func(name string) error {
 		m, _ := seen.Member(name)
-		if m.Listed && !m.Dead() {
+		if m.Listed && (!m.Dead() || p.answersNow(ctx, c, seen, m)) {
 			return fmt.Errorf("stopping %s, which is a member: %w", name, ErrStale)
 		}
 		pod, err := p.ownPod(ctx, c, name)

@@ -417,9 +417,13 @@ func lossStep(o Observed, lost []string) Step {
 			"the volumes of %s are being deleted while etcd runs on them — with its pod each of these members loses its data, and is not started again; %d of %d members answer — save their data while they run",
 			strings.Join(lost, ", "), len(left), len(o.Members))}
 	}
+	without := "without a quorum of the others"
+	if o.ProposeFailed != "" {
+		without = "while etcd refuses proposals (" + o.ProposeFailed + ")"
+	}
 	return Step{Kind: Wait, Members: lost, Reason: "DataMissing", Message: fmt.Sprintf(
-		"the data of %s is lost or refused%s — starting on an empty volume would lose acknowledged writes, and without a quorum of the others nobody can be replaced, so these members stay down; %d of %d members answer%s — members with a volume are started by themselves; if they are too few, bring a volume back, or restore a backup into a new cluster",
-		strings.Join(lost, ", "), refusalText(o), len(left), len(o.Members), volumesLeft(o))}
+		"the data of %s is lost or refused%s — starting on an empty volume would lose acknowledged writes, and %s nobody can be replaced, so these members stay down; %d of %d members answer%s — members with a volume are started by themselves; if they are too few, bring a volume back, or restore a backup into a new cluster",
+		strings.Join(lost, ", "), refusalText(o), without, len(left), len(o.Members), volumesLeft(o))}
 }
 
 // volumesLeft names the members whose data is still there.
