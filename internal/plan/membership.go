@@ -471,6 +471,17 @@ func waitForChange(o Observed) (Step, bool) {
 	}
 }
 
+// waitForWrites says why a change that is due does not begin although every member
+// is healthy.
+func waitForWrites(o Observed) (Step, bool) {
+	why := "a linearizable read got no answer"
+	if o.ProposeFailed != "" {
+		why = "etcd refuses proposals: " + o.ProposeFailed
+	}
+	return Step{Kind: Wait, Reason: o.direction(), Message: fmt.Sprintf("%s: no member is added or removed while %s", o.want(), why)},
+		o.List && o.ClusterID != 0 && !o.Quorate() && o.changing()
+}
+
 func because(trouble string) string {
 	if trouble == "" {
 		return ""

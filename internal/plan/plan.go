@@ -113,7 +113,7 @@ var running = slices.Concat([]rule{
 	paused, refused, corrupt, recordMembers, relatchVolumes, relatch, deleteEnded, startMissing, restartOutdated, restartBlind,
 	setFinalizer, issueCertificates, applyObjects,
 }, membership, []rule{
-	dataMissing, waitForMembers, waitForLatch, deleteExpired, rollPending, volumeChange,
+	dataMissing, waitForMembers, waitForLatch, waitForWrites, deleteExpired, rollPending, volumeChange,
 })
 
 // Next names the next step. It is total: when no rule answers, all is well.
