@@ -425,14 +425,17 @@ func TestOrders(t *testing.T) {
 		want              resources.Orders
 		booted            bool
 	}{
-		"a founder's first start":          {false, false, seen(plan.Member{}, false), resources.Orders{Peers: []string{name}, State: "new", Empty: resources.EmptyAllowed}, false},
-		"a founder that is recorded":       {false, true, seen(plan.Member{}, false), resources.Orders{Peers: []string{name}, State: "existing", Empty: resources.EmptyForbidden}, false},
-		"a founder that etcd lists as up":  {false, false, seen(plan.Member{Listed: true, Started: true}, true), resources.Orders{Peers: []string{name}, State: "existing", Empty: resources.EmptyForbidden}, false},
-		"a member of a founded cluster":    {true, false, seen(plan.Member{}, false), resources.Orders{Peers: []string{name, "a-0001", "a-0002"}, State: "existing", Empty: resources.EmptyForbidden}, false},
-		"a member that has never started":  {true, false, seen(plan.Member{Listed: true}, true), resources.Orders{Peers: []string{name, "a-0001"}, State: "existing", Empty: resources.EmptyAllowed}, false},
-		"a recorded one, listed as new":    {true, true, seen(plan.Member{Listed: true}, true), resources.Orders{Peers: []string{name, "a-0001"}, State: "existing", Empty: resources.EmptyForbidden}, false},
-		"a member that etcd does not list": {true, false, seen(plan.Member{}, true), resources.Orders{Peers: []string{"a-0001"}, State: "existing", Empty: resources.EmptyForbidden}, false},
-		"a founder whose pod was ready":    {false, false, seen(plan.Member{}, false), resources.Orders{Peers: []string{name}, State: "existing", Empty: resources.EmptyForbidden}, true},
+		"a founder's first start":                                {false, false, seen(plan.Member{}, false), resources.Orders{Peers: []string{name}, State: "new", Empty: resources.EmptyAllowed}, false},
+		"a founder that is recorded":                             {false, true, seen(plan.Member{}, false), resources.Orders{Peers: []string{name}, State: "existing", Empty: resources.EmptyForbidden}, false},
+		"a founder that etcd lists as up":                        {false, false, seen(plan.Member{Listed: true, Started: true}, true), resources.Orders{Peers: []string{name}, State: "existing", Empty: resources.EmptyForbidden}, false},
+		"a member of a founded cluster":                          {true, false, seen(plan.Member{}, false), resources.Orders{Peers: []string{name, "a-0001", "a-0002"}, State: "existing", Empty: resources.EmptyForbidden}, false},
+		"a member that has never started":                        {true, false, seen(plan.Member{Listed: true}, true), resources.Orders{Peers: []string{name, "a-0001"}, State: "existing", Empty: resources.EmptyAllowed}, false},
+		"a recorded founder, listed as new":                      {true, true, seen(plan.Member{Founder: true, Listed: true}, true), resources.Orders{Peers: []string{name, "a-0001"}, State: "existing", Empty: resources.EmptyForbidden}, false},
+		"one that joins, recorded before its first start":        {true, true, seen(plan.Member{Listed: true, Learner: true}, true), resources.Orders{Peers: []string{name, "a-0001"}, State: "existing", Empty: resources.EmptyAllowed}, false},
+		"one that joins and has booted":                          {true, true, seen(plan.Member{Listed: true, Learner: true}, true), resources.Orders{Peers: []string{name, "a-0001"}, State: "existing", Empty: resources.EmptyForbidden}, true},
+		"one that joined, and nobody can say whether it started": {true, true, seen(plan.Member{}, false), resources.Orders{Peers: []string{name, "a-0001", "a-0002"}, State: "existing", Empty: resources.EmptyForbidden}, false},
+		"a member that etcd does not list":                       {true, false, seen(plan.Member{}, true), resources.Orders{Peers: []string{"a-0001"}, State: "existing", Empty: resources.EmptyForbidden}, false},
+		"a founder whose pod was ready":                          {false, false, seen(plan.Member{}, false), resources.Orders{Peers: []string{name}, State: "existing", Empty: resources.EmptyForbidden}, true},
 	}
 	for what, tc := range cases {
 		t.Run(what, func(t *testing.T) {

@@ -271,9 +271,13 @@ func TestDisruptionBudget(t *testing.T) {
 		"one member":        {1, 1, `"minAvailable":1`},
 		"three members":     {3, 3, `"minAvailable":2`},
 		"before the first":  {3, 0, `"minAvailable":2`},
-		"growing to five":   {5, 3, `"minAvailable":3`},
-		"shrinking to one":  {1, 5, `"minAvailable":3`},
-		"seven of them":     {7, 7, `"minAvailable":4`},
+		"growing to three":  {3, 1, `"minAvailable":2`},
+		"growing to five":   {5, 3, `"minAvailable":4`},
+		"growing to seven":  {7, 5, `"minAvailable":6`},
+		"shrinking to five": {5, 7, `"minAvailable":6`},
+		"shrinking to one":  {1, 5, `"minAvailable":4`},
+		"two are left":      {1, 2, `"minAvailable":2`},
+		"seven of them":     {7, 7, `"minAvailable":6`},
 		"a replacement too": {3, 4, `"minAvailable":3`},
 	}
 	for name, tc := range cases {
@@ -282,6 +286,15 @@ func TestDisruptionBudget(t *testing.T) {
 			got := mustJSON(t, disruptionBudget(c, tc.members))
 			if !strings.Contains(got, tc.want) || !strings.Contains(got, `"unhealthyPodEvictionPolicy":"AlwaysAllow"`) {
 				t.Errorf("budget %s, want %s and AlwaysAllow", got, tc.want)
+			}
+			// Whatever the size, one member at a time and never the quorum.
+			most := max(tc.size, tc.members)
+			var budget struct{ Spec struct{ MinAvailable int } }
+			if err := json.Unmarshal([]byte(got), &budget); err != nil {
+				t.Fatal(err)
+			}
+			if may := most - budget.Spec.MinAvailable; may > 1 || budget.Spec.MinAvailable < most/2+1 {
+				t.Errorf("%d of %d members may go at once", may, most)
 			}
 		})
 	}

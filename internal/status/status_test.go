@@ -22,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/etcd"
 	"github.com/quorate/quorate/internal/plan"
 )
 
@@ -48,7 +49,7 @@ func healthy(changes ...change) plan.Observed {
 		o.Members = append(o.Members, plan.Member{
 			Name: name, Ordinal: i, Founder: true, Volume: plan.VolumeBound, VolumeLatched: true, RecordedID: uint64(i) + 1,
 			Pod: plan.PodRunning, PodReady: true, Listed: true, ID: uint64(i) + 1, Started: true,
-			Answers: true, AnswerClusterID: clusterID, Leads: i == 0, FollowsLeader: true, Version: "3.6.16", DBSize: 20480,
+			Steady: true, Answers: true, AnswerClusterID: clusterID, Leads: i == 0, FollowsLeader: true, Version: "3.6.16", DBSize: 20480,
 		})
 	}
 	for _, c := range changes {
@@ -107,7 +108,12 @@ func troubled(reason string, severity plan.Severity) change {
 func outdatedPod(o *plan.Observed)    { o.Members[1].PodOutdated = true }
 func outdatedVolume(o *plan.Observed) { o.Members[1].VolumeOutdated = true }
 func paused(o *plan.Observed)         { o.Paused = true }
-func resized(o *plan.Observed)        { o.Size = 5 }
+func twoVolumesLost(o *plan.Observed) {
+	down(2)(o)
+	for i := 1; i < 3; i++ {
+		o.Members[i].Pod, o.Members[i].Volume = plan.PodAbsent, plan.VolumeLost
+	}
+}
 func certificatesDue(o *plan.Observed) {
 	o.CertificatesDue = []string{"Secret a-0001-tls"}
 }
@@ -168,8 +174,23 @@ var states = map[string]struct {
 	"the database is full":        {healthy(noSpace), nil, status.FailedStatus, v1alpha1.ReasonAlarm, metav1.ConditionFalse},
 	"paused":                      {healthy(paused), nil, status.InProgressStatus, v1alpha1.ReasonPaused, metav1.ConditionTrue},
 	"paused while a member is up": {healthy(paused, down(1)), nil, status.InProgressStatus, v1alpha1.ReasonPaused, metav1.ConditionTrue},
-	"a volume is lost":            {healthy(lostVolume), nil, status.FailedStatus, v1alpha1.ReasonDataMissing, metav1.ConditionTrue},
-	"the size was changed":        {healthy(resized), nil, status.FailedStatus, v1alpha1.ReasonSizeChangePending, metav1.ConditionTrue},
+	"a volume is lost":            {healthy(lostVolume), nil, status.InProgressStatus, v1alpha1.ReasonReplacing, metav1.ConditionTrue},
+	"two volumes are lost":        {healthy(twoVolumesLost), nil, status.FailedStatus, v1alpha1.ReasonDataMissing, metav1.ConditionFalse},
+	"growing begins":              {healthy(sized(5)), nil, status.InProgressStatus, v1alpha1.ReasonGrowing, metav1.ConditionTrue},
+	"growing, one is prepared":    {healthy(sized(5), joining), nil, status.InProgressStatus, v1alpha1.ReasonGrowing, metav1.ConditionTrue},
+	"growing, no node for it":     {healthy(sized(5), joining, troubled(v1alpha1.ReasonMemberUnschedulable, plan.Pending)), nil, status.InProgressStatus, v1alpha1.ReasonMemberUnschedulable, metav1.ConditionTrue},
+	"growing, no image for it":    {healthy(sized(5), joining, troubled(v1alpha1.ReasonImagePullFailed, plan.Stalling)), nil, status.FailedStatus, v1alpha1.ReasonImagePullFailed, metav1.ConditionTrue},
+	"growing, a learner is there": {healthy(sized(5), learning), nil, status.InProgressStatus, v1alpha1.ReasonGrowing, metav1.ConditionTrue},
+	"growing, etcd refuses":       {healthy(sized(5), joining), etcd.ErrPermission, status.FailedStatus, v1alpha1.ReasonApplyFailed, metav1.ConditionTrue},
+	"growing, quorum is lost":     {healthy(sized(5), down(2)), nil, status.InProgressStatus, v1alpha1.ReasonQuorumLost, metav1.ConditionFalse},
+	"growing, and paused":         {healthy(sized(5), learning, paused), nil, status.InProgressStatus, v1alpha1.ReasonPaused, metav1.ConditionTrue},
+	"shrinking":                   {healthy(sized(1)), nil, status.InProgressStatus, v1alpha1.ReasonShrinking, metav1.ConditionTrue},
+	"shrinking, one is down":      {healthy(sized(1), down(1)), nil, status.InProgressStatus, v1alpha1.ReasonShrinking, metav1.ConditionTrue},
+	"shrinking, what is left":     {healthy(removed), nil, status.InProgressStatus, v1alpha1.ReasonShrinking, metav1.ConditionTrue},
+	"a node is gone":              {healthy(nodeGone), nil, status.InProgressStatus, v1alpha1.ReasonReplacing, metav1.ConditionTrue},
+	"a volume is going":           {healthy(doomed), nil, status.InProgressStatus, v1alpha1.ReasonReplacing, metav1.ConditionTrue},
+	"somebody else's member":      {healthy(stranger), nil, status.FailedStatus, v1alpha1.ReasonUnknownMember, metav1.ConditionTrue},
+	"a stranger stops the growth": {healthy(stranger, sized(5)), nil, status.FailedStatus, v1alpha1.ReasonUnknownMember, metav1.ConditionTrue},
 	"the pod template changed":    {healthy(outdatedPod), nil, status.FailedStatus, v1alpha1.ReasonRollPending, metav1.ConditionTrue},
 	"the storage changed":         {healthy(outdatedVolume), nil, status.FailedStatus, v1alpha1.ReasonVolumeChangePending, metav1.ConditionTrue},
 	"ready, and a name is taken":  {healthy(troubled(v1alpha1.ReasonNameConflict, plan.Stalling)), nil, status.FailedStatus, v1alpha1.ReasonNameConflict, metav1.ConditionTrue},
@@ -444,11 +465,13 @@ func TestEvents(t *testing.T) {
 		"data is refused":             {healthy(), healthy(), plan.Step{Kind: plan.RecordRefusals, Message: "x"}, nil, []string{"Warning DataMissing"}},
 		"certificates are renewed":    {healthy(), healthy(certificatesDue), plan.Step{Kind: plan.IssueCertificates, Message: "x"}, nil, []string{"Normal IssueCertificates"}},
 		"quorum goes":                 {healthy(), healthy(down(2)), plan.Step{Kind: plan.Wait}, nil, []string{"Warning QuorumLost"}},
+		"two volumes go":              {healthy(), healthy(twoVolumesLost), plan.Step{Kind: plan.Wait}, nil, []string{"Warning QuorumLost", "Warning DataMissing"}},
+		"a member is replaced":        {healthy(), healthy(lostVolume), plan.Step{Kind: plan.Wait}, nil, nil},
 		"quorum returns":              {healthy(down(2)), healthy(), plan.Step{Kind: plan.Wait}, nil, []string{"Normal ProbeSucceeded", "Normal Healthy"}},
 		"a member returns":            {healthy(down(1)), healthy(), plan.Step{Kind: plan.Wait}, nil, []string{"Normal Healthy"}},
-		"the user is needed":          {healthy(), healthy(lostVolume), plan.Step{Kind: plan.Wait}, nil, []string{"Warning DataMissing"}},
-		"the user is needed no more":  {healthy(lostVolume), healthy(), plan.Step{Kind: plan.Wait}, nil, []string{"Normal Healthy"}},
-		"the user is needed for more": {healthy(resized), healthy(lostVolume), plan.Step{Kind: plan.Wait}, nil, []string{"Warning DataMissing"}},
+		"the user is needed":          {healthy(), healthy(outdatedPod), plan.Step{Kind: plan.Wait}, nil, []string{"Warning RollPending"}},
+		"the user is needed no more":  {healthy(outdatedPod), healthy(), plan.Step{Kind: plan.Wait}, nil, []string{"Normal Healthy"}},
+		"the user is needed for more": {healthy(outdatedPod), healthy(outdatedVolume), plan.Step{Kind: plan.Wait}, nil, []string{"Warning VolumeChangePending"}},
 		"old volumes are found":       {healthy(), healthy(oldVolume), plan.Step{Kind: plan.Wait}, nil, []string{"Warning OldVolumesFound"}},
 		"old volumes are gone":        {healthy(oldVolume), healthy(), plan.Step{Kind: plan.Wait}, nil, nil},
 	}
