@@ -50,7 +50,7 @@ type health struct {
 	mu       sync.Mutex
 	phase    phase
 	released time.Time
-	// alive is when etcd last said so, zero before it did for the first time.
+	// alive is when etcd last said so; before the first time it is long ago.
 	alive time.Time
 }
 
@@ -180,7 +180,7 @@ func (h *health) answered() {
 func (h *health) answeredWithin(d time.Duration) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return !h.alive.IsZero() && time.Since(h.alive) < d
+	return time.Since(h.alive) < d
 }
 
 // probe asks one URL, once at a time: callers that come while it is asked share the
