@@ -347,7 +347,9 @@ func (p *Performer) answersNow(ctx context.Context, c *v1alpha1.EtcdCluster, see
 // with its member, before the member is removed: afterwards nobody could tell a
 // scale-in from a removal by hand, and the volume of that one is kept.
 func (p *Performer) markLeaving(ctx context.Context, c *v1alpha1.EtcdCluster, m plan.Member) error {
-	if m.Volume != plan.VolumeBound || m.Dead() {
+	if m.Volume != plan.VolumeBound || m.Dead() || m.RecordedID != m.ID {
+		// A volume with the data of another member than the one that goes, or
+		// with none, is not that member's to take along.
 		return nil
 	}
 	volume, err := p.ownVolume(ctx, c, m.Name)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -43,17 +45,19 @@ type world struct {
 	before func(verb string, o client.Object) error
 }
 
+// scheme of all that is written.
+var scheme = sync.OnceValue(func() *runtime.Scheme {
+	s := runtime.NewScheme()
+	utilruntime.Must(clientgoscheme.AddToScheme(s))
+	utilruntime.Must(v1alpha1.AddToScheme(s))
+	return s
+})
+
 // newWorld holds a cluster of one founder and these objects.
 func newWorld(t *testing.T, objects ...client.Object) *world {
 	t.Helper()
 	c := cluster()
 	w := &world{t: t, cluster: c, seen: plan.Observed{Size: 1, Founders: c.Status.Founders, Members: []plan.Member{{Name: name, Founder: true}}}}
-	s := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
-		if err := add(s); err != nil {
-			t.Fatal(err)
-		}
-	}
 	write := func(verb string, o client.Object) error {
 		w.writes = append(w.writes, verb+" "+o.GetName())
 		if w.before != nil {
@@ -61,7 +65,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 		}
 		return nil
 	}
-	w.api = fake.NewClientBuilder().WithScheme(s).WithObjects(append(objects, c)...).WithStatusSubresource(c).WithInterceptorFuncs(interceptor.Funcs{
+	w.api = fake.NewClientBuilder().WithScheme(scheme()).WithObjects(append(objects, c)...).WithStatusSubresource(c).WithInterceptorFuncs(interceptor.Funcs{
 		Create: func(ctx context.Context, api client.WithWatch, o client.Object, opts ...client.CreateOption) error {
 			if err := write("create", o); err != nil {
 				return err
