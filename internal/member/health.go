@@ -91,7 +91,9 @@ func newHealth(base string, b bounds) *health {
 		},
 		bounds: b,
 		live:   probe{url: base + "/livez"},
-		ready:  probe{url: base + "/readyz"},
+		// A learner that has just started does not know yet that it is one, and may
+		// check that before it reads through the leader. Having read, it knows.
+		ready: probe{url: base + "/readyz", twice: true},
 	}
 }
 
@@ -188,9 +190,12 @@ func (h *health) answeredWithin(d time.Duration) bool {
 // etcd a round of raft.
 type probe struct {
 	url string
+	// twice asks once more before a good answer is believed that follows a bad one.
+	twice bool
 
 	mu     sync.Mutex
 	flight *flight
+	good   bool // the last answer was
 }
 
 type flight struct {
@@ -210,8 +215,11 @@ func (p *probe) ask(ctx context.Context, client *http.Client, bound, patience ti
 		ctx := context.WithoutCancel(ctx)
 		go func() {
 			f.answer = fetch(ctx, client, p.url, bound)
+			if p.twice && !p.wasGood() && f.answer.code == http.StatusOK {
+				f.answer = fetch(ctx, client, p.url, bound)
+			}
 			p.mu.Lock()
-			p.flight = nil
+			p.flight, p.good = nil, f.answer.code == http.StatusOK
 			p.mu.Unlock()
 			close(f.done)
 		}()
@@ -227,6 +235,12 @@ func (p *probe) ask(ctx context.Context, client *http.Client, bound, patience ti
 	case <-ctx.Done():
 		return answer{http.StatusServiceUnavailable, "canceled"}
 	}
+}
+
+func (p *probe) wasGood() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.good
 }
 
 func fetch(ctx context.Context, client *http.Client, url string, timeout time.Duration) answer {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -147,6 +148,27 @@ func TestAHangingReadinessDoesNotHoldUpLiveness(t *testing.T) {
 	}
 }
 
+// A learner that starts takes itself for a voter until it has read through the
+// leader, so its first good answer is not believed.
+func TestAFirstGoodReadinessIsAskedForAgain(t *testing.T) {
+	replies := []int{503, 200, 503, 200, 200, 200, 503, 200, 200}
+	asked := 0
+	h := newHealth("http://etcd", patient)
+	h.client.Transport = roundTrip(func(*http.Request) (*http.Response, error) {
+		asked++
+		return &http.Response{StatusCode: replies[asked-1], Body: http.NoBody}, nil
+	})
+	h.enter(phaseRunning)
+	var got []string
+	for asked < len(replies) {
+		got = append(got, answers(h, "GET", "/readyz"))
+	}
+	want := []string{"503 failed", "503 failed", "200 ok", "200 ok", "503 failed", "200 ok"}
+	if !slices.Equal(got, want) {
+		t.Errorf("answers %q, want %q", got, want)
+	}
+}
+
 type roundTrip func(*http.Request) (*http.Response, error)
 
 func (r roundTrip) RoundTrip(q *http.Request) (*http.Response, error) { return r(q) }
@@ -161,6 +183,7 @@ func TestProbesAtOneTimeShareAnAnswer(t *testing.T) {
 			return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
 		})
 		h.enter(phaseRunning)
+		h.ready.good = true // it was ready before
 		var callers sync.WaitGroup
 		for range 100 {
 			callers.Go(func() {
