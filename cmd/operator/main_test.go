@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -119,6 +120,10 @@ func TestManagerOptions(t *testing.T) {
 	}
 	if !got.LeaderElection || !got.LeaderElectionReleaseOnCancel || got.LeaderElectionID == "" {
 		t.Errorf("leader election %v, released: %v, ID %q", got.LeaderElection, got.LeaderElectionReleaseOnCancel, got.LeaderElectionID)
+	}
+	object := &corev1.Service{ObjectMeta: metav1.ObjectMeta{ManagedFields: []metav1.ManagedFieldsEntry{{}}}}
+	if _, err := got.Cache.DefaultTransform(object); err != nil || object.ManagedFields != nil {
+		t.Errorf("the caches keep who set which field: %v, %v", object.ManagedFields, err)
 	}
 	if len(got.Cache.DefaultNamespaces) != 2 {
 		t.Errorf("the caches watch %v", got.Cache.DefaultNamespaces)

@@ -38,6 +38,14 @@ const (
 	// keepaliveTimeout also bounds how long sent bytes stay unacknowledged
 	// before the connection counts as broken: a dead node's is.
 	keepaliveTimeout = 3 * time.Second
+	// bufferSize is plenty for what a member answers. An operator of many
+	// clusters keeps thousands of connections that are idle nearly always, and
+	// gRPC's own two buffers of 32 KiB would be most of its memory.
+	bufferSize = 4 << 10
+	// windowSize is HTTP/2's default, more than any answer. Said aloud it keeps
+	// gRPC from measuring the connection, which takes a ping and its answer
+	// with every call.
+	windowSize = 64 << 10
 )
 
 // errClosed is what a call on a connection that was replaced or dropped gets.
@@ -63,10 +71,14 @@ func (p *Pool) Dial(group string, to etcd.Endpoint, as etcd.Credentials) (etcd.C
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	old := p.groups[group][to]
-	if old != nil && same(old.as, as) {
+	if old != nil && same(old.as.Credentials, as) {
 		return &conn{link: old}, nil
 	}
-	fresh, err := newLink(to, as)
+	who, err := p.identity(group, as)
+	if err != nil {
+		return nil, fmt.Errorf("dialing %s: %w", to.Address, err)
+	}
+	fresh, err := newLink(to, who)
 	if err != nil {
 		return nil, fmt.Errorf("dialing %s: %w", to.Address, err)
 	}
@@ -108,6 +120,18 @@ func (p *Pool) Close() {
 	clear(p.groups)
 }
 
+// identity is what another connection of the group was made with, if that is
+// the same: the members of a cluster are all dialed with one certificate, which
+// is parsed and kept once.
+func (p *Pool) identity(group string, as etcd.Credentials) (*identity, error) {
+	for _, l := range p.groups[group] {
+		if same(l.as.Credentials, as) {
+			return l.as, nil
+		}
+	}
+	return newIdentity(as)
+}
+
 func same(a, b etcd.Credentials) bool {
 	return bytes.Equal(a.CA, b.CA) && bytes.Equal(a.Certificate, b.Certificate) && bytes.Equal(a.Key, b.Key)
 }
@@ -115,7 +139,7 @@ func same(a, b etcd.Credentials) bool {
 // link is a gRPC connection that counts the calls on it.
 type link struct {
 	to   etcd.Endpoint
-	as   etcd.Credentials
+	as   *identity
 	grpc *grpc.ClientConn
 
 	mu      sync.Mutex
@@ -123,8 +147,8 @@ type link struct {
 	retired bool
 }
 
-func newLink(to etcd.Endpoint, as etcd.Credentials) (*link, error) {
-	security, err := transport(to, as)
+func newLink(to etcd.Endpoint, as *identity) (*link, error) {
+	security, err := as.transport(to)
 	if err != nil {
 		return nil, err
 	}
@@ -139,33 +163,56 @@ func newLink(to etcd.Endpoint, as etcd.Credentials) (*link, error) {
 			MinConnectTimeout: connectTimeout,
 		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
+		grpc.WithReadBufferSize(bufferSize), grpc.WithWriteBufferSize(bufferSize), grpc.WithSharedWriteBuffer(true),
+		grpc.WithStaticStreamWindowSize(windowSize), grpc.WithStaticConnWindowSize(windowSize),
 	)
 	if err != nil {
 		return nil, err
 	}
-	as = etcd.Credentials{CA: bytes.Clone(as.CA), Certificate: bytes.Clone(as.Certificate), Key: bytes.Clone(as.Key)}
 	return &link{to: to, as: as, grpc: c}, nil
 }
 
-// transport is mutual TLS, or plaintext for the zero credentials. What is
-// wrong is said without the parser's words, which could quote a key.
-func transport(to etcd.Endpoint, as etcd.Credentials) (credentials.TransportCredentials, error) {
-	if len(as.CA)+len(as.Certificate)+len(as.Key) == 0 {
-		return insecure.NewCredentials(), nil
+// identity is whom the operator is to the members of a cluster, parsed.
+type identity struct {
+	etcd.Credentials
+
+	// pair and roots are unused for the zero credentials, which mean plaintext.
+	pair  tls.Certificate
+	roots *x509.CertPool
+}
+
+// newIdentity parses. What is wrong is said without the parser's words, which
+// could quote a key.
+func newIdentity(as etcd.Credentials) (*identity, error) {
+	who := &identity{Credentials: etcd.Credentials{
+		CA: bytes.Clone(as.CA), Certificate: bytes.Clone(as.Certificate), Key: bytes.Clone(as.Key),
+	}}
+	if who.plaintext() {
+		return who, nil
 	}
-	pair, err := tls.X509KeyPair(as.Certificate, as.Key)
-	if err != nil {
+	var err error
+	if who.pair, err = tls.X509KeyPair(as.Certificate, as.Key); err != nil {
 		return nil, fmt.Errorf("certificate and key: %w", etcd.ErrCredentials)
 	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(as.CA) {
+	who.roots = x509.NewCertPool()
+	if !who.roots.AppendCertsFromPEM(as.CA) {
 		return nil, fmt.Errorf("authority: %w", etcd.ErrCredentials)
+	}
+	return who, nil
+}
+
+func (i *identity) plaintext() bool { return len(i.CA)+len(i.Certificate)+len(i.Key) == 0 }
+
+// transport is mutual TLS, or plaintext for the zero credentials.
+func (i *identity) transport(to etcd.Endpoint) (credentials.TransportCredentials, error) {
+	if i.plaintext() {
+		return insecure.NewCredentials(), nil
 	}
 	if to.ServerName == "" {
 		return nil, fmt.Errorf("no name to verify the member's certificate against: %w", etcd.ErrCredentials)
 	}
 	return credentials.NewTLS(&tls.Config{
-		Certificates: []tls.Certificate{pair}, RootCAs: roots, ServerName: to.ServerName, MinVersion: tls.VersionTLS12,
+		Certificates: []tls.Certificate{i.pair}, RootCAs: i.roots, ServerName: to.ServerName, MinVersion: tls.VersionTLS12,
 	}), nil
 }
 

@@ -293,6 +293,9 @@ func TestPool(t *testing.T) {
 		t.Errorf("a call on the former connection: %v", err)
 	}
 	other := dial(t, p, "192.0.2.2:2379", second)
+	if linkOf(other).as != linkOf(b).as {
+		t.Error("the same credentials are kept twice")
+	}
 	p.Keep("uid", etcd.Endpoint{Address: to, ServerName: "c-0000.c.ns.svc"})
 	p.Keep("another")
 	if linkOf(b).retired || !linkOf(other).retired {
