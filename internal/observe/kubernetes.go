@@ -488,7 +488,7 @@ func corruption(pod *corev1.Pod) string {
 	if ended == nil {
 		ended = status.LastTerminationState.Terminated
 	}
-	if ended == nil || !strings.HasPrefix(ended.Message, string(member.ReasonDataCorrupt)+":") {
+	if ended == nil || !member.Corruption(ended.Message) {
 		return ""
 	}
 	return fmt.Sprintf("etcd failed %d times on its data, the last time with %s", status.RestartCount+1, lastLine(ended.Message))
