@@ -39,7 +39,9 @@ type world struct {
 	clock   *clocktesting.FakePassiveClock
 	// intercept lets a test break the API server.
 	intercept interceptor.Funcs
-	observer  *Observer
+	// nodesHidden takes the right to read nodes.
+	nodesHidden bool
+	observer    *Observer
 }
 
 func scheme(t *testing.T) *runtime.Scheme {
@@ -131,6 +133,9 @@ func (w *world) look() (plan.Observed, error) {
 		w.observer = &Observer{Dialer: w.etcd, Clock: w.clock}
 	}
 	w.observer.Cached, w.observer.Live, w.observer.Cluster = api, api, api
+	if w.nodesHidden {
+		w.observer.Cluster = nil
+	}
 	return w.observer.Observe(w.t.Context(), w.cluster)
 }
 
