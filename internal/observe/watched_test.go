@@ -142,11 +142,7 @@ func TestUnsteady(t *testing.T) {
 		"it answers as somebody else":    func(w *world) { w.etcd.members[address(2)].status.MemberID = 9 },
 		"it answers for another cluster": func(w *world) { w.etcd.members[address(2)].status.ClusterID = 0xbad },
 		"etcd fails on its data at last": all(waits("CrashLoopBackOff", ""), corruptData),
-		"nobody confirms the list at all": func(w *world) {
-			w.etcd.readFails = etcd.ErrNoLeader
-			w.etcd.silent(address(0))
-			w.etcd.silent(address(1))
-		},
+		"nobody has a leader":            func(w *world) { w.etcd.elect(0, 3) },
 	}
 	for name, change := range cases {
 		t.Run(name, func(t *testing.T) {
