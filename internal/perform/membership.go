@@ -377,8 +377,8 @@ func (p *Performer) stopMembers(ctx context.Context, c *v1alpha1.EtcdCluster, se
 		if string(pod.UID) != m.PodUID {
 			return fmt.Errorf("stopping %s, which has another pod by now: %w", name, ErrStale)
 		}
-		if resources.InMemory(c) && !m.Listed {
-			// The pod is all that is left of the member.
+		if !m.Listed && (resources.InMemory(c) || m.Volume == plan.VolumeAbsent || m.Volume == plan.VolumeTerminating) {
+			// The pod is all that is left of the member, or its claim goes with it.
 			if err := p.deleteSecret(ctx, c, name); err != nil {
 				return err
 			}
