@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/test/soak/testbed"
 )
 
 // cluster names an EtcdCluster.
@@ -36,6 +37,48 @@ func found(ctx context.Context, ns, name, spec string) cluster {
 	c := apply(ctx, ns, name, spec)
 	c.becomesReady(ctx)
 	return c
+}
+
+// bed reaches the cluster in the ways that specs share with the soak.
+func (c cluster) bed() testbed.Cluster {
+	return testbed.Cluster{Bed: bed, Namespace: c.namespace, Name: c.name}
+}
+
+// settles waits until the cluster is as its spec wants it by every account:
+// status, etcd's own list as each member has it, pods and claims.
+func (c cluster) settles(ctx context.Context) {
+	GinkgoHelper()
+	Eventually(ctx, func() error { return c.bed().Healthy(ctx) }).Should(Succeed())
+}
+
+// voters that status names, in order.
+func (c cluster) voters(ctx context.Context) []string {
+	GinkgoHelper()
+	out, err := c.bed().Voters(ctx)
+	Expect(err).NotTo(HaveOccurred())
+	return out
+}
+
+// followers are the voters that do not lead, by status; leader is the one that
+// does.
+func (c cluster) followers(ctx context.Context) (followers []string, leader string) {
+	GinkgoHelper()
+	leader = c.get(ctx).Status.Leader
+	Expect(leader).NotTo(BeEmpty())
+	for _, m := range c.voters(ctx) {
+		if m != leader {
+			followers = append(followers, m)
+		}
+	}
+	return followers, leader
+}
+
+// listed is etcd's own list as a member has it, by name.
+func (c cluster) listed(ctx context.Context, member string) map[string]uint64 {
+	GinkgoHelper()
+	out, err := c.bed().Etcd(ctx, member)
+	Expect(err).NotTo(HaveOccurred())
+	return out
 }
 
 func (c cluster) key() client.ObjectKey {
@@ -131,14 +174,7 @@ func (c cluster) runs(ctx context.Context, members ...string) {
 	}).Should(Succeed())
 }
 
-func ready(pod corev1.Pod) bool {
-	for _, c := range pod.Status.Conditions {
-		if c.Type == corev1.PodReady {
-			return c.Status == corev1.ConditionTrue && pod.DeletionTimestamp.IsZero()
-		}
-	}
-	return false
-}
+func ready(pod corev1.Pod) bool { return testbed.Ready(pod) }
 
 // lives are what tells one life of a pod's processes from the next.
 func lives(pods map[string]corev1.Pod) map[string]string {

@@ -1,81 +1,184 @@
 package e2e
 
 import (
+	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/pki"
+	"github.com/quorate/quorate/test/load"
 )
 
-var _ = Describe("A member whose data is gone", Label(local), Ordered, func() {
-	var c cluster
+// deleteClaims deletes members' claims; they go once no pod uses them.
+func (c cluster) deleteClaims(ctx context.Context, members ...string) {
+	GinkgoHelper()
+	for _, m := range members {
+		Expect(kube.Delete(ctx, named[corev1.PersistentVolumeClaim](c.namespace, "data-"+m))).To(Succeed())
+	}
+}
 
+// replaces waits until one member is replaced by a new one, with a name and an
+// ID that nobody has ever had, and all others are as before.
+func (c cluster) replaces(ctx context.Context, was *v1alpha1.EtcdCluster, member string) {
+	GinkgoHelper()
+	Eventually(ctx, func() map[string]string { return ids(c.get(ctx)) }).ShouldNot(HaveKey(member), "the lost member is still one")
+	c.settles(ctx)
+	before, now := ids(was), c.get(ctx)
+	Expect(now.Status.NextOrdinal).To(Equal(was.Status.NextOrdinal+1), "one name was taken")
+	fresh := c.member(int(was.Status.NextOrdinal))
+	Expect(before).NotTo(ContainElement(ids(now)[fresh]), "the new member has an ID of its own")
+	before[fresh] = ids(now)[fresh]
+	delete(before, member)
+	Expect(ids(now)).To(Equal(before))
+	c.loses(ctx, named[corev1.Secret](c.namespace, pki.MemberSecret(member)))
+}
+
+// quarantines says that a member's claim was kept and is a member's no more.
+func (c cluster) quarantines(ctx context.Context, member string) {
+	GinkgoHelper()
+	claim := c.claims(ctx)["data-"+member]
+	Expect(claim.Labels).To(HaveKey(v1alpha1.LabelQuarantined), "claim of %s: %v", member, claim.ObjectMeta)
+	Expect(claim.Annotations).To(HaveKey(v1alpha1.AnnotationQuarantinedAt))
+}
+
+// fewestVoters watches etcd's list through some members until it is asked.
+func (c cluster) fewestVoters(ctx context.Context, members ...string) func() int {
+	ctx, stop := context.WithCancel(ctx)
+	var done sync.WaitGroup
+	fewest := -1
+	done.Go(func() {
+		for ctx.Err() == nil {
+			list, err := c.bed().List(ctx, members...)
+			voters := 0
+			for _, m := range list {
+				if !m.IsLearner {
+					voters++
+				}
+			}
+			if err == nil && (fewest < 0 || voters < fewest) {
+				fewest = voters
+			}
+			time.Sleep(poll)
+		}
+	})
+	return func() int {
+		stop()
+		done.Wait()
+		return fewest
+	}
+}
+
+var _ = Describe("A member that cannot come back, under load,", Label(local), Ordered, func() {
+	var (
+		c     cluster
+		l     *load.Load
+		start time.Time
+	)
 	BeforeAll(func(ctx SpecContext) {
-		c = found(ctx, newNamespace(ctx), "data", `{size: 5}`)
-		c.runs(ctx, c.members(5)...)
+		c = found(ctx, newNamespace(ctx), "replaced", `{}`)
+		c.runs(ctx, c.members(3)...)
+		l = c.startLoad(ctx)
+	}, NodeTimeout(2*patience))
+	BeforeEach(func() { start = time.Now() })
+	AfterEach(func() {
+		AddReportEntry("longest gap", fmt.Sprintf("%s in %s", l.Gap(start, time.Now()), time.Since(start).Round(time.Millisecond)))
+	})
+
+	It("is replaced when its claim and its pod were deleted", func(ctx SpecContext) {
+		was := c.get(ctx)
+		followers, _ := c.followers(ctx)
+		c.deleteClaims(ctx, followers[0])
+		c.deletePods(ctx, followers[0])
+		c.replaces(ctx, was, followers[0])
+		c.leavesNothing(ctx, followers[0])
 	}, NodeTimeout(2*patience))
 
-	staysDown := func(ctx SpecContext, member, text string) {
-		GinkgoHelper()
-		c.reports(ctx, patience, v1alpha1.ConditionStalled, "True", v1alpha1.ReasonDataMissing, text)
-		c.says(ctx, Default, v1alpha1.ConditionAvailable, "True", v1alpha1.ReasonProbeSucceeded, "")
-		Eventually(ctx, func() []string { return sortedKeys(c.pods(ctx)) }).ShouldNot(ContainElement(member))
-		Consistently(ctx, func() []string { return sortedKeys(c.pods(ctx)) }).WithTimeout(3*time.Second).ShouldNot(ContainElement(member),
-			"a member without its data gets no pod")
-	}
-
-	It("is refused by the guard after its directory was emptied, while the others serve", func(ctx SpecContext) {
-		disk := c.disk(ctx, c.member(0))
-		// A rename within the volume, as etcd sees it: its directory is gone.
-		Expect(os.Rename(filepath.Join(disk, "data"), filepath.Join(disk, "kept"))).To(Succeed())
-		Expect(kube.Delete(ctx, named[corev1.Pod](c.namespace, c.member(0)))).To(Succeed())
-		staysDown(ctx, c.member(0), "no data in /var/lib/etcd/data")
-		claim := c.claims(ctx)["data-"+c.member(0)]
-		Expect(claim.Annotations[v1alpha1.AnnotationRefused]).To(HavePrefix("DataMissing: "))
-		Expect(filepath.Glob(filepath.Join(disk, "data", "member", "*"))).To(BeEmpty(), "etcd never ran on the empty directory")
-		c.serves(ctx, c.member(1))
+	It("is refused by the guard and replaced when its data is wiped, and its volume is kept", func(ctx SpecContext) {
+		was := c.get(ctx)
+		followers, _ := c.followers(ctx)
+		data := filepath.Join(c.disk(ctx, followers[0]), "data")
+		Expect(os.RemoveAll(filepath.Join(data, "member"))).To(Succeed())
+		c.signal(ctx, syscall.SIGKILL, followers[0])
+		c.replaces(ctx, was, followers[0])
+		c.quarantines(ctx, followers[0])
+		Expect(c.claims(ctx)["data-"+followers[0]].Annotations[v1alpha1.AnnotationRefused]).To(HavePrefix("DataMissing: "))
+		Expect(filepath.Glob(filepath.Join(data, "member", "*"))).To(BeEmpty(), "etcd never ran on the empty directory")
 		Expect(c.events(ctx)).To(MatchRegexp(`Warning +DataMissing`))
 	}, NodeTimeout(2*patience))
 
-	It("is started again on its data once that is back and the refusal is taken off", func(ctx SpecContext) {
-		before, disk := ids(c.get(ctx)), c.disk(ctx, c.member(0))
-		Expect(os.RemoveAll(filepath.Join(disk, "data"))).To(Succeed())
-		Expect(os.Rename(filepath.Join(disk, "kept"), filepath.Join(disk, "data"))).To(Succeed())
-		off := client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"annotations":{"`+v1alpha1.AnnotationRefused+`":null}}}`))
-		Expect(kube.Patch(ctx, named[corev1.PersistentVolumeClaim](c.namespace, "data-"+c.member(0)), off)).To(Succeed())
-		c.runs(ctx, c.members(5)...)
-		c.becomesReady(ctx)
-		Expect(ids(c.get(ctx))).To(Equal(before))
-		c.serves(ctx, c.member(0))
+	It("is replaced, learner first, when the claim under a running follower is deleted", func(ctx SpecContext) {
+		was := c.get(ctx)
+		followers, leader := c.followers(ctx)
+		fewest := c.fewestVoters(ctx, leader)
+		c.deleteClaims(ctx, followers[0])
+		c.replaces(ctx, was, followers[0])
+		Expect(fewest()).To(Equal(3), "voters at the least")
+		c.leavesNothing(ctx, followers[0])
 	}, NodeTimeout(2*patience))
 
-	It("is refused in the very pod that lost its log", func(ctx SpecContext) {
-		disk, pod := c.disk(ctx, c.member(1)), c.pods(ctx)[c.member(1)]
-		Expect(os.Rename(filepath.Join(disk, "data", "member", "wal"), filepath.Join(disk, "wal"))).To(Succeed())
-		c.signal(ctx, syscall.SIGKILL, c.member(1))
-		staysDown(ctx, c.member(1), "no write-ahead log")
-		Expect(c.claims(ctx)["data-"+c.member(1)].Annotations[v1alpha1.AnnotationRefused]).To(HavePrefix("DataMissing: "))
-		Expect(pod.UID).NotTo(BeEmpty())
-		c.serves(ctx, c.member(2))
+	It("hands the leadership over first when the claim under the leader is deleted", func(ctx SpecContext) {
+		was := c.get(ctx)
+		followers, leader := c.followers(ctx)
+		fewest := c.fewestVoters(ctx, followers...)
+		c.deleteClaims(ctx, leader)
+		c.replaces(ctx, was, leader)
+		Expect(fewest()).To(Equal(3), "voters at the least")
+		Eventually(ctx, func() string { return c.events(ctx) }).Should(MatchRegexp("MoveLeader .*from " + leader))
 	}, NodeTimeout(2*patience))
 
-	It("gets no pod after its claim was deleted", func(ctx SpecContext) {
-		claim := c.claims(ctx)["data-"+c.member(4)]
-		Expect(kube.Delete(ctx, &claim)).To(Succeed())
-		Expect(kube.Delete(ctx, named[corev1.Pod](c.namespace, c.member(4)))).To(Succeed())
-		staysDown(ctx, c.member(4), c.member(4))
-		Eventually(ctx, func() []string { return sortedKeys(c.claims(ctx)) }).ShouldNot(ContainElement(claim.Name))
-		Expect(c.claims(ctx)).To(HaveLen(4), "no new claim under the old name")
-		c.serves(ctx, c.member(2))
-		// Three of five are left: the last that quorum allows.
-		Expect(c.get(ctx).Status.MembersSummary).To(Equal("3/5"))
+	It("is not removed when it is somebody else's, which is named and holds every change up", func(ctx SpecContext) {
+		_, leader := c.followers(ctx)
+		c.etcdctl(ctx, leader, "member", "add", "stranger", "--learner", "--peer-urls=https://stranger.example:2380")
+		c.reports(ctx, promised, v1alpha1.ConditionStalled, "True", v1alpha1.ReasonUnknownMember, "https://stranger.example:2380")
+		listed, objects := c.listed(ctx, leader), c.objects(ctx)
+		c.scale(ctx, 5)
+		c.reports(ctx, promised, v1alpha1.ConditionStalled, "True", v1alpha1.ReasonUnknownMember, "https://stranger.example:2380")
+		Consistently(ctx, func() map[string]string { return c.objects(ctx) }).WithTimeout(3 * time.Second).Should(Equal(objects))
+		Expect(c.listed(ctx, leader)).To(Equal(listed))
+		c.etcdctl(ctx, leader, "member", "remove", fmt.Sprintf("%x", listed["stranger"]))
+		c.settles(ctx)
+		Expect(c.voters(ctx)).To(HaveLen(5))
+	}, NodeTimeout(2*patience))
+
+	It("is replaced when somebody removes it with etcdctl, and its volume is kept", func(ctx SpecContext) {
+		was := c.get(ctx)
+		followers, leader := c.followers(ctx)
+		c.etcdctl(ctx, leader, "member", "remove", ids(was)[followers[0]])
+		c.replaces(ctx, was, followers[0])
+		c.quarantines(ctx, followers[0])
+	}, NodeTimeout(2*patience))
+
+	It("took no acknowledged write with it", func(ctx SpecContext) { holds(ctx, l) }, NodeTimeout(patience))
+})
+
+var _ = Describe("A quorum that cannot come back", func() {
+	It("is told with who and what is left, and nothing is touched", func(ctx SpecContext) {
+		c := found(ctx, newNamespace(ctx), "bereft", `{}`)
+		c.runs(ctx, c.members(3)...)
+		lost, left := c.members(2), c.member(2)
+		was, life := c.get(ctx), lives(c.pods(ctx))[left]
+		c.deleteClaims(ctx, lost...)
+		c.deletePods(ctx, lost...)
+		c.reports(ctx, promised, v1alpha1.ConditionAvailable, "False", v1alpha1.ReasonQuorumLost, "")
+		c.reports(ctx, promised, v1alpha1.ConditionStalled, "True", v1alpha1.ReasonDataMissing, "the volumes of "+left+" are left")
+		c.says(ctx, Default, v1alpha1.ConditionStalled, "True", v1alpha1.ReasonDataMissing, lost[0]+", "+lost[1])
+		Eventually(ctx, func() []string { return sortedKeys(c.pods(ctx)) }).Should(Equal([]string{left}))
+		Consistently(ctx, func(g Gomega) {
+			g.Expect(lives(c.pods(ctx))).To(Equal(map[string]string{left: life}))
+			g.Expect(sortedKeys(c.claims(ctx))).To(Equal([]string{"data-" + left}))
+		}).WithTimeout(5 * time.Second).Should(Succeed())
+		now := c.get(ctx)
+		Expect(now.Status.NextOrdinal).To(Equal(was.Status.NextOrdinal))
+		Expect(now.Status.Joiner).To(BeEmpty())
+		c.says(ctx, Default, v1alpha1.ConditionAvailable, "False", v1alpha1.ReasonQuorumLost, "")
 	}, NodeTimeout(2*patience))
 })

@@ -57,7 +57,9 @@ var _ = Describe("Deletion", Ordered, ContinueOnFailure, func() {
 		c.goes(ctx)
 		Eventually(ctx, func() []string { return sortedKeys(c.claims(ctx)) }).Should(BeEmpty())
 	}, NodeTimeout(2*patience))
+})
 
+var _ = Describe("Deletion", Serial, func() {
 	It("does not need the operator when the volumes stay", func(ctx SpecContext) {
 		c := found(ctx, newNamespace(ctx), "alone", `{size: 1}`)
 		DeferCleanup(func(ctx SpecContext) { scaleOperator(ctx, 2) }, NodeTimeout(2*patience))
@@ -70,38 +72,21 @@ var _ = Describe("Deletion", Ordered, ContinueOnFailure, func() {
 })
 
 // Kubernetes lets a namespace with running pods wait for half of their grace
-// period; so one is deleted first and looked for last.
+// period; so this one begins first.
 var _ = Describe("A namespace with clusters", func() {
-	It("can be deleted", SpecPriority(100), func(ctx SpecContext) { deleteFullNamespace(ctx) }, NodeTimeout(2*patience))
-})
-
-var _ = Describe("The deletion of a namespace with clusters", func() {
-	It("does not hang", SpecPriority(-100), func(ctx SpecContext) {
-		ns := deleteFullNamespace(ctx)
+	It("can be deleted", SpecPriority(90), func(ctx SpecContext) {
+		ns := createNamespace(ctx)
+		for name, spec := range map[string]string{
+			"keeps": `{}`, "deletes": `{storage: {whenDeleted: Delete}}`,
+			"unfounded": `{storage: {storageClassName: missing, whenDeleted: Delete}}`,
+		} {
+			apply(ctx, ns.Name, name, spec)
+		}
+		cluster{ns.Name, "keeps"}.becomesReady(ctx)
+		cluster{ns.Name, "deletes"}.becomesReady(ctx)
+		Expect(kube.Delete(ctx, ns)).To(Succeed())
 		Eventually(ctx, func() bool {
-			return apierrors.IsNotFound(kube.Get(ctx, client.ObjectKey{Name: ns}, &corev1.Namespace{}))
-		}).Should(BeTrue(), func() string { return "the namespace is still there: " + dump(context.Background(), ns) })
+			return apierrors.IsNotFound(kube.Get(ctx, client.ObjectKey{Name: ns.Name}, &corev1.Namespace{}))
+		}).Should(BeTrue(), func() string { return "the namespace is still there: " + dump(context.Background(), ns.Name) })
 	}, NodeTimeout(2*patience))
 })
-
-// fullNamespace is the one that was deleted with its clusters.
-var fullNamespace string
-
-func deleteFullNamespace(ctx context.Context) string {
-	GinkgoHelper()
-	if fullNamespace != "" {
-		return fullNamespace
-	}
-	ns := createNamespace(ctx)
-	for name, spec := range map[string]string{
-		"keeps": `{}`, "deletes": `{storage: {whenDeleted: Delete}}`,
-		"unfounded": `{storage: {storageClassName: missing, whenDeleted: Delete}}`,
-	} {
-		apply(ctx, ns.Name, name, spec)
-	}
-	cluster{ns.Name, "keeps"}.becomesReady(ctx)
-	cluster{ns.Name, "deletes"}.becomesReady(ctx)
-	Expect(kube.Delete(ctx, ns)).To(Succeed())
-	fullNamespace = ns.Name
-	return fullNamespace
-}

@@ -3,7 +3,6 @@ package e2e
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"maps"
 	"net/http"
 	"syscall"
@@ -16,31 +15,54 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/test/load"
+	"github.com/quorate/quorate/test/soak/testbed"
 )
 
-var _ = Describe("The operator's faults", func() {
-	It("do no harm to a founding: its working replica is killed in the middle of one", Label(local), func(ctx SpecContext) {
-		pod := named[corev1.Pod](operatorNamespace, operatorWorks(ctx))
-		Expect(kube.Get(ctx, client.ObjectKeyFromObject(pod), pod)).To(Succeed())
-		pid := process(*pod, "/operator")
-		Expect(pid).NotTo(BeZero())
-		c := apply(ctx, newNamespace(ctx), "orphan", `{}`)
-		Eventually(ctx, func() bool { return len(c.pods(ctx)) > 0 }).WithPolling(5 * time.Millisecond).Should(BeTrue())
-		Expect(syscall.Kill(pid, syscall.SIGKILL)).To(Succeed())
-		Expect(c.get(ctx).Status.ClusterID).To(BeEmpty(), "the founding was over before the operator was killed")
+var _ = Describe("The operator's faults", Serial, func() {
+	It("do no harm: its working replica is killed in the middle of a founding, a growth, a shrink and a replacement", Label(local), func(ctx SpecContext) {
+		ns := newNamespace(ctx)
+		grown, shrunk, mended := apply(ctx, ns, "grown", `{size: 1}`), apply(ctx, ns, "shrunk", `{size: 5}`), apply(ctx, ns, "mended", `{}`)
+		var loads []*load.Load
+		for _, c := range []cluster{grown, shrunk, mended} {
+			c.settles(ctx)
+			loads = append(loads, c.startLoad(ctx))
+		}
+		was := mended.get(ctx)
+		followers, _ := mended.followers(ctx)
+		operator := operatorProcess(ctx)
 
-		c.becomesReady(ctx)
-		c.runs(ctx, c.members(3)...)
-		Expect(c.get(ctx).Status.Founders).To(Equal(c.members(3)))
-		Expect(c.claims(ctx)).To(HaveLen(3))
-		c.serves(ctx, c.member(2))
+		mended.deleteClaims(ctx, followers[0])
+		mended.deletePods(ctx, followers[0])
+		grown.scale(ctx, 5)
+		for _, c := range []cluster{mended, grown} {
+			Eventually(ctx, func() string { return c.get(ctx).Status.Joiner }).WithPolling(10*time.Millisecond).ShouldNot(BeEmpty(), c.name)
+		}
+		young := apply(ctx, ns, "young", `{}`)
+		Eventually(ctx, func() []string { return young.get(ctx).Status.Founders }).WithPolling(5 * time.Millisecond).ShouldNot(BeEmpty())
+		shrunk.edit(ctx, `{spec: {size: 1}}`)
+		_, survivor := shrunk.followers(ctx)
+		Eventually(ctx, func() bool { return len(young.pods(ctx)) > 0 && len(shrunk.listed(ctx, survivor)) < 5 }).WithPolling(5 * time.Millisecond).Should(BeTrue())
+		Expect(syscall.Kill(operator, syscall.SIGKILL)).To(Succeed())
+		Expect(young.get(ctx).Status.ClusterID).To(BeEmpty(), "the founding was over before the operator was killed")
+		Expect(len(grown.listed(ctx, grown.member(0)))).To(BeNumerically("<", 5), "the growth was over before the operator was killed")
+		Expect(len(shrunk.listed(ctx, survivor))).To(BeNumerically(">", 1), "the shrink was over before the operator was killed")
+		Expect(mended.get(ctx).Status.Joiner).NotTo(BeEmpty(), "the replacement was over before the operator was killed")
+
+		for _, c := range []cluster{young, grown, shrunk} {
+			c.settles(ctx)
+		}
+		mended.replaces(ctx, was, followers[0])
+		Expect(young.get(ctx).Status.Founders).To(Equal(young.members(3)))
+		Expect(grown.get(ctx).Status.NextOrdinal).To(BeEquivalentTo(5), "a name was spent in vain")
+		shrunk.leavesNothing(ctx, without(shrunk.members(5), shrunk.voters(ctx))...)
+		for _, l := range loads {
+			holds(ctx, l)
+		}
 		operatorWorks(ctx)
-	}, NodeTimeout(2*patience))
+	}, NodeTimeout(3*patience))
 
 	It("cost no write at rest, and no restart of a pod when it is restarted", func(ctx SpecContext) {
 		c := found(ctx, newNamespace(ctx), "idle", `{}`)
@@ -71,6 +93,17 @@ var _ = Describe("The operator's faults", func() {
 		Expect(lives(c.pods(ctx))).To(Equal(before))
 	}, NodeTimeout(2*patience))
 })
+
+// operatorProcess is the process of the working replica.
+func operatorProcess(ctx context.Context) int {
+	GinkgoHelper()
+	pod := named[corev1.Pod](operatorNamespace, operatorWorks(ctx))
+	Expect(kube.Get(ctx, client.ObjectKeyFromObject(pod), pod)).To(Succeed())
+	pids, err := testbed.Processes(*pod, "/operator")
+	Expect(err).NotTo(HaveOccurred())
+	Expect(pids).To(HaveLen(1))
+	return pids[0]
+}
 
 // At rest the operator looks every 8 s and may write ten times a minute.
 const (
@@ -104,54 +137,14 @@ func written(ctx context.Context, pod, token string) float64 {
 func (c cluster) versions(ctx context.Context) map[string]string {
 	GinkgoHelper()
 	out := map[string]string{"EtcdCluster": c.get(ctx).ResourceVersion}
-	for _, list := range []client.ObjectList{
-		&corev1.ServiceList{}, &corev1.ServiceAccountList{}, &corev1.SecretList{}, &corev1.PersistentVolumeClaimList{},
-		&corev1.PodList{}, &policyv1.PodDisruptionBudgetList{}, &networkingv1.NetworkPolicyList{},
-	} {
-		Expect(kube.List(ctx, list, client.InNamespace(c.namespace), client.HasLabels{v1alpha1.LabelClusterUID})).To(Succeed())
-		Expect(meta.EachListItem(list, func(o runtime.Object) error {
-			object := o.(client.Object)
-			out[fmt.Sprintf("%T %s", o, object.GetName())] = object.GetResourceVersion()
-			return nil
-		})).To(Succeed())
-	}
+	c.each(ctx, func(key string, object client.Object) { out[key] = object.GetResourceVersion() })
 	return out
 }
 
-var _ = Describe("A member's faults", Label(local), Ordered, func() {
-	var c cluster
-	BeforeAll(func(ctx SpecContext) {
-		c = found(ctx, newNamespace(ctx), "faulty", `{}`)
-		c.runs(ctx, c.members(3)...)
-	}, NodeTimeout(2*patience))
-
-	It("mend themselves when its process is killed", func(ctx SpecContext) {
-		w := c.startWriter(ctx, c.members(3)...)
-		before, was := c.pods(ctx)[c.member(0)], ids(c.get(ctx))
-		c.signal(ctx, syscall.SIGKILL, c.member(0))
-		Eventually(ctx, func(g Gomega) {
-			pod := c.pods(ctx)[c.member(0)]
-			g.Expect(pod.UID).To(Equal(before.UID), "the container is started again, not the pod")
-			g.Expect(pod.Status.ContainerStatuses).To(ContainElement(HaveField("RestartCount", int32(1))))
-			g.Expect(ready(pod)).To(BeTrue())
-		}).Should(Succeed())
-		c.becomesReady(ctx)
-		Expect(ids(c.get(ctx))).To(Equal(was))
-		w.continues(ctx)
-		Expect(w.lost(ctx)).To(BeEmpty())
-	}, NodeTimeout(2*patience))
-
-	It("are told as a lost quorum when a majority hangs, and as none once it goes on", func(ctx SpecContext) {
-		before := lives(c.pods(ctx))
-		hanging := []string{c.member(0), c.member(1)}
-		DeferCleanup(func(ctx SpecContext) { c.signal(ctx, syscall.SIGCONT, hanging...) }, NodeTimeout(patience))
-		c.signal(ctx, syscall.SIGSTOP, hanging...)
-		c.reports(ctx, promised, v1alpha1.ConditionAvailable, "False", v1alpha1.ReasonQuorumLost, "of 3 members answer")
-		c.says(ctx, Default, v1alpha1.ConditionReady, "False", v1alpha1.ReasonQuorumLost, "")
-		Expect(lives(c.pods(ctx))).To(Equal(before), "members that run are not touched while quorum is lost")
-		c.signal(ctx, syscall.SIGCONT, hanging...)
-		c.reports(ctx, patience, v1alpha1.ConditionAvailable, "True", v1alpha1.ReasonProbeSucceeded, "")
-		c.becomesReady(ctx)
-		c.serves(ctx, c.member(0))
-	}, NodeTimeout(2*patience))
-})
+// ownedKinds are the kinds of objects that belong to clusters.
+func ownedKinds() []client.ObjectList {
+	return []client.ObjectList{
+		&corev1.ServiceList{}, &corev1.ServiceAccountList{}, &corev1.SecretList{}, &corev1.PersistentVolumeClaimList{},
+		&corev1.PodList{}, &policyv1.PodDisruptionBudgetList{}, &networkingv1.NetworkPolicyList{},
+	}
+}

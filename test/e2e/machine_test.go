@@ -1,13 +1,8 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
-	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"syscall"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -20,67 +15,72 @@ import (
 // reached from here, as those of a machine can from its console.
 
 // machine runs the program that the local cluster is made with.
-func machine(ctx context.Context, args ...string) (string, error) {
-	return sh(ctx, filepath.Join(root, ".cluster", "bin", "cluster"), args...)
-}
-
-// process finds the process of a pod whose command starts with a program.
-func process(pod corev1.Pod, program string) int {
-	GinkgoHelper()
-	found, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	Expect(err).NotTo(HaveOccurred())
-	for _, path := range found {
-		command, err := os.ReadFile(path)
-		if err != nil || !bytes.HasPrefix(command, []byte(program+"\x00")) {
-			continue
-		}
-		cgroup, err := os.ReadFile(filepath.Join(filepath.Dir(path), "cgroup"))
-		if err != nil || !strings.Contains(string(cgroup), "pod"+string(pod.UID)) {
-			continue
-		}
-		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-		Expect(err).NotTo(HaveOccurred())
-		return pid
-	}
-	return 0
-}
+func machine(ctx context.Context, args ...string) (string, error) { return bed.Machine(ctx, args...) }
 
 // signal sends a signal to etcd in a member's pod.
 func (c cluster) signal(ctx context.Context, s syscall.Signal, members ...string) {
 	GinkgoHelper()
-	pods := c.pods(ctx)
-	for _, m := range members {
-		pid := process(pods[m], "/usr/local/bin/etcd")
-		Expect(pid).NotTo(BeZero(), "etcd of "+m+" does not run")
-		Expect(syscall.Kill(pid, s)).To(Succeed())
+	Expect(c.bed().Signal(ctx, s, members...)).To(Succeed())
+}
+
+// kills kills etcd in members' pods and waits until the kubelet has started the
+// containers again, in the same pods.
+func (c cluster) kills(ctx context.Context, members ...string) {
+	GinkgoHelper()
+	before := c.pods(ctx)
+	c.signal(ctx, syscall.SIGKILL, members...)
+	Eventually(ctx, func(g Gomega) {
+		now := c.pods(ctx)
+		for _, m := range members {
+			g.Expect(now[m].UID).To(Equal(before[m].UID), "the container is started again, not the pod")
+			g.Expect(restarts(now[m])).To(BeNumerically(">", restarts(before[m])))
+			g.Expect(ready(now[m])).To(BeTrue())
+		}
+	}).Should(Succeed())
+}
+
+func restarts(pod corev1.Pod) (sum int32) {
+	for _, s := range pod.Status.ContainerStatuses {
+		sum += s.RestartCount
 	}
+	return sum
 }
 
 // disk is the directory of a member's volume on this machine.
 func (c cluster) disk(ctx context.Context, member string) string {
 	GinkgoHelper()
-	claim := named[corev1.PersistentVolumeClaim](c.namespace, "data-"+member)
-	Expect(kube.Get(ctx, client.ObjectKeyFromObject(claim), claim)).To(Succeed())
-	volume := named[corev1.PersistentVolume]("", claim.Spec.VolumeName)
-	Expect(kube.Get(ctx, client.ObjectKeyFromObject(volume), volume)).To(Succeed())
-	Expect(volume.Spec.Local).NotTo(BeNil())
-	path := filepath.Clean(volume.Spec.Local.Path)
-	Expect(path).To(HavePrefix(filepath.Join(root, ".cluster")), "only disks of the local cluster are touched")
+	path, err := bed.Disk(ctx, c.namespace, "data-"+member)
+	Expect(err).NotTo(HaveOccurred())
 	return path
 }
 
-// quietNode is a node that runs a member of the cluster and not the working
-// replica of the operator.
-func (c cluster) quietNode(ctx context.Context) (node, member string) {
+// quietNodes are the nodes without the working replica of the operator, in
+// order.
+func quietNodes(ctx context.Context) []string {
 	GinkgoHelper()
 	leader := named[corev1.Pod](operatorNamespace, operatorWorks(ctx))
 	Expect(kube.Get(ctx, client.ObjectKeyFromObject(leader), leader)).To(Succeed())
-	pods := c.pods(ctx)
-	for _, name := range slices.Backward(sortedKeys(pods)) {
-		if n := pods[name].Spec.NodeName; n != leader.Spec.NodeName {
-			return n, name
+	var nodes corev1.NodeList
+	Expect(kube.List(ctx, &nodes)).To(Succeed())
+	var out []string
+	for _, n := range nodes.Items {
+		if n.Name != leader.Spec.NodeName {
+			out = append(out, n.Name)
 		}
 	}
-	Fail("every member runs beside the operator")
-	return "", ""
+	slices.Sort(out)
+	return out
+}
+
+// on is the member that runs on a node; there must be just one.
+func (c cluster) on(ctx context.Context, node string) string {
+	GinkgoHelper()
+	var out []string
+	for name, pod := range c.pods(ctx) {
+		if pod.Spec.NodeName == node {
+			out = append(out, name)
+		}
+	}
+	Expect(out).To(HaveLen(1), "members on "+node)
+	return out[0]
 }

@@ -54,7 +54,7 @@ func createNamespace(ctx context.Context) *corev1.Namespace {
 var ofSuite = client.MatchingLabels{"quorate.dev/e2e": "true"}
 
 // Nothing may be left: no pod after its cluster, and no namespace that hangs.
-var _ = AfterSuite(func(ctx SpecContext) {
+var _ = SynchronizedAfterSuite(func() {}, func(ctx SpecContext) {
 	if kube == nil {
 		return
 	}

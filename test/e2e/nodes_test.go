@@ -12,72 +12,79 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/test/soak/testbed"
 )
 
-// Last of all: they restart members of every cluster that is there.
-var _ = Describe("The nodes' faults", Label(local), Ordered, SpecPriority(-200), func() {
+// Alone and last of all: they disturb every cluster that is there.
+var _ = Describe("The nodes' faults", Label(local), Ordered, Serial, SpecPriority(-200), func() {
+	const replaceAfter = time.Minute
 	var c cluster
 	BeforeAll(func(ctx SpecContext) {
-		c = found(ctx, newNamespace(ctx), "spread", `{}`)
+		c = found(ctx, newNamespace(ctx), "spread", `{storage: {storageClassName: local}, failover: {replaceAfter: 1m}}`)
 		c.runs(ctx, c.members(3)...)
 	}, NodeTimeout(2*patience))
 
-	// others are the members but for one.
-	others := func(member string) []string {
-		var out []string
-		for _, m := range c.members(3) {
-			if m != member {
-				out = append(out, m)
-			}
-		}
-		return out
-	}
+	It("replace the member of a node that stays away, and none while two nodes are", func(ctx SpecContext) {
+		quiet := quietNodes(ctx)
+		dead, cut := quiet[0], quiet[1]
+		lost, away := c.on(ctx, dead), c.on(ctx, cut)
+		left := without(c.members(3), []string{lost, away})
+		was, pods := c.get(ctx), c.pods(ctx)
+		l := c.startLoad(ctx)
+		DeferCleanup(func(ctx SpecContext) { nodesReturn(ctx, dead, cut) }, NodeTimeout(patience))
 
-	It("cut one member off: the others serve, and no second pod runs for it", func(ctx SpecContext) {
-		node, member := c.quietNode(ctx)
-		before := c.pods(ctx)
-		w := c.startWriter(ctx, others(member)...)
-		DeferCleanup(func(ctx SpecContext) { Expect(machine(ctx, "heal", node)).Error().NotTo(HaveOccurred()) }, NodeTimeout(patience))
-		Expect(machine(ctx, "partition", node)).Error().NotTo(HaveOccurred())
-		w.continues(ctx)
-		c.reports(ctx, promised, v1alpha1.ConditionReady, "False", v1alpha1.ReasonMembersUnhealthy, member)
-		c.says(ctx, Default, v1alpha1.ConditionAvailable, "True", v1alpha1.ReasonProbeSucceeded, "")
-		nodeBecomes(ctx, node, false)
-
-		By("forcing the pod's deletion: a process of it may still run on the node")
-		now := int64(0)
-		Expect(kube.Delete(ctx, named[corev1.Pod](c.namespace, member), &client.DeleteOptions{GracePeriodSeconds: &now})).To(Succeed())
-		c.reports(ctx, promised, v1alpha1.ConditionReady, "False", v1alpha1.ReasonMembersUnhealthy, `its last node "`+node+`" is not Ready: a process may still run there`)
-		Consistently(ctx, func() []string { return sortedKeys(c.pods(ctx)) }).WithTimeout(3 * time.Second).Should(Equal(others(member)))
-		w.continues(ctx)
-
-		By("healing it")
-		Expect(machine(ctx, "heal", node)).Error().NotTo(HaveOccurred())
-		c.comesBack(ctx, before, member)
-		nodeBecomes(ctx, node, true)
-		Expect(w.lost(ctx)).To(BeEmpty())
-	}, NodeTimeout(2*patience))
-
-	It("take one node's power: the others serve, and its members come back with it", func(ctx SpecContext) {
-		node, member := c.quietNode(ctx)
-		before, was := c.pods(ctx), ids(c.get(ctx))
-		w := c.startWriter(ctx, others(member)...)
-		Expect(machine(ctx, "kill-node", node)).Error().NotTo(HaveOccurred())
+		By("taking the power of " + dead + ": the others serve")
+		Expect(machine(ctx, "kill-node", dead)).Error().NotTo(HaveOccurred())
 		out, err := machine(ctx, "status")
 		Expect(err).To(HaveOccurred(), out)
-		Expect(out).To(MatchRegexp(node + ` .*DOWN`))
-		w.continues(ctx)
-		Expect(machine(ctx, "start-node", node)).Error().NotTo(HaveOccurred())
+		Expect(out).To(MatchRegexp(dead + ` .*DOWN`))
+		c.reports(ctx, promised, v1alpha1.ConditionReady, "False", v1alpha1.ReasonMembersUnhealthy, lost)
+		c.reports(ctx, promised, v1alpha1.ConditionAvailable, "True", v1alpha1.ReasonProbeSucceeded, "")
+		nodeBecomes(ctx, dead, false)
+		gone := time.Now()
+		pauseFor(ctx, replaceAfter/3)
+		holds(ctx, l)
+
+		By("cutting " + cut + " off, too: the quorum is lost, and nobody is replaced")
+		Expect(machine(ctx, "partition", cut)).Error().NotTo(HaveOccurred())
+		c.reports(ctx, promised, v1alpha1.ConditionAvailable, "False", v1alpha1.ReasonQuorumLost, "1 of 3 members answer")
+		nodeBecomes(ctx, cut, false)
+
+		By("forcing the deletion of a pod whose process still runs on " + cut)
+		now := int64(0)
+		Expect(kube.Delete(ctx, named[corev1.Pod](c.namespace, away), &client.DeleteOptions{GracePeriodSeconds: &now})).To(Succeed())
+		c.reports(ctx, promised, v1alpha1.ConditionReady, "False", v1alpha1.ReasonQuorumLost, `its last node "`+cut+`" is not Ready: a process may still run there`)
+		Consistently(ctx, func(g Gomega) {
+			g.Expect(sortedKeys(c.pods(ctx))).To(ConsistOf(append(left, lost)), "no second pod for a process that may still run")
+			g.Expect(testbed.Processes(pods[away], testbed.Etcd)).To(HaveLen(1))
+			g.Expect(ids(c.get(ctx))).To(Equal(ids(was)))
+		}).WithPolling(time.Second).WithTimeout(time.Until(gone.Add(replaceAfter + 5*time.Second))).Should(Succeed())
+		Expect(c.get(ctx).Status.NextOrdinal).To(BeEquivalentTo(3), "with two nodes away nobody is replaced")
+
+		By("healing " + cut + ": its member comes back, and the one on " + dead + " is replaced")
+		Expect(machine(ctx, "heal", cut)).Error().NotTo(HaveOccurred())
+		c.reports(ctx, patience, v1alpha1.ConditionAvailable, "True", v1alpha1.ReasonProbeSucceeded, "")
+		l = c.startLoad(ctx)
+		fresh := c.member(3)
+		Eventually(ctx, func() []string { return sortedKeys(c.listed(ctx, left[0])) }).Should(ConsistOf(left[0], away, fresh))
 		Eventually(ctx, func(g Gomega) {
-			pod := c.pods(ctx)[member]
-			g.Expect(pod.UID).To(Equal(before[member].UID), "the kubelet starts the pod again, nobody makes another")
-			g.Expect(lives(map[string]corev1.Pod{member: pod})).NotTo(Equal(lives(map[string]corev1.Pod{member: before[member]})), "the kubelet has not started the containers again yet")
+			for _, m := range []string{left[0], away, fresh} {
+				g.Expect(ready(c.pods(ctx)[m])).To(BeTrue(), m)
+			}
+			g.Expect(c.voters(ctx)).To(ConsistOf(left[0], away, fresh))
 		}).Should(Succeed())
-		c.comesBack(ctx, before)
-		Expect(ids(c.get(ctx))).To(Equal(was))
-		Expect(w.lost(ctx)).To(BeEmpty())
+		Expect(ids(c.get(ctx))[away]).To(Equal(ids(was)[away]), "a node that comes back in time costs nobody the membership")
+		Expect(testbed.Processes(pods[away], testbed.Etcd)).To(BeEmpty(), "two processes of one member")
+
+		By("turning " + dead + " on again: what ran there does no harm")
+		Expect(machine(ctx, "start-node", dead)).Error().NotTo(HaveOccurred())
+		nodeBecomes(ctx, dead, true)
+		c.replaces(ctx, was, lost)
+		c.quarantines(ctx, lost)
+		Expect(testbed.Processes(pods[lost], testbed.Etcd)).To(BeEmpty())
+		holds(ctx, l)
 		operatorWorks(ctx)
-	}, NodeTimeout(2*patience))
+	}, NodeTimeout(3*patience))
 
 	It("are over: everything is up, and bringing it up again changes nothing", func(ctx SpecContext) {
 		Eventually(ctx, func() error { _, err := machine(ctx, "status"); return err }).Should(Succeed())
@@ -91,6 +98,15 @@ var _ = Describe("The nodes' faults", Label(local), Ordered, SpecPriority(-200),
 		Expect(err).To(MatchError(ContainSubstring(`there is no node "node9"`)))
 	}, NodeTimeout(2*patience))
 })
+
+// nodesReturn turns nodes on and connects them again, whichever they need.
+func nodesReturn(ctx context.Context, nodes ...string) {
+	for _, node := range nodes {
+		_, _ = machine(ctx, "start-node", node)
+		_, _ = machine(ctx, "heal", node)
+		nodeBecomes(ctx, node, true)
+	}
+}
 
 // nodeBecomes waits until Kubernetes holds a node for Ready, or not.
 func nodeBecomes(ctx context.Context, name string, is bool) {

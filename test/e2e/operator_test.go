@@ -193,7 +193,7 @@ var _ = Describe("The operator", func() {
 		}
 	}, NodeTimeout(patience))
 
-	It("hands over to its other replica when it is asked to go", func(ctx SpecContext) {
+	It("hands over to its other replica when it is asked to go", Serial, func(ctx SpecContext) {
 		leader := operatorWorks(ctx)
 		Expect(kube.Delete(ctx, named[corev1.Pod](operatorNamespace, leader))).To(Succeed())
 		Eventually(ctx, func() (string, error) { return operatorLeader(ctx) }).ShouldNot(Or(Equal(leader), BeEmpty()))
@@ -201,7 +201,7 @@ var _ = Describe("The operator", func() {
 		operatorWorks(ctx)
 	}, NodeTimeout(2*patience))
 
-	It("works in the namespaces of a list with Roles only", func(ctx SpecContext) {
+	It("works in the namespaces of a list with Roles only", Serial, func(ctx SpecContext) {
 		watched, other := newNamespace(ctx), newNamespace(ctx)
 		images := imagesOf(ctx)
 		DeferCleanup(func(ctx SpecContext) {

@@ -3,6 +3,8 @@ package e2e
 import (
 	"context"
 	"slices"
+	"syscall"
+	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -14,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/test/load"
 )
 
 // comesBack waits until all members run in pods other than the ones before, for
@@ -32,55 +35,57 @@ func (c cluster) comesBack(ctx context.Context, before map[string]corev1.Pod, an
 			}
 		}
 	}).Should(Succeed())
-	c.becomesReady(ctx)
+	c.settles(ctx)
 }
 
 func contains(list []string, s string) bool {
 	return slices.Contains(list, s)
 }
 
-var _ = Describe("Self-repair under writes", Ordered, func() {
+// deletePods deletes members' pods, all at once.
+func (c cluster) deletePods(ctx context.Context, members ...string) {
+	GinkgoHelper()
+	for _, m := range members {
+		Expect(kube.Delete(ctx, named[corev1.Pod](c.namespace, m))).To(Succeed())
+	}
+}
+
+var _ = Describe("Members that come back by themselves, under load,", Ordered, func() {
 	var (
 		c      cluster
-		w      *writer
+		l      *load.Load
 		before map[string]string // member IDs
 	)
 	BeforeAll(func(ctx SpecContext) {
 		c = found(ctx, newNamespace(ctx), "repaired", `{}`)
 		c.runs(ctx, c.members(3)...)
 		before = ids(c.get(ctx))
-		w = c.startWriter(ctx, c.members(3)...)
+		l = c.startLoad(ctx)
 	}, NodeTimeout(2*patience))
 
 	AfterEach(func(ctx SpecContext) {
 		Expect(ids(c.get(ctx))).To(Equal(before), "members keep their IDs through every repair")
+		Expect(c.get(ctx).Status.NextOrdinal).To(BeEquivalentTo(3), "nobody else was thought of")
 	}, NodeTimeout(patience))
 
-	It("brings a deleted pod back on its volume", func(ctx SpecContext) {
-		pods := c.pods(ctx)
-		Expect(kube.Delete(ctx, named[corev1.Pod](c.namespace, c.member(1)))).To(Succeed())
-		c.comesBack(ctx, pods, c.member(1))
-		w.continues(ctx)
-	}, NodeTimeout(2*patience))
+	for _, count := range []int{1, 2, 3} {
+		It([]string{"do so after one pod was deleted", "do so after two were", "do so after all were"}[count-1], func(ctx SpecContext) {
+			pods := c.pods(ctx)
+			c.deletePods(ctx, c.members(count)...)
+			c.comesBack(ctx, pods, c.members(count)...)
+		}, NodeTimeout(2*patience))
+	}
 
-	It("brings all pods back when all of them are deleted", func(ctx SpecContext) {
-		pods := c.pods(ctx)
-		Expect(kube.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(c.namespace), client.MatchingLabels{v1alpha1.LabelCluster: c.name})).To(Succeed())
-		c.comesBack(ctx, pods, c.members(3)...)
-		w.continues(ctx)
-	}, NodeTimeout(2*patience))
-
-	It("replaces a pod that has failed", func(ctx SpecContext) {
+	It("do so after a pod has failed", func(ctx SpecContext) {
 		pods := c.pods(ctx)
 		// The kubelet ends a pod whose time is over as it does one that it evicts:
 		// the pod has Failed, and stays.
 		over := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"activeDeadlineSeconds":1}}`))
 		Expect(kube.Patch(ctx, named[corev1.Pod](c.namespace, c.member(0)), over)).To(Succeed())
 		c.comesBack(ctx, pods, c.member(0))
-		w.continues(ctx)
 	}, NodeTimeout(2*patience))
 
-	It("lets one pod at a time be evicted", func(ctx SpecContext) {
+	It("leave one after the other when two nodes are drained at once", func(ctx SpecContext) {
 		pods := c.pods(ctx)
 		evict := func(member string) error {
 			return api.PolicyV1().Evictions(c.namespace).Evict(ctx, &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Namespace: c.namespace, Name: member}})
@@ -88,12 +93,51 @@ var _ = Describe("Self-repair under writes", Ordered, func() {
 		Eventually(ctx, func() error { return evict(c.member(2)) }).Should(Succeed(), "the budget allows one")
 		err := evict(c.member(1))
 		Expect(apierrors.IsTooManyRequests(err)).To(BeTrue(), "evicting a second pod while one is down is refused with 429, not %v", err)
-		c.comesBack(ctx, pods, c.member(2))
-		w.continues(ctx)
+		Eventually(ctx, func() error { return evict(c.member(1)) }).Should(Succeed())
+		first := c.pods(ctx)[c.member(2)]
+		Expect(ready(first) && first.UID != pods[c.member(2)].UID).To(BeTrue(), "the second pod was evicted before the first member was back")
+		c.comesBack(ctx, pods, c.member(1), c.member(2))
 	}, NodeTimeout(2*patience))
 
-	It("has lost no acknowledged write", func(ctx SpecContext) {
-		Expect(w.lost(ctx)).To(BeEmpty())
-		Expect(w.acked).NotTo(BeEmpty())
-	}, NodeTimeout(patience))
+	It("do so when the processes of a follower and of the leader are killed", Label(local), func(ctx SpecContext) {
+		followers, leader := c.followers(ctx)
+		c.kills(ctx, followers[0])
+		c.settles(ctx)
+		start := time.Now()
+		c.kills(ctx, leader)
+		c.settles(ctx)
+		AddReportEntry("leader killed", l.Gap(start, time.Now()).String())
+	}, NodeTimeout(2*patience))
+
+	It("are left alone while a follower, and then the leader, hangs", Label(local), func(ctx SpecContext) {
+		pods := lives(c.pods(ctx))
+		followers, leader := c.followers(ctx)
+		for _, hanging := range []string{followers[0], leader} {
+			start := time.Now()
+			DeferCleanup(func(ctx SpecContext) { c.signal(ctx, syscall.SIGCONT, hanging) }, NodeTimeout(patience))
+			c.signal(ctx, syscall.SIGSTOP, hanging)
+			c.reports(ctx, promised, v1alpha1.ConditionReady, "False", v1alpha1.ReasonMembersUnhealthy, hanging)
+			c.reports(ctx, promised, v1alpha1.ConditionAvailable, "True", v1alpha1.ReasonProbeSucceeded, "")
+			c.signal(ctx, syscall.SIGCONT, hanging)
+			c.settles(ctx)
+			AddReportEntry(hanging+" hung", l.Gap(start, time.Now()).String())
+		}
+		Expect(lives(c.pods(ctx))).To(Equal(pods))
+	}, NodeTimeout(2*patience))
+
+	It("are told as a lost quorum when a majority hangs, and as none once it goes on", Label(local), func(ctx SpecContext) {
+		pods, listed := lives(c.pods(ctx)), c.listed(ctx, c.member(2))
+		hanging := []string{c.member(0), c.member(1)}
+		DeferCleanup(func(ctx SpecContext) { c.signal(ctx, syscall.SIGCONT, hanging...) }, NodeTimeout(patience))
+		c.signal(ctx, syscall.SIGSTOP, hanging...)
+		c.reports(ctx, promised, v1alpha1.ConditionAvailable, "False", v1alpha1.ReasonQuorumLost, "of 3 members answer")
+		c.says(ctx, Default, v1alpha1.ConditionReady, "False", v1alpha1.ReasonQuorumLost, "")
+		Expect(lives(c.pods(ctx))).To(Equal(pods), "members that run are not touched while quorum is lost")
+		c.signal(ctx, syscall.SIGCONT, hanging...)
+		c.reports(ctx, patience, v1alpha1.ConditionAvailable, "True", v1alpha1.ReasonProbeSucceeded, "")
+		c.settles(ctx)
+		Expect(c.listed(ctx, c.member(2))).To(Equal(listed))
+	}, NodeTimeout(2*patience))
+
+	It("lose nothing that was acknowledged", func(ctx SpecContext) { holds(ctx, l) }, NodeTimeout(patience))
 })

@@ -1,10 +1,14 @@
 // Package e2e tries Quorate on a real Kubernetes with real etcd, installed as a
 // user installs it. Every spec has namespaces of its own.
 //
-//	go test ./test/e2e                      the local cluster of test/cluster, brought up when needed
-//	CLUSTER=existing go test ./test/e2e     the cluster that KUBECONFIG names, without the specs that
-//	                                        need its machines (label local); OPERATOR_IMAGE and
-//	                                        MEMBER_IMAGE name images that it can pull
+//	make test-e2e                      the local cluster of test/cluster, brought up when needed
+//	CLUSTER=existing make test-e2e     the cluster that KUBECONFIG names, without the specs that
+//	                                   need its machines (label local); OPERATOR_IMAGE and
+//	                                   MEMBER_IMAGE name images that it can pull
+//	go test ./test/e2e -ginkgo.focus=X some of them, one after the other
+//
+// Specs run in several processes at once, for most of their time they wait. What
+// disturbs clusters other than its own is Serial and comes last.
 package e2e
 
 import (
@@ -19,15 +23,12 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
-	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/test/soak/testbed"
 )
 
 const (
@@ -46,6 +47,7 @@ const (
 // The cluster under test, set once by BeforeSuite.
 var (
 	root   string // of the repository
+	bed    *testbed.Bed
 	config *rest.Config
 	kube   client.Client
 	api    kubernetes.Interface
@@ -68,10 +70,12 @@ func TestEndToEnd(t *testing.T) {
 	RunSpecs(t, "Quorate on a real cluster", suite, reporter)
 }
 
-var _ = BeforeSuite(func(ctx SpecContext) {
+var _ = SynchronizedBeforeSuite(func(ctx SpecContext) {
 	root = repository()
 	By("bringing the cluster up and installing the operator")
 	Expect(sh(ctx, "make", "cluster-up", "deploy")).Error().NotTo(HaveOccurred())
+}, func(ctx SpecContext) {
+	root = repository()
 	if !existing() {
 		Expect(os.Setenv("KUBECONFIG", filepath.Join(root, ".cluster", "kubeconfig"))).To(Succeed())
 	}
@@ -88,20 +92,13 @@ func repository() string {
 
 func connect() {
 	log.SetLogger(GinkgoLogr)
-	scheme := runtime.NewScheme()
-	Expect(clientgoscheme.AddToScheme(scheme)).To(Succeed())
-	Expect(v1alpha1.AddToScheme(scheme)).To(Succeed())
 	var err error
-	config, err = clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
-		clientcmd.NewDefaultClientConfigLoadingRules(), &clientcmd.ConfigOverrides{}).ClientConfig()
+	bed, err = testbed.Connect(root, "quorate-e2e")
 	Expect(err).NotTo(HaveOccurred())
-	config.QPS, config.Burst = 200, 400
-	config.UserAgent = "quorate-e2e"
-	config.WarningHandler = rest.NoWarnings{}
-	kube, err = client.New(config, client.Options{Scheme: scheme})
-	Expect(err).NotTo(HaveOccurred())
-	api, err = kubernetes.NewForConfig(config)
-	Expect(err).NotTo(HaveOccurred())
+	config, kube, api = bed.Config, bed.Kube, bed.API
+	if existing() {
+		bed.Dial = dialHost
+	}
 }
 
 // sh runs a program in the repository's root and returns what it printed.

@@ -202,26 +202,19 @@ spec:
 }
 
 // A renewal takes minutes of waiting: the operator reads Secrets once a minute,
-// and a kubelet brings a new one into a pod as slowly. So it starts first and
-// is looked at last.
-var _ = Describe("A leaf past two thirds of its life", Ordered, func() {
-	It("is put in place of a member's certificates", SpecPriority(100), func(ctx SpecContext) {
-		renewing.start(ctx)
-	}, NodeTimeout(2*patience))
-})
-
+// and a kubelet brings a new one into a pod as slowly. So it starts first.
 var _ = Describe("Leaves", func() {
-	It("are renewed in place when two thirds of their life are over, and etcd serves them without a restart", SpecPriority(-100), func(ctx SpecContext) {
-		renewing.start(ctx)
-		c, member := renewing.cluster, renewing.cluster.member(0)
+	It("are renewed in place when two thirds of their life are over, and etcd serves them without a restart", SpecPriority(100), func(ctx SpecContext) {
+		c, before, old := due(ctx)
+		member := c.member(0)
 		for _, leaf := range leaves {
 			var renewed *x509.Certificate
 			Eventually(ctx, func(g Gomega) {
 				renewed = parseCertificate(c.secret(ctx, pki.MemberSecret(member))[leaf.cert])
-				g.Expect(renewed.SerialNumber).NotTo(Equal(renewing.old[leaf.cert].SerialNumber), "the Secret still holds the old leaf")
+				g.Expect(renewed.SerialNumber).NotTo(Equal(old[leaf.cert].SerialNumber), "the Secret still holds the old leaf")
 			}).Should(Succeed())
 			Expect(time.Until(renewed.NotAfter)).To(BeNumerically(">", 24*time.Hour))
-			Expect(renewed.DNSNames).To(ConsistOf(renewing.old[leaf.cert].DNSNames))
+			Expect(renewed.DNSNames).To(ConsistOf(old[leaf.cert].DNSNames))
 		}
 		// A kubelet brings a Secret's change into the pod when it next syncs it.
 		Expect(kubectl(ctx, "-n", c.namespace, "annotate", "--overwrite", "pod", member, "quorate.dev/e2e=sync")).Error().NotTo(HaveOccurred())
@@ -233,10 +226,10 @@ var _ = Describe("Leaves", func() {
 				g.Expect(served.SerialNumber).To(Equal(parseCertificate(data[leaf.cert]).SerialNumber), "etcd serves another leaf than the Secret's")
 			}).WithPolling(time.Second).Should(Succeed())
 		}
-		Expect(lives(c.pods(ctx))).To(Equal(renewing.lives), "a container was restarted")
+		Expect(lives(c.pods(ctx))).To(Equal(before), "a container was restarted")
 		c.becomesReady(ctx)
 		c.serves(ctx, member)
-	}, NodeTimeout(3*patience))
+	}, NodeTimeout(4*patience))
 })
 
 var leaves = []struct {
@@ -248,37 +241,23 @@ var leaves = []struct {
 	{pki.PeerCASecret, pki.KeyPeerCA, pki.KeyPeerCert, pki.KeyPeerKey, resources.PeerPort},
 }
 
-// renewing is the cluster whose first member's leaves are due.
-var renewing renewal
-
-type renewal struct {
-	cluster cluster
-	lives   map[string]string
-	old     map[string]*x509.Certificate
-}
-
-// start founds the cluster and puts leaves in place that are past two thirds of
-// their life and still valid; a second call does nothing.
-func (r *renewal) start(ctx context.Context) {
+// due founds a cluster and puts leaves in place of its first member's that are
+// past two thirds of their life and still valid. It returns the lives of the
+// pods before that, and the leaves.
+func due(ctx context.Context) (c cluster, before map[string]string, old map[string]*x509.Certificate) {
 	GinkgoHelper()
-	if r.old != nil {
-		return
-	}
-	// It outlives this spec and goes at the end of the suite.
-	ns := createNamespace(ctx)
-	r.cluster = cluster{ns.Name, "renewing"}
-	found(ctx, ns.Name, "renewing", `{}`)
-	r.cluster.runs(ctx, r.cluster.members(3)...)
-	r.lives = lives(r.cluster.pods(ctx))
-	secret := named[corev1.Secret](ns.Name, pki.MemberSecret(r.cluster.member(0)))
+	c = found(ctx, newNamespace(ctx), "renewing", `{}`)
+	c.runs(ctx, c.members(3)...)
+	before = lives(c.pods(ctx))
+	secret := named[corev1.Secret](c.namespace, pki.MemberSecret(c.member(0)))
 	Expect(kube.Get(ctx, client.ObjectKeyFromObject(secret), secret)).To(Succeed())
-	old := map[string]*x509.Certificate{}
+	old = map[string]*x509.Certificate{}
 	for _, leaf := range leaves {
-		secret.Data[leaf.cert] = aged(secret.Data[leaf.cert], r.cluster.secret(ctx, leaf.authority(r.cluster.name)))
+		secret.Data[leaf.cert] = aged(secret.Data[leaf.cert], c.secret(ctx, leaf.authority(c.name)))
 		old[leaf.cert] = parseCertificate(secret.Data[leaf.cert])
 	}
 	Expect(kube.Update(ctx, secret)).To(Succeed())
-	r.old = old
+	return c, before, old
 }
 
 // aged is a leaf as its authority would have issued it long ago.

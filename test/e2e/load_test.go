@@ -1,0 +1,31 @@
+package e2e
+
+import (
+	"context"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+
+	"github.com/quorate/quorate/test/load"
+)
+
+// startLoad writes to the cluster through all its members, as they come and go,
+// until the end of the node that asked.
+func (c cluster) startLoad(ctx context.Context) *load.Load {
+	GinkgoHelper()
+	config, err := c.bed().Load(ctx)
+	Expect(err).NotTo(HaveOccurred())
+	l, err := load.Start(ctx, config)
+	Expect(err).NotTo(HaveOccurred())
+	DeferCleanup(l.Abort)
+	return l
+}
+
+// holds ends a load: the complete history must be linearizable, and every write
+// that was acknowledged must be there, as each member sees it.
+func holds(ctx context.Context, l *load.Load) {
+	GinkgoHelper()
+	report, err := l.Stop(ctx)
+	AddReportEntry("load", report.String())
+	Expect(err).NotTo(HaveOccurred())
+}
