@@ -283,6 +283,13 @@ func (p *Performer) changeVoters(ctx context.Context, c *v1alpha1.EtcdCluster, s
 		volume.GetAnnotations()[v1alpha1.AnnotationMemberID] != hex(step.ID) {
 		return fmt.Errorf("promoting %s, which may still start on an empty directory: %w", name, ErrStale)
 	}
+	// etcd asks how far a learner has come, and not whether it lives: one that has
+	// just died would be a vote that nobody has. Where the others are no quorum
+	// without it, it is asked once more.
+	m, _ := seen.Member(name)
+	if seen.HealthyVoters() < plan.Majority(seen.Voters()+1) && !p.answersNow(ctx, c, seen, m) {
+		return fmt.Errorf("promoting %s, which does not answer any more: %w", name, ErrStale)
+	}
 	if err := leader.Promote(ctx, step.ID); err != nil {
 		return refusal(fmt.Errorf("promoting %s (%x): %w", name, step.ID, err))
 	}
