@@ -29,6 +29,7 @@ const (
 	memoryWhy      = " — the data counts as memory of the pod, which is killed at its limit — set podTemplate.resources.limits.memory to at least storage.size + 256Mi"
 	leafWhy        = "\" is not a duration from 5m to 8760h — a certificate must outlive its renewal, and one that lives for years cannot be withdrawn — use hours and minutes such as 2160h"
 	replaceWhy     = "\" is not a duration from 1m to 8760h — a node that restarts is away for a minute, and every replacement costs a copy of the whole database — use at least 1m, such as 5m"
+	quarantineWhy  = "\" is not a duration from 1h to 8760h — a volume that is kept too briefly cannot be looked at any more, and one that is kept for years is paid for — use hours such as 168h"
 	learnerWhy     = "\" is not a duration from 1m to 8760h — a learner makes no progress while it loads a snapshot, and removing it starts all over — use at least 1m, such as 15m"
 	quotaWhy       = "\" is not a size from 64Mi to 16Gi — a smaller database fills up at once, and a larger one takes too long to copy to a new member — use a quantity such as 2Gi; etcd advises at most 8Gi"
 	heartbeatWhy   = " ms is not between 10 and 10000 — a shorter interval loads every member, and etcd refuses the election timeout that a longer one needs — use about the round trip between the members, such as 100"
@@ -144,6 +145,16 @@ var cases = []specCase{
 	{name: "memory without a limit", spec: `{storage: {medium: Memory}}`, want: `no limit is too little for memory-backed storage of 8Gi` + memoryWhy},
 	{name: "memory with too small a limit", spec: `{storage: {medium: Memory, size: 1Gi}, etcd: {quotaBackendBytes: 512Mi}, podTemplate: {resources: {limits: {memory: 1279Mi}}}}`, want: `1279Mi is too little for memory-backed storage of 1Gi` + memoryWhy},
 	{name: "volumes go with the cluster", spec: `{storage: {whenDeleted: Delete}}`},
+	{name: "the shortest quarantine", spec: `{storage: {quarantineFor: 1h}}`},
+	{name: "the longest quarantine", spec: `{storage: {quarantineFor: 8760h}}`},
+	{name: "a quarantine in parts", spec: `{storage: {quarantineFor: 1h30m15s}}`},
+	{name: "a longer quarantine later on", before: `{storage: {quarantineFor: 1h}}`, spec: `{storage: {quarantineFor: 1000h}}`},
+	{name: "no quarantine", spec: `{storage: {quarantineFor: 0s}}`, want: `spec.storage.quarantineFor: Invalid value: "0s": "0s` + quarantineWhy},
+	{name: "too short a quarantine", spec: `{storage: {quarantineFor: 59m59s}}`, want: `"59m59s` + quarantineWhy},
+	{name: "too long a quarantine", spec: `{storage: {quarantineFor: 8760h1s}}`, want: `"8760h1s` + quarantineWhy},
+	{name: "a quarantine in days", spec: `{storage: {quarantineFor: 7d}}`, want: `"7d` + quarantineWhy},
+	{name: "a quarantine of less than nothing", spec: `{storage: {quarantineFor: -1h}}`, want: `"-1h` + quarantineWhy},
+	{name: "a quarantine without end", spec: `{storage: {quarantineFor: ""}}`, want: `"` + quarantineWhy},
 	{name: "a policy for volumes that does not exist", spec: `{storage: {whenDeleted: Keep}}`, want: `spec.storage.whenDeleted: Unsupported value: "Keep": supported values: "Retain", "Delete"`},
 
 	// TLS.
@@ -200,7 +211,9 @@ var cases = []specCase{
 	{name: "a flag with a space", spec: `{etcd: {extraArgs: {"x y": "1"}}}`, want: `["x y"]` + flagNameWhy},
 	{name: "a flag without a name", spec: `{etcd: {extraArgs: {"": "1"}}}`, want: `[""]` + flagNameWhy},
 	{name: "a flag with its value in the name", spec: `{etcd: {extraArgs: {"name=x": ""}}}`, want: `["name=x"]` + flagNameWhy},
-	{name: "flags of identity", spec: `{etcd: {extraArgs: {data-dir: /x, name: "a"}}}`, want: `spec.etcd.extraArgs: Invalid value: ["data-dir", "name"]` + flagNeverWhy},
+	{name: "flags of identity", spec: `{etcd: {extraArgs: {data-dir: /x, name: "a"}}}`, want: `"]` + flagNeverWhy},
+	{name: "a flag of identity", spec: `{etcd: {extraArgs: {name: "a"}}}`, want: `spec.etcd.extraArgs: Invalid value: ["name"]` + flagNeverWhy},
+	{name: "a flag of files", spec: `{etcd: {extraArgs: {data-dir: /x}}}`, want: `spec.etcd.extraArgs: Invalid value: ["data-dir"]` + flagNeverWhy},
 	{name: "a flag that has a field", spec: `{etcd: {extraArgs: {quota-backend-bytes: "1"}}}`, want: `spec.etcd.extraArgs: Invalid value: ["quota-backend-bytes"]` + flagTypedWhy},
 	{name: "logs to both streams", spec: `{etcd: {extraArgs: {log-outputs: "stdout,stderr"}}}`},
 	{name: "logs to a file", spec: `{etcd: {extraArgs: {log-outputs: /var/log/etcd.log}}}`, want: `spec.etcd.extraArgs: Invalid value: log-outputs "/var/log/etcd.log` + logOutputsWhy},
@@ -212,7 +225,10 @@ var cases = []specCase{
 
 	// The pods.
 	{name: "labels and annotations of one's own", spec: `{podTemplate: {labels: {team: storage, example.org/tier: gold}, annotations: {example.org/note: "Free text, of any kind: é"}}}`},
-	{name: "labels of the operator", spec: `{podTemplate: {labels: {app.kubernetes.io/instance: x, etcd.quorate.dev/member: "y"}}}`, want: `spec.podTemplate.labels: Invalid value: ["app.kubernetes.io/instance", "etcd.quorate.dev/member"] cannot be set here — the operator finds the members by its own labels` + ownedWhy},
+	// The API server names several keys in any order.
+	{name: "two labels of the operator", spec: `{podTemplate: {labels: {app.kubernetes.io/instance: x, etcd.quorate.dev/member: "y"}}}`, want: `"] cannot be set here — the operator finds the members by its own labels` + ownedWhy},
+	{name: "a label of the operator's kind", spec: `{podTemplate: {labels: {app.kubernetes.io/instance: x}}}`, want: `spec.podTemplate.labels: Invalid value: ["app.kubernetes.io/instance"] cannot be set here — the operator finds the members by its own labels` + ownedWhy},
+	{name: "a label of the operator", spec: `{podTemplate: {labels: {etcd.quorate.dev/member: "y"}}}`, want: `spec.podTemplate.labels: Invalid value: ["etcd.quorate.dev/member"] cannot be set here — the operator finds the members by its own labels` + ownedWhy},
 	{name: "annotations of the operator", spec: `{podTemplate: {annotations: {etcd.quorate.dev/release: x, quorate.dev/x: "y"}}}`, want: ` cannot be set here — the operator finds the members by its own annotations` + ownedWhy},
 	{name: "a label that only looks like the operator's", spec: `{podTemplate: {labels: {notquorate.dev/x: "y", app.kubernetes.io/owner: me}}}`},
 	{name: "a label with a space", spec: `{podTemplate: {labels: {"a b": x}}}`, want: `["a b"]: not the key of a label` + keyWhy},

@@ -9,7 +9,11 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/quorate/quorate/api/v1alpha1"
 )
 
 var _ = Describe("kubectl", func() {
@@ -41,6 +45,38 @@ var _ = Describe("kubectl", func() {
 		out, err := kubectl(ctx, "", "scale", "ec/scaled", "--replicas=4")
 		Expect(err).To(HaveOccurred())
 		Expect(out).To(ContainSubstring("4" + sizeWhy))
+		Expect(k8s.Get(ctx, client.ObjectKeyFromObject(existing), existing)).To(Succeed())
+		Expect(existing.Object["spec"]).To(HaveKeyWithValue("size", BeEquivalentTo(5)))
+	})
+
+	It("shows through the scale subresource how many members vote, and which pods they are", func(ctx context.Context) {
+		existing := cluster("scaled", `{size: 3}`)
+		create(ctx, existing)
+		typed := &v1alpha1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{Name: "scaled", Namespace: "default"}}
+		scale := &autoscalingv1.Scale{}
+		Expect(k8s.SubResource("scale").Get(ctx, typed, scale)).To(Succeed())
+		Expect(scale.Spec.Replicas).To(BeEquivalentTo(3))
+		Expect(scale.Status.Replicas).To(BeZero())
+
+		Expect(patchStatus(ctx, existing, `{"replicas":3,"selector":"etcd.quorate.dev/cluster=scaled"}`)).To(Succeed())
+		Expect(k8s.SubResource("scale").Get(ctx, typed, scale)).To(Succeed())
+		Expect(scale.Status.Replicas).To(BeEquivalentTo(3))
+		Expect(scale.Status.Selector).To(Equal("etcd.quorate.dev/cluster=scaled"))
+
+		By("an autoscaler's or a script's write, for an even size and for an odd one")
+		scale.Spec.Replicas = 4
+		expectRefusal(k8s.SubResource("scale").Update(ctx, typed, client.WithSubResourceBody(scale)), "4"+sizeWhy)
+		scale.Spec.Replicas = 5
+		Expect(k8s.SubResource("scale").Update(ctx, typed, client.WithSubResourceBody(scale))).To(Succeed())
+		Expect(scale.Spec.Replicas).To(BeEquivalentTo(5))
+		Expect(scale.Status.Replicas).To(BeEquivalentTo(3), "the members follow later")
+		Expect(k8s.Get(ctx, client.ObjectKeyFromObject(existing), existing)).To(Succeed())
+		Expect(existing.Object["spec"]).To(HaveKeyWithValue("size", BeEquivalentTo(5)))
+
+		By("a write that was made for another size")
+		out, err := kubectl(ctx, "", "scale", "ec/scaled", "--current-replicas=3", "--replicas=1")
+		Expect(err).To(HaveOccurred())
+		Expect(out).To(ContainSubstring("Expected replicas to be 3, was 5"))
 	})
 
 	It("explains the fields", func(ctx context.Context) {

@@ -51,6 +51,16 @@ var statusCases = []statusCase{
 	},
 	{name: "no ordinal any more", before: founded, patch: `{"nextOrdinal":null}`, want: `0 is less than 5`},
 	{name: "a lower ordinal in a higher incarnation", before: founded, patch: `{"incarnation":3,"nextOrdinal":0}`, want: `0 is less than 5`},
+	{name: "a member that is prepared", before: founded, patch: `{"joiner":"a-0005","nextOrdinal":6}`},
+	{name: "a member of five digits that is prepared", before: founded, patch: `{"joiner":"a-12345","nextOrdinal":12346}`},
+	{name: "the longest name of a member", before: founded, patch: `{"joiner":"` + strings.Repeat("a", 40) + `-12345","nextOrdinal":12346}`},
+	{name: "no member is prepared any more", before: `{"incarnation":1,"nextOrdinal":6,"joiner":"a-0005"}`, patch: `{"joiner":null}`},
+	{name: "another member is prepared", before: `{"incarnation":1,"nextOrdinal":6,"joiner":"a-0005"}`, patch: `{"joiner":"a-0006","nextOrdinal":7}`},
+	{
+		name: "a name given up together with its number", before: `{"incarnation":1,"nextOrdinal":6,"joiner":"a-0005"}`, patch: `{"joiner":null,"nextOrdinal":5}`,
+		want: `5 is less than 6 — a name would be given to a second member`,
+	},
+	{name: "the name of a member that none can have", patch: `{"joiner":"` + strings.Repeat("a", 64) + `"}`, want: `status.joiner: Too long: may not be more than 63`},
 	{name: "the founders' volumes", patch: `{"founderVolumes":{"a-0000":"u0"}}`},
 	{name: "a founder's volume taken off the record before the cluster ID", before: `{"incarnation":1,"founderVolumes":{"a-0000":"u0"}}`, patch: `{"founderVolumes":{"a-0000":null}}`},
 	{
@@ -125,7 +135,7 @@ var _ = Describe("Defaults", func() {
 	const want = `{
 		"size": 3, "version": "3.6.16",
 		"image": {"repository": "quay.io/coreos/etcd", "pullPolicy": "IfNotPresent"},
-		"storage": {"size": "8Gi", "medium": "Disk", "whenDeleted": "Retain"},
+		"storage": {"size": "8Gi", "medium": "Disk", "whenDeleted": "Retain", "quarantineFor": "168h"},
 		"tls": {"mode": "Enabled", "leafDuration": "2160h"},
 		"etcd": {"quotaBackendBytes": "2Gi", "heartbeatMs": 100, "electionMs": 1000, "snapshotCount": 10000,
 			"maxRequestBytes": "1536Ki", "autoCompaction": {"mode": "Periodic", "retention": "1h"}},
