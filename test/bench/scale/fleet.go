@@ -312,7 +312,7 @@ func (l *listener) Accept() (net.Conn, error) {
 }
 
 func (l *listener) drop() {
-	l.Listener.Close()
+	l.Close()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, c := range l.conns {

@@ -176,7 +176,7 @@ func (b *bench) restart(ctx context.Context) error {
 	return b.afterRestart(ctx)
 }
 
-// sideBySide is how many clusters the operator looks at at once.
+// sideBySide is how many clusters the operator works on at the same time.
 const sideBySide = 100
 
 // lastOf the named clusters, or of all, to be seen: its place in the order, and

@@ -81,8 +81,11 @@ func (p *operator) stop() error {
 
 // kill ends it when the bench ends early.
 func (p *operator) kill() {
-	if p.cmd.Process.Kill() == nil {
-		<-p.ended
+	if p.cmd.Process.Kill() != nil {
+		return
+	}
+	if err, running := <-p.ended; running {
+		say("the operator was killed: %v", err)
 	}
 }
 
