@@ -49,10 +49,12 @@ func (c *contender) work(ctx context.Context) {
 	for pause(ctx, wait) && c.load.admit() {
 		sent := time.Now()
 		key := c.load.shared.key(c.choice.IntN(c.load.config.ContendedKeys))
-		if c.operate(ctx, key) != acknowledged {
+		result := c.operate(ctx, key)
+		wait = interval - time.Since(sent)
+		if result != acknowledged {
 			c.route.failed()
+			wait = max(wait, retryPause)
 		}
-		wait = max(interval-time.Since(sent), retryPause)
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 
 // unknownPerKey retires a shared key: an operation without an answer may take
 // place at any later time, and each doubles the orders to search.
-const unknownPerKey = 6
+const unknownPerKey = 5
 
 // operation on a shared key, with its call and return in nanoseconds since the
 // load began.

@@ -14,10 +14,10 @@ const (
 	// readPage is how many keys one request reads.
 	readPage = 2000
 	// readTimeout of one request when reading back.
-	readTimeout = 5 * time.Second
+	readTimeout = 2 * time.Second
 	// readPatience is how long an endpoint is asked that does not answer. It
-	// outlives an election and a member's start.
-	readPatience = 15 * time.Second
+	// outlives an election.
+	readPatience = 5 * time.Second
 	// readAgain is the pause between two attempts.
 	readAgain = 100 * time.Millisecond
 )
@@ -25,8 +25,17 @@ const (
 // judge reads everything back and writes the report.
 func (l *Load) judge(ctx context.Context, ended time.Time) *Report {
 	r := l.measure(ended)
-	l.readUnique(ctx, r)
-	l.readShared(ctx, r)
+	// Until one member at least has answered there is no verdict to give, so
+	// the caller's time is spent on asking all of them again.
+	answering := l.readUnique(ctx, r)
+	for len(answering) == 0 && ctx.Err() == nil {
+		answering = l.readUnique(ctx, r)
+	}
+	if len(answering) == 0 {
+		r.Unread = append(r.Unread, "all keys: no endpoint could be read")
+	} else {
+		l.readShared(ctx, r, answering)
+	}
 	began := time.Now()
 	r.Verdict, r.Illegal = check(l.shared.complete, l.config.CheckTimeout, l.config.Artifacts)
 	r.CheckSeconds = time.Since(began).Seconds()
@@ -44,11 +53,12 @@ type Reading struct {
 }
 
 // readUnique reads all unique keys through every endpoint, for each member
-// answers from its own copy. One that cannot be asked is noted; but one at
-// least must answer.
-func (l *Load) readUnique(ctx context.Context, r *Report) {
+// answers from its own copy. One that cannot be asked is noted. It yields the
+// numbers of those that were read to the end.
+func (l *Load) readUnique(ctx context.Context, r *Report) []int {
 	comparison := newComparison(l)
-	read := 0
+	var answering []int
+	r.Readings = nil
 	for number, endpoint := range l.members.list() {
 		reading := Reading{Endpoint: endpoint}
 		err := l.readEndpoint(ctx, number, func(kvs []*mvccpb.KeyValue) {
@@ -60,7 +70,7 @@ func (l *Load) readUnique(ctx context.Context, r *Report) {
 		if err != nil {
 			reading.Error = err.Error()
 		} else {
-			read++
+			answering = append(answering, number)
 			comparison.missing(endpoint)
 		}
 		r.Readings = append(r.Readings, reading)
@@ -68,9 +78,7 @@ func (l *Load) readUnique(ctx context.Context, r *Report) {
 	}
 	r.Lost, r.LostKeys = len(comparison.lost), comparison.lostShown.shown
 	r.Unexpected, r.UnexpectedKeys = comparison.unexpected.count, comparison.unexpected.shown
-	if read == 0 {
-		r.Unread = append(r.Unread, "unique keys: no endpoint could be read")
-	}
+	return answering
 }
 
 // readEndpoint yields the unique keys page by page, each page once.
@@ -94,15 +102,16 @@ func (l *Load) readEndpoint(ctx context.Context, number int, yield func([]*mvccp
 }
 
 // readShared reads each shared key once more, so that its last write has to be
-// there, and adds this to its history.
-func (l *Load) readShared(ctx context.Context, r *Report) {
+// there, and adds this to its history. The endpoints with these numbers take
+// turns.
+func (l *Load) readShared(ctx context.Context, r *Report, answering []int) {
 	for i, h := range l.shared.complete {
 		if len(h.operations) == 0 {
 			continue
 		}
 		attempt := 0
 		err := retry(ctx, readPatience, func(ctx context.Context) error {
-			client := l.members.at(i + attempt)
+			client := l.members.at(answering[(i+attempt)%len(answering)])
 			attempt++
 			floor, call := l.revisions.floor(), l.now()
 			got, err := client.Get(ctx, h.key)

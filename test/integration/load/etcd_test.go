@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"flag"
 	"fmt"
 	"math/big"
 	"net"
@@ -27,6 +28,16 @@ import (
 )
 
 const etcdVersion = "3.6.16"
+
+// TestMain lets all clusters run at once: their tests wait for etcd's timers
+// most of the time, however few processors there are.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
 
 // binary finds a real etcd; without one the test fails.
 func binary(t *testing.T) string {

@@ -221,6 +221,32 @@ func TestEndpointsAreFollowed(t *testing.T) {
 	}
 }
 
+// A member that is still down when the load ends is told, and keeps nothing
+// from being proven through the others.
+func TestAMemberThatIsDownAtTheEnd(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	l := start(t, c, load.Config{WriteRate: 600, ContendRate: 400})
+	stays(time.Second)
+	c.members[0].kill()
+	stays(2 * time.Second)
+	r, err := stop(t, l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Readings) != 3 || r.Readings[0].Error == "" || r.Readings[1].Error != "" || r.Readings[2].Error != "" {
+		t.Errorf("readings: %+v", r.Readings)
+	}
+	contended := 0
+	for _, kind := range []string{"get", "put", "cas", "delete"} {
+		contended += r.Operations[kind].Acknowledged
+	}
+	// At least a second of three was without an outage.
+	if writes := r.Operations["write"].Acknowledged; writes < 300 || contended < 200 {
+		t.Errorf("the rates are not reached: %d writes, %d operations on shared keys", writes, contended)
+	}
+}
+
 func TestWhatIsNotReadBackIsNotProven(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
