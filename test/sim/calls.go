@@ -42,6 +42,7 @@ type Hook func(op *Operator, c Call, m Moment) error
 var (
 	errKilled  = errors.New("the operator is dead")
 	errRefused = errors.New("connect: connection refused")
+	errLate    = errors.New("no answer in time; the call is on its way")
 )
 
 // call makes a call of the operator pass the hook, counts it, and has the
@@ -96,7 +97,11 @@ func (w *World) hook(op *Operator, c Call, m Moment) error {
 	if w.Hook == nil {
 		return nil
 	}
-	return w.Hook(op, c, m)
+	err := w.Hook(op, c, m)
+	if err != nil {
+		w.check.disturbed()
+	}
+	return err
 }
 
 // Fault is what can go wrong with a call.
@@ -110,22 +115,37 @@ const (
 	Conflicts     Fault = "conflict"
 	TooMany       Fault = "too many requests"
 	InternalError Fault = "internal error"
+	// AppliedLate: etcd applies the change after the operator has looked again.
+	AppliedLate Fault = "applied late"
 )
 
 // Faults in the order in which they are tried.
-var Faults = []Fault{Refused, TimedOut, AppliedTimed, Conflicts, TooMany, InternalError}
+var Faults = []Fault{Refused, TimedOut, AppliedTimed, Conflicts, TooMany, InternalError, AppliedLate}
+
+// strikes says that the fault is one that such a call knows.
+func (f Fault) strikes(etcd, changes bool) bool {
+	switch f {
+	case Conflicts, TooMany, InternalError:
+		return !etcd
+	case AppliedLate:
+		return etcd && changes
+	default:
+		return true
+	}
+}
 
 // strike is the error of a fault at the moment of a call; nil if it does not
 // strike then.
 func (f Fault) strike(c Call, m Moment) error {
-	if (f == AppliedTimed) != (m == After) {
+	if (f == AppliedTimed) != (m == After) || !f.strikes(c.Etcd, c.Changes) {
 		return nil
 	}
 	switch {
+	case f == AppliedLate:
+		return errLate
 	case f == Refused:
 		return errRefused
-	case f == TimedOut, f == AppliedTimed, c.Etcd:
-		// Members know no other faults of the kind.
+	case f == TimedOut, f == AppliedTimed:
 		return context.DeadlineExceeded
 	case f == Conflicts:
 		return apierrors.NewConflict(resourceOf(c.Object), c.Object, errors.New("somebody else was faster"))

@@ -14,7 +14,6 @@ import (
 	"github.com/quorate/quorate/api/v1alpha1"
 	"github.com/quorate/quorate/internal/etcd"
 	"github.com/quorate/quorate/internal/member"
-	"github.com/quorate/quorate/internal/plan"
 	"github.com/quorate/quorate/internal/resources"
 )
 
@@ -48,6 +47,9 @@ type checker struct {
 	// statusLost is true once somebody has emptied status, statusForgotten while
 	// a pass began before that.
 	statusLost, statusForgotten bool
+	// agreedAt is when etcd's members and ours were last the same, faultAt when
+	// something was last disturbed.
+	agreedAt, faultAt time.Time
 }
 
 // latch is what only grows.
@@ -89,6 +91,7 @@ func (k *checker) always() {
 	k.writtenOnce(c)
 	k.membership(c)
 	k.available(c)
+	k.agree(c)
 }
 
 // writtenOnce: founders and cluster ID are latched, ordinals only rise.
@@ -247,6 +250,10 @@ func (k *checker) beforeWrite(wr write) {
 		k.claimWritten(c, wr, o)
 	case *corev1.Pod:
 		k.podWritten(c, wr, o)
+	case *corev1.Secret:
+		if wr.method == "delete" {
+			k.secretDeleted(c, o)
+		}
 	}
 }
 
@@ -268,21 +275,20 @@ func (k *checker) suspect(rule, format string, args ...any) {
 	k.suspicions = append(k.suspicions, suspicion{rule, fmt.Sprintf(format, args...)})
 }
 
-// claimWritten: a claim is created for a founder on record, never anew for a
-// volume that is on record, and deleted only when it cannot hold data of a
-// member, or with the cluster.
+// claimWritten: a claim is created for a founder or a joiner on record, never
+// anew for a volume that is on record or has held data, and deleted only when it
+// cannot hold data of a member, or with the cluster.
 func (k *checker) claimWritten(c *v1alpha1.EtcdCluster, wr write, claim *corev1.PersistentVolumeClaim) {
 	name := claim.Labels[v1alpha1.LabelMember]
+	live := k.w.Claim(name)
 	switch wr.method {
 	case "create":
-		if !slices.Contains(c.Status.Founders, name) {
-			k.suspect("I3", "claim %s is created before its member is on record", claim.Name)
-		}
-		if c.Status.FounderVolumes[name] != "" && k.w.Claim(name) == nil {
-			k.suspect("I4", "claim %s is made anew, and the volume that is on record is lost", claim.Name)
+		k.claimCreated(c, name, claim)
+	case "patch":
+		if live != nil {
+			k.quarantined(c, wr, live)
 		}
 	case "delete":
-		live := k.w.Claim(name)
 		if live == nil {
 			return
 		}
@@ -293,12 +299,20 @@ func (k *checker) claimWritten(c *v1alpha1.EtcdCluster, wr write, claim *corev1.
 		if withCluster && live.Labels[v1alpha1.LabelClusterUID] == string(c.UID) {
 			return
 		}
-		if k.w.Etcd.Disk(live.Spec.VolumeName).WAL && live.Spec.VolumeName != "" && k.stillMember(c, live) {
-			k.suspect("I7", "claim %s is deleted with the data of a member", claim.Name)
-		}
-		if c.Status.FounderVolumes[name] == string(live.UID) {
-			k.suspect("I7", "claim %s is deleted while it is on record", claim.Name)
-		}
+		k.claimDeleted(c, live)
+	}
+}
+
+func (k *checker) claimCreated(c *v1alpha1.EtcdCluster, name string, claim *corev1.PersistentVolumeClaim) {
+	founder := slices.Contains(c.Status.Founders, name)
+	if !founder && c.Status.Joiner != name {
+		k.suspect("I3", "claim %s is created before its member is on record", claim.Name)
+	}
+	if c.Status.FounderVolumes[name] != "" && k.w.Claim(name) == nil {
+		k.suspect("I4", "claim %s is made anew, and the volume that is on record is lost", claim.Name)
+	}
+	if k.ids[string(c.UID)+"/"+name] != 0 && !founder && k.w.Claim(name) == nil {
+		k.suspect("names", "claim %s is made for a name that was a member's", claim.Name)
 	}
 }
 
@@ -322,11 +336,12 @@ func (k *checker) podWritten(c *v1alpha1.EtcdCluster, wr write, pod *corev1.Pod)
 		if claim == nil {
 			return
 		}
-		onRecord := c.Status.FounderVolumes[pod.Name] == string(claim.UID) || claim.Annotations[v1alpha1.AnnotationMemberID] != ""
-		if !onRecord {
+		id, _ := strconv.ParseUint(claim.Annotations[v1alpha1.AnnotationMemberID], 16, 64)
+		onRecord := c.Status.FounderVolumes[pod.Name] == string(claim.UID) || id != 0
+		if !onRecord && !(resources.Held(pod) && c.Status.Joiner == pod.Name) {
 			k.suspect("I4", "pod %s is created and its volume is not on record", pod.Name)
 		}
-		if claim.Annotations[v1alpha1.AnnotationMemberID] != "" && pod.Annotations[member.AnnotationMayBeEmpty] == "true" {
+		if id != 0 && k.w.Etcd.HasBooted(id) && pod.Annotations[member.AnnotationMayBeEmpty] == "true" {
 			k.suspect("I4", "pod %s may start on an empty directory, and its member has started before", pod.Name)
 		}
 	case "delete":
@@ -334,15 +349,18 @@ func (k *checker) podWritten(c *v1alpha1.EtcdCluster, wr write, pod *corev1.Pod)
 			k.suspect("I2", "pod %s is deleted whatever its UID", pod.Name)
 		}
 		k.takesVoter(c, pod.Name)
+	case "patch":
+		if live := k.w.Pod(pod.Name); live != nil {
+			k.released(c, wr, live)
+		}
 	}
 }
 
-// takesVoter: without the pod the healthy voters are still a quorum, or they
-// were none before.
+// takesVoter: nothing that the operator does yet needs the pod of a member that
+// votes and serves to go.
 func (k *checker) takesVoter(c *v1alpha1.EtcdCluster, name string) {
-	healthy, voters, taken := k.healthyVoters(c)
-	if taken[name] && healthy >= plan.Majority(voters) && healthy-1 < plan.Majority(voters) {
-		k.suspect("I2", "pod %s is deleted, and of %d voters only %d were healthy", name, voters, healthy)
+	if healthy, voters, taken := k.healthyVoters(c); taken[name] {
+		k.suspect("I2", "pod %s is deleted, a healthy voter of %d, of whom %d are healthy", name, voters, healthy)
 	}
 }
 
@@ -366,19 +384,6 @@ func (k *checker) healthyVoters(c *v1alpha1.EtcdCluster) (healthy, voters int, n
 	return healthy, voters, names
 }
 
-// removal: after a member is removed the healthy voters are a quorum still.
-func (k *checker) removal(remove func() error) error {
-	err := remove()
-	c := k.w.Cluster()
-	if err != nil || c == nil {
-		return err
-	}
-	if healthy, voters, _ := k.healthyVoters(c); healthy < plan.Majority(voters) {
-		k.violate("I2", "a member is removed, and of %d voters %d are healthy", voters, healthy)
-	}
-	return nil
-}
-
 // AtRest: what holds once a founded cluster has settled: no member that has
 // started may start on an empty directory again.
 func (k *checker) atRest() {
@@ -392,6 +397,7 @@ func (k *checker) atRest() {
 			k.violate("I4", "pod %s may still start on an empty directory, and its member has started", pod.Name)
 		}
 	}
+	k.settled(c)
 	// Who has lost status knows its volumes by the member IDs on them.
 	if len(c.Status.FounderVolumes) != len(c.Status.Founders) && !k.statusLost {
 		k.violate("I4", "status names %d of %d founders' volumes", len(c.Status.FounderVolumes), len(c.Status.Founders))

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/quorate/quorate/api/v1alpha1"
@@ -39,6 +40,8 @@ func (w *World) End() string {
 			o.SetManagedFields(nil)
 			annotations := maps.Clone(o.GetAnnotations())
 			delete(annotations, v1alpha1.AnnotationNode)
+			// Written only when etcd could not be asked for a while.
+			delete(annotations, v1alpha1.AnnotationBooted)
 			o.SetAnnotations(annotations)
 			switch o := o.(type) {
 			case *v1alpha1.EtcdCluster:
@@ -78,6 +81,36 @@ func normalise(s *v1alpha1.EtcdClusterStatus) {
 		s.Conditions[i].LastTransitionTime = metav1.Time{}
 	}
 	slices.SortFunc(s.Conditions, func(a, b metav1.Condition) int { return strings.Compare(a.Type, b.Type) })
+}
+
+// Shape is the end state of a change of membership, without names and numbers: a
+// crash may cost a name. What belongs together must have been checked before.
+func (w *World) Shape() string {
+	c := w.Cluster()
+	if c == nil {
+		return fmt.Sprintf("no cluster, %d pods, %d claims, %d secrets",
+			len(w.API.all("Pod")), len(w.API.all("PersistentVolumeClaim")), len(w.API.all("Secret")))
+	}
+	var out strings.Builder
+	fmt.Fprintf(&out, "size %d, summary %s, replicas %d\n", c.Spec.Size, c.Status.MembersSummary, c.Status.Replicas)
+	normalise(&c.Status)
+	for _, condition := range c.Status.Conditions {
+		fmt.Fprintf(&out, "%s %s %s\n", condition.Type, condition.Status, condition.Reason)
+	}
+	var quarantined []string
+	for _, o := range w.API.all("PersistentVolumeClaim") {
+		if why, is := o.GetLabels()[v1alpha1.LabelQuarantined]; is {
+			quarantined = append(quarantined, why)
+		}
+	}
+	fmt.Fprintf(&out, "quarantined %v\n", quarantined)
+	for _, kind := range settledKinds {
+		fmt.Fprintf(&out, "%d of %s\n", len(w.API.all(kind)), kind)
+	}
+	for _, o := range w.API.all("PodDisruptionBudget") {
+		fmt.Fprintf(&out, "budget %v\n", o.(*policyv1.PodDisruptionBudget).Spec.MinAvailable)
+	}
+	return out.String()
 }
 
 // changesText lists what was written, in order: two runs with the same list are

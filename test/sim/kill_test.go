@@ -97,7 +97,7 @@ func TestKilledAtAnyCallTheEndIsTheSame(t *testing.T) {
 			if f.every || all() {
 				moments = everyMoment(calls)
 			}
-			moments = some(moments, slower)
+			moments = pick(f, moments)
 			each(t, len(moments), func(i int) error {
 				w := f.start()
 				moments[i].have(w, (*Operator).Kill)
@@ -119,7 +119,7 @@ func TestFaultyCallsDoNotChangeTheEnd(t *testing.T) {
 		t.Run(f.name, func(t *testing.T) {
 			began := time.Now()
 			calls, want := f.undisturbed(t)
-			strikes := some(strikesOf(calls), slower)
+			strikes := pick(f, strikesOf(calls))
 			each(t, len(strikes), func(i int) error {
 				w := f.start()
 				w.Hook = strikes[i].hook()
@@ -178,6 +178,9 @@ func strikesOf(calls []CallSeen) []strike {
 			striped[i] = strike{fault, map[string]bool{}}
 		}
 		for i, c := range calls {
+			if !fault.strikes(c.Etcd, c.Changes) {
+				continue
+			}
 			if c.Changes {
 				all = append(all, strike{fault, map[string]bool{c.Key: true}})
 				continue

@@ -29,6 +29,8 @@ type volume struct {
 	node   string
 	marker *member.Identity
 	booted bool
+	// corrupt data lets etcd fail on it.
+	corrupt bool
 }
 
 func (m *machines) volume(name string) *volume {
@@ -120,6 +122,9 @@ func (m *machines) start(pod *corev1.Pod, r *run) bool {
 	case member.DiscardAndStart:
 		m.w.Etcd.Wipe(name)
 	}
+	if v.corrupt {
+		return m.end(pod, r, 2, string(member.ReasonDataCorrupt)+": etcd of member "+identity.Member+" ended with code 2: wal: crc mismatch")
+	}
 	if r.first = decision.Action != member.StartOnData; r.first {
 		v.marker = &identity
 	}
@@ -177,6 +182,9 @@ func (m *machines) watch(pod *corev1.Pod, r *run) bool {
 		r.again = m.w.Clock.Now().Add(bootPause)
 		return true
 	}
+	if strings.Contains(reason, "permanently removed") {
+		return m.end(pod, r, member.ExitRemoved, string(member.ReasonRemoved)+": member "+pod.Name+" has been removed from the cluster for good")
+	}
 	return m.end(pod, r, 1, reason)
 }
 
@@ -198,6 +206,14 @@ func (m *machines) isRunning(pod *corev1.Pod, r *run) bool {
 	return m.report(pod, r, corev1.PodRunning, corev1.ContainerState{Running: &corev1.ContainerStateRunning{}})
 }
 
+// reported is what the kubelet has last told of a pod.
+type reported struct {
+	phase          corev1.PodPhase
+	waits          string
+	running, ready bool
+	restarts       int32
+}
+
 // report writes the pod's status.
 func (m *machines) report(pod *corev1.Pod, r *run, phase corev1.PodPhase, state corev1.ContainerState) bool {
 	ready := state.Running != nil && r.process != nil && m.w.Etcd.Ready(r.process)
@@ -205,6 +221,14 @@ func (m *machines) report(pod *corev1.Pod, r *run, phase corev1.PodPhase, state 
 	if ready {
 		is = corev1.ConditionTrue
 	}
+	told := reported{phase: phase, ready: ready, restarts: r.restarts, running: state.Running != nil}
+	if w := state.Waiting; w != nil {
+		told.waits = w.Reason + ": " + w.Message
+	}
+	if told == r.reported {
+		return false
+	}
+	r.reported = told
 	before := len(m.w.API.changes)
 	edit(m.w.API, pod, func(p *corev1.Pod) {
 		p.Status.PodIP = r.address

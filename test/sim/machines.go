@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -30,6 +31,8 @@ type run struct {
 	// orders are the annotations as the pod's file shows them: a beat old.
 	orders  map[string]string
 	address string
+	// node that it runs on; empty before it was scheduled.
+	node    string
 	process *etcdtest.Process
 	// bootMark lies on the pod's own disk.
 	bootMark bool
@@ -40,6 +43,8 @@ type run struct {
 	restarts int32
 	// ended is the container's last end.
 	ended *corev1.ContainerStateTerminated
+	// reported is what was last said of it.
+	reported reported
 }
 
 func newMachines(w *World) machines {
@@ -49,7 +54,8 @@ func newMachines(w *World) machines {
 // work does one beat, and says whether anything has changed.
 func (m *machines) work() bool {
 	before := len(m.w.API.changes)
-	acted := false
+	m.evictFromLostNodes()
+	acted := m.reap()
 	for _, o := range m.w.API.all("Pod") {
 		acted = m.syncPod(o.(*corev1.Pod)) || acted
 	}
@@ -101,7 +107,10 @@ func (m *machines) syncPod(pod *corev1.Pod) (acted bool) {
 		// Nobody hears of this node; what runs there goes on.
 		return false
 	}
-	defer func() { r.orders = pod.Annotations }()
+	defer func() {
+		acted = acted || !maps.Equal(r.orders, pod.Annotations)
+		r.orders = pod.Annotations
+	}()
 	switch {
 	case pod.DeletionTimestamp != nil:
 		return m.terminate(pod, r)
@@ -163,6 +172,7 @@ func (m *machines) schedule(pod *corev1.Pod) bool {
 		condition(p, corev1.PodScheduled, corev1.ConditionTrue, "", "")
 	})
 	m.volume(m.volumeOf(pod)).node = node
+	m.run(pod).node = node
 	m.run(pod).again = m.w.Clock.Now().Add(m.w.StartDelay(pod.Name))
 	return true
 }
@@ -259,15 +269,6 @@ func (m *machines) collectGarbage() {
 			}
 		}
 	}
-}
-
-// SetNodeReady has a node's kubelet be heard of or not. What runs on it goes on.
-func (w *World) SetNodeReady(name string, is corev1.ConditionStatus) {
-	node := w.API.find("Node", types.NamespacedName{Name: name}).(*corev1.Node)
-	edit(w.API, node, func(n *corev1.Node) {
-		n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: is}}
-	})
-	w.wake()
 }
 
 func nodeReady(n *corev1.Node) bool {

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/quorate/quorate/internal/etcd"
+	"github.com/quorate/quorate/internal/etcd/etcdtest"
 )
 
 // dialer is an operator's way to the members. Every RPC is a call of that
@@ -39,10 +41,14 @@ type conn struct {
 func (c conn) ask(method string, does effect, do func() error) error {
 	var answer error
 	asked := false
-	err := c.op.call(Call{Method: method, Object: c.member, Etcd: true, Changes: does == changes}, func() error {
+	once := func() error {
 		asked, answer = true, do()
 		return answer
-	})
+	}
+	err := c.op.call(Call{Method: method, Object: c.member, Etcd: true, Changes: does == changes}, once)
+	if errors.Is(err, errLate) && !asked {
+		return c.late(method, once)
+	}
 	if err == nil || (asked && errors.Is(err, answer)) {
 		return err
 	}
@@ -51,6 +57,36 @@ func (c conn) ask(method string, does effect, do func() error) error {
 		err = fmt.Errorf("%w: %w", etcd.ErrOutcomeUnknown, err)
 	}
 	return err
+}
+
+// late sends the call, which takes effect when nobody waits for it any more.
+func (c conn) late(method string, do func() error) error {
+	w := c.op.w
+	w.note("operator %d: %s %s will come late", c.op.number, method, c.member)
+	w.Etcd.DelayBy(lateness)
+	w.Etcd.Intercept(func(call etcdtest.Call) error {
+		if call.Method == method && call.Moment == etcdtest.Before {
+			return etcdtest.ErrLate
+		}
+		return nil
+	})
+	defer w.Etcd.Intercept(nil)
+	return do()
+}
+
+// lateness is longer than it takes the operator to look again.
+const lateness = 1500 * time.Millisecond
+
+// change makes a call that changes who is a member, and has the checker look at
+// what it brings about.
+func (c conn) change(method string, id uint64, url string, do func() error) error {
+	return c.ask(method, changes, func() error {
+		k := c.op.w.check
+		k.beforeChange(c.op, method, id, url)
+		err := do()
+		k.afterChange(method, err)
+		return err
+	})
 }
 
 type effect int
@@ -88,18 +124,18 @@ func (c conn) Alarms(ctx context.Context) (a []etcd.Alarm, err error) {
 }
 
 func (c conn) AddLearner(ctx context.Context, peerURL string) (m etcd.Member, err error) {
-	err = c.ask("AddLearner", changes, func() error { m, err = c.inner.AddLearner(ctx, peerURL); return err })
+	err = c.change("AddLearner", 0, peerURL, func() error { m, err = c.inner.AddLearner(ctx, peerURL); return err })
 	return m, err
 }
 
 func (c conn) Promote(ctx context.Context, id uint64) error {
-	return c.ask("Promote", changes, func() error { return c.inner.Promote(ctx, id) })
+	return c.change("Promote", id, "", func() error { return c.inner.Promote(ctx, id) })
 }
 
 func (c conn) Remove(ctx context.Context, id uint64) error {
-	return c.ask("Remove", changes, func() error { return c.op.w.check.removal(func() error { return c.inner.Remove(ctx, id) }) })
+	return c.change("Remove", id, "", func() error { return c.inner.Remove(ctx, id) })
 }
 
 func (c conn) MoveLeader(ctx context.Context, to uint64) error {
-	return c.ask("MoveLeader", changes, func() error { return c.inner.MoveLeader(ctx, to) })
+	return c.change("MoveLeader", to, "", func() error { return c.inner.MoveLeader(ctx, to) })
 }

@@ -78,6 +78,7 @@ func newOperator(w *World, number int) *Operator {
 // Kill ends the operator: from now on no call of it has an effect.
 func (op *Operator) Kill() {
 	op.dead.Store(true)
+	op.w.check.disturbed()
 	op.w.note("operator %d is killed", op.number)
 }
 
@@ -183,6 +184,7 @@ func (op *Operator) Release() {
 	op.w.note("operator %d hears of everything again", op.number)
 	op.cache.Lag = map[string]int{}
 	op.releasedAt = op.w.Clock.Now()
+	op.w.check.disturbed()
 	op.hindered = false
 }
 

@@ -221,6 +221,19 @@ func versionIn(patch []byte) string {
 	return locked.Metadata.ResourceVersion
 }
 
+// annotationIn a patch; empty for none.
+func annotationIn(patch []byte, key string) string {
+	var annotated struct {
+		Metadata struct {
+			Annotations map[string]*string `json:"annotations"`
+		} `json:"metadata"`
+	}
+	if json.Unmarshal(patch, &annotated) != nil || annotated.Metadata.Annotations[key] == nil {
+		return ""
+	}
+	return *annotated.Metadata.Annotations[key]
+}
+
 func merge(live client.Object, patch []byte) (client.Object, error) {
 	was, err := json.Marshal(live)
 	if err != nil {

@@ -380,7 +380,17 @@ func (w *World) put() {
 func (w *World) Healthy() bool {
 	c := w.Cluster()
 	return c != nil && c.Status.ObservedGeneration == c.Generation && conditionTrue(c, v1alpha1.ConditionReady) &&
-		w.resting() && w.readyPods() == len(c.Status.Members)
+		w.resting() && w.readyPods() == len(c.Status.Members) && w.check.difference(c) == "" && !w.leaving()
+}
+
+// leaving says that a pod is on its way out that can go.
+func (w *World) leaving() bool {
+	for _, o := range w.API.all("Pod") {
+		if o.GetDeletionTimestamp() != nil && w.nodes.nodeReady(o.(*corev1.Pod).Spec.NodeName) {
+			return true
+		}
+	}
+	return false
 }
 
 // readyPods counts the pods that are ready and stay.

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/quorate/quorate/internal/etcd"
 )
@@ -37,8 +38,8 @@ type Call struct {
 	Number int
 }
 
-// ErrLate returned before a call has it take effect at the next Tick, while
-// the caller is told that no answer came.
+// ErrLate returned before a call has it take effect at the next Tick, or later
+// (see DelayBy), while the caller is told that no answer came.
 var ErrLate = errors.New("no answer in time")
 
 // Intercept has a function called before and after each RPC. It may change the
@@ -175,6 +176,9 @@ func (c *conn) apply(method string, does effect, apply func(p *Process) error) e
 	if p == nil {
 		return c.broken(method, does, errors.New("nobody answers"))
 	}
+	if does == changes && p.leads {
+		c.world.overtaken(p)
+	}
 	if err := apply(p); err != nil {
 		if does == changes && errors.Is(err, etcd.ErrNoLeader) {
 			err = fmt.Errorf("%w: %w", etcd.ErrOutcomeUnknown, err)
@@ -185,9 +189,26 @@ func (c *conn) apply(method string, does effect, apply func(p *Process) error) e
 	return nil
 }
 
-// delay has the call take effect at the next Tick, through whoever leads the
-// cluster then: the proposal has left the member that was asked. Whether it is
-// refused is decided then, too.
+// lateCall is a change that has left the caller and has not been applied yet.
+type lateCall struct {
+	due   time.Time
+	asked *Process
+	// term in which the member that was asked led; zero if it did not.
+	term  uint64
+	apply func(p *Process) error
+}
+
+// DelayBy has calls that are intercepted with ErrLate take effect that much later;
+// zero, the default, is the next Tick.
+func (w *World) DelayBy(d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lateBy = d
+}
+
+// delay has the call take effect later, through whoever leads the cluster then:
+// the proposal has left the member that was asked. Whether it is refused is
+// decided then, too.
 func (w *World) delay(c *conn, apply func(p *Process) error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -195,15 +216,40 @@ func (w *World) delay(c *conn, apply func(p *Process) error) {
 	if asked == nil {
 		return
 	}
-	w.late = append(w.late, func() {
+	l := &lateCall{due: w.now().Add(w.lateBy), asked: asked, apply: apply}
+	if asked.leads {
+		l.term = asked.store.term
+	}
+	w.late = append(w.late, l)
+}
+
+// catchUp applies the delayed calls that are due.
+func (w *World) catchUp(due func(*lateCall) bool) {
+	var waiting, now []*lateCall
+	for _, l := range w.late {
+		if due(l) {
+			now = append(now, l)
+		} else {
+			waiting = append(waiting, l)
+		}
+	}
+	w.late = waiting
+	for _, l := range now {
 		for _, p := range w.processes {
-			if p.leads && p.store.disk.ClusterID == asked.store.disk.ClusterID {
+			if p.leads && p.store.disk.ClusterID == l.asked.store.disk.ClusterID {
 				// Nobody waits for the answer any more.
-				_ = apply(p)
-				return
+				_ = l.apply(p)
+				break
 			}
 		}
-	})
+		w.settle()
+	}
+}
+
+// overtaken applies what the leader was asked earlier in its term: in raft's log
+// no later proposal of the same leader comes before it.
+func (w *World) overtaken(leader *Process) {
+	w.catchUp(func(l *lateCall) bool { return l.asked == leader && l.term == leader.store.term })
 }
 
 // at is the process that answers on the connection.

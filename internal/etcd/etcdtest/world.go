@@ -93,7 +93,8 @@ type World struct {
 	booted     map[identity]bool
 	clusterIDs map[string][]uint64
 	alarms     map[uint64][]etcd.Alarm
-	late       []func()
+	late       []*lateCall
+	lateBy     time.Duration
 	written    []write
 	pooled     map[string]map[etcd.Endpoint]etcd.Credentials
 	violations []string
@@ -236,16 +237,12 @@ func (w *World) WipeWAL(volume string) {
 }
 
 // Tick lets what needs time happen: learners receive the log, and calls that
-// were delayed take effect.
+// were delayed for long enough take effect.
 func (w *World) Tick() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	late := w.late
-	w.late = nil
-	for _, apply := range late {
-		apply()
-		w.settle()
-	}
+	now := w.now()
+	w.catchUp(func(l *lateCall) bool { return !l.due.After(now) })
 	for _, p := range w.processes {
 		if leader := w.leaderFor(p); leader != nil && p.running {
 			p.synced = p.synced || w.replicate(leader, p)
@@ -267,6 +264,18 @@ func (w *World) Disarm(p *Process) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.alarms, p.store.disk.ClusterID)
+}
+
+// HasBooted says whether a process has ever booted under the member ID.
+func (w *World) HasBooted(memberID uint64) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for id := range w.booted {
+		if id.memberID == memberID {
+			return true
+		}
+	}
+	return false
 }
 
 // Violations of the rules so far, each beginning with the rule's name. Lost

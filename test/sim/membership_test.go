@@ -1,0 +1,130 @@
+package sim
+
+import (
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+)
+
+// soon has nodes given up after a minute.
+func soon(s *v1alpha1.EtcdClusterSpec) {
+	s.Failover.ReplaceAfter = metav1.Duration{Duration: time.Minute}
+}
+
+func resize(size int32) func(*World) { return func(w *World) { w.Apply(spec(size)) } }
+
+// lose the claims and the pods of members.
+func lose(members ...string) func(*World) {
+	return func(w *World) {
+		for _, m := range members {
+			deleteClaim(w, m)
+			deletePod(w, m)
+		}
+		w.check.disturbed()
+	}
+}
+
+// noticing is how long it takes until a loss shows in status.
+const noticing = 15 * time.Second
+
+// noticed has the run go on until what was done must have been noticed.
+func noticed(do func(*World)) func(*World) {
+	return func(w *World) {
+		do(w)
+		w.check.disturbed()
+		w.After(noticing, func() {})
+	}
+}
+
+// memberships are the workflows in which it changes who is a member.
+func memberships() []workflow {
+	three, one := founded(spec(3, plaintext)), founded(spec(1, plaintext))
+	const foreign = "http://10.9.9.9:2380"
+	all := []workflow{
+		{name: "growing from one to three", every: true, faults: true, shared: true, before: one, begin: resize(3)},
+		{name: "growing from three to five with TLS", before: founded(spec(3)), begin: resize(5)},
+		{name: "shrinking from five to three", faults: true, shared: true, before: founded(spec(5, plaintext)), begin: resize(3)},
+		{name: "shrinking from three to one with TLS", faults: true, before: founded(spec(3)), begin: resize(1)},
+		{name: "changing one's mind twice", shared: true, before: three, begin: func(w *World) {
+			w.Apply(spec(5))
+			w.After(2*time.Second, func() { w.Apply(spec(1)) })
+			w.After(4*time.Second, func() { w.Apply(spec(3)) })
+		}},
+		{name: "replacing a member whose claim and pod are deleted", every: true, faults: true, shared: true, before: three, begin: lose("c-0001")},
+		{name: "replacing a member whose claim and pod are deleted, with TLS", before: founded(spec(3)), begin: lose("c-0001")},
+		{name: "replacing a member whose data is wiped", faults: true, shared: true, before: three, begin: noticed(func(w *World) {
+			w.Wipe("c-0001", WipeAll)
+			w.Crash("c-0001")
+		})},
+		{name: "replacing a member whose claim is deleted while it runs", faults: true, shared: true, before: three, begin: noticed(func(w *World) { deleteClaim(w, "c-0001") })},
+		{name: "replacing the leader whose claim is deleted while it runs", shared: true, before: three, begin: noticed(func(w *World) { deleteClaim(w, w.Leader()) })},
+		{name: "replacing a member whose node is lost", faults: true, before: founded(spec(3, plaintext, soon)), begin: noticed(func(w *World) { w.PowerOff(w.NodeOf("c-0001")) })},
+		{name: "replacing a member whose node comes back too late", shared: true, before: founded(spec(3, plaintext, soon)), begin: func(w *World) {
+			node := w.NodeOf("c-0001")
+			w.PowerOff(node)
+			w.After(4*time.Minute, func() { w.PowerOn(node) })
+		}},
+		{name: "keeping a member whose node comes back in time", before: founded(spec(3, plaintext, soon)), begin: func(w *World) {
+			node := w.NodeOf("c-0001")
+			w.PowerOff(node)
+			w.After(50*time.Second, func() { w.PowerOn(node) })
+		}},
+		{name: "keeping members whose nodes are lost at once", before: founded(spec(3, plaintext, soon)), begin: func(w *World) {
+			one, two := w.NodeOf("c-0001"), w.NodeOf("c-0002")
+			w.PowerOff(one)
+			w.CutOff(two)
+			w.After(3*time.Minute, func() { w.PowerOn(one); w.Reconnect(two) })
+		}},
+		{name: "replacing a member of a cut-off node whose pod is deleted by force", shared: true, before: founded(spec(3, plaintext, soon)), begin: func(w *World) {
+			node := w.NodeOf("c-0001")
+			w.CutOff(node)
+			w.After(10*time.Second, func() { w.ForceDelete("c-0001") })
+			w.After(4*time.Minute, func() { w.Reconnect(node) })
+		}},
+		{name: "keeping a member of a cut-off node whose pod is deleted by force", before: founded(spec(3, plaintext, soon)), begin: func(w *World) {
+			node := w.NodeOf("c-0001")
+			w.CutOff(node)
+			w.After(5*time.Second, func() { w.ForceDelete("c-0001") })
+			w.After(30*time.Second, func() { w.Reconnect(node) })
+		}},
+		{name: "replacing a member in memory whose pod is deleted", every: true, faults: true, shared: true, before: founded(spec(3, plaintext, inMemory)), begin: deletePods("c-0001")},
+		{name: "growing in memory", before: founded(spec(1, plaintext, inMemory)), begin: resize(3)},
+		{name: "shrinking in memory", before: founded(spec(3, inMemory)), begin: resize(1)},
+		{name: "replacing a member whose data is corrupt", shared: true, before: three, begin: noticed(func(w *World) { w.Corrupt("c-0001") })},
+		{name: "replacing a member that was removed by hand", faults: true, shared: true, before: three, begin: func(w *World) { w.RemoveByHand(urlOf("c-0001")) }},
+		{name: "removing a learner of our naming that was added by hand", before: three, begin: func(w *World) { w.AddByHand(urlOf("c-0007")) }},
+		{name: "growing once a foreign learner is removed by hand", shared: true, before: three, begin: func(w *World) {
+			w.AddByHand(foreign)
+			w.Apply(spec(5))
+			w.After(20*time.Second, func() { w.RemoveByHand(foreign) })
+		}},
+		{name: "growing with a pause in the middle", faults: true, shared: true, before: three, begin: func(w *World) {
+			w.Apply(spec(5))
+			w.After(900*time.Millisecond, func() { w.Apply(func(s *v1alpha1.EtcdClusterSpec) { s.Paused = true }) })
+			w.After(30*time.Second, func() { w.Apply(func(s *v1alpha1.EtcdClusterSpec) { s.Paused = false }) })
+		}},
+		{name: "deleting a cluster that grows", done: goneWithVolumes, before: founded(spec(1, deleteAll)), begin: func(w *World) {
+			w.Apply(spec(3))
+			w.After(900*time.Millisecond, func() { deleteCluster(w) })
+		}},
+		{
+			name: "ending a quarantine",
+			before: founded(spec(3, func(s *v1alpha1.EtcdClusterSpec) {
+				s.Storage.QuarantineFor = metav1.Duration{Duration: 2 * time.Minute}
+			})),
+			begin: func(w *World) {
+				w.RemoveByHand("https" + urlOf("c-0001")[len("http"):])
+				w.After(3*time.Minute, func() {})
+			},
+		},
+	}
+	for i := range all {
+		all[i].end, all[i].long = (*World).Shape, true
+	}
+	return all
+}
+
+// urlOf a member's peers, in plaintext.
+func urlOf(member string) string { return "http://" + member + ".c.default.svc:2380" }

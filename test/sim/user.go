@@ -1,0 +1,51 @@
+package sim
+
+import (
+	"context"
+	"slices"
+
+	"github.com/quorate/quorate/internal/etcd"
+	"github.com/quorate/quorate/internal/resources"
+)
+
+// Etcdctl is a connection to a member that serves, as a user makes it; nil when
+// there is none.
+func (w *World) Etcdctl() etcd.Conn {
+	for _, r := range w.nodes.running() {
+		if !w.Etcd.Ready(r.process) {
+			continue
+		}
+		conn, err := w.Etcd.Dial("user", etcd.Endpoint{Address: r.process.Address, ServerName: r.process.Flags.Name}, etcd.Credentials{})
+		w.must(err)
+		return conn
+	}
+	return nil
+}
+
+// AddByHand adds a learner as a user does with etcdctl.
+func (w *World) AddByHand(url string) {
+	if conn := w.Etcdctl(); conn != nil {
+		_, err := conn.AddLearner(context.Background(), url)
+		w.note("the user adds the learner %s: %v", url, err)
+		w.wake()
+	}
+}
+
+// RemoveByHand removes the member of that URL as a user does with etcdctl.
+func (w *World) RemoveByHand(url string) {
+	truth, ok := w.Etcd.Truth(resources.Token(w.Cluster()))
+	conn := w.Etcdctl()
+	i := slices.IndexFunc(truth.Members, func(m etcd.Member) bool { return m.PeerURLs[0] == url })
+	if !ok || conn == nil || i < 0 {
+		return
+	}
+	w.note("the user removes the member %s: %v", url, conn.Remove(context.Background(), truth.Members[i].ID))
+	w.wake()
+}
+
+// Leader is the name of the member that leads; empty for none.
+func (w *World) Leader() string {
+	c := w.Cluster()
+	truth, _ := w.Etcd.Truth(resources.Token(c))
+	return nameOf(c, truth, truth.MemberID)
+}
