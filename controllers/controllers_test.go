@@ -380,6 +380,10 @@ func TestWhenToLookAgain(t *testing.T) {
 		"founders start":   {young, plan.Step{Kind: plan.Wait, Reason: v1alpha1.ReasonFounding}, whileFounding},
 		"a name is taken":  {young, plan.Step{Kind: plan.Wait, Reason: v1alpha1.ReasonNameConflict}, whileWaiting},
 		"a member is down": {old, plan.Step{Kind: plan.Wait, Reason: v1alpha1.ReasonMembersUnhealthy}, whileWaiting},
+		"a member joins":   {old, plan.Step{Kind: plan.Wait, Reason: v1alpha1.ReasonGrowing}, whileChanging},
+		"a member goes":    {old, plan.Step{Kind: plan.Wait, Reason: v1alpha1.ReasonShrinking}, whileChanging},
+		"one is replaced":  {old, plan.Step{Kind: plan.Wait, Reason: v1alpha1.ReasonReplacing}, whileChanging},
+		"a stranger":       {old, plan.Step{Kind: plan.Wait, Reason: v1alpha1.ReasonUnknownMember}, whileWaiting},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
