@@ -16,6 +16,12 @@ CLUSTER ?= local
 OPERATOR_IMAGE ?=
 MEMBER_IMAGE ?=
 
+# How many processes run end-to-end specs at once: they wait most of the time.
+E2E_PROCS ?= 3
+# How long a soak begins faults, and what decides which; 0 is a random seed.
+DURATION ?= 10m
+SEED ?= 0
+
 ifneq ($(CLUSTER),existing)
 export KUBECONFIG := $(STATE)/kubeconfig
 endif
@@ -27,7 +33,7 @@ LDFLAGS := -s -w -X github.com/quorate/quorate/internal/version.Version=$(VERSIO
 KUSTOMIZATIONS := crd rbac operator default namespaced samples
 GENERATED := api config/crd/bases config/rbac/generated
 # Packages whose tests need neither a cluster nor an API server.
-UNIT = $(shell go list ./... | grep -vE '/test/(integration|e2e|demo|bench)(/|$$)')
+UNIT = $(shell go list ./... | grep -vE '/test/(integration|e2e|demo|bench|soak)(/|$$)')
 
 ##@ Use it
 
@@ -201,7 +207,12 @@ test-cluster: ## Tests of the local Kubernetes itself.
 
 .PHONY: test-e2e
 test-e2e: cluster-up deploy ## User stories on the real cluster.
-	go test -count=1 -timeout 45m ./test/e2e/...
+	go run github.com/onsi/ginkgo/v2/ginkgo --procs=$(E2E_PROCS) --timeout=45m ./test/e2e
+
+.PHONY: soak
+soak: cluster-up deploy ## Random faults for DURATION, as SEED decides; the report is in .cluster/soak.
+	go build -o $(BIN)/soak ./test/soak
+	$(BIN)/soak -duration $(DURATION) -seed $(SEED)
 
 .PHONY: bench
 bench: cluster-up deploy ## Figures, with ratios against a bare StatefulSet in the same run; then bench-scale.

@@ -168,7 +168,8 @@ var _ = Describe("A quorum that cannot come back", func() {
 		was, life := c.get(ctx), lives(c.pods(ctx))[left]
 		c.deleteClaims(ctx, lost...)
 		c.deletePods(ctx, lost...)
-		c.reports(ctx, promised, v1alpha1.ConditionAvailable, "False", v1alpha1.ReasonQuorumLost, "")
+		c.reports(ctx, promised, v1alpha1.ConditionAvailable, "False", v1alpha1.ReasonQuorumLost, "1 of 3 voters answer ("+left+") and 2 are needed")
+		c.reports(ctx, promised, v1alpha1.ConditionAvailable, "False", v1alpha1.ReasonQuorumLost, "the data of "+left+" is left — nothing is removed, deleted or started anew")
 		c.reports(ctx, promised, v1alpha1.ConditionStalled, "True", v1alpha1.ReasonDataMissing, "the volumes of "+left+" are left")
 		c.says(ctx, Default, v1alpha1.ConditionStalled, "True", v1alpha1.ReasonDataMissing, lost[0]+", "+lost[1])
 		Eventually(ctx, func() []string { return sortedKeys(c.pods(ctx)) }).Should(Equal([]string{left}))

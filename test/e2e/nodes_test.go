@@ -47,7 +47,7 @@ var _ = Describe("The nodes' faults", Label(local), Ordered, Serial, SpecPriorit
 
 		By("cutting " + cut + " off, too: the quorum is lost, and nobody is replaced")
 		Expect(machine(ctx, "partition", cut)).Error().NotTo(HaveOccurred())
-		c.reports(ctx, promised, v1alpha1.ConditionAvailable, "False", v1alpha1.ReasonQuorumLost, "1 of 3 members answer")
+		c.reports(ctx, promised, v1alpha1.ConditionAvailable, "False", v1alpha1.ReasonQuorumLost, "1 of 3 voters answer ("+left[0]+")")
 		nodeBecomes(ctx, cut, false)
 
 		By("forcing the deletion of a pod whose process still runs on " + cut)

@@ -130,7 +130,7 @@ var _ = Describe("Members that come back by themselves, under load,", Ordered, f
 		hanging := []string{c.member(0), c.member(1)}
 		DeferCleanup(func(ctx SpecContext) { c.signal(ctx, syscall.SIGCONT, hanging...) }, NodeTimeout(patience))
 		c.signal(ctx, syscall.SIGSTOP, hanging...)
-		c.reports(ctx, promised, v1alpha1.ConditionAvailable, "False", v1alpha1.ReasonQuorumLost, "of 3 members answer")
+		c.reports(ctx, promised, v1alpha1.ConditionAvailable, "False", v1alpha1.ReasonQuorumLost, "1 of 3 voters answer ("+c.member(2)+")")
 		c.says(ctx, Default, v1alpha1.ConditionReady, "False", v1alpha1.ReasonQuorumLost, "")
 		Expect(lives(c.pods(ctx))).To(Equal(pods), "members that run are not touched while quorum is lost")
 		c.signal(ctx, syscall.SIGCONT, hanging...)
