@@ -22,10 +22,17 @@ import (
 // cluster on every pass would be most of an idle operator's traffic.
 const certificatesAfresh = time.Minute
 
+// certificatesVerified is how long Secrets that have not changed are not parsed
+// and verified again.
+const certificatesVerified = 10 * time.Minute
+
 // certificatesSeen is what the Secrets held when they were last read.
 type certificatesSeen struct {
 	at      time.Time
 	members string
+	// versions of the Secrets that were verified, and when.
+	versions string
+	verified time.Time
 	// credentials of the operator; nil without, and plaintext's zero value.
 	credentials *etcd.Credentials
 	due         []string
@@ -41,16 +48,26 @@ func (o *Observer) certificates(ctx context.Context, c *v1alpha1.EtcdCluster, m 
 	}
 	seen := &m.certificates
 	asked := strings.Join(members, ",")
-	fresh := now.Sub(seen.at) < certificatesAfresh && seen.members == asked && len(seen.due) == 0 &&
+	inOrder := seen.members == asked && len(seen.due) == 0 &&
 		len(seen.problems) == 0 && len(seen.conflicts) == 0 && (seen.renewal.IsZero() || now.Before(seen.renewal)) && seen.credentials != nil
-	if fresh {
+	if inOrder && now.Sub(seen.at) < certificatesAfresh {
 		return *seen, nil
 	}
-	set, err := secrets.Read(ctx, o.Live, c, members, now, secrets.Authorities(c))
+	known := ""
+	if inOrder && now.Sub(seen.verified) < certificatesVerified {
+		known = seen.versions
+	}
+	set, err := secrets.ReadSince(ctx, known, o.Live, c, members, now, secrets.Authorities(c))
 	if err != nil {
 		return certificatesSeen{}, err
 	}
-	*seen = certificatesSeen{at: now, members: asked, due: set.Due(), renewal: set.Plan.NextRenewal}
+	if set.Versions == known {
+		seen.at = now
+		return *seen, nil
+	}
+	*seen = certificatesSeen{
+		at: now, members: asked, due: set.Due(), renewal: set.Plan.NextRenewal, versions: set.Versions, verified: now,
+	}
 	for _, secret := range set.Foreign {
 		seen.conflicts = append(seen.conflicts, conflict(c, "Secret", secret))
 	}

@@ -9,6 +9,8 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/quorate/quorate/api/v1alpha1"
@@ -18,8 +20,9 @@ import (
 
 // objects names the fixed objects that are missing or are not as they should
 // be. The live objects are asked, so that nothing has to be remembered and
-// nothing is written at rest.
-func (o *Observer) objects(ctx context.Context, c *v1alpha1.EtcdCluster, seen *plan.Observed) ([]string, error) {
+// nothing is written at rest; what was in order is compared again only when
+// either side has changed, for comparing is most of a look at a cluster at rest.
+func (o *Observer) objects(ctx context.Context, c *v1alpha1.EtcdCluster, m *memory, seen *plan.Observed) ([]string, error) {
 	var due []string
 	for _, object := range resources.Objects(c, seen.BudgetVoters(), o.Operator) {
 		live := object.Empty
@@ -35,7 +38,7 @@ func (o *Observer) objects(ctx context.Context, c *v1alpha1.EtcdCluster, seen *p
 			seen.Problems = append(seen.Problems, conflict(c, object.Kind, live))
 			continue
 		}
-		same, err := inOrder(object, live)
+		same, err := m.compared(object, live)
 		if err != nil {
 			return nil, fmt.Errorf("comparing %s %s: %w", object.Kind, object.Name, err)
 		}
@@ -44,6 +47,31 @@ func (o *Observer) objects(ctx context.Context, c *v1alpha1.EtcdCluster, seen *p
 		}
 	}
 	return due, nil
+}
+
+// agreement is a version of a live object that had all that was wanted.
+type agreement struct {
+	uid     types.UID
+	version string
+	want    runtime.ApplyConfiguration
+}
+
+// compared is inOrder, remembered.
+func (m *memory) compared(object resources.Object, live client.Object) (bool, error) {
+	key := object.Kind + " " + object.Name
+	was, known := m.agreed[key]
+	if known && was.uid == live.GetUID() && was.version == live.GetResourceVersion() && reflect.DeepEqual(was.want, object.Want) {
+		return true, nil
+	}
+	delete(m.agreed, key)
+	same, err := inOrder(object, live)
+	if same && err == nil {
+		if m.agreed == nil {
+			m.agreed = map[string]agreement{}
+		}
+		m.agreed[key] = agreement{uid: live.GetUID(), version: live.GetResourceVersion(), want: object.Want}
+	}
+	return same, err
 }
 
 // inOrder says that the live object has every field that the operator wants,

@@ -50,6 +50,8 @@ type memory struct {
 	proven       proof
 	watched      watched
 	reach        reach
+	// agreed are the fixed objects that were in order, by kind and name.
+	agreed map[string]agreement
 }
 
 // Observe looks once.
@@ -93,7 +95,7 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 	join(c, &seen, members, look)
 	seen.Expired = kube.expired
 	m.watched.judge(c, &seen, kube)
-	if seen.ObjectsDue, err = o.objects(ctx, c, &seen); err != nil {
+	if seen.ObjectsDue, err = o.objects(ctx, c, m, &seen); err != nil {
 		return seen, err
 	}
 	seen.Problems = append(seen.Problems, certificates.conflicts...)

@@ -6,6 +6,7 @@ package secrets
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -26,6 +27,9 @@ type Set struct {
 	Foreign []*corev1.Secret
 	// Plan is what is due; empty while Foreign is not.
 	Plan pki.Result
+	// Versions tells whether any Secret, or what is wanted of them, has changed
+	// since another Read.
+	Versions string
 }
 
 // Due names the Secrets that are to be written.
@@ -42,11 +46,35 @@ func (s Set) Due() []string {
 // Read reads the Secrets of a cluster with these members, uncached, and plans.
 // Without TLS there is nothing to read.
 func Read(ctx context.Context, live client.Reader, c *v1alpha1.EtcdCluster, members []string, now time.Time, authorities pki.AuthorityPolicy) (Set, error) {
+	set, err := fetch(ctx, live, c, members)
+	if err != nil {
+		return Set{}, err
+	}
+	set.plan(c, members, now, authorities)
+	return set, nil
+}
+
+// ReadSince is Read, except that nothing is planned when the Secrets have the
+// versions of an earlier Read: parsing and verifying certificates that are known
+// to be in order would cost more than reading them.
+func ReadSince(ctx context.Context, versions string, live client.Reader, c *v1alpha1.EtcdCluster, members []string, now time.Time, authorities pki.AuthorityPolicy) (Set, error) {
+	set, err := fetch(ctx, live, c, members)
+	if err != nil {
+		return Set{}, err
+	}
+	if set.Versions != versions {
+		set.plan(c, members, now, authorities)
+	}
+	return set, nil
+}
+
+// fetch only reads.
+func fetch(ctx context.Context, live client.Reader, c *v1alpha1.EtcdCluster, members []string) (Set, error) {
 	set := Set{Live: map[string]*corev1.Secret{}}
 	if !resources.TLS(c) {
 		return set, nil
 	}
-	data := map[string]map[string][]byte{}
+	versions := []string{string(c.UID), c.Spec.TLS.LeafDuration.Duration.String()}
 	for _, name := range pki.SecretNames(c.Name, members) {
 		secret := &corev1.Secret{}
 		err := live.Get(ctx, client.ObjectKey{Namespace: c.Namespace, Name: name}, secret)
@@ -58,18 +86,26 @@ func Read(ctx context.Context, live client.Reader, c *v1alpha1.EtcdCluster, memb
 			set.Foreign = append(set.Foreign, secret)
 		default:
 			set.Live[name] = secret
-			data[name] = secret.Data
 		}
+		versions = append(versions, name+"="+string(secret.UID)+"/"+secret.ResourceVersion)
 	}
-	if len(set.Foreign) > 0 {
-		return set, nil
+	set.Versions = strings.Join(versions, ",")
+	return set, nil
+}
+
+func (s *Set) plan(c *v1alpha1.EtcdCluster, members []string, now time.Time, authorities pki.AuthorityPolicy) {
+	if !resources.TLS(c) || len(s.Foreign) > 0 {
+		return
 	}
-	set.Plan = pki.Plan(now, pki.Inputs{
+	data := map[string]map[string][]byte{}
+	for name, secret := range s.Live {
+		data[name] = secret.Data
+	}
+	s.Plan = pki.Plan(now, pki.Inputs{
 		Cluster: c.Name, Namespace: c.Namespace, Members: members,
 		LeafDuration: c.Spec.TLS.LeafDuration.Duration,
 		Authorities:  authorities, Secrets: data,
 	})
-	return set, nil
 }
 
 // Authorities says whether a missing authority may be created: only while the

@@ -1,0 +1,82 @@
+package observe
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/quorate/quorate/internal/pki"
+)
+
+// TestObjectsThatWereInOrderAreComparedAgain: what is remembered of an object ends
+// with its version, with its UID and with what is wanted of it.
+func TestObjectsThatWereInOrderAreComparedAgain(t *testing.T) {
+	service := func(w *world) *corev1.Service {
+		i := slices.IndexFunc(w.objects, func(o client.Object) bool { s, ok := o.(*corev1.Service); return ok && s.Name == "a-client" })
+		return w.objects[i].(*corev1.Service)
+	}
+	cases := map[string]func(*world){
+		"somebody changes it": func(w *world) {
+			service(w).Spec.Selector["x"] = "y"
+			service(w).ResourceVersion = "1000"
+		},
+		"it is made anew": func(w *world) {
+			service(w).Spec.Selector["x"] = "y"
+			service(w).UID = "another"
+		},
+		"another is wanted": func(w *world) { w.cluster.Status.Incarnation = 7 },
+	}
+	for name, change := range cases {
+		t.Run(name, func(t *testing.T) {
+			w := founded(t)
+			for range 2 {
+				if seen := w.see(); len(seen.ObjectsDue) > 0 {
+					t.Fatalf("due from the start: %v", seen.ObjectsDue)
+				}
+			}
+			m := w.observer.remember(w.cluster)
+			if len(m.agreed) == 0 {
+				t.Fatal("nothing is remembered")
+			}
+			change(w)
+			if seen := w.see(); !slices.Contains(seen.ObjectsDue, "Service a-client") {
+				t.Errorf("due: %v", seen.ObjectsDue)
+			}
+		})
+	}
+}
+
+// TestSecretsAreVerifiedWhenTheyChange: a Secret with a new version is looked into
+// when it is read next, and all of them now and then.
+func TestSecretsAreVerifiedWhenTheyChange(t *testing.T) {
+	w := founded(t)
+	secure(t, w)
+	if seen := w.see(); len(seen.CertificatesDue) > 0 {
+		t.Fatalf("due from the start: %v", seen.CertificatesDue)
+	}
+	spoil := w.secret("a-0001-tls")
+	spoil.Data[pki.KeyServerCert] = []byte("garbage")
+	w.clock.SetTime(w.clock.Now().Add(time.Minute))
+	if seen := w.see(); len(seen.CertificatesDue) > 0 {
+		t.Errorf("Secrets whose versions are known were parsed: %v", seen.CertificatesDue)
+	}
+	spoil.ResourceVersion = "1000"
+	w.clock.SetTime(w.clock.Now().Add(time.Minute))
+	if seen := w.see(); !slices.Contains(seen.CertificatesDue, "Secret a-0001-tls") {
+		t.Errorf("a new version was not looked into: %v", seen.CertificatesDue)
+	}
+}
+
+func TestSecretsAreVerifiedNowAndThen(t *testing.T) {
+	w := founded(t)
+	secure(t, w)
+	w.see()
+	w.secret("a-0001-tls").Data[pki.KeyServerCert] = []byte("garbage")
+	w.clock.SetTime(w.clock.Now().Add(certificatesVerified))
+	if seen := w.see(); !slices.Contains(seen.CertificatesDue, "Secret a-0001-tls") {
+		t.Errorf("due: %v", seen.CertificatesDue)
+	}
+}
