@@ -45,9 +45,9 @@ type kubernetes struct {
 	now   time.Time
 }
 
-func (o *Observer) kubernetes(ctx context.Context, c *v1alpha1.EtcdCluster) (*kubernetes, error) {
+func (o *Observer) kubernetes(ctx context.Context, c *v1alpha1.EtcdCluster, m *memory) (*kubernetes, error) {
 	k := &kubernetes{now: o.Clock.Now()}
-	reader := o.reader(c)
+	reader := o.reader(c, m)
 	var claims corev1.PersistentVolumeClaimList
 	var pods corev1.PodList
 	scope := []client.ListOption{client.InNamespace(c.Namespace)}

@@ -26,7 +26,7 @@ func (o *Observer) objects(ctx context.Context, c *v1alpha1.EtcdCluster, m *memo
 	var due []string
 	for _, object := range resources.Objects(c, seen.BudgetVoters(), o.Operator) {
 		live := object.Empty
-		err := o.reader(c).Get(ctx, client.ObjectKey{Namespace: c.Namespace, Name: object.Name}, live)
+		err := o.reader(c, m).Get(ctx, client.ObjectKey{Namespace: c.Namespace, Name: object.Name}, live)
 		if apierrors.IsNotFound(err) {
 			due = append(due, object.Kind+" "+object.Name)
 			continue

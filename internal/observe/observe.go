@@ -49,6 +49,9 @@ type memory struct {
 	certificates certificatesSeen
 	proven       proof
 	watched      watched
+	// suspicious is true after a look that missed a member's volume: from then
+	// on the API server is asked, for a cache that lags shows the same.
+	suspicious bool
 	reach        reach
 	// agreed are the fixed objects that were in order, by kind and name.
 	agreed map[string]agreement
@@ -72,7 +75,8 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 		}
 		seen.ClusterID = parsed
 	}
-	kube, err := o.kubernetes(ctx, c)
+	m := o.remember(c)
+	kube, err := o.kubernetes(ctx, c, m)
 	if err != nil {
 		return seen, err
 	}
@@ -82,7 +86,6 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 		seen.FounderNames = kube.freeNames(c)
 		return seen, nil
 	}
-	m := o.remember(c)
 	members := kube.members(c)
 	certificates, err := o.certificates(ctx, c, m, plan.Observed{ClusterID: seen.ClusterID, Members: members}.Certified())
 	if err != nil {
@@ -95,6 +98,7 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 	join(c, &seen, members, look)
 	seen.Expired = kube.expired
 	m.watched.judge(c, &seen, kube)
+	m.suspicious = slices.ContainsFunc(seen.Members, func(m plan.Member) bool { return m.Dead() || m.Doomed() })
 	if seen.ObjectsDue, err = o.objects(ctx, c, m, &seen); err != nil {
 		return seen, err
 	}
@@ -144,10 +148,10 @@ func Moving(c *v1alpha1.EtcdCluster) bool {
 	return c.Status.ClusterID == "" || c.Status.Joiner != "" || learning
 }
 
-// reader reads from the caches while nothing moves, when a stale answer costs a
-// pass at most, since every step that matters looks again.
-func (o *Observer) reader(c *v1alpha1.EtcdCluster) client.Reader {
-	if Moving(c) {
+// reader reads from the caches while nothing moves and nobody is missing, when a
+// stale answer costs a pass at most, since every step that matters looks again.
+func (o *Observer) reader(c *v1alpha1.EtcdCluster, m *memory) client.Reader {
+	if Moving(c) || m.suspicious {
 		return o.Live
 	}
 	return o.Cached

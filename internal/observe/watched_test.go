@@ -650,8 +650,11 @@ func TestMoving(t *testing.T) {
 			if got := Moving(c); got != tc.want {
 				t.Errorf("Moving() = %v, want %v", got, tc.want)
 			}
-			if got := o.reader(c) == client.Reader(live); got != tc.want {
+			if got := o.reader(c, &memory{}) == client.Reader(live); got != tc.want {
 				t.Errorf("the API server itself is read: %v, want %v", got, tc.want)
+			}
+			if o.reader(c, &memory{suspicious: true}) != client.Reader(live) {
+				t.Error("after a loss was seen the cache is believed")
 			}
 		})
 	}

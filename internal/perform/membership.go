@@ -194,7 +194,9 @@ func (p *Performer) releaseMember(ctx context.Context, c *v1alpha1.EtcdCluster, 
 // settled is a connection to the leader, once the members are known to be those
 // that the step was decided for. An earlier change whose outcome nobody knows
 // could still come to pass: a proposal through the same member, in the same term,
-// comes after it, and the list that is read then holds it or never will.
+// comes after it, and the list that is read then holds it or never will. It must
+// be the leader still: a follower passes a change on at its own pace, and a later
+// proposal through somebody else could overtake it.
 func (p *Performer) settled(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed) (etcd.Conn, error) {
 	i := slices.IndexFunc(seen.Members, func(m plan.Member) bool { return m.Leads && m.Healthy() })
 	if i < 0 {
@@ -216,7 +218,12 @@ func (p *Performer) settled(ctx context.Context, c *v1alpha1.EtcdCluster, seen p
 	if err != nil {
 		return nil, fmt.Errorf("reading the member list: %w: %w", ErrStale, err)
 	}
-	if list.Term != before.Term || list.MemberID != leader.ID || !sameMembers(seen, list) {
+	answer, err := conn.Status(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("asking who leads: %w: %w", ErrStale, err)
+	}
+	leads := answer.MemberID == leader.ID && answer.Leader == leader.ID && answer.Term == list.Term
+	if list.Term != before.Term || list.MemberID != leader.ID || !leads || !sameMembers(seen, list) {
 		return nil, fmt.Errorf("the members or the leader have changed: %w", ErrStale)
 	}
 	return conn, nil
@@ -315,12 +322,15 @@ func (p *Performer) removeMember(ctx context.Context, c *v1alpha1.EtcdCluster, s
 	if err := p.markLeaving(ctx, c, m); err != nil {
 		return err
 	}
+	if m.Left() {
+		// Once it is removed nothing of it is found again, so nobody would ever
+		// think of these.
+		if err := p.deleteSecret(ctx, c, m.Name); err != nil {
+			return err
+		}
+	}
 	if err := leader.Remove(ctx, step.ID); err != nil && !errors.Is(err, etcd.ErrMemberNotFound) {
 		return refusal(fmt.Errorf("removing %s (%x): %w", m.Name, step.ID, err))
-	}
-	if m.Left() {
-		// Nothing of it is found again, so nobody would ever think of these.
-		return p.deleteSecret(ctx, c, m.Name)
 	}
 	return nil
 }

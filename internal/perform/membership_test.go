@@ -690,6 +690,9 @@ func TestSettled(t *testing.T) {
 		"a late removal comes":            later(func(f *change) { f.etcd.list.Members = f.etcd.list.Members[1:] }),
 		"a late promotion comes":          later(func(f *change) { f.etcd.list.Members[1].Learner = !f.etcd.list.Members[1].Learner }),
 		"somebody has taken another's ID": later(func(f *change) { f.etcd.list.Members[1].ID = 9 }),
+		"another leads by now":            func(f *change) { s := f.etcd.status[leading]; s.Leader = 2; f.etcd.status[leading] = s },
+		"it led in another term":          func(f *change) { s := f.etcd.status[leading]; s.Term++; f.etcd.status[leading] = s },
+		"it does not say who leads":       later(answers("Status", etcd.ErrUnreachable)),
 		"a stranger was seen":             func(f *change) { f.seen.ForeignMembers = []string{"http://10.9.9.9:2380"} },
 		"a member is twice on the list":   func(f *change) { f.etcd.list.Members = append(f.etcd.list.Members, f.etcd.list.Members[0]) },
 	}
@@ -713,7 +716,7 @@ func TestSettled(t *testing.T) {
 	if err := f.do(add); err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{"Members", "Propose", "Members", addCall}; !slices.Equal(f.etcd.calls, want) {
+	if want := []string{"Members", "Propose", "Members", "Status a-0000", addCall}; !slices.Equal(f.etcd.calls, want) {
 		t.Errorf("asked %v, want %v", f.etcd.calls, want)
 	}
 }
@@ -724,7 +727,7 @@ func TestRemovalAsksTheOthers(t *testing.T) {
 	if err := f.do(remove); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"Members", "Propose", "Members", "Status a-0000", "Status a-0001", "Remove 3"}
+	want := []string{"Members", "Propose", "Members", "Status a-0000", "Status a-0000", "Status a-0001", "Remove 3"}
 	if diff := cmp.Diff(want, f.etcd.calls); diff != "" {
 		t.Errorf("calls (-want +got):\n%s", diff)
 	}
