@@ -336,11 +336,18 @@ func (p *Performer) removeMember(ctx context.Context, c *v1alpha1.EtcdCluster, s
 }
 
 // sparesNow asks every other voter, now, and refuses when those that follow a
-// leader are no quorum of what would be left.
+// leader, and whose pods stay, are no quorum of what would be left.
 func (p *Performer) sparesNow(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, removed plan.Member) error {
 	healthy := 0
 	for _, m := range seen.Members {
-		if m.Name != removed.Name && m.Healthy() && p.answersNow(ctx, c, seen, m) {
+		if m.Name == removed.Name || !m.Healthy() || !p.answersNow(ctx, c, seen, m) {
+			continue
+		}
+		pod, err := p.ownPod(ctx, c, m.Name)
+		if err != nil {
+			return err
+		}
+		if pod != nil && pod.DeletionTimestamp.IsZero() {
 			healthy++
 		}
 	}

@@ -739,6 +739,14 @@ func TestRemovalAsksTheOthers(t *testing.T) {
 	if !errors.Is(err, ErrStale) || len(f.etcd.changes()) > 0 {
 		t.Errorf("Perform() = %v, changed %v", err, f.etcd.changes())
 	}
+	// One that answers and whose pod goes does not stay.
+	f = changing(t)
+	if err := f.api.Delete(t.Context(), podOf("a-0001")); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.do(remove); !errors.Is(err, ErrStale) || len(f.etcd.changes()) > 0 {
+		t.Errorf("Perform() = %v, changed %v", err, f.etcd.changes())
+	}
 	// Of two, the one that is left is enough.
 	f = changing(t)
 	f.seen.Members = f.seen.Members[:2]
