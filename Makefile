@@ -214,9 +214,13 @@ soak: cluster-up deploy ## Random faults for DURATION, as SEED decides; the repo
 	go build -o $(BIN)/soak ./test/soak
 	$(BIN)/soak -duration $(DURATION) -seed $(SEED)
 
+# How often the leader is replaced under load, for bench; 40 for the record.
+BENCH_GAPS ?= 10
+# Further flags for bench: "-runs 1" for a quick look, "-only sizes,gaps" for some of the figures.
+BENCH_FLAGS ?=
 .PHONY: bench
 bench: cluster-up deploy ## Figures, with ratios against a bare StatefulSet in the same run; then bench-scale.
-	go run ./test/bench
+	go run ./test/bench -gaps $(BENCH_GAPS) $(BENCH_FLAGS)
 	@$(MAKE) bench-scale
 
 # How many clusters, for bench-scale; 50 for a quick look.

@@ -11,7 +11,6 @@ import (
 
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
-	"k8s.io/client-go/kubernetes"
 )
 
 // written are the resources that the operator writes. Leases are left out: its
@@ -21,9 +20,15 @@ var written = []string{
 	"poddisruptionbudgets", "networkpolicies", "events",
 }
 
+// Limits at rest: writes in a minute, and resident memory.
+const (
+	writesLimit = 10
+	rssLimitMiB = 64
+)
+
 // rest watches an operator with one healthy cluster and nothing to do.
 func (b *bench) rest(ctx context.Context) (bool, error) {
-	cluster := newQuorate(b.c, b.runs)
+	cluster := newQuorate(b.bed, b.runs)
 	if err := cluster.apply(ctx); err != nil {
 		return false, err
 	}
@@ -57,11 +62,7 @@ func (b *bench) rest(ctx context.Context) (bool, error) {
 // writes counts what the API server has been asked to write, by anybody, of the
 // resources that the operator writes; at rest nobody else does.
 func (b *bench) writes(ctx context.Context) (float64, error) {
-	set, err := kubernetes.NewForConfig(b.config)
-	if err != nil {
-		return 0, fmt.Errorf("making a client: %w", err)
-	}
-	raw, err := set.RESTClient().Get().AbsPath("/metrics").Do(ctx).Raw()
+	raw, err := b.bed.API.CoreV1().RESTClient().Get().AbsPath("/metrics").Do(ctx).Raw()
 	if err != nil {
 		return 0, fmt.Errorf("reading the API server's metrics: %w", err)
 	}

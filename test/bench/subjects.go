@@ -17,17 +17,23 @@ import (
 
 	"github.com/quorate/quorate/api/v1alpha1"
 	"github.com/quorate/quorate/internal/pki"
+	"github.com/quorate/quorate/test/soak/testbed"
 )
 
 // quorate is a cluster by the operator.
 type quorate struct {
 	c       client.Client
+	reached testbed.Cluster
 	cluster *v1alpha1.EtcdCluster
 }
 
-func newQuorate(c client.Client, run int) *quorate {
-	cluster := &v1alpha1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("ours%d", run), Namespace: namespace}}
-	cluster.Spec.Size = members
+func newQuorate(bed *testbed.Bed, run int) *quorate {
+	return newCluster(bed, fmt.Sprintf("ours%d", run), members)
+}
+
+func newCluster(bed *testbed.Bed, name string, size int32) *quorate {
+	cluster := &v1alpha1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace}}
+	cluster.Spec.Size = size
 	cluster.Spec.Version = etcdVersion
 	cluster.Spec.Storage.Size = resource.MustParse(volumeSize)
 	cluster.Spec.Storage.WhenDeleted = v1alpha1.WhenDeletedDelete
@@ -36,8 +42,10 @@ func newQuorate(c client.Client, run int) *quorate {
 	cluster.Spec.TLS.LeafDuration = metav1.Duration{Duration: pki.DefaultLeafDuration}
 	cluster.Spec.Failover.ReplaceAfter = metav1.Duration{Duration: 5 * time.Minute}
 	cluster.Spec.Failover.LearnerTimeout = metav1.Duration{Duration: 15 * time.Minute}
-	return &quorate{c: c, cluster: cluster}
+	return &quorate{c: bed.Kube, reached: testbed.Cluster{Bed: bed, Namespace: namespace, Name: name}, cluster: cluster}
 }
+
+func (q *quorate) etcd() testbed.Cluster { return q.reached }
 
 func (q *quorate) name() string { return "quorate" }
 
@@ -54,7 +62,7 @@ func (q *quorate) ready(ctx context.Context) (bool, error) {
 		return false, nil
 	}
 	pods, err := q.pods(ctx)
-	return allReady(pods), err
+	return allReady(pods, members), err
 }
 
 func (q *quorate) pods(ctx context.Context) ([]corev1.Pod, error) {
@@ -71,13 +79,17 @@ func (q *quorate) remove(ctx context.Context) error {
 // statefulSet is what a careful user would write by hand: one static list, all
 // at once, TLS on every port.
 type statefulSet struct {
-	c    client.Client
-	base string
+	c       client.Client
+	reached testbed.Cluster
+	base    string
 }
 
-func newStatefulSet(c client.Client, run int) *statefulSet {
-	return &statefulSet{c: c, base: fmt.Sprintf("bare%d", run)}
+func newStatefulSet(bed *testbed.Bed, run int) *statefulSet {
+	base := fmt.Sprintf("bare%d", run)
+	return &statefulSet{c: bed.Kube, reached: testbed.Cluster{Bed: bed, Namespace: namespace, Name: base}, base: base}
 }
+
+func (s *statefulSet) etcd() testbed.Cluster { return s.reached }
 
 func (s *statefulSet) name() string { return "statefulset" }
 
@@ -208,7 +220,7 @@ func httpProbe(path string, period, failures int32) *corev1.Probe {
 // ready is the kubelet's word: /readyz is answered once the member serves.
 func (s *statefulSet) ready(ctx context.Context) (bool, error) {
 	pods, err := s.pods(ctx)
-	return allReady(pods), err
+	return allReady(pods, members), err
 }
 
 func (s *statefulSet) pods(ctx context.Context) ([]corev1.Pod, error) {
