@@ -23,7 +23,7 @@ func (c cluster) signal(ctx context.Context, s syscall.Signal, members ...string
 	Expect(c.bed().Signal(ctx, s, members...)).To(Succeed())
 }
 
-// kills kills etcd in members' pods and waits until the kubelet has started the
+// kills ends etcd in members' pods and waits until the kubelet has started the
 // containers again, in the same pods.
 func (c cluster) kills(ctx context.Context, members ...string) {
 	GinkgoHelper()

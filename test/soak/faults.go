@@ -77,10 +77,10 @@ var faults = []fault{
 // pick chooses members of a cluster.
 type pick func(r *rand.Rand, voters []string, leader string) []string
 
-func leader(_ *rand.Rand, _ []string, leader string) []string       { return []string{leader} }
-func everybody(_ *rand.Rand, voters []string, _ string) []string    { return voters }
-func anybody(r *rand.Rand, voters []string, leader string) []string { return choice(r, voters, 1) }
-func two(r *rand.Rand, voters []string, leader string) []string     { return choice(r, voters, 2) }
+func leader(_ *rand.Rand, _ []string, leader string) []string    { return []string{leader} }
+func everybody(_ *rand.Rand, voters []string, _ string) []string { return voters }
+func anybody(r *rand.Rand, voters []string, _ string) []string   { return choice(r, voters, 1) }
+func two(r *rand.Rand, voters []string, _ string) []string       { return choice(r, voters, 2) }
 func follower(r *rand.Rand, voters []string, leader string) []string {
 	return choice(r, slices.DeleteFunc(slices.Clone(voters), func(m string) bool { return m == leader }), 1)
 }
@@ -387,7 +387,7 @@ func addByHand(ctx context.Context, s *soak, x *subject) (string, error) {
 
 // resize goes to other sizes and back.
 func resize(ctx context.Context, s *soak, x *subject) (string, error) {
-	sizes := choice2(s.random, []int{1, 3, 5, 7}, x.size)[:1+s.random.IntN(2)]
+	sizes := otherSizes(s.random, x.size)[:1+s.random.IntN(2)]
 	for _, size := range append(sizes, x.size) {
 		if err := x.Edit(ctx, fmt.Sprintf(`{"spec":{"size":%d}}`, size)); err != nil {
 			return "", err
@@ -399,9 +399,9 @@ func resize(ctx context.Context, s *soak, x *subject) (string, error) {
 	return fmt.Sprintf("%d, %v, %d", x.size, sizes, x.size), nil
 }
 
-// choice2 shuffles sizes but for one.
-func choice2(r *rand.Rand, of []int, not int) []int {
-	of = slices.DeleteFunc(of, func(n int) bool { return n == not })
+// otherSizes are the sizes that a cluster may have, but for one, in any order.
+func otherSizes(r *rand.Rand, not int) []int {
+	of := slices.DeleteFunc([]int{1, 3, 5, 7}, func(n int) bool { return n == not })
 	r.Shuffle(len(of), func(i, j int) { of[i], of[j] = of[j], of[i] })
 	return of
 }
@@ -488,8 +488,8 @@ func (x *subject) written(ctx context.Context) (string, error) {
 }
 
 // says is nil when a condition is as it should be.
-func (c *subject) says(ctx context.Context, kind string, is metav1.ConditionStatus, reason string) error {
-	return says(ctx, c.Cluster, kind, is, reason)
+func (x *subject) says(ctx context.Context, kind string, is metav1.ConditionStatus, reason string) error {
+	return says(ctx, x.Cluster, kind, is, reason)
 }
 
 func says(ctx context.Context, c testbed.Cluster, kind string, is metav1.ConditionStatus, reason string) error {
