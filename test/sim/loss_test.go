@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/resources"
 )
 
 // settledOrCalling says that the cluster is healthy, or that the operator calls
@@ -90,7 +91,7 @@ func deletePod(w *World, member string) {
 }
 
 // TestDataWipedAfterTheLatchIsNeverStartedOn: the guard refuses, the member gets
-// no pod, and the user is called; the others go on.
+// no pod any more and is replaced, and its volume is kept in quarantine.
 func TestDataWipedAfterTheLatchIsNeverStartedOn(t *testing.T) {
 	histories := []workflow{
 		{name: "at rest", before: founded(spec(3, plaintext)), begin: func(*World) {}},
@@ -125,10 +126,91 @@ func (f workflow) wiped(m moment, what WipeOf, restart func(*World)) error {
 	if err != nil {
 		return err
 	}
-	if pod := w.Pod("c-0001"); !w.calling() || pod != nil || !conditionTrue(w.Cluster(), v1alpha1.ConditionAvailable) {
-		return fmt.Errorf("%s, wiped at %s: calls %v, pod %v\n%s", f.name, m, w.calling(), pod != nil, w.Notes(120))
+	kept := func() bool {
+		claim := w.Claim("c-0001")
+		return claim != nil && resources.Quarantined(claim)
+	}
+	if !w.Run(func() bool { return w.Healthy() && kept() }, time.Minute) || w.Pod("c-0001") != nil {
+		return fmt.Errorf("%s, wiped at %s: healthy %v, kept %v, pod %v\n%s", f.name, m, w.Healthy(), kept(), w.Pod("c-0001") != nil, w.Notes(120))
+	}
+	w.check.atRest()
+	if v := w.Violations(); len(v) > 0 {
+		return fmt.Errorf("%s, wiped at %s: broke %v\n%s", f.name, m, v, w.Notes(120))
 	}
 	return nil
+}
+
+// quorumLosses by how a majority is lost, in a way that nobody may mend.
+var quorumLosses = map[string]func(w *World){
+	"claims and pods": lose("c-0001", "c-0002"),
+	"data": func(w *World) {
+		for _, m := range []string{"c-0001", "c-0002"} {
+			w.Wipe(m, WipeAll)
+			w.Crash(m)
+		}
+	},
+}
+
+// TestALostQuorumIsToldAndNothingIsTouched: within 15 s status says so, and who is
+// left; nothing is removed, deleted or made from scratch, whenever an operator
+// dies meanwhile.
+func TestALostQuorumIsToldAndNothingIsTouched(t *testing.T) {
+	for how, lost := range quorumLosses {
+		t.Run(how, func(t *testing.T) {
+			f := workflow{name: "losing the quorum", long: true, before: founded(spec(3, plaintext)), begin: lost}
+			w, err := f.quorumLost(moment{pass: 1 << 30})
+			if err != nil {
+				t.Fatal(err)
+			}
+			moments := pick(f, everyMoment(w.calls))
+			each(t, len(moments), func(i int) error {
+				_, err := f.quorumLost(moments[i])
+				return err
+			})
+			t.Logf("%d runs", len(moments)+1)
+		})
+	}
+}
+
+func (f workflow) quorumLost(dies moment) (*World, error) {
+	w := f.start()
+	dies.have(w, (*Operator).Kill)
+	before := w.names()
+	f.begin(w)
+	told := w.Run(w.tellsLoss, 15*time.Second)
+	w.For(5 * time.Minute)
+	after := w.names()
+	extra := slices.DeleteFunc(after, func(name string) bool { return slices.Contains(before, name) })
+	survivor := w.Claim("c-0000") != nil && w.Pod("c-0000") != nil
+	if v := w.Violations(); !told || !w.tellsLoss() || len(extra) > 0 || !survivor || len(v) > 0 || w.changed() {
+		return w, fmt.Errorf("%s, killed at %s: told %v, made %v, survivor there %v, members changed %v, broke %v\n%s",
+			f.name, dies, told, extra, survivor, w.changed(), v, w.Notes(noteLines()))
+	}
+	return w, nil
+}
+
+// tellsLoss says that status tells of the lost quorum.
+func (w *World) tellsLoss() bool {
+	c := w.Cluster()
+	available := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionAvailable)
+	return available != nil && available.Status == metav1.ConditionFalse && available.Reason == v1alpha1.ReasonQuorumLost
+}
+
+// names of the claims and pods.
+func (w *World) names() (names []string) {
+	for _, kind := range []string{"PersistentVolumeClaim", "Pod"} {
+		for _, o := range w.API.all(kind) {
+			names = append(names, kind+" "+o.GetName())
+		}
+	}
+	return names
+}
+
+// changed says that an operator has tried to change who is a member.
+func (w *World) changed() bool {
+	return slices.ContainsFunc(w.calls, func(c CallSeen) bool {
+		return slices.Contains([]string{"AddLearner", "Promote", "Remove", "MoveLeader"}, c.Method)
+	})
 }
 
 // TestALostStatusNeverFoundsAgain: without its status the cluster is found again

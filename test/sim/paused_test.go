@@ -1,8 +1,12 @@
 package sim
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/quorate/quorate/api/v1alpha1"
 )
@@ -31,6 +35,42 @@ func TestAPausedClusterIsNotTouched(t *testing.T) {
 	if v := w.Violations(); len(v) > 0 {
 		t.Errorf("broke %v\n%s", v, w.Notes(60))
 	}
+}
+
+// TestAPauseInTheMiddleOfAGrowthHoldsEverything: while the cluster is paused, who
+// is a member does not change and nothing is made, and status goes on telling how
+// the members are.
+func TestAPauseInTheMiddleOfAGrowthHoldsEverything(t *testing.T) {
+	f := workflow{name: "growing from three to five", long: true, before: founded(spec(3, plaintext)), begin: resize(5)}
+	calls, _ := f.undisturbed(t)
+	moments := pick(f, distinctMoments(calls))
+	each(t, len(moments), func(i int) error {
+		w := f.start()
+		moments[i].have(w, func(*Operator) {
+			w.After(time.Millisecond, func() { w.Apply(func(s *v1alpha1.EtcdClusterSpec) { s.Paused = true }) })
+		})
+		f.begin(w)
+		w.Run(func() bool { return w.Cluster().Spec.Paused }, time.Minute)
+		w.For(time.Second)
+		before, writes := w.names(), len(w.calls)
+		w.Crash("c-0000")
+		refreshed := w.Run(func() bool { return w.Cluster().Status.Members[0].Health != metav1.ConditionTrue }, 15*time.Second)
+		w.For(time.Minute)
+		for _, c := range w.calls[writes:] {
+			if c.Changes && c.Method != "Propose" && c.Method != "patch status" {
+				return fmt.Errorf("paused at %s: %s\n%s", moments[i], c.Key, w.Notes(noteLines()))
+			}
+		}
+		if after := w.names(); !slices.Equal(before, after) || !refreshed {
+			return fmt.Errorf("paused at %s: status refreshed %v, from %v to %v\n%s", moments[i], refreshed, before, after, w.Notes(noteLines()))
+		}
+		w.Apply(func(s *v1alpha1.EtcdClusterSpec) { s.Paused = false })
+		if ok := w.Run(w.Healthy, patience); !ok || len(w.Violations()) > 0 {
+			return fmt.Errorf("paused at %s: healthy afterwards %v, broke %v\n%s", moments[i], ok, w.Violations(), w.Notes(noteLines()))
+		}
+		return nil
+	})
+	t.Logf("%d runs", len(moments))
 }
 
 // TestARunIsReproducible: a run is a matter of its seed alone.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -152,17 +153,35 @@ func (f workflow) finish(w *World) error {
 	return nil
 }
 
-// undisturbed is the run that the others are compared with.
+// undisturbed is the run that the others are compared with. It is made once.
 func (f workflow) undisturbed(t *testing.T) (calls []CallSeen, end string) {
 	t.Helper()
-	w := f.start()
-	if err := f.finish(w); err != nil {
-		t.Fatalf("undisturbed: %v\n%s", err, w.Notes(300))
+	known, _ := references.LoadOrStore(f.name, &reference{})
+	r := known.(*reference)
+	r.once.Do(func() {
+		w := f.start()
+		if err := f.finish(w); err != nil {
+			r.err = fmt.Errorf("%w\n%s", err, w.Notes(300))
+			return
+		}
+		r.calls, r.end = slices.Clone(w.calls), f.endOf(w)
+	})
+	if r.err != nil {
+		t.Fatalf("undisturbed: %v", r.err)
 	}
-	calls, end = w.calls, f.endOf(w)
-	restful(t, w)
-	return calls, end
+	return r.calls, r.end
 }
+
+// reference is what is known of an undisturbed run.
+type reference struct {
+	once  sync.Once
+	calls []CallSeen
+	end   string
+	err   error
+}
+
+// references by the workflows' names.
+var references sync.Map
 
 func (f workflow) endOf(w *World) string {
 	if f.end != nil {
@@ -172,13 +191,13 @@ func (f workflow) endOf(w *World) string {
 }
 
 // restful: a cluster that has settled costs no write.
-func restful(t *testing.T, w *World) {
-	t.Helper()
+func restful(name string, w *World) error {
 	before := w.Operator().writes
 	w.For(5 * time.Minute)
 	if n := w.Operator().writes - before; n > 0 || len(w.Violations()) > 0 {
-		t.Fatalf("at rest for five minutes: %d writes, violations %v\n%s", n, w.Violations(), w.Notes(noteLines()))
+		return fmt.Errorf("%s, at rest for five minutes: %d writes, broke %v\n%s", name, n, w.Violations(), w.Notes(noteLines()))
 	}
+	return nil
 }
 
 // each runs a job for each of n on all cores, and reports the first failures.
