@@ -470,8 +470,8 @@ func (p *Performer) retire(
 
 // deleteLeft deletes a claim that was marked to leave with its member.
 func (p *Performer) deleteLeft(ctx context.Context, c *v1alpha1.EtcdCluster, claim *corev1.PersistentVolumeClaim) error {
-	if claim.Annotations[v1alpha1.AnnotationLeaving] == "" {
-		return fmt.Errorf("deleting claim %s, which is not marked to leave: %w", claim.Name, ErrStale)
+	if claim.Annotations[v1alpha1.AnnotationLeaving] == "" || resources.Quarantined(claim) {
+		return fmt.Errorf("deleting claim %s, which is not marked to leave, or is kept: %w", claim.Name, ErrStale)
 	}
 	return p.forget(ctx, c, resources.MemberOfClaim(claim.Name), claim)
 }
@@ -480,8 +480,11 @@ func (p *Performer) deleteLeft(ctx context.Context, c *v1alpha1.EtcdCluster, cla
 func (p *Performer) quarantine(ctx context.Context, c *v1alpha1.EtcdCluster, claim *corev1.PersistentVolumeClaim) error {
 	before := claim.DeepCopy()
 	why := "removed"
-	if claim.Annotations[v1alpha1.AnnotationRefused] != "" {
+	switch {
+	case claim.Annotations[v1alpha1.AnnotationRefused] != "":
 		why = "refused"
+	case claim.Annotations[v1alpha1.AnnotationLeaving] != "":
+		return fmt.Errorf("keeping claim %s, which is marked to leave: %w", claim.Name, ErrStale)
 	}
 	claim.Labels[v1alpha1.LabelQuarantined] = why
 	claim.Annotations[v1alpha1.AnnotationQuarantinedAt] = p.Clock.Now().UTC().Format(time.RFC3339)
