@@ -173,6 +173,17 @@ func TestUnsteady(t *testing.T) {
 	}
 }
 
+// TestUnsteadyByOneMoreFailure: the fifth failure in a row changes what would be
+// done, and nothing else of what is seen.
+func TestUnsteadyByOneMoreFailure(t *testing.T) {
+	w := patient(t)
+	all(waits("CrashLoopBackOff", ""), corruptData)(w)
+	w.etcdStatus().RestartCount = 3
+	w.tell(func(m plan.Member) bool { return m.Steady }, []moment{
+		{0, nil, false}, {2 * time.Second, nil, true}, {time.Minute, corruptData, false}, {2 * time.Second, nil, true},
+	})
+}
+
 func corruptData(w *world) {
 	ended(1, "Error", "DataCorrupt: etcd of member a-0002 ended with code 1: crc mismatch — why — what")(w)
 	w.etcdStatus().RestartCount = 4
