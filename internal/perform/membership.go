@@ -34,7 +34,7 @@ func (p *Performer) changeMembership(ctx context.Context, c *v1alpha1.EtcdCluste
 	case plan.AllotMember:
 		return p.allotMember(ctx, c, seen)
 	case plan.DropJoiner:
-		return dropJoiner(&c.Status, step.Members)
+		return p.dropJoiner(ctx, c, seen, step.Members)
 	case plan.HoldMembers:
 		return each(step.Members, func(name string) error { return p.holdMember(ctx, c, seen, name) })
 	case plan.AddLearner:
@@ -110,11 +110,20 @@ func (p *Performer) allotMember(ctx context.Context, c *v1alpha1.EtcdCluster, se
 	return nil
 }
 
-func dropJoiner(s *v1alpha1.EtcdClusterStatus, members []string) error {
-	if !slices.Contains(members, s.Joiner) {
-		return fmt.Errorf("dropping %s, and the joiner is %q: %w", members, s.Joiner, ErrStale)
+// dropJoiner gives the joiner's name up. Status is written last: a crash before
+// that does it again.
+func (p *Performer) dropJoiner(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, members []string) error {
+	name := c.Status.Joiner
+	if !slices.Contains(members, name) {
+		return fmt.Errorf("dropping %s, and the joiner is %q: %w", members, name, ErrStale)
 	}
-	s.Joiner = ""
+	if m, _ := seen.Member(name); !m.Listed && m.Left() {
+		// It has certificates at most, and nobody would find them afterwards.
+		if err := p.deleteSecret(ctx, c, name); err != nil {
+			return err
+		}
+	}
+	c.Status.Joiner = ""
 	return nil
 }
 
@@ -422,6 +431,11 @@ func (p *Performer) discardMember(ctx context.Context, c *v1alpha1.EtcdCluster, 
 	}
 	if pod != nil && !resources.Held(pod) {
 		return fmt.Errorf("discarding %s, which was released: %w", name, ErrStale)
+	}
+	if resources.InMemory(c) {
+		if err := p.deleteSecret(ctx, c, name); err != nil {
+			return err
+		}
 	}
 	if pod != nil && pod.DeletionTimestamp.IsZero() {
 		if err := p.delete(ctx, pod); err != nil {

@@ -558,10 +558,12 @@ func TestMembership(t *testing.T) {
 		"a quarantine that was made longer": {expire, of(quarantinedFor(200*time.Hour), func(f *change) {
 			f.edit(func(c *v1alpha1.EtcdCluster) { c.Spec.Storage.QuarantineFor.Duration = 300 * time.Hour })
 		}), stale, nil, nil},
-		"a namesake's quarantine":                     {expire, of(quarantinedFor(1000*time.Hour), claimed(foreigner)), failed, nil, nil},
-		"a joiner is dropped":                         {drop, of(), done, nil, nil},
-		"another joiner is not dropped":               {plan.Step{Kind: plan.DropJoiner, Members: []string{"a-0009"}}, of(), stale, nil, nil},
-		"nobody is allotted a name beside the joiner": {allot, of(), stale, nil, nil},
+		"a namesake's quarantine":                      {expire, of(quarantinedFor(1000*time.Hour), claimed(foreigner)), failed, nil, nil},
+		"a joiner is dropped":                          {drop, of(), done, nil, nil},
+		"a joiner of which nothing is left is dropped": {drop, func(f *change) { m := f.member(joiner); m.Volume, m.Pod = plan.VolumeAbsent, plan.PodAbsent }, done, []string{"delete a-0003-tls"}, nil},
+		"what was prepared in memory is discarded":     {discard, of(inMemory, dropped), done, []string{"delete a-0003-tls", "delete a-0003"}, nil},
+		"another joiner is not dropped":                {plan.Step{Kind: plan.DropJoiner, Members: []string{"a-0009"}}, of(), stale, nil, nil},
+		"nobody is allotted a name beside the joiner":  {allot, of(), stale, nil, nil},
 	}
 	for what, tc := range cases {
 		t.Run(what, func(t *testing.T) {
