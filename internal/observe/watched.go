@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/quorate/quorate/api/v1alpha1"
 	"github.com/quorate/quorate/internal/etcd"
@@ -75,9 +74,9 @@ func (w *watchedMember) look(m *plan.Member, now time.Time) {
 
 // steady says that the member has looked the same for steadyFor.
 func (w *watchedMember) steady(m plan.Member, now time.Time) bool {
-	print := fmt.Sprint(m.ID, m.RecordedID, m.Listed, m.Learner, m.Volume, m.Pod, m.PodUID, m.Answers, m.FollowsLeader, m.Gone, m.Stuck, m.Corrupt != "")
-	if w.print != print {
-		w.print, w.since, w.looks = print, now, 0
+	looks := fmt.Sprint(m.ID, m.RecordedID, m.Listed, m.Learner, m.Volume, m.Pod, m.PodUID, m.Answers, m.FollowsLeader, m.Gone, m.Stuck, m.Corrupt != "")
+	if w.print != looks {
+		w.print, w.since, w.looks = looks, now, 0
 	}
 	w.looks++
 	return w.looks > 1 && now.Sub(w.since) >= steadyFor
@@ -139,7 +138,7 @@ func (o *Observer) remind(m *memory, endpoints map[string]etcd.Endpoint, as *etc
 // last look. The error says that it was not.
 func (o *Observer) Reach(cluster types.NamespacedName, uid types.UID, member string) (etcd.Conn, error) {
 	o.mu.Lock()
-	m, ok := o.memory[client.ObjectKey(cluster)]
+	m, ok := o.memory[cluster]
 	var r reach
 	if ok && m.uid == uid {
 		r = m.reach

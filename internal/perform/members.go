@@ -214,24 +214,10 @@ func (p *Performer) recordMember(ctx context.Context, c *v1alpha1.EtcdCluster, s
 	if err != nil {
 		return err
 	}
-	record := map[string]string{}
-	listed := seen.List && m.Listed && m.Started
-	started := listed || (pod != nil && string(pod.UID) == m.PodUID && m.PodReady)
-	if started && !listed {
-		record[v1alpha1.AnnotationBooted] = "true"
-	}
-	joins := seen.List && m.Listed && !m.Started && !m.Founder
-	if listed || joins {
-		if have := volume.GetAnnotations()[v1alpha1.AnnotationMemberID]; have != "" && have != hex(m.ID) {
-			return fmt.Errorf("recording member %x on the volume of %s, which names %s: %w", m.ID, name, have, ErrStale)
-		}
-		record[v1alpha1.AnnotationMemberID] = hex(m.ID)
-	}
-	if listed && !m.Founder {
-		record[v1alpha1.AnnotationBooted] = "true"
-	}
-	if m.Leaving && seen.List && m.Listed && seen.Voters() <= seen.Size {
-		record[v1alpha1.AnnotationLeaving] = ""
+	started := (seen.List && m.Listed && m.Started) || (pod != nil && string(pod.UID) == m.PodUID && m.PodReady)
+	record, err := recordOf(seen, m, volume, started)
+	if err != nil {
+		return err
 	}
 	if pod != nil && pod.Spec.NodeName != "" {
 		record[v1alpha1.AnnotationNode] = pod.Spec.NodeName
@@ -245,6 +231,27 @@ func (p *Performer) recordMember(ctx context.Context, c *v1alpha1.EtcdCluster, s
 		return err
 	}
 	return p.annotate(ctx, pod, forbid.Annotations(c))
+}
+
+// recordOf is what the volume of a member is to say of it. Whom etcd lists has an
+// ID; one that joined after the founding has it before its first start, so that
+// its first start is told beside it.
+func recordOf(seen plan.Observed, m plan.Member, volume client.Object, started bool) (map[string]string, error) {
+	record := map[string]string{}
+	listed := seen.List && m.Listed
+	if listed && (m.Started || !m.Founder) {
+		if have := volume.GetAnnotations()[v1alpha1.AnnotationMemberID]; have != "" && have != hex(m.ID) {
+			return nil, fmt.Errorf("recording member %x on the volume of %s, which names %s: %w", m.ID, m.Name, have, ErrStale)
+		}
+		record[v1alpha1.AnnotationMemberID] = hex(m.ID)
+	}
+	if started && (!listed || !m.Started || !m.Founder) {
+		record[v1alpha1.AnnotationBooted] = "true"
+	}
+	if m.Leaving && listed && seen.Voters() <= seen.Size {
+		record[v1alpha1.AnnotationLeaving] = ""
+	}
+	return record, nil
 }
 
 func hex(id uint64) string { return strconv.FormatUint(id, 16) }
