@@ -50,19 +50,23 @@ func TestPausesWhileTheMembersChange(t *testing.T) {
 		want  []time.Duration
 	}{
 		"by a fifth": {
-			[]plan.Step{catchesUp, catchesUp, catchesUp}, []time.Duration{whileChanging, whileChanging, whileChanging},
+			[]plan.Step{catchesUp, catchesUp, catchesUp},
+			[]time.Duration{whileChanging, whileChanging, whileChanging},
 			[]time.Duration{100 * ms, 120 * ms, 140 * ms},
 		},
 		"anew with what is waited for": {
-			[]plan.Step{catchesUp, catchesUp, another}, []time.Duration{whileChanging, whileChanging, whileChanging},
+			[]plan.Step{catchesUp, catchesUp, another},
+			[]time.Duration{whileChanging, whileChanging, whileChanging},
 			[]time.Duration{100 * ms, 120 * ms, 100 * ms},
 		},
 		"etcd does not take it yet": {
-			[]plan.Step{promoted, promoted, another4}, []time.Duration{afterNotYet, afterNotYet, afterNotYet},
+			[]plan.Step{promoted, promoted, another4},
+			[]time.Duration{afterNotYet, afterNotYet, afterNotYet},
 			[]time.Duration{500 * ms, 600 * ms, 500 * ms},
 		},
 		"anew after a stale look": {
-			[]plan.Step{catchesUp, catchesUp, promoted, catchesUp}, []time.Duration{whileChanging, whileChanging, afterStale, whileChanging},
+			[]plan.Step{catchesUp, catchesUp, promoted, catchesUp},
+			[]time.Duration{whileChanging, whileChanging, afterStale, whileChanging},
 			[]time.Duration{100 * ms, 120 * ms, afterStale, 100 * ms},
 		},
 	}

@@ -52,7 +52,7 @@ type memory struct {
 	// suspicious is true after a look that missed a member's volume: from then
 	// on the API server is asked, for a cache that lags shows the same.
 	suspicious bool
-	reach        reach
+	reach      reach
 	// agreed are the fixed objects that were in order, by kind and name.
 	agreed map[string]agreement
 }

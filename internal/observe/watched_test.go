@@ -3,6 +3,7 @@ package observe
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -313,9 +314,7 @@ func TestCaughtUp(t *testing.T) {
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			l := look{answers: map[string]etcd.Status{"it": learner(tc.of)}}
-			for voter, s := range tc.voters {
-				l.answers[voter] = s
-			}
+			maps.Copy(l.answers, tc.voters)
 			if got := l.caughtUp(l.answers["it"]); got != tc.want {
 				t.Errorf("caughtUp() = %v, want %v", got, tc.want)
 			}

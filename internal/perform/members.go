@@ -214,10 +214,14 @@ func (p *Performer) recordMember(ctx context.Context, c *v1alpha1.EtcdCluster, s
 	if err != nil {
 		return err
 	}
-	started := (seen.List && m.Listed && m.Started) || (pod != nil && string(pod.UID) == m.PodUID && m.PodReady)
-	record, err := recordOf(seen, m, volume, started)
+	listed := seen.List && m.Listed && m.Started
+	started := listed || (pod != nil && string(pod.UID) == m.PodUID && m.PodReady)
+	record, err := recordOf(seen, m, volume)
 	if err != nil {
 		return err
+	}
+	if started && (!listed || !m.Founder) {
+		record[v1alpha1.AnnotationBooted] = "true"
 	}
 	if pod != nil && pod.Spec.NodeName != "" {
 		record[v1alpha1.AnnotationNode] = pod.Spec.NodeName
@@ -233,10 +237,10 @@ func (p *Performer) recordMember(ctx context.Context, c *v1alpha1.EtcdCluster, s
 	return p.annotate(ctx, pod, forbid.Annotations(c))
 }
 
-// recordOf is what the volume of a member is to say of it. Whom etcd lists has an
-// ID; one that joined after the founding has it before its first start, so that
-// its first start is told beside it.
-func recordOf(seen plan.Observed, m plan.Member, volume client.Object, started bool) (map[string]string, error) {
+// recordOf is what etcd's list tells the volume of a member. One that joined after
+// the founding has its ID before its first start, which is why that is recorded
+// apart.
+func recordOf(seen plan.Observed, m plan.Member, volume client.Object) (map[string]string, error) {
 	record := map[string]string{}
 	listed := seen.List && m.Listed
 	if listed && (m.Started || !m.Founder) {
@@ -244,9 +248,6 @@ func recordOf(seen plan.Observed, m plan.Member, volume client.Object, started b
 			return nil, fmt.Errorf("recording member %x on the volume of %s, which names %s: %w", m.ID, m.Name, have, ErrStale)
 		}
 		record[v1alpha1.AnnotationMemberID] = hex(m.ID)
-	}
-	if started && (!listed || !m.Started || !m.Founder) {
-		record[v1alpha1.AnnotationBooted] = "true"
 	}
 	if m.Leaving && listed && seen.Voters() <= seen.Size {
 		record[v1alpha1.AnnotationLeaving] = ""

@@ -144,7 +144,8 @@ func TestQuorumLost(t *testing.T) {
 				joining(o)
 				o.Members[3].Volume = plan.VolumeBound
 			},
-			[]string{"of 3 voters", "the data of a-0000 is left"}, "a-0003 is left",
+			[]string{"of 3 voters", "the data of a-0000 is left"},
+			"a-0003 is left",
 		},
 	}
 	for name, tc := range cases {

@@ -114,6 +114,7 @@ func twoVolumesLost(o *plan.Observed) {
 		o.Members[i].Pod, o.Members[i].Volume = plan.PodAbsent, plan.VolumeLost
 	}
 }
+
 func certificatesDue(o *plan.Observed) {
 	o.CertificatesDue = []string{"Secret a-0001-tls"}
 }
