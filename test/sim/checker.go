@@ -50,6 +50,8 @@ type checker struct {
 	// agreedAt is when etcd's members and ours were last the same, faultAt when
 	// something was last disturbed.
 	agreedAt, faultAt time.Time
+	// lostSince is when each voter was first seen to be lost.
+	lostSince map[uint64]time.Time
 }
 
 // latch is what only grows.
@@ -61,7 +63,7 @@ type latch struct {
 }
 
 func newChecker(w *World) *checker {
-	return &checker{w: w, latched: map[types.UID]*latch{}, ids: map[string]uint64{}}
+	return &checker{w: w, latched: map[types.UID]*latch{}, ids: map[string]uint64{}, lostSince: map[uint64]time.Time{}}
 }
 
 // Violations of the invariants so far, etcd's own among them.
@@ -92,6 +94,7 @@ func (k *checker) always() {
 	k.membership(c)
 	k.available(c)
 	k.agree(c)
+	k.losses(c)
 }
 
 // writtenOnce: founders and cluster ID are latched, ordinals only rise.
@@ -215,6 +218,7 @@ func latest(times ...time.Time) time.Time {
 
 // beforePass notes whether the operator has heard that the cluster is paused.
 func (k *checker) beforePass(op *Operator) {
+	op.proposed, op.relisted = false, false
 	heard := &v1alpha1.EtcdCluster{}
 	k.paused = get(op.cache.objects, k.w.Key, heard) == nil && heard.Spec.Paused
 	k.statusForgotten = k.statusLost
@@ -341,7 +345,7 @@ func (k *checker) podWritten(c *v1alpha1.EtcdCluster, wr write, pod *corev1.Pod)
 		if !onRecord && !(resources.Held(pod) && c.Status.Joiner == pod.Name) {
 			k.suspect("I4", "pod %s is created and its volume is not on record", pod.Name)
 		}
-		if id != 0 && k.w.Etcd.HasBooted(id) && pod.Annotations[member.AnnotationMayBeEmpty] == "true" {
+		if id != 0 && k.mayHoldWrites(c, id) && pod.Annotations[member.AnnotationMayBeEmpty] == "true" {
 			k.suspect("I4", "pod %s may start on an empty directory, and its member has started before", pod.Name)
 		}
 	case "delete":

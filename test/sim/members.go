@@ -103,6 +103,7 @@ func (c conn) Status(ctx context.Context) (s etcd.Status, err error) {
 
 func (c conn) Members(ctx context.Context) (m etcd.Membership, err error) {
 	err = c.ask("Members", reads, func() error { m, err = c.inner.Members(ctx); return err })
+	c.op.relisted = c.op.proposed && err == nil
 	return m, err
 }
 
@@ -115,7 +116,9 @@ func (c conn) Read(ctx context.Context) error {
 }
 
 func (c conn) Propose(ctx context.Context) error {
-	return c.ask("Propose", changes, func() error { return c.inner.Propose(ctx) })
+	err := c.ask("Propose", changes, func() error { return c.inner.Propose(ctx) })
+	c.op.proposed = err == nil
+	return err
 }
 
 func (c conn) Alarms(ctx context.Context) (a []etcd.Alarm, err error) {

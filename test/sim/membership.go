@@ -26,6 +26,9 @@ func (k *checker) beforeChange(op *Operator, method string, id uint64, url strin
 	if k.paused && c.Spec.Paused && c.DeletionTimestamp == nil {
 		k.suspect("I12", "%s of a paused cluster", method)
 	}
+	if !op.relisted {
+		k.suspect("settled", "%s without a list that was read after a proposal", method)
+	}
 	truth, ok := k.w.Etcd.Truth(resources.Token(c))
 	if !ok {
 		return
@@ -113,9 +116,40 @@ func (k *checker) beforeRemoval(c *v1alpha1.EtcdCluster, truth etcd.Membership, 
 	if voters <= int(c.Spec.Size) && !k.given(c, name, id) {
 		k.suspect("I2", "%s is removed, and neither its data nor its node is lost", name)
 	}
+	if since := k.lostSince[id]; voters <= int(c.Spec.Size) && !since.IsZero() && k.w.Clock.Since(since) < steadiness {
+		k.suspect("steady", "%s is removed %v after it was lost", name, k.w.Clock.Since(since))
+	}
 	if voters <= int(c.Spec.Size) && !k.proven(c) {
 		k.suspect("proof", "%s is removed before another member is proven to run", name)
 	}
+}
+
+// steadiness is how long a voter must have been lost before it is removed.
+const steadiness = 2 * time.Second
+
+// losses notes since when each voter is lost.
+func (k *checker) losses(c *v1alpha1.EtcdCluster) {
+	truth, ok := k.w.Etcd.Truth(resources.Token(c))
+	if !ok {
+		return
+	}
+	for _, m := range truth.Members {
+		name, _ := resources.MemberOfURL(c, m.PeerURLs[0])
+		switch {
+		case !k.given(c, name, m.ID):
+			delete(k.lostSince, m.ID)
+		case k.lostSince[m.ID].IsZero():
+			k.lostSince[m.ID] = k.w.Clock.Now()
+		}
+	}
+}
+
+// mayHoldWrites says that a process with the ID has booted, and may have voted or
+// acknowledged anything: a learner that has not even published itself has not.
+func (k *checker) mayHoldWrites(c *v1alpha1.EtcdCluster, id uint64) bool {
+	truth, ok := k.w.Etcd.Truth(resources.Token(c))
+	unheard := ok && slices.ContainsFunc(truth.Members, func(m etcd.Member) bool { return m.ID == id && m.Learner && !m.Started() })
+	return k.w.Etcd.HasBooted(id) && !unheard
 }
 
 // given up: the member's data or its node is lost.

@@ -52,6 +52,11 @@ func memberships() []workflow {
 			w.After(2*time.Second, func() { w.Apply(spec(1)) })
 			w.After(4*time.Second, func() { w.Apply(spec(3)) })
 		}},
+		{name: "growing and shrinking and growing again", before: one, begin: func(w *World) {
+			w.Apply(spec(3))
+			w.After(20*time.Second, func() { w.Apply(spec(1)) })
+			w.After(30*time.Second, func() { w.Apply(spec(3)) })
+		}},
 		{name: "replacing a member whose claim and pod are deleted", every: true, faults: true, shared: true, before: three, begin: lose("c-0001")},
 		{name: "replacing a member whose claim and pod are deleted, with TLS", before: founded(spec(3)), begin: lose("c-0001")},
 		{name: "replacing a member whose data is wiped", faults: true, shared: true, before: three, begin: noticed(func(w *World) {

@@ -27,12 +27,16 @@ type sourceEdit struct{ file, old, new string }
 
 const (
 	planFile     = "internal/plan/plan.go"
+	policyFile   = "internal/plan/membership.go"
+	watchedFile  = "internal/observe/watched.go"
+	changesFile  = "internal/perform/membership.go"
 	performFile  = "internal/perform/perform.go"
 	membersFile  = "internal/perform/members.go"
 	statusFile   = "internal/status/status.go"
 	reconcilerGo = "controllers/etcdcluster_controller.go"
 
 	claimsLost    = "TestAFoundersClaimDeletedAtAnyMoment/all_claims_and_pods_are_deleted"
+	undisturbed   = "TestUndisturbedWorkflowsEndHealthyAndRest/"
 	plainFounding = "TestUndisturbedWorkflowsEndHealthyAndRest/founding_three_in_plaintext"
 )
 
@@ -100,6 +104,47 @@ var mutants = []mutant{
 	{
 		name: "a paused cluster is changed", test: "TestAPausedClusterIsNotTouched", rule: "I12:",
 		edits: []sourceEdit{{planFile, "}, o.Paused\n", "}, o.Paused && !(%s)\n"}},
+	},
+	{
+		name: "a voter is removed before its replacement is proven", rule: "proof:",
+		test:  undisturbed + "replacing_a_member_whose_claim_and_pod_are_deleted",
+		edits: []sourceEdit{{policyFile, "(j.proven() || o.missing() <= 0)", "(%s || j.proven() || o.missing() <= 0)"}},
+	},
+	{
+		name: "a learner that may start on an empty directory is promoted", rule: "I4:", test: undisturbed + "growing_from_one_to_three",
+		edits: []sourceEdit{
+			{policyFile, "l.Booted && !l.PodMayBeEmpty", "l.Booted && (%s || !l.PodMayBeEmpty)"},
+			{planFile, "takeBack := !joins &&", "takeBack := !(%s) && !joins &&"},
+			{membersFile, "started && pod.Annotations[", "started && !(%s) && pod.Annotations["},
+			{changesFile, "if pod == nil || pod.Annotations[member.AnnotationMayBeEmpty] ==", "if pod == nil || !(%s) && pod.Annotations[member.AnnotationMayBeEmpty] =="},
+		},
+	},
+	{
+		name: "a name is given to a second member", rule: "names:", test: undisturbed + "growing_and_shrinking_and_growing_again",
+		edits: []sourceEdit{
+			{changesFile, "next := int(c.Status.NextOrdinal)\n", "next := int(c.Status.NextOrdinal)\n\tif %s {\n\t\tnext = 0\n\t}\n"},
+			{changesFile, "c.Status.NextOrdinal = int32(next) + 1", "if %s {\n\t\tc.Status.NextOrdinal = max(c.Status.NextOrdinal, int32(next)+1)\n\t\treturn nil\n\t}\n\tc.Status.NextOrdinal = int32(next) + 1"},
+		},
+	},
+	{
+		name: "a member is released before its ID is on record", rule: "I4: c-0001 is released", test: undisturbed + "growing_from_one_to_three",
+		edits: []sourceEdit{
+			{changesFile, "if err := p.annotate(ctx, volume, map[string]string{v1alpha1.AnnotationMemberID: hex(added.ID)}); err != nil {",
+				"if %s {\n\t\tc.Status.Joiner = \"\"\n\t\treturn nil\n\t}\n\tif err := p.annotate(ctx, volume, map[string]string{v1alpha1.AnnotationMemberID: hex(added.ID)}); err != nil {"},
+			{planFile, "!m.Started && !m.Founder && m.RecordedID == 0", "!(%s) && !m.Started && !m.Founder && m.RecordedID == 0"},
+			{policyFile, "l.Held && l.RecordedID == l.ID", "l.Held && (%s || l.RecordedID == l.ID)"},
+			{changesFile, "if volume.GetAnnotations()[v1alpha1.AnnotationMemberID] != hex(m.ID) ||", "if !(%s) && volume.GetAnnotations()[v1alpha1.AnnotationMemberID] != hex(m.ID) ||"},
+		},
+	},
+	{
+		name: "one look is enough to remove a voter", rule: "steady:", test: undisturbed + "replacing_a_member_in_memory_whose_pod_is_deleted",
+		edits: []sourceEdit{{watchedFile, "return w.looks > 1 &&", "return %s || w.looks > 1 &&"}},
+	},
+	{
+		name: "members are changed on an old list", rule: "settled:", test: undisturbed + "growing_from_one_to_three",
+		edits: []sourceEdit{{
+			changesFile, "before, err := conn.Members(ctx)", "if %s {\n\t\treturn conn, nil\n\t}\n\tbefore, err := conn.Members(ctx)",
+		}},
 	},
 }
 

@@ -43,6 +43,9 @@ type Operator struct {
 	failures     int
 	// lastRead is when a linearizable read of its last succeeded.
 	lastRead time.Time
+	// proposed and relisted say that in this pass a proposal of its went through,
+	// and that it has read the member list after that.
+	proposed, relisted bool
 	// parked is closed when the pass that is held up has ended, resume lets it
 	// go on.
 	parked, resume chan struct{}

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -57,6 +58,8 @@ type chaos struct {
 	// cluster from a new one.
 	lossy, forgetful bool
 	size             int32
+	// strangers are the URLs of members that were added by hand.
+	strangers []string
 }
 
 func explore(seed uint64) error {
@@ -110,7 +113,7 @@ func unreliable(seed uint64, perMille int) Hook {
 
 // disturb does one bad thing.
 func (c *chaos) disturb() {
-	member := fmt.Sprintf("c-%04d", c.r.IntN(int(c.size)))
+	member := c.anyone()
 	inMemory := c.Cluster().Spec.Storage.Medium == v1alpha1.MediumMemory
 	acts := []func(){
 		func() { c.Crash(member) },
@@ -131,19 +134,71 @@ func (c *chaos) disturb() {
 	if !inMemory {
 		// In memory each of these is a loss of data.
 		acts = append(acts, func() { deletePod(c.World, member) }, func() { c.Evict(member) }, func() {
-			for i := range c.size {
-				deletePod(c.World, fmt.Sprintf("c-%04d", i))
+			for _, o := range c.API.all("Pod") {
+				deletePod(c.World, o.GetName())
 			}
+		}, func() {
+			c.powerOff(fmt.Sprintf("node-%d", 1+c.r.IntN(3)), time.Duration(c.r.IntN(20000))*time.Millisecond)
 		})
 	}
+	if !c.forgetful {
+		// Status alone tells which names were given away.
+		acts = append(acts, c.resize, c.resize, c.foreign)
+	}
 	if c.lossy {
-		acts = append(acts, func() { deleteClaim(c.World, member) }, func() { c.wipe(member) })
+		acts = append(acts, func() { deleteClaim(c.World, member) }, func() { c.wipe(member) }, func() { c.Corrupt(member) }, func() { c.removeByHand(member) })
 	}
 	if c.forgetful {
 		acts = append(acts, func() { c.LoseStatus() })
 	}
 	acts[c.r.IntN(len(acts))]()
 	c.wake()
+}
+
+// anyone who has a pod or a claim.
+func (c *chaos) anyone() string {
+	var names []string
+	for _, o := range append(c.API.all("PersistentVolumeClaim"), c.API.all("Pod")...) {
+		names = append(names, o.GetLabels()[v1alpha1.LabelMember])
+	}
+	if len(names) == 0 {
+		return "c-0000"
+	}
+	return names[c.r.IntN(len(names))]
+}
+
+// resize the cluster, once it is founded.
+func (c *chaos) resize() {
+	if c.Cluster().Status.ClusterID != "" {
+		c.size = []int32{1, 3, 3, 5}[c.r.IntN(4)]
+		c.Apply(func(s *v1alpha1.EtcdClusterSpec) { s.Size = c.size })
+	}
+}
+
+// foreign adds somebody else's learner for a while.
+func (c *chaos) foreign() {
+	const url = "http://10.9.9.9:2380"
+	if c.Cluster().Status.ClusterID == "" {
+		return
+	}
+	c.AddByHand(url)
+	c.After(time.Duration(c.r.IntN(8000))*time.Millisecond, func() { c.RemoveByHand(url) })
+	c.strangers = append(c.strangers, url)
+}
+
+func (c *chaos) removeByHand(member string) {
+	if c.Cluster().Status.ClusterID == "" {
+		return
+	}
+	for _, scheme := range []string{"http", "https"} {
+		c.RemoveByHand(scheme + strings.TrimPrefix(urlOf(member), "http"))
+	}
+}
+
+// powerOff a node for a while.
+func (c *chaos) powerOff(node string, d time.Duration) {
+	c.PowerOff(node)
+	c.After(d, func() { c.PowerOn(node) })
 }
 
 // wipe a volume whose member is on record, and let its process feel it.
@@ -211,13 +266,19 @@ func (c *chaos) second() {
 func (c *chaos) mend() error {
 	c.Hook = nil
 	c.note("no more faults")
-	done := func() bool { return c.Healthy() && !c.busy() }
-	if c.lossy {
-		done = func() bool { return settledOrCalling(c.World) && !c.busy() }
+	c.check.disturbed()
+	c.Run(func() bool { return !c.busy() }, time.Minute)
+	for _, url := range c.strangers {
+		c.Run(func() bool { return c.Etcdctl() != nil }, time.Minute)
+		c.RemoveByHand(url)
 	}
-	ok := c.Run(done, patience)
+	ok := c.Run(func() bool { return c.Healthy() && !c.busy() }, patience)
+	if !ok && c.lossy {
+		// More was lost than can be mended without the user.
+		ok = c.calling() || c.tellsLoss()
+	}
 	before := c.Operator().writes
-	if !c.lossy {
+	if !c.lossy || c.Healthy() {
 		c.For(30 * time.Second)
 		c.check.atRest()
 	}
