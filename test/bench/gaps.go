@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"syscall"
@@ -56,14 +57,12 @@ func (b *bench) writeGaps(ctx context.Context) (bool, error) {
 		return false, fmt.Errorf("starting the load: %w", err)
 	}
 	defer l.Abort()
-	planned, killed, err := b.disturb(ctx, q, l)
-	if err != nil {
-		return false, err
-	}
+	planned, killed, failed := b.disturb(ctx, q, l)
+	// What was measured before something failed is told all the same.
 	report, err := l.Stop(ctx)
 	fmt.Fprint(os.Stderr, report)
-	if err != nil {
-		return false, fmt.Errorf("judging the load: %w", err)
+	if err := errors.Join(failed, err); err != nil {
+		return false, err
 	}
 	ok := printLongest("write gap, leader replaced", planned.cluster, plannedLimit)
 	ok = printLongest("the same of one writer", planned.writer, writerLimit) && ok

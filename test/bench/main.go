@@ -12,10 +12,12 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -121,7 +123,12 @@ func (b *bench) measure(ctx context.Context, chosen []section) error {
 	printHeader(b.runs)
 	var failed []error
 	for _, s := range chosen {
+		progress("%s; the machine's load is %s on %d processors", s.name, loadAverage(), runtime.NumCPU())
+		worked := b.working(ctx)
 		ok, err := s.measure(b, ctx)
+		if now := b.working(ctx); now != worked {
+			progress("%s: %s took over from %s meanwhile, so durations may have up to 17 s of waiting for the Lease in them", s.name, now, worked)
+		}
 		switch {
 		case err != nil:
 			failed = append(failed, fmt.Errorf("measuring %s: %w", s.name, err))
@@ -133,6 +140,16 @@ func (b *bench) measure(ctx context.Context, chosen []section) error {
 		}
 	}
 	return errors.Join(failed...)
+}
+
+// working is the replica of the operator that holds the Lease.
+func (b *bench) working(ctx context.Context) string {
+	lease := &coordinationv1.Lease{}
+	err := b.c.Get(ctx, client.ObjectKey{Namespace: "quorate-system", Name: "quorate-operator"}, lease)
+	if err != nil || lease.Spec.HolderIdentity == nil {
+		return "nobody known"
+	}
+	return *lease.Spec.HolderIdentity
 }
 
 func until(ctx context.Context, is func(context.Context) (bool, error)) error {
@@ -167,6 +184,16 @@ func (b *bench) freshNamespace(ctx context.Context) error {
 		err := b.c.Create(ctx, ns.DeepCopy())
 		return err == nil, ignoreExisting(err)
 	})
+}
+
+// loadAverage of the last minute: figures from a busy machine say little.
+func loadAverage() string {
+	raw, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	minute, _, _ := strings.Cut(string(raw), " ")
+	return minute
 }
 
 // progress is told as it happens, apart from the table.
