@@ -17,8 +17,8 @@ import (
 var membership = []rule{
 	strangers,
 	stopRemoved, deleteLeft, quarantine,
-	removeLearner, releaseLearner, promote,
-	dropJoiner, discardUnused, allot, createJoiner, replaceJoiner, stopDead, holdJoiner,
+	dropJoiner, removeLearner, releaseLearner, promote,
+	discardUnused, allot, createJoiner, replaceJoiner, stopDead, holdJoiner,
 	removeDead, addLearner, moveLeader, shrink,
 	waitForChange,
 }
@@ -106,15 +106,19 @@ func (o Observed) needed() bool {
 	return missing > 0
 }
 
-// steady counts the healthy voters that more than one look has seen.
+// lasting says that a healthy voter was seen so by more than one look, and that
+// its pod is not about to go: one that is being deleted answers until it ends.
+func (m Member) lasting() bool { return m.Healthy() && m.Steady && m.Pod != PodTerminating }
+
+// steady counts the healthy voters that last.
 func (o Observed) steady() int {
-	return count(o.Members, func(m Member) bool { return m.Healthy() && m.Steady })
+	return count(o.Members, Member.lasting)
 }
 
 // spares says that the voters without this one are a quorum of what remains.
 func (o Observed) spares(m Member) bool {
 	left := o.steady()
-	if m.Healthy() && m.Steady {
+	if m.lasting() {
 		left--
 	}
 	return o.Voters() > 1 && left >= Majority(o.Voters()-1)
@@ -155,10 +159,10 @@ func deleteLeft(o Observed) (Step, bool) {
 }
 
 // quarantine keeps the volumes of members that were removed for any other
-// reason: somebody may want to look at the data.
+// reason, and data that was refused: somebody may want to look at it.
 func quarantine(o Observed) (Step, bool) {
 	who := names(o.Members, func(m Member) bool {
-		return o.removed(m) && m.Steady && !m.Leaving && m.Volume != VolumeAbsent && m.Volume != VolumeTerminating
+		return o.removed(m) && m.Steady && (!m.Leaving || m.Volume == VolumeRefused) && m.Volume != VolumeAbsent && m.Volume != VolumeTerminating
 	})
 	return Step{Kind: QuarantineVolumes, Members: who, Reason: o.direction(), Message: fmt.Sprintf(
 		"%s are members no more: the volumes are kept in quarantine for spec.storage.quarantineFor", strings.Join(who, ", "))}, len(who) > 0
@@ -220,11 +224,13 @@ func dropJoiner(o Observed) (Step, bool) {
 	}
 	why := ""
 	switch {
-	case j.Listed && j.RecordedID == j.ID:
-		why = "it is a member by now"
 	case j.Listed:
+		// Whatever becomes of the member, its name is never given to another.
+		why = "it is a member by now"
 	case j.Volume == VolumeLost || j.Volume == VolumeRefused || j.Volume == VolumeTerminating || j.RecordedID != 0:
 		why = "its volume is not the one that was made for it"
+	case j.Gone:
+		why = "its node is gone, and its volume cannot follow it to another"
 	case o.missing() <= 0:
 		why = "no further member is wanted"
 	case !o.needed() && j.Volume == VolumeAbsent && j.Pod == PodAbsent:

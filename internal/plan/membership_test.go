@@ -28,7 +28,7 @@ func TestMembership(t *testing.T) {
 		"the joiner is held":                              {observed: settledWith(1, joiner(1, ready)).with(size(3)), want: AddLearner, wantOn: []string{"a-0001"}},
 		"the joiner is held and a voter is silent":        {observed: settledWith(3, member(2, up, crashed, waiting), joiner(3, ready)).with(size(5)), want: Wait},
 		"the joiner is not wanted any more":               {observed: settledWith(3, joiner(3, ready)), want: DropJoiner, wantOn: []string{"a-0003"}},
-		"the joiner is listed by now":                     {observed: settledWith(1, learner(1, func(m *Member) { m.Joiner = true })).with(size(3)), want: ReleaseMembers, wantOn: []string{"a-0001"}, wantID: 2},
+		"the joiner is listed by now":                     {observed: settledWith(1, learner(1, func(m *Member) { m.Joiner = true })).with(size(3)), want: DropJoiner, wantOn: []string{"a-0001"}},
 		"the joiner's volume was lost":                    {observed: settledWith(1, joiner(1, volume(VolumeLost))).with(size(3)), want: DropJoiner, wantOn: []string{"a-0001"}},
 		"what was prepared for nobody":                    {observed: settledWith(3, joiner(3, ready, func(m *Member) { m.Joiner = false })), want: DiscardMembers, wantOn: []string{"a-0003"}},
 		"a learner is not on record":                      {observed: settledWith(1, learner(1, func(m *Member) { m.RecordedID = 0 })).with(size(3)), want: RecordMembers, wantOn: []string{"a-0001"}},

@@ -102,7 +102,7 @@ func test(ctx context.Context, t *testing.T, file, from, to string) (string, err
 	}
 	cmd := exec.CommandContext(ctx, "go", "test", "-overlay="+overlay, "-vet=off", "-failfast", "-ldflags=-s -w", "-skip=^TestMutants$", ".")
 	// The compiler lives shorter than its garbage.
-	cmd.Env = append(os.Environ(), "GOGC=off")
+	cmd.Env = append(os.Environ(), "GOGC=off", "QUORATE_MODEL=small")
 	output, err := cmd.CombinedOutput()
 	return string(output), err
 }

@@ -128,7 +128,8 @@ func memberViolations(o Observed, kind Kind, m Member) []string {
 		rule("gives data up without a quorum of others", m.Refusal != "" || (m.Steady && !m.Answers && len(quorumViolations(o)) == 0))
 	case RecordMembers:
 		joins := o.List && m.Listed && !m.Founder
-		rule("records what no majority confirmed", m.NodeMoved || (o.List && m.Listed && m.Started) || (!o.List && m.PodReady) || joins)
+		rule("records what no majority confirmed", m.NodeMoved || (o.List && m.Listed && m.Started) || (!o.List && m.PodReady) || joins ||
+			(o.List && m.Listed && m.Leaving))
 		rule("records on a volume that is going", m.Volume != VolumeTerminating)
 	default:
 		return membershipViolations(o, kind, m)
@@ -167,7 +168,7 @@ func membershipViolations(o Observed, kind Kind, m Member) []string {
 		rule("deletes a volume that was not marked to leave", left && used && m.Leaving)
 		rule("deletes a volume under a pod", m.Pod == PodAbsent || m.Pod == PodTerminating)
 	case QuarantineVolumes:
-		rule("puts a member's volume into quarantine", left && used && m.Steady && !m.Leaving)
+		rule("puts a member's volume into quarantine", left && used && m.Steady && (!m.Leaving || m.Volume == VolumeRefused))
 	default:
 		rule("no such step", false)
 	}
@@ -193,7 +194,7 @@ func tally(o Observed, without string) (voters, healthy, steady int) {
 		voters++
 		if m.Answers && m.FollowsLeader {
 			healthy++
-			if m.Steady {
+			if m.Steady && m.Pod != PodTerminating {
 				steady++
 			}
 		}

@@ -1,0 +1,76 @@
+package plan
+
+import (
+	"fmt"
+	"os"
+	"runtime/debug"
+	"testing"
+	"time"
+)
+
+// breaks names the rule that the modelled performer breaks, in a mutant.
+var breaks = os.Getenv("QUORATE_MODEL_BREAKS")
+
+// extent is where an exploration starts, and how far it goes.
+type extent struct {
+	size   int
+	faults int
+	// sizes that an edit may ask for.
+	sizes []int
+	// core leaves out the faults that others stand for.
+	core bool
+}
+
+func (f extent) String() string {
+	which := "of all kinds"
+	if f.core {
+		which = "of the core"
+	}
+	return fmt.Sprintf("%d founders, sizes %v, %d faults %s", f.size, f.sizes, f.faults, which)
+}
+
+// scope is the extent that is being explored.
+var scope extent
+
+// TestModel explores every world that a founding of each size can come to, with
+// so many faults, while the policy decides, and holds it against the invariants.
+func TestModel(t *testing.T) {
+	foundings := []extent{
+		{size: 1, faults: 2, sizes: []int{1, 3}},
+		{size: 3, faults: 1, sizes: []int{1, 3, 5}},
+	}
+	if os.Getenv("QUORATE_MODEL") == "small" {
+		foundings = []extent{{size: 1, faults: 1, sizes: []int{1, 3}}, {size: 3, faults: 1, sizes: []int{1, 3}}}
+	}
+	if s := os.Getenv("QUORATE_MODEL_TRY"); s != "" {
+		var f extent
+		var a, b, c, k int
+		_, _ = fmt.Sscanf(s, "%d/%d/%d,%d,%d/%d", &f.size, &f.faults, &a, &b, &c, &k)
+		f.sizes, f.core = []int{a, b, c}, k > 0
+		foundings = []extent{f}
+	}
+	defer debug.SetGCPercent(debug.SetGCPercent(400))
+	for _, f := range foundings {
+		t.Run(f.String(), func(t *testing.T) {
+			began := time.Now()
+			scope = f
+			e := explore(found(f.size), f.faults)
+			t.Logf("%d states, %d transitions, %d of the states beyond recovery, in %s; %d looks; %d names too many",
+				len(e.hashes), e.transitions, e.beyond(), time.Since(began).Round(time.Millisecond), len(e.minds[0].known)+len(e.minds[1].known), e.minds[0].full+e.minds[1].full)
+			if e.failure != nil {
+				t.Error(e.story())
+			}
+		})
+	}
+}
+
+// beyond counts the states in which a quorum of the data is lost.
+func (e *explorer) beyond() int {
+	n := 0
+	for _, lost := range e.lost {
+		if lost {
+			n++
+		}
+	}
+	return n
+}
