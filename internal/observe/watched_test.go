@@ -185,6 +185,19 @@ func TestUnsteadyByOneMoreFailure(t *testing.T) {
 	})
 }
 
+// TestUnsteadyUnderAnotherID: etcd lists another ID under the name of a member
+// that answers nobody: removed, and added again by a hand.
+func TestUnsteadyUnderAnotherID(t *testing.T) {
+	w := patient(t)
+	w.etcd.silent(address(2))
+	w.tell(func(m plan.Member) bool { return m.Steady }, []moment{
+		{0, nil, false},
+		{2 * time.Second, nil, true},
+		{time.Minute, func(w *world) { w.etcd.list[2].ID = 9 }, false},
+		{2 * time.Second, nil, true},
+	})
+}
+
 func corruptData(w *world) {
 	ended(1, "Error", "DataCorrupt: etcd of member a-0002 ended with code 1: crc mismatch — why — what")(w)
 	w.etcdStatus().RestartCount = 4

@@ -376,6 +376,13 @@ func says(do func(*etcd.Status)) func(*change) {
 	}
 }
 
+// leads has the leader say another thing of itself than it did.
+func leads(f *change, do func(*etcd.Status)) {
+	s := f.etcd.status[leading]
+	do(&s)
+	f.etcd.status[leading] = s
+}
+
 func inMemory(f *change) {
 	f.edit(func(c *v1alpha1.EtcdCluster) { c.Spec.Storage.Medium = v1alpha1.MediumMemory })
 }
@@ -498,7 +505,7 @@ func TestMembership(t *testing.T) {
 		"a removed member has another pod":              {stop, of(gone, podded(), func(f *change) { f.member(joiner).PodUID = "older" }), stale, nil, nil},
 		"a removed member's pod is a namesake's":        {stop, of(gone, podded(foreigner)), failed, nil, nil},
 		"a healthy voter is not stopped":                {plan.Step{Kind: plan.StopMembers, Members: []string{voting}}, of(), stale, nil, nil},
-		"a voter that is silent is not stopped":         {plan.Step{Kind: plan.StopMembers, Members: []string{voting}}, func(f *change) { f.member(voting).Answers = false }, stale, nil, nil},
+		"a voter that is silent is not stopped":         {plan.Step{Kind: plan.StopMembers, Members: []string{voting}}, of(silent(voting), func(f *change) { f.member(voting).Answers = false }), stale, nil, nil},
 		"a learner is not stopped":                      {stop, learning, stale, nil, nil},
 		"a dead voter is stopped":                       {plan.Step{Kind: plan.StopMembers, Members: []string{voting}}, dead, done, []string{"delete a-0002"}, nil},
 		"a dead voter that answers after all":           {plan.Step{Kind: plan.StopMembers, Members: []string{voting}}, of(dead, func(f *change) { f.etcd.silent[voting] = false }), stale, nil, nil},
@@ -693,26 +700,31 @@ func TestSettled(t *testing.T) {
 		}
 	}
 	cases := map[string]func(*change){
-		"the leader cannot be reached":    silent(leading),
-		"no leader was seen":              func(f *change) { f.member(leading).Leads = false },
-		"the leader was not healthy":      func(f *change) { f.member(leading).FollowsLeader = false },
-		"a learner was seen to lead":      func(f *change) { f.member(leading).Learner = true },
-		"the list cannot be read":         answers("Members", etcd.ErrNoLeader),
-		"a proposal is refused":           answers("Propose", etcd.ErrNoSpace),
-		"a proposal gets no answer":       answers("Propose", etcd.ErrOutcomeUnknown),
-		"the list cannot be read again":   later(answers("Members", etcd.ErrNoLeader)),
-		"the term is another":             later(func(f *change) { f.etcd.list.Term++ }),
-		"another member answers":          func(f *change) { f.etcd.list.MemberID = 2 },
-		"another cluster answers":         func(f *change) { f.etcd.list.ClusterID = 0xbad },
-		"a late addition comes":           later(func(f *change) { f.etcd.list.Members = append(f.etcd.list.Members, etcd.Member{ID: 9, Learner: true}) }),
-		"a late removal comes":            later(func(f *change) { f.etcd.list.Members = f.etcd.list.Members[1:] }),
-		"a late promotion comes":          later(func(f *change) { f.etcd.list.Members[1].Learner = !f.etcd.list.Members[1].Learner }),
-		"somebody has taken another's ID": later(func(f *change) { f.etcd.list.Members[1].ID = 9 }),
-		"another leads by now":            func(f *change) { s := f.etcd.status[leading]; s.Leader = 2; f.etcd.status[leading] = s },
-		"it led in another term":          func(f *change) { s := f.etcd.status[leading]; s.Term++; f.etcd.status[leading] = s },
-		"it does not say who leads":       later(answers("Status", etcd.ErrUnreachable)),
-		"a stranger was seen":             func(f *change) { f.seen.ForeignMembers = []string{"http://10.9.9.9:2380"} },
-		"a member is twice on the list":   func(f *change) { f.etcd.list.Members = append(f.etcd.list.Members, f.etcd.list.Members[0]) },
+		"the leader cannot be reached":     silent(leading),
+		"no leader was seen":               func(f *change) { f.member(leading).Leads = false },
+		"the leader was not healthy":       func(f *change) { f.member(leading).FollowsLeader = false },
+		"a learner was seen to lead":       func(f *change) { f.member(leading).Learner = true },
+		"the list cannot be read":          answers("Members", etcd.ErrNoLeader),
+		"a proposal is refused":            answers("Propose", etcd.ErrNoSpace),
+		"a proposal gets no answer":        answers("Propose", etcd.ErrOutcomeUnknown),
+		"the list cannot be read again":    later(answers("Members", etcd.ErrNoLeader)),
+		"the term is another":              later(func(f *change) { f.etcd.list.Term++; leads(f, func(s *etcd.Status) { s.Term++ }) }),
+		"the leader does not say it leads": func(f *change) { f.etcd.answers["Status"] = etcd.ErrUnreachable },
+		"the leader follows another":       func(f *change) { leads(f, func(s *etcd.Status) { s.Leader = 2 }) },
+		"the leader has no leader":         func(f *change) { leads(f, func(s *etcd.Status) { s.Leader = 0 }) },
+		"the leader is of another term":    func(f *change) { leads(f, func(s *etcd.Status) { s.Term++ }) },
+		"the leader is somebody else":      func(f *change) { leads(f, func(s *etcd.Status) { s.MemberID = 9 }) },
+		"another member answers":           func(f *change) { f.etcd.list.MemberID = 2 },
+		"another cluster answers":          func(f *change) { f.etcd.list.ClusterID = 0xbad },
+		"a late addition comes":            later(func(f *change) { f.etcd.list.Members = append(f.etcd.list.Members, etcd.Member{ID: 9, Learner: true}) }),
+		"a late removal comes":             later(func(f *change) { f.etcd.list.Members = f.etcd.list.Members[1:] }),
+		"a late promotion comes":           later(func(f *change) { f.etcd.list.Members[1].Learner = !f.etcd.list.Members[1].Learner }),
+		"somebody has taken another's ID":  later(func(f *change) { f.etcd.list.Members[1].ID = 9 }),
+		"another leads by now":             func(f *change) { s := f.etcd.status[leading]; s.Leader = 2; f.etcd.status[leading] = s },
+		"it led in another term":           func(f *change) { s := f.etcd.status[leading]; s.Term++; f.etcd.status[leading] = s },
+		"it does not say who leads":        later(answers("Status", etcd.ErrUnreachable)),
+		"a stranger was seen":              func(f *change) { f.seen.ForeignMembers = []string{"http://10.9.9.9:2380"} },
+		"a member is twice on the list":    func(f *change) { f.etcd.list.Members = append(f.etcd.list.Members, f.etcd.list.Members[0]) },
 	}
 	for _, step := range []string{"add", "promote", "hand over", "remove", "stop", "delete", "quarantine"} {
 		tc := membershipSteps[step]
