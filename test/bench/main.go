@@ -126,8 +126,8 @@ func (b *bench) measure(ctx context.Context, chosen []section) error {
 		progress("%s; the machine's load is %s on %d processors", s.name, loadAverage(), runtime.NumCPU())
 		worked := b.working(ctx)
 		ok, err := s.measure(b, ctx)
-		if now := b.working(ctx); now != worked {
-			progress("%s: %s took over from %s meanwhile, so durations may have up to 17 s of waiting for the Lease in them", s.name, now, worked)
+		if now := b.working(ctx); now != worked && ctx.Err() == nil {
+			progress("%s: the operator's Lease went from %s to %s meanwhile, so a duration may contain the wait for it", s.name, worked, now)
 		}
 		switch {
 		case err != nil:
