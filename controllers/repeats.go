@@ -38,7 +38,8 @@ func (r *repeats) pause(cluster types.NamespacedName, step plan.Step, due time.D
 	if r.last == nil {
 		r.last = map[types.NamespacedName]repeated{}
 	}
-	now := repeated{step: fmt.Sprint(step.Kind, step.Members, step.ID)}
+	// What etcd took at last is not what it did not take.
+	now := repeated{step: fmt.Sprint(due, step.Kind, step.Members, step.ID)}
 	if step.Kind == plan.Wait {
 		now.step = step.Message
 	}

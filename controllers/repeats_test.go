@@ -64,6 +64,11 @@ func TestPausesWhileTheMembersChange(t *testing.T) {
 			[]time.Duration{afterNotYet, afterNotYet, afterNotYet},
 			[]time.Duration{500 * ms, 600 * ms, 500 * ms},
 		},
+		"at once when etcd takes it at last": {
+			[]plan.Step{promoted, promoted, promoted, promoted},
+			[]time.Duration{afterNotYet, afterNotYet, afterNotYet, again},
+			[]time.Duration{500 * ms, 600 * ms, 700 * ms, again},
+		},
 		"anew after a stale look": {
 			[]plan.Step{catchesUp, catchesUp, promoted, catchesUp},
 			[]time.Duration{whileChanging, whileChanging, afterStale, whileChanging},

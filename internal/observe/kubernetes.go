@@ -83,11 +83,12 @@ func (k *kubernetes) addClaim(c *v1alpha1.EtcdCluster, claim corev1.PersistentVo
 	case claim.Labels[v1alpha1.LabelCluster] != c.Name:
 	case claim.Labels[v1alpha1.LabelClusterUID] != string(c.UID):
 		k.oldVolumes = append(k.oldVolumes, plan.OldVolume{Claim: claim.Name, ClusterUID: claim.Labels[v1alpha1.LabelClusterUID]})
+	case claim.Labels[v1alpha1.LabelIncarnation] != resources.Identity(c)[v1alpha1.LabelIncarnation]:
 	case resources.Quarantined(&claim):
 		if k.quarantineOver(c, &claim) {
 			k.expired = append(k.expired, claim.Labels[v1alpha1.LabelMember])
 		}
-	case claim.Labels[v1alpha1.LabelIncarnation] == resources.Identity(c)[v1alpha1.LabelIncarnation]:
+	default:
 		k.claims = append(k.claims, claim)
 	}
 }

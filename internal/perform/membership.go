@@ -19,8 +19,9 @@ import (
 	"github.com/quorate/quorate/internal/resources"
 )
 
-// ErrNotYet means that etcd will take the change later: a voter connected less
-// than five seconds ago, or the learner has not caught up. Nothing was done.
+// ErrNotYet means that etcd may take the change later: a voter connected less
+// than five seconds ago, or the learner has not caught up; or that nobody knows
+// whether it took it. Look again before anything else.
 var ErrNotYet = errors.New("etcd does not take the change yet")
 
 // changeMembership carries out the steps that say who is a member. Each of them
@@ -159,7 +160,8 @@ func (p *Performer) addLearner(ctx context.Context, c *v1alpha1.EtcdCluster, see
 	if err != nil {
 		return err
 	}
-	if c.Status.Joiner != name || volume.GetAnnotations()[v1alpha1.AnnotationMemberID] != "" || pod == nil || !resources.Held(pod) {
+	held := pod != nil && pod.DeletionTimestamp.IsZero() && resources.Held(pod)
+	if c.Status.Joiner != name || volume.GetAnnotations()[v1alpha1.AnnotationMemberID] != "" || !held {
 		return fmt.Errorf("adding %s, which is not prepared any more: %w", name, ErrStale)
 	}
 	leader, err := p.settled(ctx, c, seen)
@@ -264,7 +266,9 @@ func refusal(err error) error {
 			return fmt.Errorf("%w: %w", ErrStale, err)
 		}
 	}
-	for _, later := range []error{etcd.ErrUnhealthyCluster, etcd.ErrLearnerNotReady, etcd.ErrOutcomeUnknown, etcd.ErrUnreachable} {
+	for _, later := range []error{
+		etcd.ErrUnhealthyCluster, etcd.ErrLearnerNotReady, etcd.ErrNotStarted, etcd.ErrOutcomeUnknown, etcd.ErrUnreachable,
+	} {
 		if errors.Is(err, later) {
 			return fmt.Errorf("%w: %w", ErrNotYet, err)
 		}
@@ -500,13 +504,17 @@ func (p *Performer) quarantine(ctx context.Context, c *v1alpha1.EtcdCluster, cla
 	case claim.Annotations[v1alpha1.AnnotationLeaving] != "":
 		return fmt.Errorf("keeping claim %s, which is marked to leave: %w", claim.Name, ErrStale)
 	}
+	// First, for nobody would find them once the claim is no member's.
+	if err := p.deleteSecret(ctx, c, resources.MemberOfClaim(claim.Name)); err != nil {
+		return err
+	}
 	claim.Labels[v1alpha1.LabelQuarantined] = why
 	claim.Annotations[v1alpha1.AnnotationQuarantinedAt] = p.Clock.Now().UTC().Format(time.RFC3339)
 	patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
 	if err := p.Writer.Patch(ctx, claim, patch, client.FieldOwner(resources.FieldOwner)); err != nil {
 		return fmt.Errorf("putting claim %s into quarantine: %w", claim.Name, err)
 	}
-	return p.deleteSecret(ctx, c, resources.MemberOfClaim(claim.Name))
+	return nil
 }
 
 // deleteExpired deletes a claim whose quarantine is over.

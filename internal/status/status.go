@@ -269,7 +269,7 @@ func failure(o Outcome) state {
 	if o.Step.Kind == plan.CreateVolumes {
 		reason = v1alpha1.ReasonVolumePending
 	}
-	s := state{reason, fmt.Sprintf("%s — %s stays undone until the API server takes it — it is tried again every few seconds",
+	s := state{reason, fmt.Sprintf("%s — %s stays undone until it is taken — it is tried again every few seconds",
 		strings.ReplaceAll(o.Err.Error(), "\n", "; "), lower(string(o.Step.Kind))), stuck}
 	if passing(o.Err) {
 		s.kind = moving
