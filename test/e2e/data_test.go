@@ -77,7 +77,7 @@ func (c cluster) fewestVoters(ctx context.Context, members ...string) func() int
 	}
 }
 
-var _ = Describe("A member that cannot come back, under load,", Label(local), Ordered, func() {
+var _ = Describe("A member that cannot come back, under load,", Label(local), Ordered, SpecPriority(50), func() {
 	var (
 		c     cluster
 		l     *load.Load

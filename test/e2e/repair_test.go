@@ -50,7 +50,7 @@ func (c cluster) deletePods(ctx context.Context, members ...string) {
 	}
 }
 
-var _ = Describe("Members that come back by themselves, under load,", Ordered, func() {
+var _ = Describe("Members that come back by themselves, under load,", Ordered, SpecPriority(50), func() {
 	var (
 		c      cluster
 		l      *load.Load

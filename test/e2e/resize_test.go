@@ -46,7 +46,7 @@ func (c cluster) loses(ctx context.Context, object client.Object) {
 	}).Should(BeTrue(), "%T %s is still there", object, object.GetName())
 }
 
-var _ = Describe("A change of size under load", Ordered, func() {
+var _ = Describe("A change of size under load", Ordered, SpecPriority(50), func() {
 	var (
 		c cluster
 		l *load.Load

@@ -8,7 +8,8 @@
 //	go test ./test/e2e -ginkgo.focus=X some of them, one after the other
 //
 // Specs run in several processes at once, for most of their time they wait. What
-// disturbs clusters other than its own is Serial and comes last.
+// disturbs clusters other than its own is Serial and comes last; what takes long
+// begins first.
 package e2e
 
 import (
