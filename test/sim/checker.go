@@ -218,7 +218,7 @@ func latest(times ...time.Time) time.Time {
 
 // beforePass notes whether the operator has heard that the cluster is paused.
 func (k *checker) beforePass(op *Operator) {
-	op.proposed, op.relisted = false, false
+	op.proposed, op.relisted, op.heldUp = false, false, false
 	heard := &v1alpha1.EtcdCluster{}
 	k.paused = get(op.cache.objects, k.w.Key, heard) == nil && heard.Spec.Paused
 	k.statusForgotten = k.statusLost
@@ -287,7 +287,9 @@ func (k *checker) claimWritten(c *v1alpha1.EtcdCluster, wr write, claim *corev1.
 	live := k.w.Claim(name)
 	switch wr.method {
 	case "create":
-		k.claimCreated(c, name, claim)
+		if !wr.op.heldUp {
+			k.claimCreated(c, name, claim)
+		}
 	case "patch":
 		if live != nil {
 			k.quarantined(c, wr, live)

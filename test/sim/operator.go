@@ -46,6 +46,9 @@ type Operator struct {
 	// proposed and relisted say that in this pass a proposal of its went through,
 	// and that it has read the member list after that.
 	proposed, relisted bool
+	// heldUp says that this pass was parked: a creation, which cannot depend on
+	// what was read before, may come late and has to be undone then.
+	heldUp bool
 	// parked is closed when the pass that is held up has ended, resume lets it
 	// go on.
 	parked, resume chan struct{}

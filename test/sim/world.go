@@ -206,10 +206,17 @@ func (w *World) Run(until func() bool, atMost time.Duration) bool {
 		if !w.Clock.Now().Before(end) {
 			return false
 		}
+		if w.passes > mostPasses {
+			w.check.violate("passes", "more than %d passes", mostPasses)
+			return false
+		}
 		w.Step()
 	}
 	return true
 }
+
+// mostPasses of a run: an operator that needs more goes round in circles.
+const mostPasses = 5000
 
 // For lets the world go on for a time of its own clock.
 func (w *World) For(d time.Duration) {
@@ -289,6 +296,7 @@ func (w *World) pass(op *Operator) {
 func (w *World) Park(op *Operator) {
 	w.note("operator %d is held up", op.number)
 	op.resume = make(chan struct{})
+	op.heldUp = true
 	close(w.parking)
 	<-op.resume
 }
