@@ -12,15 +12,16 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/quorate/quorate/test/soak/testbed"
@@ -71,9 +72,12 @@ func main() {
 	flag.DurationVar(&b.idle, "idle", time.Minute, "how long the idle operator is watched")
 	flag.StringVar(&b.only, "only", "", "sections to measure, separated by commas: "+strings.Join(sectionNames(), ", ")+"; empty for all")
 	flag.Parse()
-	if err := b.run(ctrl.SetupSignalHandler()); err != nil {
+	// Signals after the first are swallowed: what was started is still stopped.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := b.run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
+		os.Exit(1) //nolint:gocritic // the process ends, and with it the handling of signals
 	}
 }
 
