@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -16,6 +17,7 @@ import (
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 
 	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/pki"
 	"github.com/quorate/quorate/internal/plan"
 	"github.com/quorate/quorate/internal/resources"
 )
@@ -333,12 +335,16 @@ func tlsReady(c *v1alpha1.EtcdCluster, o Outcome) *metav1.Condition {
 	if !resources.TLS(c) || len(seen.Members) == 0 {
 		return nil
 	}
+	// The joiner does not run before it has its certificates: nothing lacks any.
+	due := slices.DeleteFunc(slices.Clone(seen.CertificatesDue), func(secret string) bool {
+		return o.Err == nil && seen.Joiner != "" && secret == "Secret "+pki.MemberSecret(seen.Joiner)
+	})
 	is := condition(v1alpha1.ConditionTLSReady, metav1.ConditionTrue, v1alpha1.ReasonCertificatesValid, "every certificate is in order")
 	if len(seen.TLSProblems) > 0 {
 		first := seen.TLSProblems[0]
 		is = condition(v1alpha1.ConditionTLSReady, metav1.ConditionFalse, first.Reason, first.Message)
-	} else if issued := o.Step.Kind == plan.IssueCertificates && o.Err == nil; len(seen.CertificatesDue) > 0 && !issued {
-		is = condition(v1alpha1.ConditionTLSReady, metav1.ConditionFalse, v1alpha1.ReasonRepairing, "certificates are due: "+strings.Join(seen.CertificatesDue, ", "))
+	} else if issued := o.Step.Kind == plan.IssueCertificates && o.Err == nil; len(due) > 0 && !issued {
+		is = condition(v1alpha1.ConditionTLSReady, metav1.ConditionFalse, v1alpha1.ReasonRepairing, "certificates are due: "+strings.Join(due, ", "))
 	}
 	return &is
 }

@@ -496,6 +496,11 @@ func TestEvents(t *testing.T) {
 	}
 }
 
+// joinerDue says that only the joiner's certificates are not there yet.
+func joinerDue(o *plan.Observed) {
+	o.Joiner, o.CertificatesDue = "a-0003", []string{"Secret a-0003-tls"}
+}
+
 func TestTLSReady(t *testing.T) {
 	c := cluster()
 	c.Spec.TLS.Mode = v1alpha1.TLSEnabled
@@ -504,11 +509,13 @@ func TestTLSReady(t *testing.T) {
 		err  error
 		want metav1.ConditionStatus
 	}{
-		"in order":             {healthy(), nil, metav1.ConditionTrue},
-		"renewed in this pass": {healthy(certificatesDue), nil, metav1.ConditionTrue},
-		"due, and not written": {healthy(certificatesDue), errForbidden, metav1.ConditionFalse},
-		"due, a pod is first":  {healthy(certificatesDue, down(1), func(o *plan.Observed) { o.Members[2].Pod = plan.PodAbsent }), nil, metav1.ConditionFalse},
-		"an old authority":     {healthy(expiringAuthority), nil, metav1.ConditionFalse},
+		"in order":                                  {healthy(), nil, metav1.ConditionTrue},
+		"renewed in this pass":                      {healthy(certificatesDue), nil, metav1.ConditionTrue},
+		"due, and not written":                      {healthy(certificatesDue), errForbidden, metav1.ConditionFalse},
+		"due, a pod is first":                       {healthy(certificatesDue, down(1), func(o *plan.Observed) { o.Members[2].Pod = plan.PodAbsent }), nil, metav1.ConditionFalse},
+		"due for the joiner, another step is first": {healthy(down(1), joinerDue, func(o *plan.Observed) { o.Members[2].Pod = plan.PodAbsent }), nil, metav1.ConditionTrue},
+		"due for the joiner, and not written":       {healthy(joinerDue), errForbidden, metav1.ConditionFalse},
+		"an old authority":                          {healthy(expiringAuthority), nil, metav1.ConditionFalse},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pass(c, tc.seen, tc.err)
