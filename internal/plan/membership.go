@@ -199,7 +199,8 @@ func releaseLearner(o Observed) (Step, bool) {
 // where the voters would be a quorum even if the new one were dead.
 func promote(o Observed) (Step, bool) {
 	l, found := o.learner()
-	ready := found && o.Quorate() && l.Started && l.Booted && !l.PodMayBeEmpty && !l.Held && l.Pod == PodRunning
+	ready := found && o.Quorate() && l.Started && l.Booted && !l.PodMayBeEmpty && !l.Held && l.Pod == PodRunning &&
+		l.Volume == VolumeBound && l.RecordedID == l.ID && o.hopeless(l) == ""
 	known := l.Answers && l.FollowsLeader && l.CaughtUp && o.HealthyVoters()+1 >= Majority(o.Voters()+1)
 	unheard := !l.Answers && o.HealthyVoters() >= Majority(o.Voters()+1)
 	return Step{Kind: Promote, Members: []string{l.Name}, ID: l.ID, Reason: o.direction(), Message: fmt.Sprintf(
@@ -231,13 +232,20 @@ func dropJoiner(o Observed) (Step, bool) {
 		why = "its volume is not the one that was made for it"
 	case j.Gone:
 		why = "its node is gone, and its volume cannot follow it to another"
-	case o.missing() <= 0:
+	case o.missing() < 0 || (o.missing() == 0 && !o.silent()):
 		why = "no further member is wanted"
 	case !o.needed() && j.Volume == VolumeAbsent && j.Pod == PodAbsent:
 		why = "no further member is wanted beside the learner"
 	}
 	return Step{Kind: DropJoiner, Members: []string{j.Name}, Reason: o.direction(), Message: fmt.Sprintf(
 		"%s is not prepared to join any longer: %s", j.Name, why)}, why != ""
+}
+
+// silent says that a voter does not answer: it may be the one that the joiner was
+// prepared for, and an operator that has just started does not know how long it
+// has been silent.
+func (o Observed) silent() bool {
+	return slices.ContainsFunc(o.Members, func(m Member) bool { return m.Voter() && !m.Answers })
 }
 
 // discardUnused deletes what was prepared for a member that never joined. It
@@ -380,7 +388,10 @@ func (o Observed) victim() (Member, bool) {
 		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(b.Ordinal, a.Ordinal))
 	})
 	m := voters[0]
-	return m, m.Steady && o.spares(m)
+	// Whoever serves goes on serving until all that stay do: clients would else
+	// be sent to one that has just become a voter and answers nobody yet.
+	ready := !m.Healthy() || o.HealthyVoters() == o.Voters()
+	return m, m.Steady && ready && o.spares(m)
 }
 
 // moveLeader hands the leadership over before the leader is removed, to the

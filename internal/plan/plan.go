@@ -370,7 +370,9 @@ func relatchVolumes(o Observed) (Step, bool) {
 // was founded: in the pass after their record, or when status has lost it.
 func relatch(o Observed) (Step, bool) {
 	step, agreed := latchCluster(o)
-	healthy := count(o.Members, func(m Member) bool { return m.Healthy() && m.AnswerClusterID == o.AgreedClusterID })
+	healthy := count(o.Members, func(m Member) bool {
+		return m.Healthy() && m.AnswerClusterID == o.AgreedClusterID && m.Pod != PodTerminating
+	})
 	majority := o.List && o.AgreedClusterID != 0 && healthy >= Majority(o.Voters())
 	return step, o.ClusterID == 0 && (agreed || majority)
 }
@@ -385,7 +387,9 @@ func foundersAgree(o Observed) bool {
 		if !ok || !m.Listed {
 			return false
 		}
-		if m.Answers && m.FollowsLeader && m.AnswerClusterID == o.AgreedClusterID {
+		// One whose pod is being deleted may be gone the next moment, and once the
+		// cluster is latched no other is let start on an empty volume unasked.
+		if m.Answers && m.FollowsLeader && m.AnswerClusterID == o.AgreedClusterID && m.Pod != PodTerminating {
 			agreeing++
 		}
 	}

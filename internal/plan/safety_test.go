@@ -251,6 +251,7 @@ func changeViolations(o Observed, step Step) []string {
 		rule("the leadership goes to nobody", m.Leads && to.ID == step.ID && to.Answers && to.FollowsLeader && to.Listed && !to.Learner)
 	case step.Kind == Promote:
 		rule("promotes another", m.ID == step.ID && m.Learner)
+		rule("promotes one whose data is going", m.Volume == VolumeBound && m.RecordedID == m.ID)
 		rule("promotes one that may start empty", m.Started && m.Booted && !m.PodMayBeEmpty && !m.Held)
 		if m.Answers {
 			rule("promotes a learner that lags", m.CaughtUp && m.FollowsLeader)
@@ -271,7 +272,7 @@ func changeViolations(o Observed, step Step) []string {
 			return j.Joiner && j.Held && j.Pod == PodRunning && j.Volume == VolumeBound
 		})
 		rule("removes a voter that is wanted", voters >= o.Size || (lost && !m.Answers && proven))
-		rule("removes the only copy of what the others may lose", votersThatLast(o) > 0)
+		rule("removes the only copy of what the others may lose", lost || votersThatLast(o) > 0)
 	}
 	return wrong
 }
