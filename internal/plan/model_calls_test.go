@@ -266,7 +266,7 @@ func (w *world) patchStatus(m *mind, i int, out emit) {
 		}
 	case kinds[f.kind] == AllotMember:
 		if at = next.allot(); at < 0 {
-			m.full++
+			m.full.Add(1)
 			return
 		}
 	}

@@ -83,7 +83,7 @@ func (w *world) waiting(out emit) {
 func (w *world) change(out emit, p price, what string, i int, edit func(*slot)) {
 	next := *w
 	edit(&next.slots[i])
-	next.flight.shaken = w.flight.shaken || (p == fault && w.flight.kind != 0)
+	next.flight.shaken = w.flight.shaken || (p != free && w.flight.kind != 0)
 	next.settle()
 	out(successor{world: next, price: p, calm: p == free, what: what, whom: i})
 }
@@ -210,7 +210,9 @@ func (w *world) faults(out emit) {
 func (w *world) processFaults(i int, out emit) {
 	s := w.slots[i]
 	if s.has(processUp) && s.node() == nodeUp {
-		w.change(out, fault, "the process dies", i, func(s *slot) { s.clear(processUp) })
+		if !scope.core {
+			w.change(out, fault, "the process dies", i, func(s *slot) { s.clear(processUp) })
+		}
 		if !s.has(unheard) && !scope.core {
 			w.change(out, fault, "the operator reaches it no more", i, func(s *slot) { s.set(unheard) })
 		}
@@ -245,9 +247,10 @@ func (w *world) volumeFaults(i int, out emit) {
 			w.change(out, fault, "its volume is emptied and the process dies", i, func(s *slot) {
 				s.setData(noData)
 				s.clear(processUp)
-				// Nobody can tell a volume that lost its marker before anything was
-				// put on record from a new one; afterwards the claim can.
-				s.when(s.has(claimBooted) || s.founder() && s.has(claimRecorded), emptied)
+				// Nobody can tell a volume that lost its marker, too, before anything was
+				// put on record, and on the pod, from a new one; afterwards the claim can.
+				onRecord := s.has(claimBooted) || s.founder() && s.has(claimRecorded)
+				s.when(onRecord && !s.has(podMayBeEmpty), emptied)
 			})
 		}
 		if s.data() == dataSound && !scope.core {

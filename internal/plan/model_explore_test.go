@@ -2,7 +2,6 @@ package plan
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -13,7 +12,6 @@ import (
 // faults and, among those, the fewest events.
 type explorer struct {
 	faults int
-	strict bool
 	hashes []hash
 	// parents and next: the world that each was reached from, and the one that
 	// follows when no fault happens any more.
@@ -22,7 +20,7 @@ type explorer struct {
 	table         []uint32
 	layers        [][]visit
 	transitions   int
-	minds         [2]mind
+	mind          *mind
 	failure       *counterexample
 	from          world
 }
@@ -50,10 +48,7 @@ const (
 )
 
 func explore(from world, faults int) *explorer {
-	e := &explorer{faults: faults, strict: os.Getenv("STRICT") != "", table: make([]uint32, 1<<16), layers: make([][]visit, faults+1), from: from}
-	for i := range e.minds {
-		e.minds[i].known = map[hash]decision{}
-	}
+	e := &explorer{faults: faults, mind: newMind(), table: make([]uint32, 1<<16), layers: make([][]visit, faults+1), from: from}
 	from.settle()
 	e.from = from
 	e.visit(from, from.hash(), 0, 0)
@@ -98,7 +93,7 @@ func (e *explorer) batch(todo []visit, spent int, faults bool) {
 					if faults {
 						results[i] = e.breakDown(v, results[i])
 					} else {
-						results[i], rests[i] = e.expand(v, &e.minds[i], results[i], rests[i])
+						results[i], rests[i] = e.expand(v, e.mind, results[i], rests[i])
 					}
 				}
 			})
@@ -125,23 +120,19 @@ func (e *explorer) expand(v visit, m *mind, out []finding, rests []uint32) ([]fi
 	before := v.world.recoverable()
 	// What breaks between the look and a removal may escape the performer, who asks
 	// the others once more and does not see that their pods are being deleted.
-	raced := v.world.flight.shaken && kinds[v.world.flight.kind] == RemoveMember
+	raced := func(w *world) bool { return w.flight.shaken && kinds[w.flight.kind] != Promote }
 	take := func(n successor) {
 		if n.price == fault {
 			return
 		}
 		n.calm = n.calm && !calm
 		calm = calm || n.calm
-		if n.wrong == "" && n.price != fault && before && !raced && !n.world.recoverable() {
+		if n.wrong == "" && n.price != fault && before && !raced(&v.world) && !raced(&n.world) && !n.world.recoverable() {
 			n.wrong = "I7: what is no fault takes the last data that a quorum had"
 		}
 		out = append(out, finding{successor: n, hash: n.world.hash(), from: v.id})
 	}
-	full := m.full
 	v.world.successors(m, take)
-	if m.full > full && e.strict {
-		out = append(out, finding{successor: successor{world: v.world, wrong: "no slot is left for another name"}, from: v.id})
-	}
 	if !calm {
 		goal = v.world.wanted()
 	}
@@ -162,7 +153,7 @@ func (e *explorer) expand(v visit, m *mind, out []finding, rests []uint32) ([]fi
 
 // breakDown finds what a fault makes of a world.
 func (e *explorer) breakDown(v visit, out []finding) []finding {
-	v.world.breakDown(func(n successor) {
+	v.world.breakDown(e.mind, func(n successor) {
 		if n.price == fault {
 			out = append(out, finding{successor: n, hash: n.world.hash(), from: v.id})
 		}
@@ -191,14 +182,16 @@ func (w *world) successors(m *mind, take emit) {
 }
 
 // breakDown is what a fault may make of a world.
-func (w *world) breakDown(take emit) {
+func (w *world) breakDown(m *mind, take emit) {
 	if w.flight.kind != 0 {
 		// Of its calls only those whose answer is lost are faults.
-		w.call(&mind{known: map[hash]decision{}}, take)
+		w.call(m, take)
 	}
 	w.crash(take)
 	w.faults(take)
-	w.edits(fault, take)
+	if !scope.core {
+		w.edits(fault, take)
+	}
 }
 
 // wanted says that the cluster is what the user wants and healthy.
@@ -326,7 +319,7 @@ func (e *explorer) story() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n", e.failure.wrong)
 	w := e.from
-	m := &mind{known: map[hash]decision{}}
+	m := newMind()
 	tell := func(n successor) {
 		cost := []string{"  ", "! ", "~ "}[n.price]
 		fmt.Fprintf(&b, "%s%s%s\n", cost, n, n.world.since(&w))
@@ -362,7 +355,7 @@ func (e *explorer) step(w *world, m *mind, is func(successor) bool, take emit) {
 		}
 	}
 	w.successors(m, pick)
-	w.breakDown(pick)
+	w.breakDown(m, pick)
 	if chosen == nil {
 		panic("the way to a world that was visited is lost")
 	}

@@ -3,6 +3,8 @@ package plan
 import (
 	"math/bits"
 	"slices"
+	"sync"
+	"sync/atomic"
 )
 
 // names of members by their place.
@@ -231,9 +233,29 @@ var looks = func() (names []string) {
 
 // mind is what decides: the policy, with what it said of looks like this one.
 type mind struct {
-	known map[hash]decision
+	shards [64]struct {
+		sync.Mutex
+		known map[hash]decision
+	}
 	// full counts the names that could not be given away for want of slots.
-	full int
+	full atomic.Int64
+}
+
+func newMind() *mind {
+	m := &mind{}
+	for i := range m.shards {
+		m.shards[i].known = map[hash]decision{}
+	}
+	return m
+}
+
+// looks counts the looks that were different.
+func (m *mind) looks() int {
+	n := 0
+	for i := range m.shards {
+		n += len(m.shards[i].known)
+	}
+	return n
 }
 
 // hidden is what no look shows.
@@ -248,10 +270,15 @@ func (m *mind) decide(w *world, g glance) decision {
 		s.clear(hidden)
 	}
 	h := key.hash()
-	d, ok := m.known[h]
+	shard := &m.shards[h[1]%uint64(len(m.shards))]
+	shard.Lock()
+	d, ok := shard.known[h]
+	shard.Unlock()
 	if !ok {
 		d = w.decide(g)
-		m.known[h] = d
+		shard.Lock()
+		shard.known[h] = d
+		shard.Unlock()
 	}
 	return d
 }

@@ -116,6 +116,8 @@ const (
 	addition
 	removal
 	promotion
+	// stop is of a pod, and no change of the members.
+	stop
 )
 
 // flight is the step that the operator has decided on and not finished.
@@ -125,7 +127,7 @@ type flight struct {
 	// listMoved and specMoved: etcd's list, or the cluster's spec, has changed
 	// since the look.
 	listMoved, specMoved bool
-	// shaken: something has broken since the look.
+	// shaken: something has broken, or was mended, since the look.
 	shaken bool
 	// flag is one more word of the look.
 	flag bool
@@ -234,11 +236,12 @@ func (s slot) restorable(latched bool) bool {
 
 // mayStart says that a founder that has never run may still do so. Once status
 // names the cluster and no majority can be asked, only the pod that was made
-// before can tell it from one that has lost its data.
+// before can tell it from one that has lost its data; and that pod is given up
+// when its node is away.
 func (s slot) mayStart(latched bool) bool {
 	switch s.claim() {
 	case claimBound:
-		return !latched || (s.pod() == podThere && s.has(podMayBeEmpty))
+		return !latched || (s.pod() == podThere && s.has(podMayBeEmpty) && !s.cutOff())
 	case claimPending:
 		return !latched
 	case noClaim:
@@ -249,27 +252,28 @@ func (s slot) mayStart(latched bool) bool {
 }
 
 // recoverable says, of the world and not of what anybody has seen, that a quorum
-// of the voters has its data, or can have it when the nodes are back; and that it will be so
-// when a change of the members that is on its way comes to pass: what breaks
-// between the last look and etcd's answer cannot be seen by anybody.
+// of the voters has its data, or can have it when the nodes are back; and that it
+// will be so when a change of the members that is on its way comes to pass: what
+// breaks between the last look and etcd's answer cannot be seen by anybody.
 func (w *world) recoverable() bool {
-	n, voters, after, votersAfter := 0, 0, 0, 0
-	change, whom := w.pending, asked
-	if w.flight.shaken && w.pending == noMutation {
-		switch {
-		case kinds[w.flight.kind] == Promote:
-			change, whom = promotion, target
-		case kinds[w.flight.kind] == RemoveMember:
-			change, whom = removal, target
-		}
+	if !w.recoverableAfter(noMutation, 0) || !w.recoverableAfter(w.pending, asked) {
+		return false
 	}
+	switch {
+	case w.flight.shaken && kinds[w.flight.kind] == Promote:
+		return w.recoverableAfter(promotion, target)
+	case w.flight.shaken && kinds[w.flight.kind] == RemoveMember:
+		return w.recoverableAfter(removal, target)
+	case w.flight.shaken && kinds[w.flight.kind] == StopMembers:
+		return w.recoverableAfter(stop, target)
+	default:
+		return true
+	}
+}
+
+func (w *world) recoverableAfter(change mutation, whom slot) bool {
+	n, voters := 0, 0
 	for _, s := range w.slots {
-		if s.voter() {
-			voters++
-		}
-		if s.restorable(w.latched) {
-			n++
-		}
 		switch {
 		case !s.has(whom):
 		case change == promotion && s.entry() == learnerEntry:
@@ -277,15 +281,17 @@ func (w *world) recoverable() bool {
 			s.setEntry(voterEntry)
 		case change == removal:
 			s.setEntry(noEntry)
+		case change == stop:
+			s.stop(true)
 		}
 		if s.voter() {
-			votersAfter++
+			voters++
 		}
 		if s.restorable(w.latched) {
-			after++
+			n++
 		}
 	}
-	return half(n, voters) && half(after, votersAfter)
+	return half(n, voters)
 }
 
 // settle carries out what follows by itself and at once, and puts the members in
@@ -299,7 +305,7 @@ func (w *world) settle() {
 	kind := kinds[w.flight.kind]
 	w.flight.listMoved = w.flight.listMoved && kind.settles()
 	w.flight.specMoved = w.flight.specMoved && (kind.reads() || kind == AddLearner)
-	w.flight.shaken = w.flight.shaken && (kind == Promote || kind == RemoveMember)
+	w.flight.shaken = w.flight.shaken && (kind == Promote || kind == RemoveMember || kind == StopMembers)
 	quorum := w.quorum()
 	led := false
 	for i := range w.slots {
