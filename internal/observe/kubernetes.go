@@ -163,6 +163,12 @@ func (k *kubernetes) members(c *v1alpha1.EtcdCluster) []plan.Member {
 			found = append(found, name)
 		}
 	}
+	for _, m := range c.Status.Members {
+		// Whoever voted is missed even when nothing of it is left.
+		if m.Role != "" {
+			found = append(found, m.Name)
+		}
+	}
 	if c.Status.Joiner != "" {
 		found = append(found, c.Status.Joiner)
 	}
@@ -228,7 +234,7 @@ func (k *kubernetes) describePod(c *v1alpha1.EtcdCluster, m *plan.Member) {
 	pod, claim := k.pod(m.Name), k.claim(m.Name)
 	if pod == nil {
 		if claim != nil {
-			m.RunningElsewhere = k.nodes.mayStillRun(claim.Annotations[v1alpha1.AnnotationNode])
+			m.RunningElsewhere = k.nodes.mayStillRun(claim.Annotations[v1alpha1.AnnotationNode], claim.CreationTimestamp.Time)
 		}
 		if m.Trouble == "" {
 			m.Trouble = "it has no pod"
@@ -248,11 +254,12 @@ func (k *kubernetes) describePod(c *v1alpha1.EtcdCluster, m *plan.Member) {
 		(claim != nil && pod.Annotations[v1alpha1.AnnotationVolumeUID] != string(claim.UID))
 	m.NodeMoved = claim != nil && pod.Spec.NodeName != "" && claim.Annotations[v1alpha1.AnnotationNode] != pod.Spec.NodeName
 	m.Refusal = refusal(pod)
+	m.NodeDown = pod.Spec.NodeName != "" && k.nodes.mayStillRun(pod.Spec.NodeName, time.Time{})
 	if text := waitingText(pod); text != "" {
 		m.Trouble = text
 	} else if m.Held {
 		m.Trouble = "it is held in its pod until etcd lists it"
-	} else if k.nodes.mayStillRun(pod.Spec.NodeName) && pod.Spec.NodeName != "" {
+	} else if m.NodeDown {
 		m.Trouble = fmt.Sprintf("its node %s is not Ready", pod.Spec.NodeName)
 	}
 }
@@ -269,6 +276,7 @@ func (k *kubernetes) describeMemory(c *v1alpha1.EtcdCluster, m *plan.Member) {
 	m.RecordedID, _ = strconv.ParseUint(pod.Annotations[v1alpha1.AnnotationMemberID], 16, 64)
 	m.PodUID, m.PodReady = string(pod.UID), podReady(pod)
 	m.Held, m.Unschedulable = resources.Held(pod), unscheduled(pod) != ""
+	m.NodeDown = pod.Spec.NodeName != "" && k.nodes.mayStillRun(pod.Spec.NodeName, time.Time{})
 	m.Booted = pod.Annotations[v1alpha1.AnnotationBooted] != ""
 	m.Leaving = pod.Annotations[v1alpha1.AnnotationLeaving] != ""
 	m.PodMayBeEmpty = pod.Annotations[member.AnnotationMayBeEmpty] == "true"
@@ -419,12 +427,12 @@ func stateOf(n corev1.Node) nodeSeen {
 }
 
 // mayStillRun says whether a process on the node may run although nobody hears
-// of it. A node that is not known must be assumed to be any of them; one that
-// was deleted is gone.
-func (n nodes) mayStillRun(node string) bool {
+// of it. A node that is not known must be assumed to be any of them that has been
+// Ready since then; one that was deleted is gone.
+func (n nodes) mayStillRun(node string, since time.Time) bool {
 	if node == "" {
 		for _, seen := range n {
-			if seen.state == nodeNotReady {
+			if seen.state == nodeNotReady && !seen.since.Before(since) {
 				return true
 			}
 		}
@@ -474,15 +482,11 @@ func stable(text string) string {
 	return strings.TrimSpace(passingParts.ReplaceAllString(text, "$1 "))
 }
 
-// failedStarts is how often in a row etcd must have failed on its data before
-// the data is given up.
-const failedStarts = 5
-
-// corruption is what etcd said of its data when it last ended, if it has not
-// come up for failedStarts times; empty otherwise.
+// corruption is what etcd said when it last ended, if it failed on its data;
+// empty otherwise, and while it runs.
 func corruption(pod *corev1.Pod) string {
 	status, ok := statusOf(pod)
-	if !ok || status.State.Running != nil || status.RestartCount < failedStarts-1 || status.Ready {
+	if !ok || status.State.Running != nil {
 		return ""
 	}
 	ended := status.State.Terminated
@@ -492,5 +496,5 @@ func corruption(pod *corev1.Pod) string {
 	if ended == nil || !member.Corruption(ended.Message) {
 		return ""
 	}
-	return fmt.Sprintf("etcd failed %d times on its data, the last time with %s", status.RestartCount+1, lastLine(ended.Message))
+	return lastLine(ended.Message)
 }

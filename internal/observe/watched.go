@@ -1,9 +1,11 @@
 package observe
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/quorate/quorate/api/v1alpha1"
@@ -29,6 +31,10 @@ type watchedMember struct {
 	looks int
 	// answered is when the member answered last, or when the watch began.
 	answered time.Time
+	// failures are how often in a row etcd failed on its data while the others
+	// were a quorum, in the pod, the last time with that end.
+	failures int
+	pod, end string
 	// applied is how far it had come at progress, when it last made any.
 	applied  uint64
 	progress time.Time
@@ -52,6 +58,7 @@ func (w *watched) judge(c *v1alpha1.EtcdCluster, seen *plan.Observed, k *kuberne
 		}
 		was.look(m, k.now)
 		m.Stuck = m.Listed && m.Learner && !m.CaughtUp && k.now.Sub(was.progress) >= c.Spec.Failover.LearnerTimeout.Duration
+		was.fail(m, k.pod(m.Name), seen)
 		m.Gone = k.gone(c, *m, was.answered, down)
 		m.Steady = was.steady(*m, k.now)
 	}
@@ -72,9 +79,56 @@ func (w *watchedMember) look(m *plan.Member, now time.Time) {
 	}
 }
 
+// failedStarts is how often in a row etcd must have failed on its data before the
+// data is given up.
+const failedStarts = 5
+
+// fail counts how often in a row etcd has failed on its data. Only what happens
+// while the others are a quorum counts: a disk that fails all of them comes back
+// for all of them. A new operator counts anew.
+func (w *watchedMember) fail(m *plan.Member, pod *corev1.Pod, seen *plan.Observed) {
+	corrupt := m.Corrupt
+	m.Corrupt = ""
+	if pod == nil || m.Answers || (w.pod != string(pod.UID) && w.pod != "") {
+		w.failures = 0
+	}
+	if pod == nil {
+		w.pod, w.end = "", ""
+		return
+	}
+	w.pod = string(pod.UID)
+	if end := lastEnd(pod); end != "" && end != w.end {
+		w.end = end
+		switch {
+		case corrupt == "":
+			// It ended for another reason this time.
+			w.failures = 0
+		case seen.Quorate():
+			w.failures++
+		}
+	}
+	if w.failures >= failedStarts && corrupt != "" {
+		m.Corrupt = fmt.Sprintf("etcd failed %d times in a row on its data, the last time with %s", w.failures, corrupt)
+	}
+}
+
+// lastEnd tells one end of a pod's etcd from another; empty while it runs, and
+// before it has ended at all.
+func lastEnd(pod *corev1.Pod) string {
+	status, ok := statusOf(pod)
+	if !ok || status.State.Running != nil {
+		return ""
+	}
+	ended := cmp.Or(status.State.Terminated, status.LastTerminationState.Terminated)
+	if ended == nil {
+		return ""
+	}
+	return fmt.Sprint(status.RestartCount, ended.ContainerID, ended.FinishedAt.Unix())
+}
+
 // steady says that the member has looked the same for steadyFor.
 func (w *watchedMember) steady(m plan.Member, now time.Time) bool {
-	looks := fmt.Sprint(m.ID, m.RecordedID, m.Listed, m.Learner, m.Volume, m.Pod, m.PodUID, m.Answers, m.FollowsLeader, m.Gone, m.Stuck, m.Corrupt != "")
+	looks := fmt.Sprint(m.ID, m.RecordedID, m.Listed, m.Learner, m.Volume, m.Pod, m.PodUID, m.PodReady, m.Answers, m.FollowsLeader, m.Gone, m.Stuck, m.Corrupt != "")
 	if w.print != looks {
 		w.print, w.since, w.looks = looks, now, 0
 	}
@@ -104,20 +158,25 @@ func (k *kubernetes) nodesDown(seen *plan.Observed) int {
 }
 
 // gone says that the member's node has been away, and the member silent, for
-// failover.replaceAfter; or that its node was declared down or deleted, and the
-// volume cannot follow the pod to another one. Unreachable alone is not gone.
+// failover.replaceAfter; or that its node was declared down, and the pod finds no
+// other one. Unreachable alone is not gone.
 func (k *kubernetes) gone(c *v1alpha1.EtcdCluster, m plan.Member, answered time.Time, down int) bool {
 	if m.Answers || k.nodes == nil {
 		return false
 	}
+	after := c.Spec.Failover.ReplaceAfter.Duration
 	if m.LastNode != "" {
 		last, known := k.nodes[m.LastNode]
-		if (!known || last.state == nodeFenced) && m.Unschedulable {
+		if known && last.state == nodeFenced && m.Unschedulable {
 			return true
+		}
+		// A node that was deleted may be one that is made anew, and what the pod
+		// waits for another than its volume.
+		if !known && m.Unschedulable && after > 0 {
+			return k.now.Sub(answered) >= after
 		}
 	}
 	node, known := k.nodes[k.nodeOf(m)]
-	after := c.Spec.Failover.ReplaceAfter.Duration
 	return known && node.state == nodeNotReady && down == 1 && after > 0 &&
 		k.now.Sub(node.since) >= after && k.now.Sub(answered) >= after
 }

@@ -2,7 +2,6 @@ package observe
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -178,8 +177,12 @@ func TestUnsteady(t *testing.T) {
 // done, and nothing else of what is seen.
 func TestUnsteadyByOneMoreFailure(t *testing.T) {
 	w := patient(t)
-	all(waits("CrashLoopBackOff", ""), corruptData)(w)
-	w.etcdStatus().RestartCount = 3
+	waits("CrashLoopBackOff", "")(w)
+	for n := range int32(4) {
+		corruptData(w)
+		w.etcdStatus().RestartCount = n
+		w.third()
+	}
 	w.tell(func(m plan.Member) bool { return m.Steady }, []moment{
 		{0, nil, false}, {2 * time.Second, nil, true}, {time.Minute, corruptData, false}, {2 * time.Second, nil, true},
 	})
@@ -248,7 +251,8 @@ func TestGone(t *testing.T) {
 		"the operator may not read nodes":      {{0, all(nodeDown, func(w *world) { w.nodesHidden = true }), false}, {time.Hour, nil, false}},
 		"no patience is no word of the user's": {{0, all(nodeDown, func(w *world) { w.cluster.Spec.Failover.ReplaceAfter.Duration = 0 }), false}, {time.Hour, nil, false}},
 		"its node is declared down":            {{0, all(nodeDown, fenced), false}, {time.Second, unschedulable, true}},
-		"its node was deleted":                 {{0, all(nodeDown, deleted), false}, {time.Second, unschedulable, true}},
+		"its node was deleted a moment ago":    {{0, all(nodeDown, deleted), false}, {4 * time.Minute, unschedulable, false}},
+		"its node was deleted long ago":        {{0, all(nodeDown, deleted), false}, {time.Second, unschedulable, false}, {10 * time.Minute, nil, true}},
 		"deleted, and its volume follows it":   {{0, all(nodeDown, deleted, noPod), false}, {time.Hour, nil, false}},
 		"no node for it, and its own is there": {{0, unschedulable, false}, {time.Hour, nil, false}},
 		"no node for it, ever":                 {{0, all(unschedulable, func(w *world) { delete(third[*corev1.PersistentVolumeClaim](w).Annotations, v1alpha1.AnnotationNode) }), false}, {time.Hour, nil, false}},
@@ -353,10 +357,8 @@ func TestCorruption(t *testing.T) {
 		status func(*corev1.ContainerStatus)
 		want   bool
 	}{
-		"it failed five times":      {crash(5, 1, "Error", message), true},
-		"it failed a hundred times": {crash(100, 2, "Error", message), true},
-		"it failed four times":      {crash(4, 1, "Error", message), false},
-		"it has just ended for the fifth time": {then(crash(5, 1, "Error", "another"), func(s *corev1.ContainerStatus) {
+		"etcd failed on its data": {crash(5, 1, "Error", message), true},
+		"it has just ended": {then(crash(5, 1, "Error", "another"), func(s *corev1.ContainerStatus) {
 			s.State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 1, Message: message}}
 		}), true},
 		"it has just ended for another reason": {then(crash(5, 1, "Error", message), func(s *corev1.ContainerStatus) {
@@ -381,14 +383,48 @@ func TestCorruption(t *testing.T) {
 			p := third[*corev1.Pod](w)
 			tc.status(&p.Status.ContainerStatuses[0])
 			got := corruption(p)
-			if (got != "") != tc.want || strings.Contains(got, "\n") {
+			if (got != "") != tc.want || strings.Contains(got, "\n") || (tc.want && !strings.Contains(got, "crc mismatch")) {
 				t.Errorf("corruption() = %q, want any: %v", got, tc.want)
 			}
-			if tc.want && (!strings.Contains(got, "crc mismatch") || !strings.Contains(got, fmt.Sprint(p.Status.ContainerStatuses[0].RestartCount+1))) {
-				t.Errorf("corruption() = %q, want the number of starts and etcd's word", got)
+			if m := w.third(); m.Corrupt != "" {
+				t.Errorf("given up after one failure: %+v", m)
 			}
-			if m := w.third(); (m.Corrupt != "") != tc.want {
-				t.Errorf("the member is %+v", m)
+		})
+	}
+}
+
+// TestFailuresInARow: data is given up when etcd has failed on it five times in a
+// row, seen by this operator, while the others were a quorum.
+func TestFailuresInARow(t *testing.T) {
+	fails := func(w *world) { n := w.etcdStatus().RestartCount; corruptData(w); w.etcdStatus().RestartCount = n + 1 }
+	lacksMemory := func(w *world) {
+		n := w.etcdStatus().RestartCount
+		ended(137, "OOMKilled", "")(w)
+		w.etcdStatus().RestartCount = n + 1
+	}
+	bereft := func(w *world) { w.etcd.silent(address(0)); w.etcd.silent(address(1)); fails(w) }
+	cases := map[string]struct {
+		ends []func(*world)
+		want bool
+	}{
+		"five":                              {[]func(*world){fails, fails, fails, fails, fails}, true},
+		"four":                              {[]func(*world){fails, fails, fails, fails}, false},
+		"four, looked at twice":             {[]func(*world){fails, fails, fails, fails, func(*world) {}}, false},
+		"five, and once for another reason": {[]func(*world){fails, fails, fails, lacksMemory, fails, fails}, false},
+		"four before this operator came":    {[]func(*world){func(w *world) { w.etcdStatus().RestartCount = 100; fails(w) }, fails}, false},
+		"without a quorum":                  {[]func(*world){bereft, fails, fails, fails, fails, fails}, false},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			w := patient(t)
+			waits("CrashLoopBackOff", "")(w)
+			var m plan.Member
+			for _, end := range tc.ends {
+				end(w)
+				m = w.third()
+			}
+			if (m.Corrupt != "") != tc.want || (tc.want && !strings.Contains(m.Corrupt, "5 times in a row")) {
+				t.Errorf("Corrupt is %q", m.Corrupt)
 			}
 		})
 	}

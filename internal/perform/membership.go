@@ -199,6 +199,9 @@ func (p *Performer) releaseMember(ctx context.Context, c *v1alpha1.EtcdCluster, 
 	orders := resources.Orders{
 		Peers: peers(seen), State: member.ClusterStateExisting, Empty: resources.EmptyAllowed, Hold: true, Release: m.ID,
 	}
+	if m.Started || volume.GetAnnotations()[v1alpha1.AnnotationBooted] != "" {
+		orders.Empty = resources.EmptyForbidden
+	}
 	return p.annotate(ctx, pod, orders.Annotations(c))
 }
 
@@ -259,18 +262,18 @@ func sameMembers(seen plan.Observed, list etcd.Membership) bool {
 // refusal sorts what etcd says to a change of the members. What is done already,
 // or in the way, is looked at again; nothing is ever repeated blindly.
 func refusal(err error) error {
+	for _, later := range []error{
+		etcd.ErrOutcomeUnknown, etcd.ErrUnhealthyCluster, etcd.ErrLearnerNotReady, etcd.ErrNotStarted, etcd.ErrUnreachable,
+	} {
+		if errors.Is(err, later) {
+			return fmt.Errorf("%w: %w", ErrNotYet, err)
+		}
+	}
 	for _, again := range []error{
 		etcd.ErrPeerURLExists, etcd.ErrMemberNotFound, etcd.ErrTooManyLearners, etcd.ErrNotLearner, etcd.ErrNotLeader, etcd.ErrNoLeader,
 	} {
 		if errors.Is(err, again) {
 			return fmt.Errorf("%w: %w", ErrStale, err)
-		}
-	}
-	for _, later := range []error{
-		etcd.ErrUnhealthyCluster, etcd.ErrLearnerNotReady, etcd.ErrNotStarted, etcd.ErrOutcomeUnknown, etcd.ErrUnreachable,
-	} {
-		if errors.Is(err, later) {
-			return fmt.Errorf("%w: %w", ErrNotYet, err)
 		}
 	}
 	return err
@@ -307,7 +310,7 @@ func (p *Performer) changeVoters(ctx context.Context, c *v1alpha1.EtcdCluster, s
 	// just died would be a vote that nobody has. Where the others are no quorum
 	// without it, it is asked once more.
 	m, _ := seen.Member(name)
-	if seen.HealthyVoters() < plan.Majority(seen.Voters()+1) && !p.answersNow(ctx, c, seen, m) {
+	if seen.Staying() < plan.Majority(seen.Voters()+1) && !p.answersNow(ctx, c, seen, m) {
 		return fmt.Errorf("promoting %s, which does not answer any more: %w", name, ErrStale)
 	}
 	if err := leader.Promote(ctx, step.ID); err != nil {

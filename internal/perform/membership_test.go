@@ -456,7 +456,7 @@ func TestMembership(t *testing.T) {
 		"the ID was removed in this very second":         {add, answers("AddLearner", etcd.ErrMemberNotFound), stale, nil, []string{addCall}},
 		"a voter was connected just now":                 {add, answers("AddLearner", etcd.ErrUnhealthyCluster), notYet, nil, []string{addCall}},
 		"whether it was added is not known":              {add, answers("AddLearner", fmt.Errorf("%w: %w", etcd.ErrOutcomeUnknown, etcd.ErrUnreachable)), notYet, nil, []string{addCall}},
-		"the leader was lost over the call":              {add, answers("AddLearner", fmt.Errorf("%w: %w", etcd.ErrOutcomeUnknown, etcd.ErrNoLeader)), stale, nil, []string{addCall}},
+		"the leader was lost over the call":              {add, answers("AddLearner", fmt.Errorf("%w: %w", etcd.ErrOutcomeUnknown, etcd.ErrNoLeader)), notYet, nil, []string{addCall}},
 		"etcd has no room for a learner":                 {add, answers("AddLearner", etcd.ErrNoSpace), failed, nil, []string{addCall}},
 		"the operator may not add one":                   {add, answers("AddLearner", etcd.ErrPermission), failed, nil, []string{addCall}},
 		"a learner is promoted":                          {promote, learning, done, nil, []string{"Promote 4"}},

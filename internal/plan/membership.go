@@ -17,7 +17,7 @@ import (
 var membership = []rule{
 	strangers,
 	stopRemoved, deleteLeft, quarantine,
-	dropJoiner, removeLearner, releaseLearner, promote,
+	dropJoiner, removeLearner, releaseListed, promote,
 	discardUnused, allot, createJoiner, replaceJoiner, stopDead, holdJoiner,
 	removeDead, addLearner, moveLeader, shrink,
 	waitForChange,
@@ -39,10 +39,18 @@ func (m Member) lost() bool {
 // Dead says that a voter does not answer and will not come back by itself: its
 // volume or its node is gone, or etcd lists another ID under its name. A member that does not answer although both are
 // there is not dead.
-func (m Member) Dead() bool { return m.Voter() && !m.Answers && (m.Gone || m.lost() || m.mistaken()) }
+func (m Member) Dead() bool {
+	return m.Voter() && !m.Answers && (m.Gone || (!m.alive() && (m.lost() || m.mistaken())))
+}
 
-// Doomed says that a voter still answers, and that its data goes with its pod.
-func (m Member) Doomed() bool { return m.Voter() && m.Answers && m.lost() && m.Pod != PodTerminating }
+// alive says that a process of the member runs, by its own word or the kubelet's:
+// one that the operator cannot reach may serve others.
+func (m Member) alive() bool { return m.Answers || (m.PodReady && m.Pod == PodRunning) }
+
+// Doomed says that a voter still runs, and that its data goes with its pod.
+func (m Member) Doomed() bool {
+	return m.Voter() && m.alive() && m.lost() && m.Pod != PodTerminating && !m.Dead()
+}
 
 // sound says that a voter counts for the wanted size.
 func (m Member) sound() bool { return m.Voter() && !m.Dead() && !m.Doomed() }
@@ -54,7 +62,7 @@ func (m Member) mistaken() bool { return m.Listed && m.RecordedID != 0 && m.Reco
 // proven says that the joiner can run: its volume is bound, and the guard waits
 // in its pod for the release.
 func (m Member) proven() bool {
-	return m.Joiner && m.Held && m.Pod == PodRunning && (m.Volume == VolumeBound) && !m.PodOutdated
+	return m.Joiner && m.Held && m.Pod == PodRunning && m.Volume == VolumeBound && !m.PodOutdated && !m.NodeDown
 }
 
 // Quorate says that a majority of the voters is healthy, and that reads and
@@ -135,7 +143,8 @@ func strangers(o Observed) (Step, bool) {
 
 // removed says that the member was one, and is not listed any more.
 func (o Observed) removed(m Member) bool {
-	return o.Quorate() && o.Removed(m) && (m.RecordedID != 0 || m.Booted || (m.Founder && m.VolumeLatched))
+	ran := m.RecordedID != 0 || m.Booted || (m.Founder && m.VolumeLatched) || (m.Pod != PodAbsent && !m.Held)
+	return o.Quorate() && o.Removed(m) && ran
 }
 
 // stopRemoved stops the processes of members that etcd lists no more. They have
@@ -181,12 +190,14 @@ func removeLearner(o Observed) (Step, bool) {
 		"removing the learner %s (%x): %s", l.Name, l.ID, why)}, why != "" && (l.Steady || o.missing() <= 0)
 }
 
-// releaseLearner lets the learner start once its ID is where its data will be.
-func releaseLearner(o Observed) (Step, bool) {
-	l, found := o.learner()
-	return Step{Kind: ReleaseMembers, Members: []string{l.Name}, ID: l.ID, Reason: o.direction(), Message: fmt.Sprintf(
-			"starting %s as a learner with ID %x", l.Name, l.ID)},
-		found && o.Quorate() && l.Held && l.RecordedID == l.ID && l.Pod.mayRun()
+// releaseListed lets the learner start once its ID is where its data will be; and
+// any other member that is held, although etcd lists it.
+func releaseListed(o Observed) (Step, bool) {
+	who := names(o.Members, func(m Member) bool {
+		return o.Quorate() && m.Listed && m.Held && m.RecordedID == m.ID && m.Pod.mayRun()
+	})
+	return Step{Kind: ReleaseMembers, Members: who, Reason: o.direction(), Message: fmt.Sprintf(
+		"starting %s, which etcd lists by now", strings.Join(who, ", "))}, len(who) > 0
 }
 
 // promote makes the learner a voter when it has the log, and when the voters
@@ -201,8 +212,8 @@ func promote(o Observed) (Step, bool) {
 	l, found := o.learner()
 	ready := found && o.Quorate() && l.Started && l.Booted && !l.PodMayBeEmpty && !l.Held && l.Pod == PodRunning &&
 		l.Volume == VolumeBound && l.RecordedID == l.ID && o.hopeless(l) == ""
-	known := l.Answers && l.FollowsLeader && l.CaughtUp && o.HealthyVoters()+1 >= Majority(o.Voters()+1)
-	unheard := !l.Answers && o.HealthyVoters() >= Majority(o.Voters()+1)
+	known := l.Answers && l.FollowsLeader && l.CaughtUp && o.Staying()+1 >= Majority(o.Voters()+1)
+	unheard := !l.Answers && o.Staying() >= Majority(o.Voters()+1)
 	return Step{Kind: Promote, Members: []string{l.Name}, ID: l.ID, Reason: o.direction(), Message: fmt.Sprintf(
 		"making the learner %s a voter", l.Name)}, ready && (known || unheard)
 }

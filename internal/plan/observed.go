@@ -181,6 +181,8 @@ type Member struct {
 	Held bool
 	// Unschedulable says that the scheduler finds no node for the pod.
 	Unschedulable bool
+	// NodeDown says that the pod's node is not Ready.
+	NodeDown bool
 	// Corrupt is what etcd said when it failed on its data for the fifth time
 	// in a row; empty if it did not.
 	Corrupt string
@@ -258,6 +260,11 @@ func (o Observed) Member(name string) (Member, bool) {
 // HealthyVoters counts the voters that answer and follow the leader.
 func (o Observed) HealthyVoters() int {
 	return count(o.Members, Member.Healthy)
+}
+
+// Staying counts the healthy voters whose pods are not being deleted.
+func (o Observed) Staying() int {
+	return count(o.Members, func(m Member) bool { return m.Healthy() && m.Pod != PodTerminating })
 }
 
 // Voters counts the voters of etcd's confirmed list, ours or not; zero when

@@ -150,9 +150,10 @@ func (o Observed) serving(step Step) Step {
 	return step
 }
 
-// housekeeping steps are not what another step builds upon.
+// housekeeping steps are not what another step builds upon; nor are the pods that
+// a quota refuses, which a smaller cluster may be the cure for.
 func (k Kind) housekeeping() bool {
-	return k == SetFinalizer || k == IssueCertificates || k == ApplyObjects
+	return k == SetFinalizer || k == IssueCertificates || k == ApplyObjects || k == StartMembers
 }
 
 func paused(o Observed) (Step, bool) {
@@ -299,7 +300,7 @@ func start(o Observed, reason, message string) (Step, bool) {
 // image or selector is mended by an edit. A pod that runs is never touched
 // here: that is a roll, with gates of its own.
 func restartOutdated(o Observed) (Step, bool) {
-	who := names(o.Members, func(m Member) bool { return (m.Pod == PodWaiting || m.Held) && m.Pod.mayRun() && m.PodOutdated })
+	who := names(o.Members, func(m Member) bool { return (m.Pod == PodWaiting || (m.Held && !m.Started && !m.Booted)) && m.Pod.mayRun() && m.PodOutdated })
 	return Step{
 		Kind: DeletePods, Members: who, Reason: "Repairing",
 		Message: fmt.Sprintf("the pods of %s do not run and were made from an older spec; they are made again", strings.Join(who, ", ")),
@@ -335,7 +336,7 @@ func recordMembers(o Observed) (Step, bool) {
 		joins := o.List && m.Listed && !m.Started && !m.Founder && m.RecordedID == 0
 		known := (listed || ready || joins) && m.Volume == VolumeBound && !m.mistaken()
 		takeBack := !joins && m.Pod.mayRun() && m.PodMayBeEmpty
-		return (known && (!onRecord || takeBack)) || (m.NodeMoved && m.Volume != VolumeTerminating) || o.stays(m)
+		return (known && (!onRecord || takeBack)) || (m.NodeMoved && m.Volume != VolumeTerminating && !m.mistaken()) || o.stays(m)
 	})
 	return Step{
 		Kind: RecordMembers, Members: who, Reason: "Repairing",
@@ -501,7 +502,7 @@ func volumeChange(o Observed) (Step, bool) {
 // would miss data that was never there.
 func (m Member) startable(o Observed) bool {
 	onRecord := m.VolumeLatched || m.RecordedID != 0
-	removed := o.ClusterID != 0 && o.List && !m.Listed
+	removed := o.ClusterID != 0 && o.List && (!m.Listed || m.mistaken())
 	unknown := !o.List && !m.Founder && !m.Booted
 	return m.Pod == PodAbsent && onRecord && (m.Volume == VolumeBound || m.Volume == VolumePending) && !m.RunningElsewhere &&
 		!removed && !unknown

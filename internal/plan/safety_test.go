@@ -156,19 +156,19 @@ func membershipViolations(o Observed, kind Kind, m Member) []string {
 		rule("one joins that was not proven to run", prepared && m.Held && m.Pod == PodRunning && m.Volume == VolumeBound)
 		rule("a second learner", !slices.ContainsFunc(o.Members, func(m Member) bool { return m.Learner }))
 	case ReleaseMembers:
-		rule("released before its ID is on record", m.Listed && m.Learner && m.Held && m.RecordedID == m.ID)
+		rule("released before its ID is on record", m.Listed && m.Held && m.RecordedID == m.ID)
 	case DropJoiner:
 		rule("drops one that does not join", m.Joiner)
 	case DiscardMembers:
 		rule("discards what a member may have used", left && !m.Founder && m.RecordedID == 0 && !m.Booted)
 	case StopMembers:
 		dies := m.Listed && !m.Learner && !m.Answers && m.Steady
-		rule("stops a member", dies || (left && used))
+		rule("stops a member", dies || (left && (used || !m.Held)))
 	case DeleteVolumes:
 		rule("deletes a volume that was not marked to leave", left && used && m.Leaving)
 		rule("deletes a volume under a pod", m.Pod == PodAbsent || m.Pod == PodTerminating)
 	case QuarantineVolumes:
-		rule("puts a member's volume into quarantine", left && used && m.Steady && (!m.Leaving || m.Volume == VolumeRefused))
+		rule("puts a member's volume into quarantine", left && (used || !m.Held) && m.Steady && (!m.Leaving || m.Volume == VolumeRefused))
 	default:
 		rule("no such step", false)
 	}
