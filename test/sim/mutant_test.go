@@ -132,7 +132,7 @@ var mutants = []mutant{
 			{changesFile, "if err := p.annotate(ctx, volume, map[string]string{v1alpha1.AnnotationMemberID: hex(added.ID)}); err != nil {",
 				"if %s {\n\t\tc.Status.Joiner = \"\"\n\t\treturn nil\n\t}\n\tif err := p.annotate(ctx, volume, map[string]string{v1alpha1.AnnotationMemberID: hex(added.ID)}); err != nil {"},
 			{planFile, "!m.Started && !m.Founder && m.RecordedID == 0", "!(%s) && !m.Started && !m.Founder && m.RecordedID == 0"},
-			{policyFile, "l.Held && l.RecordedID == l.ID", "l.Held && (%s || l.RecordedID == l.ID)"},
+			{policyFile, "m.Held && m.RecordedID == m.ID", "m.Held && (%s || m.RecordedID == m.ID)"},
 			{changesFile, "if volume.GetAnnotations()[v1alpha1.AnnotationMemberID] != hex(m.ID) ||", "if !(%s) && volume.GetAnnotations()[v1alpha1.AnnotationMemberID] != hex(m.ID) ||"},
 		},
 	},
