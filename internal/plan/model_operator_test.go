@@ -371,7 +371,7 @@ func (w *world) forbids(d decision) string {
 		if s := w.slots[i]; s.has(podMayBeEmpty) || s.entry() != learnerEntry || (s.answers() && !s.has(synced)) {
 			return "promotes a learner that is not ready"
 		}
-		if n := w.connectedVoters(-1); !half(n, w.voters()+1) && !(w.slots[i].connected() && half(n+1, w.voters()+1)) {
+		if n := w.connectedVoters(-1); !half(n, w.voters()+1) && (!w.slots[i].connected() || !half(n+1, w.voters()+1)) {
 			return "I2: the voters would be no quorum with the one that is promoted"
 		}
 	case AddLearner:

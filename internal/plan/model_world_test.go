@@ -406,10 +406,28 @@ func (s slot) String() string {
 		bit  slot
 		name string
 	}{
-		{claimRecorded, "id-on-claim"}, {claimBooted, "booted-on-claim"}, {claimLeaving, "leaving-on-claim"}, {claimRefused, "refused-on-claim"},
-		{claimNode, "node-on-claim"}, {volumeOnRecord, "volume-on-record"}, {podHeld, "held"}, {podMayBeEmpty, "may-be-empty"}, {podBooted, "boot-mark"},
-		{emptied, "marker-gone"}, {processUp, "RUNS"}, {orphaned, "RUNS-ORPHANED"}, {unheard, "unheard"}, {published, "published"}, {hadID, "had-id"}, {everRan, "ever-ran"},
-		{synced, "synced"}, {hampered, "hampered"}, {leading, "LEADS"}, {isJoiner, "JOINER"}, {asked, "change-pending"}, {target, "<-target"},
+		{claimRecorded, "id-on-claim"},
+		{claimBooted, "booted-on-claim"},
+		{claimLeaving, "leaving-on-claim"},
+		{claimRefused, "refused-on-claim"},
+		{claimNode, "node-on-claim"},
+		{volumeOnRecord, "volume-on-record"},
+		{podHeld, "held"},
+		{podMayBeEmpty, "may-be-empty"},
+		{podBooted, "boot-mark"},
+		{emptied, "marker-gone"},
+		{processUp, "RUNS"},
+		{orphaned, "RUNS-ORPHANED"},
+		{unheard, "unheard"},
+		{published, "published"},
+		{hadID, "had-id"},
+		{everRan, "ever-ran"},
+		{synced, "synced"},
+		{hampered, "hampered"},
+		{leading, "LEADS"},
+		{isJoiner, "JOINER"},
+		{asked, "change-pending"},
+		{target, "<-target"},
 	} {
 		if s.has(f.bit) {
 			words = append(words, f.name)

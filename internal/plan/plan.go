@@ -300,7 +300,9 @@ func start(o Observed, reason, message string) (Step, bool) {
 // image or selector is mended by an edit. A pod that runs is never touched
 // here: that is a roll, with gates of its own.
 func restartOutdated(o Observed) (Step, bool) {
-	who := names(o.Members, func(m Member) bool { return (m.Pod == PodWaiting || (m.Held && !m.Started && !m.Booted)) && m.Pod.mayRun() && m.PodOutdated })
+	who := names(o.Members, func(m Member) bool {
+		return (m.Pod == PodWaiting || (m.Held && !m.Started && !m.Booted)) && m.Pod.mayRun() && m.PodOutdated
+	})
 	return Step{
 		Kind: DeletePods, Members: who, Reason: "Repairing",
 		Message: fmt.Sprintf("the pods of %s do not run and were made from an older spec; they are made again", strings.Join(who, ", ")),

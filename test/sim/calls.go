@@ -140,16 +140,16 @@ func (f Fault) strike(c Call, m Moment) error {
 	if (f == AppliedTimed) != (m == After) || !f.strikes(c.Etcd, c.Changes) {
 		return nil
 	}
-	switch {
-	case f == AppliedLate:
+	switch f {
+	case AppliedLate:
 		return errLate
-	case f == Refused:
+	case Refused:
 		return errRefused
-	case f == TimedOut, f == AppliedTimed:
+	case TimedOut, AppliedTimed:
 		return context.DeadlineExceeded
-	case f == Conflicts:
+	case Conflicts:
 		return apierrors.NewConflict(resourceOf(c.Object), c.Object, errors.New("somebody else was faster"))
-	case f == TooMany:
+	case TooMany:
 		return apierrors.NewTooManyRequests("the server has received too many requests", int(time.Second.Seconds()))
 	default:
 		return apierrors.NewInternalError(errors.New("the database of the API server has gone"))

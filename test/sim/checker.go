@@ -344,7 +344,7 @@ func (k *checker) podWritten(c *v1alpha1.EtcdCluster, wr write, pod *corev1.Pod)
 		}
 		id, _ := strconv.ParseUint(claim.Annotations[v1alpha1.AnnotationMemberID], 16, 64)
 		onRecord := c.Status.FounderVolumes[pod.Name] == string(claim.UID) || id != 0
-		if !onRecord && !(resources.Held(pod) && c.Status.Joiner == pod.Name) {
+		if !onRecord && (!resources.Held(pod) || c.Status.Joiner != pod.Name) {
 			k.suspect("I4", "pod %s is created and its volume is not on record", pod.Name)
 		}
 		if id != 0 && k.mayHoldWrites(c, id) && pod.Annotations[member.AnnotationMayBeEmpty] == "true" {

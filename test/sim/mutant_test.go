@@ -129,8 +129,10 @@ var mutants = []mutant{
 	{
 		name: "a member is released before its ID is on record", rule: "I4: c-0001 is released", test: undisturbed + "growing_from_one_to_three",
 		edits: []sourceEdit{
-			{changesFile, "if err := p.annotate(ctx, volume, map[string]string{v1alpha1.AnnotationMemberID: hex(added.ID)}); err != nil {",
-				"if %s {\n\t\tc.Status.Joiner = \"\"\n\t\treturn nil\n\t}\n\tif err := p.annotate(ctx, volume, map[string]string{v1alpha1.AnnotationMemberID: hex(added.ID)}); err != nil {"},
+			{
+				changesFile, "if err := p.annotate(ctx, volume, map[string]string{v1alpha1.AnnotationMemberID: hex(added.ID)}); err != nil {",
+				"if %s {\n\t\tc.Status.Joiner = \"\"\n\t\treturn nil\n\t}\n\tif err := p.annotate(ctx, volume, map[string]string{v1alpha1.AnnotationMemberID: hex(added.ID)}); err != nil {",
+			},
 			{planFile, "!m.Started && !m.Founder && m.RecordedID == 0", "!(%s) && !m.Started && !m.Founder && m.RecordedID == 0"},
 			{policyFile, "m.Held && m.RecordedID == m.ID", "m.Held && (%s || m.RecordedID == m.ID)"},
 			{changesFile, "if volume.GetAnnotations()[v1alpha1.AnnotationMemberID] != hex(m.ID) ||", "if !(%s) && volume.GetAnnotations()[v1alpha1.AnnotationMemberID] != hex(m.ID) ||"},
