@@ -29,7 +29,7 @@ type repeated struct {
 // is twice as long each time that it is the same, and while the members change
 // it grows by a fifth; whileWaiting at most.
 func (r *repeats) pause(cluster types.NamespacedName, step plan.Step, due time.Duration) time.Duration {
-	if due != again && due != whileChanging && due != afterNotYet {
+	if due != again && due != whileChanging && due != afterStale && due != afterNotYet {
 		r.forget(cluster)
 		return due
 	}

@@ -114,9 +114,8 @@ func (o Observed) needed() bool {
 	return missing > 0
 }
 
-// lasting says that a healthy voter was seen so by more than one look, and that
-// its pod is not about to go: one that is being deleted answers until it ends.
-func (m Member) lasting() bool { return m.Healthy() && m.Steady && m.Pod != PodTerminating }
+// lasting says that a healthy voter that stays was seen so by more than one look.
+func (m Member) lasting() bool { return m.staying() && m.Steady }
 
 // steady counts the healthy voters that last.
 func (o Observed) steady() int {

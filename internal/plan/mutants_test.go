@@ -29,7 +29,7 @@ var performers = map[string]string{
 var mutants = map[string]mutant{
 	"a majority is one too few":                  {"observed.go", "return n/2 + 1", "return n / 2", ""},
 	"an answer of another cluster counts":        {"plan.go", "m.FollowsLeader && m.AnswerClusterID == o.AgreedClusterID && m.Pod", "m.FollowsLeader && m.Pod", ""},
-	"voters of two clusters latch again":         {"plan.go", "m.Healthy() && m.AnswerClusterID == o.AgreedClusterID", "m.Healthy()", ""},
+	"voters of two clusters latch again":         {"plan.go", "m.staying() && m.AnswerClusterID == o.AgreedClusterID", "m.staying()", ""},
 	"a founder without a leader agrees":          {"plan.go", "m.Answers && m.FollowsLeader && m.Answer", "m.Answers && m.Answer", ""},
 	"strangers among the founders are ignored":   {"plan.go", "|| len(o.ForeignMembers) > 0 {", "{", ""},
 	"a founder need not be listed":               {"plan.go", "!ok || !m.Listed {", "!ok {", ""},
@@ -64,7 +64,7 @@ var mutants = map[string]mutant{
 	"a removal leaves one voter too few":         {"membership.go", "left >= Majority(o.Voters()-1)", "left >= Majority(o.Voters()-1)-1", ""},
 	"a dead voter is removed at first sight":     {"membership.go", "m.Dead() && m.Steady && o.spares(m)", "m.Dead() && o.spares(m)", ""},
 	"a voter leaves at first sight":              {"membership.go", "return m, m.Steady && ready", "return m, ready", ""},
-	"a voter whose pod goes counts":              {"membership.go", "return m.Healthy() && m.Steady && m.Pod != PodTerminating", "return m.Healthy() && m.Steady", ""},
+	"a voter whose pod goes counts":              {"observed.go", "return m.Healthy() && m.Pod != PodTerminating", "return m.Healthy()", ""},
 	"a second learner is added":                  {"membership.go", "o.Quorate() && !learning && j.proven()", "o.Quorate() && (!learning || true) && j.proven()", ""},
 	"a joiner that is not proven is added":       {"membership.go", "!learning && j.proven() &&", "!learning &&", ""},
 	"a learner is released before its record":    {"membership.go", "m.Held && m.RecordedID == m.ID &&", "m.Held &&", ""},

@@ -186,9 +186,9 @@ type Member struct {
 	// Corrupt is what etcd said when it failed on its data for the fifth time
 	// in a row; empty if it did not.
 	Corrupt string
-	// Gone says that the member's node has been away, and the member silent,
-	// for failover.replaceAfter, or that its node is declared down and its
-	// volume cannot follow it to another.
+	// Gone says that the member's node has been away, or is deleted and no other
+	// takes the pod, and the member silent, for failover.replaceAfter; or that
+	// its node is declared down and no other takes the pod.
 	Gone bool
 	// RunningElsewhere says that a process of a pod that is gone may still
 	// run: its last node is neither Ready nor known to be down.
@@ -231,7 +231,7 @@ type Member struct {
 }
 
 // Healthy says that the member votes, answers and follows the leader.
-func (m Member) Healthy() bool { return m.Answers && m.FollowsLeader && m.Listed && !m.Learner }
+func (m Member) Healthy() bool { return m.Answers && m.FollowsLeader && m.Voter() }
 
 // Left says that neither volume nor pod of the member stays.
 func (m Member) Left() bool {
@@ -264,13 +264,17 @@ func (o Observed) HealthyVoters() int {
 
 // Staying counts the healthy voters whose pods are not being deleted.
 func (o Observed) Staying() int {
-	return count(o.Members, func(m Member) bool { return m.Healthy() && m.Pod != PodTerminating })
+	return count(o.Members, Member.staying)
 }
+
+// staying says that a healthy voter's pod is not about to go: one that is being
+// deleted answers until it ends.
+func (m Member) staying() bool { return m.Healthy() && m.Pod != PodTerminating }
 
 // Voters counts the voters of etcd's confirmed list, ours or not; zero when
 // the list was not confirmed.
 func (o Observed) Voters() int {
-	return count(o.Members, func(m Member) bool { return m.Listed && !m.Learner }) + len(o.ForeignMembers)
+	return count(o.Members, Member.Voter) + len(o.ForeignMembers)
 }
 
 // Removed says that the member is not on the list that a majority of the latched

@@ -374,7 +374,7 @@ func relatchVolumes(o Observed) (Step, bool) {
 func relatch(o Observed) (Step, bool) {
 	step, agreed := latchCluster(o)
 	healthy := count(o.Members, func(m Member) bool {
-		return m.Healthy() && m.AnswerClusterID == o.AgreedClusterID && m.Pod != PodTerminating
+		return m.staying() && m.AnswerClusterID == o.AgreedClusterID
 	})
 	majority := o.List && o.AgreedClusterID != 0 && healthy >= Majority(o.Voters())
 	return step, o.ClusterID == 0 && (agreed || majority)

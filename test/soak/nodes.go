@@ -92,13 +92,7 @@ func forceDelete(ctx context.Context, s *soak, x *subject) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var who []string
-	for name, pod := range pods {
-		if pod.Spec.NodeName == nodes[0] {
-			who = append(who, name)
-		}
-	}
-	slices.Sort(who)
+	who := membersOn(nodes[0], pods)
 	if err := s.cut(ctx, nodes[0]); err != nil {
 		return "", err
 	}
@@ -118,6 +112,18 @@ func forceDelete(ctx context.Context, s *soak, x *subject) (string, error) {
 		err = fmt.Errorf("pod %s was made again while its process may still run on %s", who[0], nodes[0])
 	}
 	return who[0] + " on " + nodes[0], err
+}
+
+// membersOn are the pods that run on a node, by name and in order.
+func membersOn(node string, pods map[string]corev1.Pod) []string {
+	var who []string
+	for name, pod := range pods {
+		if pod.Spec.NodeName == node {
+			who = append(who, name)
+		}
+	}
+	slices.Sort(who)
+	return who
 }
 
 // cutTwo: with two nodes away nobody is replaced.
@@ -158,13 +164,7 @@ func loseNode(ctx context.Context, s *soak, x *subject) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var who []string
-	for name, pod := range pods {
-		if pod.Spec.NodeName == nodes[0] {
-			who = append(who, name)
-		}
-	}
-	slices.Sort(who)
+	who := membersOn(nodes[0], pods)
 	how, harm := "cut off", s.cut
 	if s.random.IntN(2) == 0 {
 		how, harm = "without power", s.power
