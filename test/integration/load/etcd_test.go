@@ -25,6 +25,8 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+
+	"github.com/quorate/quorate/test/integration/etcdbinary"
 )
 
 const etcdVersion = "3.6.16"
@@ -37,23 +39,6 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	os.Exit(m.Run())
-}
-
-// binary finds a real etcd; without one the test fails.
-func binary(t *testing.T) string {
-	t.Helper()
-	dir := os.Getenv("QUORATE_ETCD_DIR")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", ".cluster", "etcd")
-	}
-	path, err := filepath.Abs(filepath.Join(dir, "v"+etcdVersion, "etcd"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(path); err != nil {
-		t.Fatalf("no etcd %s (%v); run: make setup", etcdVersion, err)
-	}
-	return path
 }
 
 // hosts counts the addresses given out.
@@ -174,7 +159,7 @@ func (c *cluster) start(t *testing.T, m *member) {
 		t.Fatal(err)
 	}
 	defer func() { _ = log.Close() }()
-	m.cmd = exec.Command(binary(t), "--name="+m.name, "--data-dir="+filepath.Join(m.dir, "data"),
+	m.cmd = exec.Command(etcdbinary.Find(t, etcdVersion), "--name="+m.name, "--data-dir="+filepath.Join(m.dir, "data"),
 		"--listen-client-urls="+m.endpoint(), "--advertise-client-urls="+m.endpoint(),
 		"--listen-peer-urls="+m.peer(), "--initial-advertise-peer-urls="+m.peer(),
 		"--initial-cluster="+strings.Join(founders, ","), "--initial-cluster-state=new", "--initial-cluster-token=token",

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/quorate/quorate/internal/member"
+	"github.com/quorate/quorate/test/integration/etcdbinary"
 )
 
 // mode is with or without the guard.
@@ -139,7 +140,7 @@ func (n *node) order(initialCluster, state string, more ...string) {
 func (n *node) start() {
 	n.c.t.Helper()
 	etcd := []string{
-		etcdBinary(n.c.version), "--name=" + n.name,
+		etcdbinary.Path(n.c.version), "--name=" + n.name,
 		"--listen-client-urls=http://" + n.client, "--advertise-client-urls=http://" + n.client,
 		"--listen-peer-urls=" + n.peerURL(), "--initial-advertise-peer-urls=" + n.peerURL(),
 		"--listen-metrics-urls=http://" + n.metrics, "--initial-cluster-token=" + n.c.t.Name(),

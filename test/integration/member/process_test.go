@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/quorate/quorate/test/integration/etcdbinary"
 )
 
 // versions are one release of every minor version that is supported.
@@ -27,7 +29,7 @@ var guardBinary string
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
 		for _, version := range versions {
-			if _, err := os.Stat(etcdBinary(version)); err != nil {
+			if _, err := os.Stat(etcdbinary.Path(version)); err != nil {
 				fmt.Fprintf(os.Stderr, "etcd %s is missing (%v) — the guard is tested with real processes — run: make setup\n", version, err)
 				return 1
 			}
@@ -54,18 +56,6 @@ func TestMain(m *testing.M) {
 		}
 		return m.Run()
 	}())
-}
-
-func etcdBinary(version string) string {
-	root := os.Getenv("QUORATE_ETCD_DIR")
-	if root == "" {
-		root = "../../../.cluster/etcd"
-	}
-	path, err := filepath.Abs(filepath.Join(root, "v"+version, "etcd"))
-	if err != nil {
-		return root
-	}
-	return path
 }
 
 // spawn starts processes on a thread that never ends, so that the parent-death

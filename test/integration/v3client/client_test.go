@@ -22,6 +22,7 @@ import (
 	"github.com/quorate/quorate/internal/etcd"
 	"github.com/quorate/quorate/internal/etcd/v3client"
 	"github.com/quorate/quorate/internal/pki"
+	"github.com/quorate/quorate/test/integration/etcdbinary"
 )
 
 func TestEveryVersionWithTLS(t *testing.T) {
@@ -91,7 +92,7 @@ func (r *rig) etcdctl(t *testing.T, args ...string) string {
 			t.Fatal(err)
 		}
 	}
-	ctl := strings.TrimSuffix(binary(t, r.version), "etcd") + "etcdctl"
+	ctl := strings.TrimSuffix(etcdbinary.Find(t, r.version), "etcd") + "etcdctl"
 	out, err := r.command(t, ctl, append([]string{
 		"--endpoints=https://" + serverName(r.members[0].name) + ":2379", "--command-timeout=10s",
 		"--cacert=" + filepath.Join(dir, pki.KeyCA), "--cert=" + filepath.Join(dir, pki.KeyCert), "--key=" + filepath.Join(dir, pki.KeyKey),

@@ -19,6 +19,7 @@ import (
 	"github.com/quorate/quorate/internal/etcd"
 	"github.com/quorate/quorate/internal/etcd/v3client"
 	"github.com/quorate/quorate/internal/pki"
+	"github.com/quorate/quorate/test/integration/etcdbinary"
 )
 
 // versions that are supported, oldest first.
@@ -38,23 +39,6 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	os.Exit(m.Run())
-}
-
-// binary finds a real etcd; without one the test fails.
-func binary(t *testing.T, version string) string {
-	t.Helper()
-	dir := os.Getenv("QUORATE_ETCD_DIR")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", ".cluster", "etcd")
-	}
-	path, err := filepath.Abs(filepath.Join(dir, "v"+version, "etcd"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(path); err != nil {
-		t.Fatalf("no etcd %s (%v); run: make setup", version, err)
-	}
-	return path
 }
 
 // process is one member of a real cluster.
@@ -105,7 +89,7 @@ func newRig(t *testing.T, version string, size int, s security, extra ...string)
 func (r *rig) add(t *testing.T) *process {
 	t.Helper()
 	name := fmt.Sprintf("%s-%04d", cluster, len(r.members))
-	m := &process{name: name, dir: t.TempDir(), binary: binary(t, r.version), host: address()}
+	m := &process{name: name, dir: t.TempDir(), binary: etcdbinary.Find(t, r.version), host: address()}
 	m.client, m.peer = m.host+":2379", m.host+":2380"
 	r.members = append(r.members, m)
 	return m
