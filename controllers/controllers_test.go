@@ -379,7 +379,7 @@ func TestWhenToLookAgain(t *testing.T) {
 		"after a step":     {old, plan.Step{Kind: plan.StartMembers}, again},
 		"founders start":   {young, plan.Step{Kind: plan.Wait, Reason: v1alpha1.ReasonFounding}, whileFounding},
 		"a name is taken":  {young, plan.Step{Kind: plan.Wait, Reason: v1alpha1.ReasonNameConflict}, whileWaiting},
-		"a member is down": {old, plan.Step{Kind: plan.Wait, Reason: v1alpha1.ReasonMembersUnhealthy}, whileWaiting},
+		"a member is down": {old, plan.Step{Kind: plan.Wait, Reason: v1alpha1.ReasonDegraded}, whileWaiting},
 		"a member joins":   {old, plan.Step{Kind: plan.Wait, Reason: v1alpha1.ReasonGrowing}, whileChanging},
 		"a member goes":    {old, plan.Step{Kind: plan.Wait, Reason: v1alpha1.ReasonShrinking}, whileChanging},
 		"one is replaced":  {old, plan.Step{Kind: plan.Wait, Reason: v1alpha1.ReasonReplacing}, whileChanging},

@@ -71,7 +71,7 @@ const (
 const (
 	ReasonHealthy              = "Healthy"
 	ReasonFounding             = "Founding"
-	ReasonMembersUnhealthy     = "MembersUnhealthy"
+	ReasonDegraded             = "Degraded"
 	ReasonQuorumLost           = "QuorumLost"
 	ReasonRepairing            = "Repairing"
 	ReasonPaused               = "Paused"
@@ -98,6 +98,9 @@ const (
 	ReasonRollPending          = "RollPending"
 	ReasonVolumeChangePending  = "VolumeChangePending"
 	ReasonUnknownMember        = "UnknownMember"
+	ReasonChildDrift           = "ChildDrift"
+	ReasonDowngrading          = "Downgrading"
+	ReasonLearnerNotSynced     = "LearnerNotSynced"
 	ReasonObservationFailed    = "ObservationFailed"
 	ReasonCertificatesValid    = "CertificatesValid"
 	ReasonOldVolumesFound      = "OldVolumesFound"

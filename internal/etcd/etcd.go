@@ -55,6 +55,9 @@ type Status struct {
 	DBSize int64
 	// Learner is true for a member that does not vote.
 	Learner bool
+	// Downgrade is the version that a downgrade is enabled to; empty for none, and
+	// before etcd 3.6, which does not tell.
+	Downgrade string
 	// Errors that the member reports, alarms among them.
 	Errors []string
 }

@@ -189,7 +189,7 @@ func (o *Observer) prove(ctx context.Context, m *memory, l *look, conns map[stri
 func join(c *v1alpha1.EtcdCluster, seen *plan.Observed, members []plan.Member, l look) {
 	seen.List, seen.ReadOK, seen.ProposeFailed, seen.Alarms = l.listed, l.readOK, l.refused, l.alarms
 	if l.listed {
-		seen.AgreedClusterID = l.list.ClusterID
+		seen.AgreedClusterID, seen.Downgrade = l.list.ClusterID, l.downgrade()
 		for _, entry := range l.list.Members {
 			members = joinEntry(c, seen, members, entry)
 		}
@@ -271,6 +271,18 @@ func joinAnswer(m *plan.Member, latched uint64, l look) {
 	default:
 		m.Trouble = ""
 	}
+}
+
+// downgrade is the version that any member of the cluster says it is being
+// downgraded to.
+func (l look) downgrade() string {
+	to := ""
+	for _, a := range l.answers {
+		if a.ClusterID == l.list.ClusterID {
+			to = max(to, a.Downgrade)
+		}
+	}
+	return to
 }
 
 // lag is how many entries a learner may be behind and still be promoted: etcd

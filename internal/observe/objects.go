@@ -29,6 +29,7 @@ func (o *Observer) objects(ctx context.Context, c *v1alpha1.EtcdCluster, m *memo
 		err := o.reader(c, m).Get(ctx, client.ObjectKey{Namespace: c.Namespace, Name: object.Name}, live)
 		if apierrors.IsNotFound(err) {
 			due = append(due, object.Kind+" "+object.Name)
+			m.drifted(seen, object)
 			continue
 		}
 		if err != nil {
@@ -44,9 +45,19 @@ func (o *Observer) objects(ctx context.Context, c *v1alpha1.EtcdCluster, m *memo
 		}
 		if !same {
 			due = append(due, object.Kind+" "+object.Name)
+			m.drifted(seen, object)
 		}
 	}
 	return due, nil
+}
+
+// drifted notes an object that was as it is wanted, and that somebody else has
+// changed or deleted since. One that is wanted otherwise than before has not drifted.
+func (m *memory) drifted(seen *plan.Observed, object resources.Object) {
+	name := object.Kind + " " + object.Name
+	if was, known := m.agreed[name]; known && reflect.DeepEqual(was.want, object.Want) {
+		seen.Drifted = append(seen.Drifted, name)
+	}
 }
 
 // agreement is a version of a live object that had all that was wanted.
@@ -63,7 +74,6 @@ func (m *memory) compared(object resources.Object, live client.Object) (bool, er
 	if known && was.uid == live.GetUID() && was.version == live.GetResourceVersion() && reflect.DeepEqual(was.want, object.Want) {
 		return true, nil
 	}
-	delete(m.agreed, key)
 	same, err := inOrder(object, live)
 	if same && err == nil {
 		if m.agreed == nil {

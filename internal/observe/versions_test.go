@@ -18,18 +18,25 @@ func TestObjectsThatWereInOrderAreComparedAgain(t *testing.T) {
 		i := slices.IndexFunc(w.objects, func(o client.Object) bool { s, ok := o.(*corev1.Service); return ok && s.Name == "a-client" })
 		return w.objects[i].(*corev1.Service)
 	}
-	cases := map[string]func(*world){
-		"somebody changes it": func(w *world) {
+	cases := map[string]struct {
+		change func(*world)
+		drifts bool
+	}{
+		"somebody changes it": {func(w *world) {
 			service(w).Spec.Selector["x"] = "y"
 			service(w).ResourceVersion = "1000"
-		},
-		"it is made anew": func(w *world) {
+		}, true},
+		"somebody deletes it": {func(w *world) {
+			gone := service(w)
+			w.objects = slices.DeleteFunc(w.objects, func(o client.Object) bool { return o == client.Object(gone) })
+		}, true},
+		"it is made anew": {func(w *world) {
 			service(w).Spec.Selector["x"] = "y"
 			service(w).UID = "another"
-		},
-		"another is wanted": func(w *world) { w.cluster.Status.Incarnation = 7 },
+		}, true},
+		"another is wanted": {func(w *world) { w.cluster.Status.Incarnation = 7 }, false},
 	}
-	for name, change := range cases {
+	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			w := founded(t)
 			for range 2 {
@@ -41,9 +48,13 @@ func TestObjectsThatWereInOrderAreComparedAgain(t *testing.T) {
 			if len(m.agreed) == 0 {
 				t.Fatal("nothing is remembered")
 			}
-			change(w)
-			if seen := w.see(); !slices.Contains(seen.ObjectsDue, "Service a-client") {
-				t.Errorf("due: %v", seen.ObjectsDue)
+			tc.change(w)
+			for range 2 {
+				// It has drifted until it is put back.
+				seen := w.see()
+				if !slices.Contains(seen.ObjectsDue, "Service a-client") || slices.Contains(seen.Drifted, "Service a-client") != tc.drifts {
+					t.Errorf("due: %v, drifted: %v", seen.ObjectsDue, seen.Drifted)
+				}
 			}
 		})
 	}

@@ -657,6 +657,19 @@ func TestStranger(t *testing.T) {
 	}
 }
 
+// TestDowngrade: what any member of the cluster says of a downgrade is seen.
+func TestDowngrade(t *testing.T) {
+	w := patient(t)
+	w.etcd.members[address(2)].status.Downgrade = "3.5.0"
+	if seen := w.see(); seen.Downgrade != "3.5.0" {
+		t.Errorf("a downgrade to %q, want 3.5.0", seen.Downgrade)
+	}
+	w.etcd.members[address(2)].status.ClusterID = 99
+	if seen := w.see(); seen.Downgrade != "" {
+		t.Errorf("a downgrade to %q, which a stranger speaks of", seen.Downgrade)
+	}
+}
+
 // TestReach hands out connections to the members as the last look reached them.
 func TestReach(t *testing.T) {
 	w := patient(t)

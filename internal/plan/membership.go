@@ -15,7 +15,7 @@ import (
 // to run. Only then is a dead voter removed, the learner added, or the cluster
 // made smaller.
 var membership = []rule{
-	strangers,
+	strangers, downgrading,
 	stopRemoved, deleteLeft, quarantine,
 	dropJoiner, removeLearner, releaseListed, promote,
 	discardUnused, allot, createJoiner, replaceJoiner, stopDead, holdJoiner,
@@ -134,10 +134,20 @@ func (o Observed) spares(m Member) bool {
 // strangers blocks every change while etcd lists somebody else's member, which
 // counts for quorum and may go or come at any time.
 func strangers(o Observed) (Step, bool) {
-	due := o.missing() != 0 || o.Voters() != o.Size
 	return Step{Kind: Wait, Reason: "UnknownMember", Message: fmt.Sprintf(
 		"etcd lists %s, which is none of this cluster's members — it counts for quorum, so no member is added, removed or replaced while it is there — remove it with etcdctl member remove if it does not belong here",
-		strings.Join(o.ForeignMembers, ", "))}, o.List && o.ClusterID != 0 && due && len(o.ForeignMembers) > 0
+		strings.Join(o.ForeignMembers, ", "))}, o.List && o.ClusterID != 0 && o.due() && len(o.ForeignMembers) > 0
+}
+
+// due says that a member is to join, to leave or to be replaced.
+func (o Observed) due() bool { return o.missing() != 0 || o.Voters() != o.Size }
+
+// downgrading blocks every change while a downgrade of etcd is enabled: then no
+// member can join, on either version, and one that leaves could not be replaced.
+func downgrading(o Observed) (Step, bool) {
+	return Step{Kind: Wait, Reason: "Downgrading", Message: fmt.Sprintf(
+		"etcd is being downgraded to %s — no member can join meanwhile, on either version, so none is added, removed or replaced — finish the downgrade, or end it with etcdctl downgrade cancel",
+		o.Downgrade)}, o.List && o.ClusterID != 0 && o.due() && o.Downgrade != ""
 }
 
 // removed says that the member was one, and is not listed any more.
@@ -184,8 +194,11 @@ func removeLearner(o Observed) (Step, bool) {
 	if !found || !o.Quorate() {
 		return Step{}, false
 	}
-	why := o.hopeless(l)
-	return Step{Kind: RemoveMember, Members: []string{l.Name}, ID: l.ID, Reason: o.direction(), Message: fmt.Sprintf(
+	why, reason := o.hopeless(l), o.direction()
+	if l.Stuck {
+		reason = "LearnerNotSynced"
+	}
+	return Step{Kind: RemoveMember, Members: []string{l.Name}, ID: l.ID, Reason: reason, Message: fmt.Sprintf(
 		"removing the learner %s (%x): %s", l.Name, l.ID, why)}, why != "" && (l.Steady || o.missing() <= 0)
 }
 

@@ -17,6 +17,7 @@ func TestMembership(t *testing.T) {
 		want     Kind
 		wantOn   []string
 		wantID   uint64
+		reason   string
 	}{
 		"one member more is wanted":                        {observed: settledWith(1).with(size(3)), want: AllotMember},
 		"the joiner has no volume":                         {observed: settledWith(1, joiner(1)).with(size(3)), want: CreateVolumes, wantOn: []string{"a-0001"}},
@@ -41,7 +42,7 @@ func TestMembership(t *testing.T) {
 		"a learner lags":                                   {observed: settledWith(2, learner(2, learns, func(m *Member) { m.CaughtUp = false })).with(size(3)), want: Wait},
 		"a learner is silent and the leader is asked":      {observed: settledWith(3, learner(3, learns, func(m *Member) { m.Answers = false })).with(size(5), func(o *Observed) { o.Joiner = "" }, size(4)), want: Promote, wantOn: []string{"a-0003"}},
 		"a silent learner beside one voter":                {observed: settledWith(1, learner(1, learns, func(m *Member) { m.Answers = false })).with(size(2)), want: Wait},
-		"a learner is stuck":                               {observed: settledWith(2, learner(2, learns, stuck, func(m *Member) { m.CaughtUp = false })).with(size(3)), want: RemoveMember, wantOn: []string{"a-0002"}, wantID: 3},
+		"a learner is stuck":                               {observed: settledWith(2, learner(2, learns, stuck, func(m *Member) { m.CaughtUp = false })).with(size(3)), want: RemoveMember, wantOn: []string{"a-0002"}, wantID: 3, reason: "LearnerNotSynced"},
 		"a learner is not wanted any more":                 {observed: settledWith(3, learner(3)), want: RemoveMember, wantOn: []string{"a-0003"}, wantID: 4},
 		"a learner was listed twice and has no volume":     {observed: settledWith(2, member(2, listed, steady, func(m *Member) { m.Learner, m.Founder = true, false })).with(size(3)), want: RemoveMember, wantOn: []string{"a-0002"}, wantID: 3},
 		"a dead voter":                                     {observed: settledWith(3, member(2, up, dead)), want: AllotMember},
@@ -65,6 +66,11 @@ func TestMembership(t *testing.T) {
 		"one that was removed was seen so once":            {observed: settledWith(3, member(3, up, off, crashed)), want: Wait},
 		"one that was marked to leave is wanted again":     {observed: settledWith(3, member(2, up, steady, leavingMember)), want: RecordMembers, wantOn: []string{"a-0002"}},
 		"a stranger blocks a change":                       {observed: settledWith(3).with(foreign), want: Wait},
+		"a downgrade blocks a growth":                      {observed: settledWith(3, joiner(3, ready)).with(size(5), downgraded), want: Wait, reason: "Downgrading"},
+		"a downgrade blocks a removal":                     {observed: five().with(downgraded), want: Wait, reason: "Downgrading"},
+		"a downgrade blocks a replacement":                 {observed: settledWith(3, member(2, up, dead), joiner(3, ready)).with(downgraded), want: Wait, reason: "Downgrading"},
+		"a downgrade is nothing to a cluster at rest":      {observed: settledWith(3).with(downgraded), want: Settled},
+		"a pod comes back during a downgrade":              {observed: settledWith(3, member(2, up, crashed)).with(downgraded), want: StartMembers, wantOn: []string{"a-0002"}},
 		"data that etcd fails on is given up":              {observed: settledWith(3, member(2, up, crashed, waiting, steady, corrupted)), want: RecordRefusals, wantOn: []string{"a-0002"}},
 		"data that etcd fails on, and no quorum without":   {observed: settledWith(3, member(1, up, crashed, waiting), member(2, up, crashed, waiting, steady, corrupted)).with(alone), want: Wait, wantOn: []string{"a-0001", "a-0002"}},
 		"a quarantine is over":                             {observed: settledWith(3).with(func(o *Observed) { o.Expired = []string{"a-0007"} }), want: DeleteExpired, wantOn: []string{"a-0007"}},
@@ -76,6 +82,9 @@ func TestMembership(t *testing.T) {
 			got := Next(tc.observed)
 			if got.Kind != tc.want || (tc.wantID != 0 && got.ID != tc.wantID) {
 				t.Fatalf("Next() = %s/%s %v %x (%s), want %s %x", got.Kind, got.Reason, got.Members, got.ID, got.Message, tc.want, tc.wantID)
+			}
+			if tc.reason != "" && got.Reason != tc.reason {
+				t.Errorf("Next() = %s for the reason %s, want %s", got.Kind, got.Reason, tc.reason)
 			}
 			if diff := cmp.Diff(tc.wantOn, got.Members); tc.wantOn != nil && diff != "" {
 				t.Errorf("Next() = %s on other members (-want +got):\n%s", got.Kind, diff)

@@ -71,6 +71,7 @@ var mutants = map[string]mutant{
 	"what was used is discarded":                 {"membership.go", "!m.Founder && m.RecordedID == 0 && !m.Booted", "!m.Founder", ""},
 	"a volume is deleted unmarked":               {"membership.go", "o.removed(m) && m.Leaving && (", "o.removed(m) && (", ""},
 	"strangers are outvoted":                     {"membership.go", "len(o.ForeignMembers) == 0 && o.HealthyVoters()", "o.HealthyVoters()", ""},
+	"members change during a downgrade":          {"membership.go", "strangers, downgrading,", "strangers,", ""},
 	"a dead member is stopped at first sight":    {"membership.go", "m.Dead() && m.Steady && m.Pod != PodAbsent", "m.Dead() && m.Pod != PodAbsent", ""},
 	"a joiner waits on a node that is gone":      {"membership.go", "case j.Gone:", "case false:", ""},
 	"a joiner that joined keeps its name":        {"membership.go", "case j.Listed:", "case false:", ""},

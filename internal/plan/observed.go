@@ -46,6 +46,10 @@ type Observed struct {
 	// differ from what they should be.
 	ObjectsDue []string
 
+	// Drifted are those of ObjectsDue that were as they should be until somebody
+	// else changed or deleted them.
+	Drifted []string
+
 	// Members in the order of their ordinals: founders, our claims, our pods
 	// and the entries of etcd's list that bear our names, joined.
 	Members []Member
@@ -64,6 +68,10 @@ type Observed struct {
 	ProposeFailed string
 	// Alarms are etcd's active alarms, such as NOSPACE.
 	Alarms []string
+
+	// Downgrade is the version that etcd is being downgraded to, enabled by
+	// somebody; empty for none.
+	Downgrade string
 
 	// Problems are what the world refuses, most important first.
 	Problems []Problem

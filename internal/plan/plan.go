@@ -462,7 +462,7 @@ func lostMembers(o Observed) []string {
 func waitForMembers(o Observed) (Step, bool) {
 	down := names(o.Members, func(m Member) bool { return !m.Healthy() })
 	return Step{
-		Kind: Wait, Members: down, Reason: "MembersUnhealthy",
+		Kind: Wait, Members: down, Reason: "Degraded",
 		Message: fmt.Sprintf("%d of %d members are not healthy%s", len(down), len(o.Members), troubles(o)),
 	}, len(down) > 0
 }

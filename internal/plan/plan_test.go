@@ -201,6 +201,7 @@ func certificatesDue(o *Observed) {
 func objectsDue(o *Observed)   { o.ObjectsDue = []string{"Service a"} }
 func finalizerDue(o *Observed) { o.FinalizerDue = true }
 func size(n int) change        { return func(o *Observed) { o.Size = n } }
+func downgraded(o *Observed)   { o.Downgrade = "3.5.0" }
 func foreign(o *Observed)      { o.ForeignMembers = []string{"https://stranger:2380"} }
 func problem(reason string) change {
 	return func(o *Observed) {
@@ -271,7 +272,7 @@ func TestNext(t *testing.T) {
 		"founders are recorded":               {observed: young(up).with(confirmed), want: LatchCluster, wantOn: all},
 		"two of three founders agree":         {observed: founders(member(0, up), member(1, up), member(2, claimed, latched, runs, listed)).with(confirmed), want: LatchCluster, wantOn: all},
 		"two of three founders agree and one of them goes": {
-			observed: founders(member(0, up), member(1, up, leaving), member(2, claimed, latched, runs, listed)).with(confirmed), want: Wait, wantOn: []string{"a-0002"}, reason: "MembersUnhealthy",
+			observed: founders(member(0, up), member(1, up, leaving), member(2, claimed, latched, runs, listed)).with(confirmed), want: Wait, wantOn: []string{"a-0002"}, reason: "Degraded",
 		},
 		"one of three founders has the list":       {observed: founders(member(0, claimed, latched, runs, answers), member(1, claimed, latched, runs), member(2, claimed, latched, runs)).with(confirmed), want: Wait, reason: "Founding"},
 		"a stranger is listed among the founders":  {observed: founders(member(0, claimed, latched, runs, listed, answers), member(1, claimed, latched, runs, listed, answers), member(2, claimed, latched, runs, listed)).with(confirmed, foreign), want: Wait, reason: "Founding"},
@@ -282,7 +283,7 @@ func TestNext(t *testing.T) {
 		"all pods are missing":                     {observed: founders(member(0, claimed, recorded), member(1, claimed, recorded), member(2, claimed, recorded)).with(latchedID), want: StartMembers, wantOn: all},
 		"status was lost and all pods are missing": {observed: founders(member(0, claimed, recorded), member(1, claimed, recorded), member(2, claimed, recorded)), want: StartMembers, wantOn: all},
 		"the guard refuses a member that may never have started, and etcd cannot be asked": {
-			observed: founders(member(0, up), member(1, up), member(2, claimed, latched, waiting, refusedData)).with(latchedID), want: Wait, reason: "MembersUnhealthy",
+			observed: founders(member(0, up), member(1, up), member(2, claimed, latched, waiting, refusedData)).with(latchedID), want: Wait, reason: "Degraded",
 		},
 		"the guard refuses a member that etcd says has never started": {
 			observed: founders(member(0, up), member(1, up), member(2, claimed, latched, waiting, refusedData, listed)).with(confirmed, latchedID), want: DeletePods, wantOn: []string{"a-0002"},
@@ -294,7 +295,7 @@ func TestNext(t *testing.T) {
 			observed: founders(member(0, up), member(1, up), member(2, claimed, listed)).with(confirmed, unlatched), want: LatchVolumes, wantOn: all,
 		},
 		"a pod is missing and certificates are due":   {observed: founded(crashed).with(certificatesDue, objectsDue, finalizerDue), want: StartMembers, wantOn: []string{"a-0002"}},
-		"a pod may still run on its last node":        {observed: founded(crashed, elsewhere), want: Wait, wantOn: []string{"a-0002"}, reason: "MembersUnhealthy"},
+		"a pod may still run on its last node":        {observed: founded(crashed, elsewhere), want: Wait, wantOn: []string{"a-0002"}, reason: "Degraded"},
 		"a pod ended":                                 {observed: founded(ended), want: DeletePods, wantOn: []string{"a-0002"}},
 		"a pod is on its way out":                     {observed: founded(leaving), want: Settled},
 		"a pod waits and was made from another spec":  {observed: founded(crashed, waiting, outdated), want: DeletePods, wantOn: []string{"a-0002"}},
@@ -316,7 +317,7 @@ func TestNext(t *testing.T) {
 		"status lost the cluster ID":                  {observed: founded().with(unlatched), want: LatchCluster},
 		"members of two clusters answer after status was lost": {
 			observed: founders(member(0, up), member(1, up, func(m *Member) { m.AnswerClusterID = 0xbad }), member(2, up, crashed, waiting)).with(confirmed),
-			want:     Wait, wantOn: []string{"a-0002"}, reason: "MembersUnhealthy",
+			want:     Wait, wantOn: []string{"a-0002"}, reason: "Degraded",
 		},
 		"status lost the cluster ID and strangers outvote the members": {
 			observed: founders(member(0, up)).with(confirmed, foreign), want: Wait, reason: "Founding",
@@ -324,7 +325,7 @@ func TestNext(t *testing.T) {
 		"certificates are due at rest":        {observed: founded().with(certificatesDue, objectsDue), want: IssueCertificates},
 		"objects are due at rest":             {observed: founded().with(objectsDue), want: ApplyObjects},
 		"the finalizer is due at rest":        {observed: founded().with(finalizerDue, objectsDue), want: SetFinalizer},
-		"a member is down":                    {observed: founded(crashed, waiting), want: Wait, wantOn: []string{"a-0002"}, reason: "MembersUnhealthy"},
+		"a member is down":                    {observed: founded(crashed, waiting), want: Wait, wantOn: []string{"a-0002"}, reason: "Degraded"},
 		"a member that is down hides no loss": {observed: founders(member(0, up), member(1, up, crashed, waiting), member(2, up, crashed, volume(VolumeLost))).with(confirmed, latchedID), want: Wait, wantOn: []string{"a-0002"}, reason: "DataMissing"},
 		"the size was changed":                {observed: founded().with(size(5)), want: AllotMember, reason: "Growing"},
 		"a repair goes before a size change":  {observed: founded(crashed).with(size(5)), want: StartMembers, wantOn: []string{"a-0002"}},

@@ -2,6 +2,7 @@ package status
 
 import (
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -27,6 +28,7 @@ func Events(before, after v1alpha1.EtcdClusterStatus, o Outcome) []Event {
 	var out []Event
 	if o.Err == nil {
 		out = append(out, done(o.Step)...)
+		out = append(out, drift(o)...)
 	}
 	for _, kind := range []string{v1alpha1.ConditionAvailable, v1alpha1.ConditionStalled, v1alpha1.ConditionReady, v1alpha1.ConditionTLSReady, v1alpha1.ConditionOldVolumes} {
 		out = append(out, transition(kind, before.Conditions, after.Conditions)...)
@@ -53,6 +55,16 @@ func done(step plan.Step) []Event {
 	default:
 		return nil
 	}
+}
+
+// drift tells whoever edits what the operator owns that it was put back.
+func drift(o Outcome) []Event {
+	if o.Step.Kind != plan.ApplyObjects || len(o.Seen.Drifted) == 0 {
+		return nil
+	}
+	return []Event{{corev1.EventTypeWarning, v1alpha1.ReasonChildDrift, string(o.Step.Kind), fmt.Sprintf(
+		"%s was changed or deleted by somebody else — the cluster's safety and its clients rest on it — it was put back; change the EtcdCluster instead",
+		strings.Join(o.Seen.Drifted, ", "))}}
 }
 
 func transition(kind string, before, after []metav1.Condition) []Event {

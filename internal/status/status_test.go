@@ -164,7 +164,7 @@ var states = map[string]struct {
 	"ready, an authority is old":  {healthy(expiringAuthority), nil, status.CurrentStatus, v1alpha1.ReasonHealthy, metav1.ConditionTrue},
 	"ready and renewing":          {healthy(certificatesDue), nil, status.CurrentStatus, v1alpha1.ReasonHealthy, metav1.ConditionTrue},
 	"a renewal is refused":        {healthy(certificatesDue), errForbidden, status.FailedStatus, v1alpha1.ReasonApplyFailed, metav1.ConditionTrue},
-	"one member is down":          {healthy(down(1)), nil, status.InProgressStatus, v1alpha1.ReasonMembersUnhealthy, metav1.ConditionTrue},
+	"one member is down":          {healthy(down(1)), nil, status.InProgressStatus, v1alpha1.ReasonDegraded, metav1.ConditionTrue},
 	"one member has no image":     {healthy(down(1), troubled(v1alpha1.ReasonImagePullFailed, plan.Stalling)), nil, status.FailedStatus, v1alpha1.ReasonImagePullFailed, metav1.ConditionTrue},
 	"a pod is refused":            {healthy(down(1), func(o *plan.Observed) { o.Members[2].Pod = plan.PodAbsent }), errForbidden, status.FailedStatus, v1alpha1.ReasonMemberPodRejected, metav1.ConditionTrue},
 	"a pod is not created yet":    {healthy(down(1), func(o *plan.Observed) { o.Members[2].Pod = plan.PodAbsent }), errTimedOut, status.InProgressStatus, v1alpha1.ReasonMemberPodRejected, metav1.ConditionTrue},
@@ -465,6 +465,8 @@ func TestEvents(t *testing.T) {
 		"a pod is refused":            {healthy(down(1)), healthy(down(1)), start, errForbidden, nil},
 		"data is refused":             {healthy(), healthy(), plan.Step{Kind: plan.RecordRefusals, Message: "x"}, nil, []string{"Warning DataMissing"}},
 		"certificates are renewed":    {healthy(), healthy(certificatesDue), plan.Step{Kind: plan.IssueCertificates, Message: "x"}, nil, []string{"Normal IssueCertificates"}},
+		"what was edited is put back": {healthy(), healthy(drifted), plan.Step{Kind: plan.ApplyObjects, Message: "x"}, nil, []string{"Warning ChildDrift"}},
+		"what was edited waits":       {healthy(), healthy(drifted), plan.Step{Kind: plan.StartMembers, Message: "x"}, nil, []string{"Normal StartMembers"}},
 		"quorum goes":                 {healthy(), healthy(down(2)), plan.Step{Kind: plan.Wait}, nil, []string{"Warning QuorumLost"}},
 		"two volumes go":              {healthy(), healthy(twoVolumesLost), plan.Step{Kind: plan.Wait}, nil, []string{"Warning QuorumLost", "Warning DataMissing"}},
 		"a member is replaced":        {healthy(), healthy(lostVolume), plan.Step{Kind: plan.Wait}, nil, nil},
@@ -494,6 +496,10 @@ func TestEvents(t *testing.T) {
 			}
 		})
 	}
+}
+
+func drifted(o *plan.Observed) {
+	o.ObjectsDue, o.Drifted = []string{"Service a-client"}, []string{"Service a-client"}
 }
 
 // joinerDue says that only the joiner's certificates are not there yet.

@@ -38,7 +38,7 @@ var _ = Describe("The nodes' faults", Label(local), Ordered, Serial, SpecPriorit
 		out, err := machine(ctx, "status")
 		Expect(err).To(HaveOccurred(), out)
 		Expect(out).To(MatchRegexp(dead + ` .*DOWN`))
-		c.reports(ctx, promised, v1alpha1.ConditionReady, "False", v1alpha1.ReasonMembersUnhealthy, lost)
+		c.reports(ctx, promised, v1alpha1.ConditionReady, "False", v1alpha1.ReasonDegraded, lost)
 		c.reports(ctx, promised, v1alpha1.ConditionAvailable, "True", v1alpha1.ReasonProbeSucceeded, "")
 		nodeBecomes(ctx, dead, false)
 		gone := time.Now()

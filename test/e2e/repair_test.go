@@ -116,7 +116,7 @@ var _ = Describe("Members that come back by themselves, under load,", Ordered, S
 			start := time.Now()
 			DeferCleanup(func(ctx SpecContext) { c.signal(ctx, syscall.SIGCONT, hanging) }, NodeTimeout(patience))
 			c.signal(ctx, syscall.SIGSTOP, hanging)
-			c.reports(ctx, promised, v1alpha1.ConditionReady, "False", v1alpha1.ReasonMembersUnhealthy, hanging)
+			c.reports(ctx, promised, v1alpha1.ConditionReady, "False", v1alpha1.ReasonDegraded, hanging)
 			c.reports(ctx, promised, v1alpha1.ConditionAvailable, "True", v1alpha1.ReasonProbeSucceeded, "")
 			c.signal(ctx, syscall.SIGCONT, hanging)
 			c.settles(ctx)

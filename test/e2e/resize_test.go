@@ -120,6 +120,18 @@ var _ = Describe("A change of size under load", Ordered, SpecPriority(50), func(
 		Expect(c.voters(ctx)).To(HaveLen(5))
 	}, NodeTimeout(2*patience))
 
+	It("waits while a downgrade is enabled, in which nobody could join", func(ctx SpecContext) {
+		_, leader := c.followers(ctx)
+		before := c.listed(ctx, leader)
+		c.etcdctl(ctx, leader, "downgrade", "enable", "3.5")
+		c.scale(ctx, 3)
+		c.reports(ctx, promised, v1alpha1.ConditionReconciling, "True", v1alpha1.ReasonDowngrading, "etcdctl downgrade cancel")
+		Consistently(ctx, func() map[string]uint64 { return c.listed(ctx, leader) }).WithTimeout(3 * time.Second).Should(Equal(before))
+		c.etcdctl(ctx, leader, "downgrade", "cancel")
+		c.settles(ctx)
+		Expect(c.voters(ctx)).To(HaveLen(3))
+	}, NodeTimeout(2*patience))
+
 	It("loses nothing that was acknowledged", func(ctx SpecContext) { holds(ctx, l) }, NodeTimeout(patience))
 })
 

@@ -295,7 +295,7 @@ func (c *conn) Status(ctx context.Context) (s etcd.Status, err error) {
 		s = etcd.Status{
 			ClusterID: p.store.disk.ClusterID, MemberID: p.store.disk.MemberID, Leader: p.follows,
 			Term: p.store.term, Index: uint64(len(p.store.log)), Applied: uint64(len(p.store.log)),
-			Version: Version, DBSize: 20480, Learner: p.learner(),
+			Version: Version, DBSize: 20480, Learner: p.learner(), Downgrade: c.world.downgrade,
 		}
 		if p.follows == 0 {
 			s.Errors = append(s.Errors, "etcdserver: no leader")

@@ -93,6 +93,7 @@ type World struct {
 	booted     map[identity]bool
 	clusterIDs map[string][]uint64
 	alarms     map[uint64][]etcd.Alarm
+	downgrade  string
 	late       []*lateCall
 	lateBy     time.Duration
 	written    []write
@@ -264,6 +265,14 @@ func (w *World) Disarm(p *Process) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.alarms, p.store.disk.ClusterID)
+}
+
+// Downgrade has every member say that a downgrade to the version is enabled; none
+// for the empty one.
+func (w *World) Downgrade(to string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.downgrade = to
 }
 
 // HasBooted says whether a process has ever booted under the member ID.

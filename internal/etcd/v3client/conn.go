@@ -70,6 +70,9 @@ func (c *conn) Status(ctx context.Context) (s etcd.Status, err error) {
 			Leader: r.GetLeader(), Term: r.GetRaftTerm(), Index: r.GetRaftIndex(), Applied: r.GetRaftAppliedIndex(),
 			Version: r.GetVersion(), DBSize: r.GetDbSize(), Learner: r.GetIsLearner(), Errors: r.GetErrors(),
 		}
+		if r.GetDowngradeInfo().GetEnabled() {
+			s.Downgrade = r.GetDowngradeInfo().GetTargetVersion()
+		}
 		return nil
 	})
 	return s, err
