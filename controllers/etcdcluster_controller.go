@@ -122,10 +122,15 @@ func (r *EtcdClusterReconciler) Reconcile(ctx context.Context, req ctrl.Request)
 
 // perform carries out the step within performTimeout. A step that was decided
 // for a world that has moved, or that etcd does not take yet, is not done and no
-// failure: it is waited for, as long as the second answer says.
+// failure: it is waited for, as long as the second answer says. A pass that finds
+// the cluster fallen only tells of it, and the next one acts.
 func (r *EtcdClusterReconciler) perform(
 	ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, step plan.Step,
 ) (status.Outcome, time.Duration) {
+	if status.Falls(c, seen) {
+		step.Kind = plan.Wait
+		return status.Outcome{Seen: seen, Step: step}, again
+	}
 	limited, cancel := context.WithTimeoutCause(ctx, performTimeout, errPerform)
 	defer cancel()
 	err := r.Performer.Perform(limited, c, seen, step)
@@ -167,24 +172,22 @@ func (r *EtcdClusterReconciler) read(ctx context.Context, req ctrl.Request) (*v1
 }
 
 // patchStatus writes status, once a pass and only when it has changed, on
-// condition that nobody wrote the cluster meanwhile. Events follow what was
-// written.
+// condition that nobody wrote the cluster meanwhile; and tells what happened.
 func (r *EtcdClusterReconciler) patchStatus(ctx context.Context, before, c *v1alpha1.EtcdCluster, o status.Outcome) error {
-	if equality.Semantic.DeepEqual(before.Status, c.Status) {
-		return nil
+	was, is := before.Status.DeepCopy(), c.Status.DeepCopy()
+	written, err := status.StatusWritten, error(nil)
+	if !equality.Semantic.DeepEqual(*was, *is) {
+		// The performer may have written the finalizer: build on that version.
+		before.ResourceVersion, before.Finalizers = c.ResourceVersion, c.Finalizers
+		patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
+		if err = r.Client.Status().Patch(ctx, c, patch, client.FieldOwner(resources.FieldOwner)); err != nil {
+			written, err = status.StatusLost, fmt.Errorf("writing status: %w", err)
+		}
 	}
-	// The performer may have written the finalizer: build on that version.
-	before.ResourceVersion, before.Finalizers = c.ResourceVersion, c.Finalizers
-	was := before.Status.DeepCopy()
-	is := c.Status.DeepCopy()
-	patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
-	if err := r.Client.Status().Patch(ctx, c, patch, client.FieldOwner(resources.FieldOwner)); err != nil {
-		return fmt.Errorf("writing status: %w", err)
-	}
-	for _, e := range status.Events(*was, *is, o) {
+	for _, e := range status.Events(*was, *is, o, written) {
 		r.Recorder.Eventf(c, nil, e.Type, e.Reason, e.Action, "%s", e.Message)
 	}
-	return nil
+	return err
 }
 
 // finalize lets a cluster go. Its pods and objects are collected by their

@@ -32,8 +32,9 @@ var threeFounders = []string{"a-0000", "a-0001", "a-0002"}
 // living is an operator over a founded cluster of three whose etcd behaves.
 type living struct {
 	*operator
-	etcd  *etcdtest.World
-	clock *clocktesting.FakeClock
+	etcd      *etcdtest.World
+	processes []*etcdtest.Process
+	clock     *clocktesting.FakeClock
 }
 
 func newLiving(t *testing.T, changes ...change) *living {
@@ -67,9 +68,9 @@ func newLiving(t *testing.T, changes ...change) *living {
 	clock := clocktesting.NewFakeClock(time.Unix(1e9, 0))
 	l := &living{operator: newOperator(t, append(objects, c)...), etcd: etcdtest.NewWorld(clock.Now), clock: clock}
 	for i, name := range threeFounders {
-		l.etcd.Start("node", name, address(i), etcdtest.Flags{
+		l.processes = append(l.processes, l.etcd.Start("node", name, address(i), etcdtest.Flags{
 			Name: name, PeerURL: urls[name], ClientURL: resources.ClientURL(c, name), InitialCluster: urls, State: etcdtest.New, Token: resources.Token(c),
-		})
+		}))
 	}
 	l.reconciler.Observer.Dialer, l.reconciler.Observer.Clock, l.reconciler.Performer.Clock = l.etcd, clock, clock
 	return l
@@ -331,5 +332,51 @@ func TestEditsWhileItGrows(t *testing.T) {
 	truth, _ := l.etcd.Truth(resources.Token(c))
 	if len(truth.Members) != 3 {
 		t.Errorf("etcd has %d members", len(truth.Members))
+	}
+}
+
+// TestTellsFirst: that the cluster is not available any more is told before anything
+// is done about it, and what was done is told although status could not be written.
+func TestTellsFirst(t *testing.T) {
+	l := newLiving(t)
+	for range 2 {
+		if _, err := l.pass(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, name := range threeFounders[:2] {
+		l.etcd.Stop(l.processes[i])
+		if err := l.api.Delete(t.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if result, err := l.pass(); err != nil || result.RequeueAfter != again {
+		t.Fatalf("Reconcile() = %v, %v, want the next pass at once", result, err)
+	}
+	if diff := cmp.Diff([]string{"patch status a"}, l.writes); diff != "" {
+		t.Errorf("writes of the pass that sees the loss (-want +got):\n%s", diff)
+	}
+	if is := meta.FindStatusCondition(l.cluster().Status.Conditions, v1alpha1.ConditionAvailable); is.Status == metav1.ConditionTrue {
+		t.Errorf("Available is still %+v", is)
+	}
+	for len(l.operator.events.Events) > 0 {
+		<-l.operator.events.Events
+	}
+	l.before = func(verb string, _ client.Object) error {
+		if verb == "patch status" {
+			return apierrors.NewConflict(v1alpha1.GroupVersion.WithResource("etcdclusters").GroupResource(), "a", errors.New("written meanwhile"))
+		}
+		return nil
+	}
+	c := l.cluster()
+	c.Status.Conditions = nil
+	if err := l.api.Status().Update(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.pass(); err != nil {
+		t.Fatal(err)
+	}
+	if l.writes[0] != "create a-0000" || len(l.operator.events.Events) != 1 || !strings.Contains(<-l.operator.events.Events, string(plan.StartMembers)) {
+		t.Errorf("wrote %v and did not tell of it", l.writes)
 	}
 }

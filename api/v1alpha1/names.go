@@ -63,6 +63,11 @@ const (
 	// ConditionTLSReady: the cluster's certificates are in order. Absent
 	// without TLS.
 	ConditionTLSReady = "TLSReady"
+	// ConditionStorageReady: every member has its volume, and nobody deletes one.
+	ConditionStorageReady = "StorageReady"
+	// ConditionKnownDefect: a version of etcd that runs has a defect which can cost
+	// data or give old answers. Absent otherwise.
+	ConditionKnownDefect = "KnownDefect"
 	// ConditionOldVolumes: volumes of another cluster of the same name exist.
 	ConditionOldVolumes = "OldVolumes"
 )
@@ -98,6 +103,10 @@ const (
 	ReasonRollPending          = "RollPending"
 	ReasonVolumeChangePending  = "VolumeChangePending"
 	ReasonUnknownMember        = "UnknownMember"
+	ReasonAuthFailed           = "AuthFailed"
+	ReasonVolumesInOrder       = "VolumesInOrder"
+	ReasonVolumeLost           = "VolumeLost"
+	ReasonStaleReads           = "StaleReads"
 	ReasonChildDrift           = "ChildDrift"
 	ReasonDowngrading          = "Downgrading"
 	ReasonLearnerNotSynced     = "LearnerNotSynced"

@@ -25,6 +25,8 @@ type look struct {
 	listed bool
 	list   etcd.Membership
 	readOK bool
+	// readErr is why the list or the read failed; nil when nobody was asked.
+	readErr error
 	// refused is why the proposal of this look failed.
 	refused string
 	alarms  []string
@@ -115,12 +117,12 @@ func (l *look) majority(ctx context.Context, conns map[string]etcd.Conn, latched
 		conn := conns[name]
 		list, err := conn.Members(ctx)
 		if err != nil {
-			l.errors[name] = err
+			l.errors[name], l.readErr = err, err
 			continue
 		}
 		l.list, l.listed = list, true
-		err = conn.Read(ctx)
-		l.readOK = err == nil
+		l.readErr = conn.Read(ctx)
+		l.readOK = l.readErr == nil
 		alarms, err := conn.Alarms(ctx)
 		l.alarmsKnown = err == nil
 		l.noteAlarms(alarms)
@@ -163,12 +165,7 @@ func (o *Observer) prove(ctx context.Context, m *memory, l *look, conns map[stri
 		return
 	}
 	now := proof{ok: true, alarms: strings.Join(l.alarms, ";")}
-	for _, a := range l.answers {
-		// A leader that cannot be reached from here is one all the same.
-		if a.Leader != 0 && a.Term >= now.term && a.ClusterID == l.list.ClusterID {
-			now.leader, now.term = a.Leader, a.Term
-		}
-	}
+	now.leader, now.term = l.leads()
 	if now == m.proven && l.alarmsKnown {
 		return
 	}
@@ -185,9 +182,29 @@ func (o *Observer) prove(ctx context.Context, m *memory, l *look, conns map[stri
 	m.proven = now
 }
 
+// leads is who leads in the newest term that any member of the listed cluster
+// knows; zero for nobody. A leader that cannot be reached from here is one all the
+// same.
+func (l *look) leads() (leader, term uint64) {
+	for _, a := range l.answers {
+		if a.Leader != 0 && a.Term >= term && a.ClusterID == l.list.ClusterID {
+			leader, term = a.Leader, a.Term
+		}
+	}
+	return leader, term
+}
+
 // join puts what etcd said beside what Kubernetes shows.
 func join(c *v1alpha1.EtcdCluster, seen *plan.Observed, members []plan.Member, l look) {
 	seen.List, seen.ReadOK, seen.ProposeFailed, seen.Alarms = l.listed, l.readOK, l.refused, l.alarms
+	if l.readErr != nil {
+		seen.ReadFailed = cause(l.readErr)
+	}
+	if errors.Is(l.readErr, etcd.ErrPermission) {
+		seen.Problems = append(seen.Problems, plan.Problem{Reason: v1alpha1.ReasonAuthFailed, Severity: plan.Stalling, Message: fmt.Sprintf(
+			"etcd's authentication is on and does not take the operator for the user root: %s — clients with rights are served, and the operator can neither probe nor change anything — its certificate names root: give that user the role root back; without TLS it has no name, so turn authentication off (etcdctl auth disable)",
+			seen.ReadFailed)})
+	}
 	if l.listed {
 		seen.AgreedClusterID, seen.Downgrade = l.list.ClusterID, l.downgrade()
 		for _, entry := range l.list.Members {

@@ -97,7 +97,8 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 	look := o.etcd(ctx, c, m, certificates.credentials, endpoints, seen.ClusterID)
 	join(c, &seen, members, look)
 	seen.Expired = kube.expired
-	m.watched.judge(c, &seen, kube)
+	leader, term := look.leads()
+	m.watched.judge(c, &seen, kube, leader, term)
 	m.suspicious = slices.ContainsFunc(seen.Members, func(m plan.Member) bool { return m.Dead() || m.Doomed() })
 	if seen.ObjectsDue, err = o.objects(ctx, c, m, &seen); err != nil {
 		return seen, err

@@ -20,8 +20,30 @@ const steadyFor = 2 * time.Second
 // watched is what was seen of a cluster's members over time. A new operator knows
 // nothing of it and waits anew, which is the safe side.
 type watched struct {
-	since   time.Time
+	since time.Time
+	// leader is who led in the last look, and in which term, since when.
+	leader  leadership
 	members map[string]*watchedMember
+}
+
+// leadership of one member in one term, and when it was first seen.
+type leadership struct {
+	leader, term uint64
+	since        time.Time
+}
+
+// settledFor is how long a leader must have led before a voter that serves clients
+// is removed by choice. A request that was on its way through a follower when the
+// leader changed is lost without a word and costs its sender a timeout; another one
+// right after it, to a member that is gone, would double that.
+const settledFor = time.Second
+
+// lead notes who leads, and says whether that is old news.
+func (l *leadership) lead(leader, term uint64, now time.Time) bool {
+	if leader != l.leader || term != l.term {
+		*l = leadership{leader, term, now}
+	}
+	return leader != 0 && now.Sub(l.since) >= settledFor
 }
 
 type watchedMember struct {
@@ -42,10 +64,11 @@ type watchedMember struct {
 }
 
 // judge fills in what only several looks together can tell.
-func (w *watched) judge(c *v1alpha1.EtcdCluster, seen *plan.Observed, k *kubernetes) {
+func (w *watched) judge(c *v1alpha1.EtcdCluster, seen *plan.Observed, k *kubernetes, leader, term uint64) {
 	if w.members == nil {
 		w.since, w.members = k.now, map[string]*watchedMember{}
 	}
+	seen.LeaderSettled = w.leader.lead(leader, term, k.now)
 	down := k.nodesDown(seen)
 	known := map[string]bool{}
 	for i := range seen.Members {
@@ -57,7 +80,7 @@ func (w *watched) judge(c *v1alpha1.EtcdCluster, seen *plan.Observed, k *kuberne
 			w.members[m.Name] = was
 		}
 		was.look(m, k.now)
-		m.Stuck = m.Listed && m.Learner && !m.CaughtUp && k.now.Sub(was.progress) >= c.Spec.Failover.LearnerTimeout.Duration
+		m.Stuck, m.Lags = was.behind(*m, k.now, c.Spec.Failover.LearnerTimeout.Duration)
 		was.fail(m, k.pod(m.Name), seen)
 		m.Gone = k.gone(c, *m, was.answered, down)
 		m.Steady = was.steady(*m, k.now)
@@ -77,6 +100,16 @@ func (w *watchedMember) look(m *plan.Member, now time.Time) {
 	if m.ID != w.id || m.Applied > w.applied {
 		w.id, w.applied, w.progress = m.ID, m.Applied, now
 	}
+}
+
+// lagsAfter is how long a learner may make no progress before the user is told.
+const lagsAfter = time.Minute
+
+// behind says that a learner has made no progress for the timeout, and that it has
+// made none for long enough to be told of.
+func (w *watchedMember) behind(m plan.Member, now time.Time, timeout time.Duration) (stuck, lags bool) {
+	learns, idle := m.Listed && m.Learner && !m.CaughtUp, now.Sub(w.progress)
+	return learns && idle >= timeout, learns && idle >= min(lagsAfter, timeout/2)
 }
 
 // failedStarts is how often in a row etcd must have failed on its data before the

@@ -237,6 +237,9 @@ func (p *Performer) settled(ctx context.Context, c *v1alpha1.EtcdCluster, seen p
 		return nil, fmt.Errorf("asking who leads: %w: %w", ErrStale, err)
 	}
 	leads := answer.MemberID == leader.ID && answer.Leader == leader.ID && answer.Term == list.Term
+	if answer.Downgrade != seen.Downgrade {
+		return nil, fmt.Errorf("a downgrade of etcd has begun or ended: %w", ErrStale)
+	}
 	if list.Term != before.Term || list.MemberID != leader.ID || !leads || !sameMembers(seen, list) {
 		return nil, fmt.Errorf("the members or the leader have changed: %w", ErrStale)
 	}

@@ -130,7 +130,7 @@ func changing(t *testing.T) *change {
 		list:   etcd.Membership{ClusterID: 0xc1, MemberID: 1, Term: 7},
 		status: map[string]etcd.Status{}, silent: map[string]bool{}, answers: map[string]error{},
 	}}
-	f.seen = plan.Observed{Size: 5, List: true, ReadOK: true, ClusterID: 0xc1, AgreedClusterID: 0xc1}
+	f.seen = plan.Observed{Size: 5, List: true, ReadOK: true, LeaderSettled: true, ClusterID: 0xc1, AgreedClusterID: 0xc1}
 	for i, name := range []string{"a-0000", "a-0001", "a-0002"} {
 		id := uint64(i) + 1
 		f.seen.Members = append(f.seen.Members, plan.Member{

@@ -37,11 +37,15 @@ func (m Member) lost() bool {
 }
 
 // Dead says that a voter does not answer and will not come back by itself: its
-// volume or its node is gone, or etcd lists another ID under its name. A member that does not answer although both are
-// there is not dead.
+// volume or its node is gone, or etcd lists another ID under its name. A member
+// that does not answer although both are there is not dead.
 func (m Member) Dead() bool {
-	return m.Voter() && !m.Answers && (m.Gone || (!m.alive() && (m.lost() || m.mistaken())))
+	return m.Voter() && !m.Answers && (m.Gone || (!m.alive() && !m.holds() && (m.lost() || m.mistaken())))
 }
+
+// holds says that a volume which is being deleted stays for as long as the pod
+// that runs on it: a member that is silent there may be cut off, and has its data.
+func (m Member) holds() bool { return m.Volume == VolumeTerminating && m.Pod == PodRunning }
 
 // alive says that a process of the member runs, by its own word or the kubelet's:
 // one that the operator cannot reach may serve others.
@@ -49,7 +53,7 @@ func (m Member) alive() bool { return m.Answers || (m.PodReady && m.Pod == PodRu
 
 // Doomed says that a voter still runs, and that its data goes with its pod.
 func (m Member) Doomed() bool {
-	return m.Voter() && m.alive() && m.lost() && m.Pod != PodTerminating && !m.Dead()
+	return m.Voter() && (m.alive() || m.holds()) && m.lost() && m.Pod != PodTerminating && !m.Dead()
 }
 
 // sound says that a voter counts for the wanted size.
@@ -98,7 +102,7 @@ func (o Observed) hopeless(l Member) string {
 	case l.Gone && !l.Answers:
 		return "its node is gone"
 	case l.Stuck:
-		return "it has made no progress for failover.learnerTimeout"
+		return "it has made no progress for failover.learnerTimeout" + because(l.Trouble)
 	case l.Unschedulable && dead:
 		return "its pod cannot be scheduled, and another member waits to be replaced"
 	}
@@ -140,7 +144,10 @@ func strangers(o Observed) (Step, bool) {
 }
 
 // due says that a member is to join, to leave or to be replaced.
-func (o Observed) due() bool { return o.missing() != 0 || o.Voters() != o.Size }
+func (o Observed) due() bool {
+	_, learning := o.learner()
+	return learning || o.missing() != 0 || o.Voters() != o.Size
+}
 
 // downgrading blocks every change while a downgrade of etcd is enabled: then no
 // member can join, on either version, and one that leaves could not be replaced.
@@ -349,6 +356,18 @@ func removeDead(o Observed) (Step, bool) {
 		"removing %s (%x) from etcd: %s", m.Name, m.ID, m.loss())}, true
 }
 
+// VolumeTrouble says in a few words what is wrong with the member's volume.
+func (m Member) VolumeTrouble() string {
+	switch m.Volume {
+	case VolumeRefused:
+		return "its data was refused" + because(m.Trouble)
+	case VolumeTerminating:
+		return "its volume is being deleted"
+	default:
+		return "its volume is gone"
+	}
+}
+
 // loss says in a few words what became of a member that is lost.
 func (m Member) loss() string {
 	switch {
@@ -356,14 +375,10 @@ func (m Member) loss() string {
 		return "its node is gone"
 	case m.mistaken() && !m.lost():
 		return fmt.Sprintf("its volume holds the data of member %x", m.RecordedID)
-	case m.Volume == VolumeRefused:
-		return "its data was refused" + because(m.Trouble)
 	case m.Volume == VolumeTerminating && m.Answers:
 		return "its volume is being deleted while etcd runs on it"
-	case m.Volume == VolumeTerminating:
-		return "its volume is being deleted"
 	default:
-		return "its volume is gone"
+		return m.VolumeTrouble()
 	}
 }
 
@@ -448,7 +463,7 @@ func shrink(o Observed) (Step, bool) {
 		why = m.loss()
 	}
 	return Step{Kind: RemoveMember, Members: []string{m.Name}, ID: m.ID, Reason: o.direction(), Message: fmt.Sprintf(
-		"removing %s (%x) from etcd: %s", m.Name, m.ID, why)}, found && !m.Leads
+		"removing %s (%x) from etcd: %s", m.Name, m.ID, why)}, found && !m.Leads && o.LeaderSettled
 }
 
 // direction is the reason that the conditions give for a change of membership.
@@ -496,6 +511,8 @@ func waitForChange(o Observed) (Step, bool) {
 	switch {
 	case o.Joiner == "" && !o.steadyLoss():
 		return wait(o.direction(), "a second look confirms it; %d of %d voters are healthy", o.HealthyVoters(), o.Voters())
+	case learning && l.Lags:
+		return wait("LearnerNotSynced", "%s is a learner and has made no progress for a while%s; it is removed, and another one tried, after spec.failover.learnerTimeout", l.Name, because(l.Trouble))
 	case learning:
 		return wait(o.direction(), "%s is a learner and catches up%s", l.Name, because(l.Trouble))
 	case joining && !j.proven():
@@ -503,6 +520,8 @@ func waitForChange(o Observed) (Step, bool) {
 	case joining:
 		return wait(o.direction(), "%s joins once etcd takes it: %d of %d voters are healthy, and etcd wants every voter connected for 5 s%s",
 			j.Name, o.HealthyVoters(), o.Voters(), troubles(o))
+	case !o.LeaderSettled:
+		return wait(o.direction(), "the leader is new, and nobody is removed before it has led for a second; %d of %d voters are healthy", o.HealthyVoters(), o.Voters())
 	case o.missing() == 0 && o.Voters() == o.Size:
 		who := names(o.Members, o.removed)
 		return wait(o.direction(), "what %s left behind is cleared away", strings.Join(who, ", "))

@@ -66,6 +66,12 @@ func TestMembership(t *testing.T) {
 		"one that was removed was seen so once":            {observed: settledWith(3, member(3, up, off, crashed)), want: Wait},
 		"one that was marked to leave is wanted again":     {observed: settledWith(3, member(2, up, steady, leavingMember)), want: RecordMembers, wantOn: []string{"a-0002"}},
 		"a stranger blocks a change":                       {observed: settledWith(3).with(foreign), want: Wait},
+		"a silent voter on a volume that goes is not dead": {observed: settledWith(3, member(2, up, steady, silent, volume(VolumeTerminating)), joiner(3, ready)), want: Wait},
+		"and it is replaced, the new one first":            {observed: settledWith(5, member(2, up, steady, silent, volume(VolumeTerminating)), joiner(5, ready)), want: AddLearner, wantOn: []string{"a-0005"}},
+		"it is dead when its node is gone":                 {observed: settledWith(3, member(2, up, steady, silent, gone, volume(VolumeTerminating)), joiner(3, ready)), want: StopMembers, wantOn: []string{"a-0002"}},
+		"a smaller cluster waits for a new leader":         {observed: five().with(func(o *Observed) { o.LeaderSettled = false }), want: Wait},
+		"a new leader holds up no replacement":             {observed: settledWith(3, member(2, up, dead), joiner(3, ready)).with(func(o *Observed) { o.LeaderSettled = false }), want: RemoveMember},
+		"a downgrade blocks a learner's removal":           {observed: settledWith(3, learner(3)).with(downgraded), want: Wait, reason: "Downgrading"},
 		"a downgrade blocks a growth":                      {observed: settledWith(3, joiner(3, ready)).with(size(5), downgraded), want: Wait, reason: "Downgrading"},
 		"a downgrade blocks a removal":                     {observed: five().with(downgraded), want: Wait, reason: "Downgrading"},
 		"a downgrade blocks a replacement":                 {observed: settledWith(3, member(2, up, dead), joiner(3, ready)).with(downgraded), want: Wait, reason: "Downgrading"},
@@ -91,6 +97,32 @@ func TestMembership(t *testing.T) {
 			}
 			for _, wrong := range violations(tc.observed, got) {
 				t.Errorf("%s %v: %s", got.Kind, got.Members, wrong)
+			}
+		})
+	}
+}
+
+// silent runs in its pod and answers nobody.
+func silent(m *Member) { m.Answers, m.FollowsLeader, m.PodReady = false, false, false }
+
+// TestBudgetVoters: the budget is raised before a learner is promoted, not after.
+func TestBudgetVoters(t *testing.T) {
+	cases := map[string]struct {
+		observed Observed
+		want     int
+	}{
+		"nobody joins":                    {settledWith(3), 3},
+		"one is prepared":                 {settledWith(3, joiner(3, ready)), 3},
+		"a learner lags":                  {settledWith(3, learner(3, learns, func(m *Member) { m.CaughtUp = false })), 3},
+		"a learner has not started":       {settledWith(3, learner(3)), 3},
+		"a learner may be promoted":       {settledWith(3, learner(3, learns)), 4},
+		"a silent one may be promoted":    {settledWith(3, learner(3, learns, silent)), 4},
+		"nobody can be asked of the list": {settledWith(3, joiner(3, ready)).with(alone), 3},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			if got := tc.observed.BudgetVoters(); got != tc.want {
+				t.Errorf("BudgetVoters() = %d, want %d", got, tc.want)
 			}
 		})
 	}

@@ -37,7 +37,7 @@ func (w *world) observe(g glance) Observed {
 	quorum := w.quorum()
 	o := Observed{Size: int(w.size), VolumesLatched: true}
 	if o.List = w.listed(); o.List {
-		o.AgreedClusterID, o.ReadOK = clusterID, true
+		o.AgreedClusterID, o.ReadOK, o.LeaderSettled = clusterID, true, true
 	}
 	if w.latched {
 		o.ClusterID = clusterID

@@ -61,8 +61,14 @@ type Observed struct {
 	// AgreedClusterID is the cluster ID of the members that confirmed the
 	// list; zero when List is false.
 	AgreedClusterID uint64
+	// LeaderSettled says that the same member has led in the same term for a
+	// second or more.
+	LeaderSettled bool
 	// ReadOK is true when a linearizable read succeeded in this look.
 	ReadOK bool
+	// ReadFailed is why the list or the read failed; empty when it did not, and
+	// when nobody could be asked.
+	ReadFailed string
 	// ProposeFailed is why a proposal was refused since the last doubt; empty
 	// when it went through.
 	ProposeFailed string
@@ -230,6 +236,9 @@ type Member struct {
 	// Stuck says that a learner has made no progress for
 	// failover.learnerTimeout.
 	Stuck bool
+	// Lags says that a learner has made no progress for a minute, or for half of
+	// failover.learnerTimeout.
+	Lags bool
 	// Steady says that what is known of the member, apart from who leads, has
 	// been the same for at least two seconds and in at least two looks. Nothing
 	// is removed on the word of one look.
@@ -291,13 +300,24 @@ func (o Observed) Removed(m Member) bool {
 	return o.List && o.ClusterID != 0 && o.AgreedClusterID == o.ClusterID && !m.Listed && !m.Joiner
 }
 
-// BudgetVoters is how many voters there are for the disruption budget: those of
-// etcd's list or, while it is not confirmed, every member that is known.
-func (o Observed) BudgetVoters() int {
+// KnownVoters is how many voters there are: those of etcd's list or, while it is
+// not confirmed, every member that is known.
+func (o Observed) KnownVoters() int {
 	if o.List {
 		return o.Voters()
 	}
 	return count(o.Members, func(m Member) bool { return !m.Joiner })
+}
+
+// BudgetVoters is how many voters the disruption budget is for. A learner that may
+// be promoted at any moment counts: a budget that followed the promotion would for
+// that long let two voters go at once.
+func (o Observed) BudgetVoters() int {
+	l, found := o.learner()
+	if o.List && found && l.Started && (l.CaughtUp || !l.Answers) {
+		return o.KnownVoters() + 1
+	}
+	return o.KnownVoters()
 }
 
 // Founded says that the cluster has booted once: by the latch, or by a member ID

@@ -188,7 +188,9 @@ func (o Observed) with(changes ...change) Observed {
 	return o
 }
 
-func confirmed(o *Observed) { o.List, o.AgreedClusterID, o.ReadOK = true, clusterID, true }
+func confirmed(o *Observed) {
+	o.List, o.AgreedClusterID, o.ReadOK, o.LeaderSettled = true, clusterID, true, true
+}
 func latchedID(o *Observed) { o.ClusterID = clusterID }
 func unlatched(o *Observed) { o.ClusterID = 0 }
 func pausedByUser(o *Observed) {

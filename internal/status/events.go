@@ -22,21 +22,41 @@ type Event struct {
 	Message string
 }
 
+// Written says whether a pass has written status.
+type Written int
+
+// Status was written, or did not change; or it could not be written.
+const (
+	StatusWritten Written = iota
+	StatusLost
+)
+
 // Events of a pass: one for each thing that was done and for each condition
-// that changed; none at rest.
-func Events(before, after v1alpha1.EtcdClusterStatus, o Outcome) []Event {
+// that changed; none at rest. What was done to the world is told even when status
+// could not be written, since the next pass does not see that it was.
+func Events(before, after v1alpha1.EtcdClusterStatus, o Outcome, written Written) []Event {
 	var out []Event
-	if o.Err == nil {
+	if o.Err == nil && (written == StatusWritten || !latches(o.Step.Kind)) {
 		out = append(out, done(o.Step)...)
 		out = append(out, drift(o)...)
 	}
-	for _, kind := range []string{v1alpha1.ConditionAvailable, v1alpha1.ConditionStalled, v1alpha1.ConditionReady, v1alpha1.ConditionTLSReady, v1alpha1.ConditionOldVolumes} {
-		out = append(out, transition(kind, before.Conditions, after.Conditions)...)
+	if written == StatusWritten {
+		for _, kind := range []string{
+			v1alpha1.ConditionAvailable, v1alpha1.ConditionStalled, v1alpha1.ConditionReady, v1alpha1.ConditionTLSReady,
+			v1alpha1.ConditionStorageReady, v1alpha1.ConditionKnownDefect, v1alpha1.ConditionOldVolumes,
+		} {
+			out = append(out, transition(kind, before.Conditions, after.Conditions)...)
+		}
 	}
 	for i := range out {
 		out[i].Message = Note(out[i].Message)
 	}
 	return out
+}
+
+// latches says that what the step does is a word in status.
+func latches(k plan.Kind) bool {
+	return k == plan.LatchFounders || k == plan.LatchCluster || k == plan.DropJoiner
 }
 
 // Note cuts a message to what an event may carry, 1024 bytes: the API server
@@ -74,13 +94,13 @@ func transition(kind string, before, after []metav1.Condition) []Event {
 	}
 	e := Event{Type: corev1.EventTypeNormal, Reason: is.Reason, Action: kind, Message: fmt.Sprintf("%s is %s: %s", kind, is.Status, is.Message)}
 	switch kind {
-	case v1alpha1.ConditionStalled, v1alpha1.ConditionOldVolumes:
+	case v1alpha1.ConditionStalled, v1alpha1.ConditionKnownDefect, v1alpha1.ConditionOldVolumes:
 		if is.Status != metav1.ConditionTrue {
 			return nil
 		}
 		e.Type = corev1.EventTypeWarning
-	case v1alpha1.ConditionAvailable, v1alpha1.ConditionTLSReady:
-		if was == nil && kind == v1alpha1.ConditionTLSReady && is.Status == metav1.ConditionTrue {
+	case v1alpha1.ConditionAvailable, v1alpha1.ConditionTLSReady, v1alpha1.ConditionStorageReady:
+		if was == nil && kind != v1alpha1.ConditionAvailable && is.Status == metav1.ConditionTrue {
 			return nil
 		}
 		if is.Status != metav1.ConditionTrue {

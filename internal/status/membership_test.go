@@ -120,7 +120,7 @@ func TestQuorumLost(t *testing.T) {
 	}{
 		"the volumes are there": {
 			down(2),
-			[]string{"1 of 3 voters answer (a-0000) and 2 are needed", "the data of a-0000, a-0001, a-0002 is left", "started on their volumes by themselves"},
+			[]string{"1 of 3 voters answer (a-0000) and 2 are needed", "a-0000 up to raft index 12 is applied", "the data of a-0000, a-0001, a-0002 is left", "started on their volumes by themselves"},
 			"restore a backup",
 		},
 		"two volumes are lost": {
@@ -152,7 +152,7 @@ func TestQuorumLost(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := cluster()
 			pass(c, healthy(), nil)
-			pass(c, healthy(tc.lost), nil)
+			pass(c, healthy(tc.lost, func(o *plan.Observed) { o.Members[0].Applied = 12 }), nil)
 			got := conditionOf(t, c, v1alpha1.ConditionAvailable)
 			if got.Reason != v1alpha1.ReasonQuorumLost {
 				t.Errorf("Available is %s (%s)", got.Status, got.Reason)
@@ -187,11 +187,11 @@ func TestMembershipEvents(t *testing.T) {
 			if told {
 				want = []Event{{Type: "Normal", Reason: string(kind), Action: string(kind), Message: outcome.Step.Message}}
 			}
-			if diff := cmp.Diff(want, Events(c.Status, c.Status, outcome)); diff != "" {
+			if diff := cmp.Diff(want, Events(c.Status, c.Status, outcome, StatusWritten)); diff != "" {
 				t.Errorf("events (-want +got):\n%s", diff)
 			}
 			outcome.Err = fmt.Errorf("refused")
-			if got := Events(c.Status, c.Status, outcome); len(got) > 0 {
+			if got := Events(c.Status, c.Status, outcome, StatusWritten); len(got) > 0 {
 				t.Errorf("events of a step that was refused: %v", got)
 			}
 		})

@@ -39,14 +39,24 @@ func Report(c *v1alpha1.EtcdCluster, o Outcome) {
 	s.ObservedGeneration = c.Generation
 	s.Selector = resources.SelectorString(c)
 	s.Members = members(s.Members, o.Seen)
-	o.voters = voters(s.Members)
+	o.voters = voters(s.Members, o.Seen)
 	s.Replicas = replicas(o.Seen)
 	s.MembersSummary = fmt.Sprintf("%d/%d", o.Seen.HealthyVoters(), c.Spec.Size)
 	s.Leader = leader(o.Seen)
 	s.Version = version(o.Seen, s.Version)
 	set(c, available(o), ready(o), reconciling(o), stalled(o))
+	setOrRemove(c, v1alpha1.ConditionStorageReady, storageReady(o.Seen))
+	setOrRemove(c, v1alpha1.ConditionKnownDefect, knownDefect(s.Version))
 	setOrRemove(c, v1alpha1.ConditionOldVolumes, oldVolumes(o.Seen))
 	setOrRemove(c, v1alpha1.ConditionTLSReady, tlsReady(c, o))
+}
+
+// Falls says that status calls the cluster available and this look does not. That is
+// told before anything is done about it: an API server that hangs in what is done
+// would keep a claim standing that is known to be wrong.
+func Falls(c *v1alpha1.EtcdCluster, seen plan.Observed) bool {
+	o := Outcome{Seen: seen, voters: voters(members(c.Status.Members, seen), seen)}
+	return meta.IsStatusConditionTrue(c.Status.Conditions, v1alpha1.ConditionAvailable) && available(o).Status != metav1.ConditionTrue
 }
 
 // ReportBlind writes that the pass could not look: what was known stays, and
@@ -102,13 +112,14 @@ func available(o Outcome) metav1.Condition {
 	is := func(s metav1.ConditionStatus, reason, message string) metav1.Condition {
 		return condition(v1alpha1.ConditionAvailable, s, reason, message)
 	}
-	running, answering := 0, 0
+	running, answering, led := 0, 0, false
 	for _, m := range seen.Members {
 		if m.PodReady {
 			running++
 		}
-		if m.Answers {
+		if m.Answers && slices.Contains(o.voters, m.Name) {
 			answering++
+			led = led || m.FollowsLeader
 		}
 	}
 	quorum := plan.Majority(max(1, len(o.voters)))
@@ -121,31 +132,62 @@ func available(o Outcome) metav1.Condition {
 		return is(metav1.ConditionFalse, v1alpha1.ReasonProbeFailed, "reads succeed and a proposal does not: "+seen.ProposeFailed)
 	case seen.ClusterID == 0:
 		return is(metav1.ConditionFalse, v1alpha1.ReasonFounding, "the cluster is being founded")
-	case answering == 0 && running >= quorum:
-		return is(metav1.ConditionUnknown, v1alpha1.ReasonProbeFailed, fmt.Sprintf("%d of %d pods are ready, and the operator reaches none of the members%s", running, len(seen.Members), troubles(seen)))
+	case refused(seen):
+		return is(metav1.ConditionUnknown, v1alpha1.ReasonAuthFailed, "the operator may not read: "+seen.ReadFailed)
+	case answering >= quorum:
+		return is(metav1.ConditionFalse, v1alpha1.ReasonProbeFailed, fmt.Sprintf("%d of %d voters answer, and a linearizable read does not succeed%s%s", answering, len(o.voters), because(seen.ReadFailed), troubles(seen)))
+	case running >= quorum && (answering == 0 || led):
+		return is(metav1.ConditionUnknown, v1alpha1.ReasonProbeFailed, fmt.Sprintf("%d of %d pods are ready, and the operator reaches %s%s", running, len(seen.Members), few(answering), troubles(seen)))
 	default:
-		return is(metav1.ConditionFalse, v1alpha1.ReasonQuorumLost, quorumLost(seen, len(o.voters), quorum))
+		return is(metav1.ConditionFalse, v1alpha1.ReasonQuorumLost, quorumLost(seen, o.voters, running))
 	}
 }
 
-// quorumLost says who is left, whose data is left, what happens by itself and what
-// the user must decide.
-func quorumLost(seen plan.Observed, voters, quorum int) string {
-	var answer, data []string
+// refused says that etcd answers and does not let the operator read.
+func refused(seen plan.Observed) bool {
+	return slices.ContainsFunc(seen.Problems, func(p plan.Problem) bool { return p.Reason == v1alpha1.ReasonAuthFailed })
+}
+
+func few(members int) string {
+	if members == 0 {
+		return "none of the members"
+	}
+	return fmt.Sprintf("only %d of the members", members)
+}
+
+func because(why string) string {
+	if why == "" {
+		return ""
+	}
+	return ": " + why
+}
+
+// quorumLost says who is left and how far they have come, whose data is left, what
+// happens by itself and what the user must decide.
+func quorumLost(seen plan.Observed, voters []string, running int) string {
+	var answer, data, applied []string
 	for _, m := range seen.Members {
-		if m.Answers {
+		if m.Answers && slices.Contains(voters, m.Name) {
 			answer = append(answer, m.Name)
+			applied = append(applied, fmt.Sprintf("%s up to raft index %d", m.Name, m.Applied))
 		}
 		if m.Volume == plan.VolumeBound && !m.Held {
 			data = append(data, m.Name)
 		}
 	}
+	quorum := plan.Majority(max(1, len(voters)))
 	next := "missing pods are started on their volumes by themselves, and nothing is removed or deleted — see why the others do not answer"
 	if len(data) < quorum {
 		next = "nothing is removed, deleted or started anew — bring a volume back, or restore a backup into a new cluster"
 	}
+	if len(applied) > 0 {
+		next += "; of the log " + strings.Join(applied, ", ") + " is applied"
+	}
+	if running >= quorum {
+		next += fmt.Sprintf("; the kubelets call %d of the pods ready, so it may be the network between the members that has failed", running)
+	}
 	return fmt.Sprintf("%d of %d voters answer (%s) and %d are needed: nothing can be read or written — the data of %s is left — %s%s",
-		len(answer), voters, list(answer), quorum, list(data), next, troubles(seen))
+		len(answer), len(voters), list(answer), quorum, list(data), next, troubles(seen))
 }
 
 func list(names []string) string {
@@ -156,11 +198,19 @@ func list(names []string) string {
 }
 
 // voters are the members that vote: by etcd's list, or by what was last known of
-// them.
-func voters(members []v1alpha1.MemberStatus) []string {
+// them. While nothing ever was, everybody counts but the joiner.
+func voters(members []v1alpha1.MemberStatus, seen plan.Observed) []string {
 	var out []string
 	for _, m := range members {
 		if m.Role == v1alpha1.RoleVoter {
+			out = append(out, m.Name)
+		}
+	}
+	if len(out) > 0 {
+		return out
+	}
+	for _, m := range seen.Members {
+		if !m.Joiner && !m.Learner {
 			out = append(out, m.Name)
 		}
 	}
@@ -213,7 +263,7 @@ func stateOf(o Outcome) state {
 // renewal of a certificate must not make a healthy cluster look unready.
 func housekeeping(o Outcome) bool {
 	rest := o.Seen
-	rest.CertificatesDue, rest.ObjectsDue, rest.FinalizerDue = nil, nil, false
+	rest.CertificatesDue, rest.ObjectsDue, rest.Expired, rest.FinalizerDue = nil, nil, nil, false
 	return plan.Next(rest).Kind == plan.Settled
 }
 
@@ -313,6 +363,45 @@ func stalled(o Outcome) metav1.Condition {
 	return condition(v1alpha1.ConditionStalled, metav1.ConditionFalse, v1alpha1.ReasonNone, "")
 }
 
+// storageReady tells of volumes that are lost or on their way out; nil before there
+// are any, and for members in memory, whose volume is their pod.
+func storageReady(seen plan.Observed) *metav1.Condition {
+	if seen.ClusterID == 0 {
+		return nil
+	}
+	var lost []string
+	for _, m := range seen.Members {
+		listed := m.Listed || (!seen.List && !m.Joiner)
+		if listed && m.Volume != plan.VolumeBound && m.Volume != plan.VolumePending {
+			lost = append(lost, m.Name+" ("+m.VolumeTrouble()+")")
+		}
+	}
+	is := condition(v1alpha1.ConditionStorageReady, metav1.ConditionTrue, v1alpha1.ReasonVolumesInOrder, "every member has its volume")
+	if len(lost) > 0 {
+		is = condition(v1alpha1.ConditionStorageReady, metav1.ConditionFalse, v1alpha1.ReasonVolumeLost, fmt.Sprintf(
+			"the volumes of %s are lost or on their way out — these members lose their data, or have lost it — each is replaced as soon as the others are proven to be a quorum; take a backup while they are",
+			strings.Join(lost, ", ")))
+	}
+	return &is
+}
+
+// staleReads are the first releases of each minor without etcd's issue 20418: a
+// member that was paused may answer a linearizable read with old data.
+var staleReads = map[string]string{"3.5": "3.5.28", "3.6": "3.6.9"}
+
+// knownDefect tells of a defect that the lowest version which runs has.
+func knownDefect(version string) *metav1.Condition {
+	minor := version[:max(0, strings.LastIndex(version, "."))]
+	mended := staleReads[minor]
+	if mended == "" || !older(version, mended) {
+		return nil
+	}
+	is := condition(v1alpha1.ConditionKnownDefect, metav1.ConditionTrue, v1alpha1.ReasonStaleReads, fmt.Sprintf(
+		"etcd %s may answer a linearizable read with old data after its process was paused (etcd issue 20418) — clients may act on what is no longer true — use %s or later",
+		version, mended))
+	return &is
+}
+
 // oldVolumes tells of claims that a namesake left behind: the new cluster never
 // touches them, and the user may have expected it to.
 func oldVolumes(seen plan.Observed) *metav1.Condition {
@@ -406,7 +495,7 @@ func size(before *resource.Quantity, bytes int64) *resource.Quantity {
 }
 
 func replicas(seen plan.Observed) int32 {
-	return int32(seen.BudgetVoters()) //nolint:gosec // a handful of members
+	return int32(seen.KnownVoters()) //nolint:gosec // a handful of members
 }
 
 func leader(seen plan.Observed) string {

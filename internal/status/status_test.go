@@ -42,7 +42,7 @@ func cluster() *v1alpha1.EtcdCluster {
 
 // healthy is a look at a founded cluster of three.
 func healthy(changes ...change) plan.Observed {
-	o := plan.Observed{Size: 3, ClusterID: clusterID, VolumesLatched: true, List: true, AgreedClusterID: clusterID, ReadOK: true}
+	o := plan.Observed{Size: 3, ClusterID: clusterID, VolumesLatched: true, List: true, AgreedClusterID: clusterID, ReadOK: true, LeaderSettled: true}
 	for i := range 3 {
 		name := fmt.Sprintf("a-%04d", i)
 		o.Founders = append(o.Founders, name)
@@ -118,7 +118,14 @@ func twoVolumesLost(o *plan.Observed) {
 func certificatesDue(o *plan.Observed) {
 	o.CertificatesDue = []string{"Secret a-0001-tls"}
 }
-func readFails(o *plan.Observed)     { o.ReadOK = false }
+func readFails(o *plan.Observed)     { o.ReadOK, o.ReadFailed = false, "no answer in time" }
+func expired(o *plan.Observed)       { o.Expired = []string{"a-0007"} }
+func oneFollows(o *plan.Observed)    { o.Members[0].Answers, o.Members[0].FollowsLeader = true, true }
+func oneLeaderless(o *plan.Observed) { o.Members[0].Answers = true }
+func learnerAlone(o *plan.Observed) {
+	o.Members[0].Answers, o.Members[0].PodReady = false, false
+	o.Members[3].Answers, o.Members[3].Listed, o.Members[3].Learner = true, false, true
+}
 func proposalFails(o *plan.Observed) { o.ProposeFailed = "no answer in time" }
 func noSpace(o *plan.Observed) {
 	o.Alarms, o.ProposeFailed = []string{"NOSPACE on member 1"}, "database space exceeded"
@@ -170,7 +177,13 @@ var states = map[string]struct {
 	"a pod is not created yet":    {healthy(down(1), func(o *plan.Observed) { o.Members[2].Pod = plan.PodAbsent }), errTimedOut, status.InProgressStatus, v1alpha1.ReasonMemberPodRejected, metav1.ConditionTrue},
 	"quorum is lost":              {healthy(down(2)), nil, status.InProgressStatus, v1alpha1.ReasonQuorumLost, metav1.ConditionFalse},
 	"nobody can be asked":         {healthy(unreachable), nil, status.InProgressStatus, v1alpha1.ReasonProbeFailed, metav1.ConditionUnknown},
-	"reads fail":                  {healthy(readFails), nil, status.InProgressStatus, v1alpha1.ReasonQuorumLost, metav1.ConditionFalse},
+	"reads fail":                  {healthy(readFails), nil, status.InProgressStatus, v1alpha1.ReasonProbeFailed, metav1.ConditionFalse},
+	"one is reached and led":      {healthy(unreachable, oneFollows), nil, status.InProgressStatus, v1alpha1.ReasonProbeFailed, metav1.ConditionUnknown},
+	"one is reached and not led":  {healthy(unreachable, oneLeaderless), nil, status.InProgressStatus, v1alpha1.ReasonQuorumLost, metav1.ConditionFalse},
+	"a learner is no voter":       {healthy(sized(5), learning, down(2), learnerAlone), nil, status.InProgressStatus, v1alpha1.ReasonQuorumLost, metav1.ConditionFalse},
+	"authentication is on":        {healthy(readFails, troubled(v1alpha1.ReasonAuthFailed, plan.Stalling)), nil, status.FailedStatus, v1alpha1.ReasonAuthFailed, metav1.ConditionUnknown},
+	"a quarantine is over":        {healthy(expired), nil, status.CurrentStatus, v1alpha1.ReasonHealthy, metav1.ConditionTrue},
+	"a learner makes no progress": {healthy(sized(4), learning, func(o *plan.Observed) { o.Members[3].Lags = true }), nil, status.InProgressStatus, v1alpha1.ReasonLearnerNotSynced, metav1.ConditionTrue},
 	"a proposal got no answer":    {healthy(proposalFails), nil, status.InProgressStatus, v1alpha1.ReasonProbeFailed, metav1.ConditionFalse},
 	"the database is full":        {healthy(noSpace), nil, status.FailedStatus, v1alpha1.ReasonAlarm, metav1.ConditionFalse},
 	"paused":                      {healthy(paused), nil, status.InProgressStatus, v1alpha1.ReasonPaused, metav1.ConditionTrue},
@@ -317,7 +330,7 @@ func TestAtRest(t *testing.T) {
 				t.Errorf("status changed at rest:\n%s", cmp.Diff(*before, c.Status))
 			}
 			outcome.Step = plan.Step{Kind: plan.Wait}
-			if events := Events(*before, c.Status, outcome); len(events) > 0 {
+			if events := Events(*before, c.Status, outcome, StatusWritten); len(events) > 0 {
 				t.Errorf("events at rest: %+v", events)
 			}
 		})
@@ -468,8 +481,8 @@ func TestEvents(t *testing.T) {
 		"what was edited is put back": {healthy(), healthy(drifted), plan.Step{Kind: plan.ApplyObjects, Message: "x"}, nil, []string{"Warning ChildDrift"}},
 		"what was edited waits":       {healthy(), healthy(drifted), plan.Step{Kind: plan.StartMembers, Message: "x"}, nil, []string{"Normal StartMembers"}},
 		"quorum goes":                 {healthy(), healthy(down(2)), plan.Step{Kind: plan.Wait}, nil, []string{"Warning QuorumLost"}},
-		"two volumes go":              {healthy(), healthy(twoVolumesLost), plan.Step{Kind: plan.Wait}, nil, []string{"Warning QuorumLost", "Warning DataMissing"}},
-		"a member is replaced":        {healthy(), healthy(lostVolume), plan.Step{Kind: plan.Wait}, nil, nil},
+		"two volumes go":              {healthy(), healthy(twoVolumesLost), plan.Step{Kind: plan.Wait}, nil, []string{"Warning QuorumLost", "Warning DataMissing", "Warning VolumeLost"}},
+		"a member is replaced":        {healthy(), healthy(lostVolume), plan.Step{Kind: plan.Wait}, nil, []string{"Warning VolumeLost"}},
 		"quorum returns":              {healthy(down(2)), healthy(), plan.Step{Kind: plan.Wait}, nil, []string{"Normal ProbeSucceeded", "Normal Healthy"}},
 		"a member returns":            {healthy(down(1)), healthy(), plan.Step{Kind: plan.Wait}, nil, []string{"Normal Healthy"}},
 		"the user is needed":          {healthy(), healthy(outdatedPod), plan.Step{Kind: plan.Wait}, nil, []string{"Warning RollPending"}},
@@ -485,7 +498,7 @@ func TestEvents(t *testing.T) {
 			before := c.Status.DeepCopy()
 			pass(c, tc.after, nil)
 			var got []string
-			for _, e := range Events(*before, c.Status, Outcome{Seen: tc.after, Step: tc.step, Err: tc.err}) {
+			for _, e := range Events(*before, c.Status, Outcome{Seen: tc.after, Step: tc.step, Err: tc.err}, StatusWritten) {
 				got = append(got, e.Type+" "+e.Reason)
 				if e.Message == "" || e.Action == "" || (e.Type != corev1.EventTypeNormal && e.Type != corev1.EventTypeWarning) {
 					t.Errorf("incomplete event %+v", e)
@@ -500,6 +513,20 @@ func TestEvents(t *testing.T) {
 
 func drifted(o *plan.Observed) {
 	o.ObjectsDue, o.Drifted = []string{"Service a-client"}, []string{"Service a-client"}
+}
+
+// TestEventsWithoutStatus: what was done to the world is told although status could
+// not be written; what status says, and what it was to latch, is not.
+func TestEventsWithoutStatus(t *testing.T) {
+	for kind, want := range map[plan.Kind]int{plan.RemoveMember: 1, plan.StartMembers: 1, plan.LatchCluster: 0, plan.DropJoiner: 0, plan.Wait: 0} {
+		c := cluster()
+		pass(c, healthy(), nil)
+		before := c.Status.DeepCopy()
+		pass(c, healthy(down(2)), nil)
+		if got := Events(*before, c.Status, Outcome{Seen: healthy(down(2)), Step: plan.Step{Kind: kind, Message: "x"}}, StatusLost); len(got) != want {
+			t.Errorf("%s: events %v, want %d", kind, got, want)
+		}
+	}
 }
 
 // joinerDue says that only the joiner's certificates are not there yet.
