@@ -54,8 +54,12 @@ func (op *Operator) call(c Call, do func() error) error {
 	}
 	c.Operator = op.number
 	c.Key = w.count(c)
+	held := op.heldUp
 	if err := w.hook(op, c, Before); err != nil {
 		return err
+	}
+	if c.Changes {
+		op.late = op.heldUp && !held
 	}
 	// The hook may have killed it.
 	if op.dead.Load() {

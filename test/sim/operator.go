@@ -49,6 +49,9 @@ type Operator struct {
 	// heldUp says that this pass was parked: a creation, which cannot depend on
 	// what was read before, may come late and has to be undone then.
 	heldUp bool
+	// late says that the write that it makes was held up on its way: nothing that
+	// an operator reads before it can keep it from that.
+	late bool
 	// parked is closed when the pass that is held up has ended, resume lets it
 	// go on.
 	parked, resume chan struct{}
@@ -199,6 +202,8 @@ type cache struct {
 	server  *Server
 	objects map[string]map[types.NamespacedName]client.Object
 	heard   map[string]int
+	// upTo is how many changes it knew of when it last lacked none.
+	upTo int
 	// Lag is how many changes of a kind the cache is behind.
 	Lag map[string]int
 }
@@ -216,6 +221,9 @@ func newCache(s *Server) *cache {
 
 // hear applies the changes of each kind but for those that it lags behind.
 func (c *cache) hear() []change {
+	if c.upTo == len(c.server.changes) {
+		return nil
+	}
 	behind := map[string]int{}
 	until := map[string]int{}
 	for i, v := range slices.Backward(c.server.changes) {
@@ -237,6 +245,9 @@ func (c *cache) hear() []change {
 		c.heard[change.kind] = i + 1
 		c.apply(change)
 		news = append(news, change)
+	}
+	if len(c.Lag) == 0 {
+		c.upTo = len(c.server.changes)
 	}
 	return news
 }

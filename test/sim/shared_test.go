@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 )
@@ -123,6 +124,23 @@ func TestAnOperatorHeldUpInItsPassDoesNoHarm(t *testing.T) {
 			t.Logf("%d runs", len(keys))
 		})
 	}
+}
+
+// TestAnAdditionHeldUpDoesNotRepeatAName: the member that an operator was about to
+// add has joined and left when it goes on.
+func TestAnAdditionHeldUpDoesNotRepeatAName(t *testing.T) {
+	i := slices.IndexFunc(workflows(), func(f workflow) bool { return f.name == "changing one's mind twice" })
+	f := workflows()[i]
+	calls, want := f.undisturbed(t)
+	adds := slices.IndexFunc(calls, func(c CallSeen) bool { return c.Method == "AddLearner" })
+	var keys []string
+	for _, c := range calls[:adds+1] {
+		if c.Pass == calls[adds].Pass && c.Method != "Status" {
+			keys = append(keys, c.Key)
+		}
+	}
+	each(t, len(keys), func(i int) error { return f.heldUp(keys[i], want) })
+	t.Logf("%d runs", len(keys))
 }
 
 func (f workflow) heldUp(key, want string) error {
