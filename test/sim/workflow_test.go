@@ -120,17 +120,42 @@ func workflows() []workflow {
 	}, memberships()...)
 }
 
-// start brings a workflow to its begin, with one operator.
+// start brings a workflow to its begin, with one operator that has looked around.
 func (f workflow) start() *World {
-	w := New()
-	w.ReplaceAfter = 300 * time.Millisecond
-	w.StartOperator()
-	if f.before != nil {
-		f.before(w)
+	if f.before == nil {
+		w := newborn()
+		w.StartOperator()
+		return w
 	}
+	known, _ := histories.LoadOrStore(f.name, &history{})
+	h := known.(*history)
+	h.once.Do(func() {
+		h.w = newborn()
+		h.w.StartOperator()
+		f.before(h.w)
+	})
+	w := h.w.Fork()
+	w.StartOperator()
+	w.For(3 * time.Second)
 	w.counts, w.calls = map[string]int{}, nil
 	return w
 }
+
+func newborn() *World {
+	w := New()
+	w.ReplaceAfter = 300 * time.Millisecond
+	return w
+}
+
+// history is what has happened before a workflow. It is made once, and every run
+// goes on from a fork of it.
+type history struct {
+	once sync.Once
+	w    *World
+}
+
+// histories by the names of the workflows.
+var histories sync.Map
 
 // finish runs a workflow from its begin to its end, and returns what is wrong.
 func (f workflow) finish(w *World) error {
