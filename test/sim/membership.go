@@ -162,6 +162,9 @@ func (k *checker) given(c *v1alpha1.EtcdCluster, name string, id uint64) bool {
 	if volume == nil || volume.GetDeletionTimestamp() != nil {
 		return true
 	}
+	if claim, ok := volume.(*corev1.PersistentVolumeClaim); ok && claim.Status.Phase == corev1.ClaimLost {
+		return true
+	}
 	a := volume.GetAnnotations()
 	if a[v1alpha1.AnnotationRefused] != "" || (a[v1alpha1.AnnotationMemberID] != "" && a[v1alpha1.AnnotationMemberID] != strconv.FormatUint(id, 16)) {
 		return true

@@ -13,6 +13,29 @@ func soon(s *v1alpha1.EtcdClusterSpec) {
 	s.Failover.ReplaceAfter = metav1.Duration{Duration: time.Minute}
 }
 
+// impatient has a learner given up that makes no progress for a minute.
+func impatient(s *v1alpha1.EtcdClusterSpec) {
+	s.Failover.LearnerTimeout = metav1.Duration{Duration: time.Minute}
+}
+
+// portable has the volumes follow their pods when a node is abandoned.
+func portable(do func(*World)) func(*World) {
+	return func(w *World) {
+		w.Portable = true
+		do(w)
+	}
+}
+
+// deaf has the members never hear of their peers, if they ever start.
+func deaf(do func(*World), members ...string) func(*World) {
+	return func(w *World) {
+		for _, m := range members {
+			w.Deaf[m] = true
+		}
+		do(w)
+	}
+}
+
 func resize(size int32) func(*World) { return func(w *World) { w.Apply(spec(size)) } }
 
 // lose the claims and the pods of members.
@@ -113,6 +136,24 @@ func memberships() []workflow {
 		{name: "deleting a cluster that grows", done: goneWithVolumes, before: founded(spec(1, deleteAll)), begin: func(w *World) {
 			w.Apply(spec(3))
 			w.After(900*time.Millisecond, func() { deleteCluster(w) })
+		}},
+		{name: "trying another learner when the first makes no progress", faults: true, shared: true, before: founded(spec(3, plaintext, impatient)), begin: deaf(resize(5), "c-0003")},
+		{name: "replacing a member when the first learner makes no progress", shared: true, before: founded(spec(3, plaintext, impatient)), begin: deaf(lose("c-0001"), "c-0003", "c-0004")},
+		{name: "replacing one of five members", shared: true, before: founded(spec(5, plaintext)), begin: lose("c-0003")},
+		{name: "replacing a member whose volume is lost", shared: true, before: three, begin: noticed(func(w *World) { w.LoseVolume("c-0001") })},
+		{name: "replacing a member whose volume is somebody else's", before: three, begin: noticed(func(w *World) { w.Swap("c-0001") })},
+		{name: "replacing a member whose claim is deleted once it can be reached", shared: true, before: three, begin: noticed(func(w *World) {
+			deleteClaim(w, "c-0001")
+			w.Unreachable("c-0001", 30*time.Second)
+		})},
+		{name: "keeping a member that cannot be reached", shared: true, before: founded(spec(3, plaintext, soon)), begin: noticed(func(w *World) { w.Unreachable("c-0001", 3*time.Minute) })},
+		{name: "moving a member whose node is out of service", shared: true, before: three, begin: portable(noticed(func(w *World) { w.TakeOutOfService(w.NodeOf("c-0001")) }))},
+		{name: "replacing a member whose node is out of service", shared: true, before: three, begin: noticed(func(w *World) { w.TakeOutOfService(w.NodeOf("c-0001")) })},
+		{name: "moving a member whose node is deleted", before: three, begin: portable(noticed(func(w *World) { w.DeleteNode(w.NodeOf("c-0001")) }))},
+		{name: "replacing a member whose node is deleted", shared: true, before: founded(spec(3, plaintext, soon)), begin: noticed(func(w *World) { w.DeleteNode(w.NodeOf("c-0001")) })},
+		{name: "shrinking from three to one while the youngest leads", before: three, begin: func(w *World) {
+			w.MoveLeaderByHand("c-0002")
+			w.Apply(spec(1))
 		}},
 		{
 			name: "ending a quarantine",

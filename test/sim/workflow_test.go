@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -225,6 +226,9 @@ func restful(name string, w *World) error {
 	return nil
 }
 
+// disturbed runs that there were.
+var disturbed atomic.Int64
+
 // each runs a job for each of n on all cores, and reports the first failures.
 func each(t *testing.T, n int, job func(i int) error) {
 	t.Helper()
@@ -237,6 +241,7 @@ func each(t *testing.T, n int, job func(i int) error) {
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
 			for i := range next {
+				disturbed.Add(1)
 				if err := job(i); err != nil {
 					mu.Lock()
 					if failed++; failed <= 3 {
