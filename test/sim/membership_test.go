@@ -1,6 +1,9 @@
 package sim
 
 import (
+	"slices"
+	"strings"
+	"testing"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -170,6 +173,53 @@ func memberships() []workflow {
 		all[i].end, all[i].long = (*World).Shape, true
 	}
 	return all
+}
+
+// TestWorkflowsDoWhatTheirNamesSay: whoever is kept, repaired or moved stays a
+// member, and whoever is replaced does not; the shape of the end does not tell.
+func TestWorkflowsDoWhatTheirNamesSay(t *testing.T) {
+	for _, f := range workflows() {
+		what, _, _ := strings.Cut(f.name, " ")
+		t.Run(f.name, func(t *testing.T) {
+			calls, _ := f.undisturbed(t)
+			has := map[string]bool{}
+			for _, c := range calls {
+				has[c.Method] = true
+			}
+			changed := has["Remove"] || has["AddLearner"]
+			switch what {
+			case "keeping", "moving", "repairing":
+				if changed {
+					t.Error("somebody was removed or added")
+				}
+			case "replacing", "trying":
+				if !has["AddLearner"] || !has["Promote"] || (!has["Remove"] && !strings.HasSuffix(f.name, "by hand")) {
+					t.Errorf("nobody was replaced: %v", has)
+				}
+			}
+		})
+	}
+}
+
+// TestAForeignMemberIsNamedAndBlocks: status names it, and nobody is added or
+// removed while it is there.
+func TestAForeignMemberIsNamedAndBlocks(t *testing.T) {
+	f := workflow{name: "a foreign member", before: founded(spec(3, plaintext))}
+	w := f.start()
+	w.AddByHand("http://10.9.9.9:2380")
+	w.Apply(spec(5))
+	named := func() bool {
+		return slices.ContainsFunc(w.Cluster().Status.Conditions, func(c metav1.Condition) bool {
+			return c.Reason == "UnknownMember" && strings.Contains(c.Message, "http://10.9.9.9:2380")
+		})
+	}
+	if !w.Run(named, 15*time.Second) {
+		t.Errorf("no condition names the foreign member\n%s", w.Notes(60))
+	}
+	w.For(5 * time.Minute)
+	if !named() || w.changed() || len(w.Violations()) > 0 {
+		t.Errorf("named %v, members changed %v, broke %v\n%s", named(), w.changed(), w.Violations(), w.Notes(60))
+	}
 }
 
 // urlOf a member's peers, in plaintext.
