@@ -8,7 +8,7 @@ import (
 )
 
 // most of the disturbed runs of a long workflow in one test.
-const most = 12
+const most = 9
 
 // pick the disturbances of a workflow that are run: every one in slower, of a
 // long workflow no more than most, evenly spread; all of them with SIM_ALL=1.

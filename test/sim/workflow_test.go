@@ -90,7 +90,7 @@ func workflows() []workflow {
 	return append([]workflow{
 		{name: "founding three with TLS", begin: found(spec(3))},
 		{name: "founding three in plaintext", every: true, faults: true, shared: true, begin: found(spec(3, plaintext))},
-		{name: "founding one with TLS", faults: true, begin: found(spec(1))},
+		{name: "founding one with TLS", faults: true, long: true, begin: found(spec(1))},
 		{name: "founding one in plaintext", begin: found(spec(1, plaintext))},
 		{name: "founding five with TLS", begin: found(spec(5))},
 		{name: "founding five in plaintext", begin: found(spec(5, plaintext))},
