@@ -150,8 +150,14 @@ func (p *Performer) holdMember(ctx context.Context, c *v1alpha1.EtcdCluster, see
 }
 
 // addLearner adds the joiner to etcd and writes its ID where its data will be.
-// Should the writing fail, the ID is found again in etcd's list.
+// Should the writing fail, the ID is found again in etcd's list. The joiner is
+// looked at last: it may have joined and left since the step was decided, and
+// etcd would take its name a second time.
 func (p *Performer) addLearner(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, name string) error {
+	leader, err := p.settled(ctx, c, seen)
+	if err != nil {
+		return err
+	}
 	volume, err := p.ownVolume(ctx, c, name)
 	if err != nil {
 		return err
@@ -163,10 +169,6 @@ func (p *Performer) addLearner(ctx context.Context, c *v1alpha1.EtcdCluster, see
 	held := pod != nil && pod.DeletionTimestamp.IsZero() && resources.Held(pod)
 	if c.Status.Joiner != name || volume.GetAnnotations()[v1alpha1.AnnotationMemberID] != "" || !held {
 		return fmt.Errorf("adding %s, which is not prepared any more: %w", name, ErrStale)
-	}
-	leader, err := p.settled(ctx, c, seen)
-	if err != nil {
-		return err
 	}
 	added, err := leader.AddLearner(ctx, resources.PeerURL(c, name))
 	if err != nil {
@@ -210,7 +212,8 @@ func (p *Performer) releaseMember(ctx context.Context, c *v1alpha1.EtcdCluster, 
 // could still come to pass: a proposal through the same member, in the same term,
 // comes after it, and the list that is read then holds it or never will. It must
 // be the leader still: a follower passes a change on at its own pace, and a later
-// proposal through somebody else could overtake it.
+// proposal through somebody else could overtake it. The cluster is read once more
+// after all that: an operator that is held up is as likely as not held up here.
 func (p *Performer) settled(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed) (etcd.Conn, error) {
 	i := slices.IndexFunc(seen.Members, func(m plan.Member) bool { return m.Leads && m.Healthy() })
 	if i < 0 {
@@ -243,7 +246,7 @@ func (p *Performer) settled(ctx context.Context, c *v1alpha1.EtcdCluster, seen p
 	if list.Term != before.Term || list.MemberID != leader.ID || !leads || !sameMembers(seen, list) {
 		return nil, fmt.Errorf("the members or the leader have changed: %w", ErrStale)
 	}
-	return conn, nil
+	return conn, p.unchanged(ctx, c)
 }
 
 // sameMembers says that the list has exactly the members that were seen.

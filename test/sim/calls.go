@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -54,8 +55,12 @@ func (op *Operator) call(c Call, do func() error) error {
 	}
 	c.Operator = op.number
 	c.Key = w.count(c)
+	held := op.heldUp
 	if err := w.hook(op, c, Before); err != nil {
 		return err
+	}
+	if c.Changes {
+		op.late = op.heldUp && !held
 	}
 	// The hook may have killed it.
 	if op.dead.Load() {
@@ -91,6 +96,16 @@ type CallSeen struct {
 	Etcd, Changes bool
 	// Pass is the number of the pass that it was made in, from 1.
 	Pass int
+}
+
+// kind of the call: what is asked of a member, or the verb and the kind of object.
+func (c CallSeen) kind() string {
+	base, _, _ := strings.Cut(c.Key, " #")
+	if c.Etcd {
+		return c.Method
+	}
+	object, _, _ := strings.Cut(strings.TrimPrefix(base, c.Method+" "), " ")
+	return c.Method + " " + object
 }
 
 func (w *World) hook(op *Operator, c Call, m Moment) error {

@@ -52,6 +52,8 @@ type checker struct {
 	agreedAt, faultAt time.Time
 	// lostSince is when each voter was first seen to be lost.
 	lostSince map[uint64]time.Time
+	// revenants are the names that were added by a call that was held up.
+	revenants map[string]bool
 }
 
 // latch is what only grows.
@@ -63,7 +65,7 @@ type latch struct {
 }
 
 func newChecker(w *World) *checker {
-	return &checker{w: w, latched: map[types.UID]*latch{}, ids: map[string]uint64{}, lostSince: map[uint64]time.Time{}}
+	return &checker{w: w, latched: map[types.UID]*latch{}, ids: map[string]uint64{}, lostSince: map[uint64]time.Time{}, revenants: map[string]bool{}}
 }
 
 // Violations of the invariants so far, etcd's own among them.
@@ -179,7 +181,11 @@ func (k *checker) membership(c *v1alpha1.EtcdCluster) {
 			continue
 		}
 		key := string(c.UID) + "/" + name
-		if known := k.ids[key]; known != 0 && known != m.ID {
+		known := k.ids[key]
+		if known != 0 && known != m.ID && k.revenants[name] && m.Learner && !m.Started() {
+			continue
+		}
+		if known != 0 && known != m.ID {
 			k.violate("names", "%s is member %x and was %x", name, m.ID, known)
 		}
 		k.ids[key] = m.ID

@@ -104,7 +104,7 @@ func (m *machines) start(pod *corev1.Pod, r *run) bool {
 	switch {
 	case m.w.BadImages[container.Image]:
 		return m.waiting(pod, r, "ErrImagePull", "manifest unknown")
-	case !m.secretsThere(pod):
+	case !m.secretsThere(pod) || m.volumeLost(pod):
 		return m.waiting(pod, r, "ContainerCreating", "")
 	}
 	orders, err := member.ParseAnnotations(annotationsFile(r.orders))
@@ -131,6 +131,9 @@ func (m *machines) start(pod *corev1.Pod, r *run) bool {
 	r.again = time.Time{}
 	r.process = m.w.Etcd.Start(pod.Spec.NodeName, name, net.JoinHostPort(r.address, strconv.Itoa(resources.ClientPort)), flagsOf(container, orders))
 	m.w.note("etcd of %s starts: %s on %s (first boot: %v)", pod.Name, orders.EffectiveClusterState(), name, r.first)
+	if m.w.Deaf[identity.Member] {
+		m.w.Etcd.Cut(r.process, etcdtest.Peers)
+	}
 	m.recordBoot(pod, r)
 	m.isRunning(pod, r)
 	return true
@@ -242,6 +245,12 @@ func (m *machines) report(pod *corev1.Pod, r *run, phase corev1.PodPhase, state 
 		condition(p, corev1.PodReady, is, "", "")
 	})
 	return len(m.w.API.changes) > before
+}
+
+// volumeLost says that the pod's claim has lost its volume, which cannot be mounted.
+func (m *machines) volumeLost(pod *corev1.Pod) bool {
+	claim, ok := m.w.API.find("PersistentVolumeClaim", types.NamespacedName{Namespace: pod.Namespace, Name: claimOf(pod)}).(*corev1.PersistentVolumeClaim)
+	return ok && claim.Status.Phase == corev1.ClaimLost
 }
 
 // secretsThere says whether all Secrets that the pod mounts exist.

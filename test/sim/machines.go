@@ -156,7 +156,9 @@ func (m *machines) schedule(pod *corev1.Pod) bool {
 			}
 			return true
 		}
-		node = m.volume(claim.Spec.VolumeName).node
+		if node = m.volume(claim.Spec.VolumeName).node; m.w.Portable && m.abandoned(node) {
+			node = ""
+		}
 	}
 	if len(pod.Spec.NodeSelector) > 0 {
 		return m.unschedulable(pod, "0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector")

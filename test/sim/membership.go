@@ -40,7 +40,7 @@ func (k *checker) beforeChange(op *Operator, method string, id uint64, url strin
 	}
 	switch method {
 	case "AddLearner":
-		k.beforeAdd(c, url)
+		k.beforeAdd(op, c, url)
 	case "Promote":
 		k.beforePromotion(c, truth, id)
 	case "Remove":
@@ -62,9 +62,13 @@ func (k *checker) afterChange(method string, err error) {
 }
 
 // beforeAdd: who is added was named in status before, and nothing of that name
-// has ever been a member.
-func (k *checker) beforeAdd(c *v1alpha1.EtcdCluster, url string) {
+// has ever been a member. An addition that was held up on its way may come after
+// its member has left; that member must not start, and is removed.
+func (k *checker) beforeAdd(op *Operator, c *v1alpha1.EtcdCluster, url string) {
 	name, _ := resources.MemberOfURL(c, url)
+	if k.revenants[name] = op.late; op.late {
+		return
+	}
 	if c.Status.Joiner != name {
 		k.suspect("names", "%s is added, and status.joiner is %q", name, c.Status.Joiner)
 	}
@@ -156,6 +160,9 @@ func (k *checker) mayHoldWrites(c *v1alpha1.EtcdCluster, id uint64) bool {
 func (k *checker) given(c *v1alpha1.EtcdCluster, name string, id uint64) bool {
 	volume := k.volumeOf(c, name)
 	if volume == nil || volume.GetDeletionTimestamp() != nil {
+		return true
+	}
+	if claim, ok := volume.(*corev1.PersistentVolumeClaim); ok && claim.Status.Phase == corev1.ClaimLost {
 		return true
 	}
 	a := volume.GetAnnotations()

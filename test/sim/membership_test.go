@@ -1,6 +1,9 @@
 package sim
 
 import (
+	"slices"
+	"strings"
+	"testing"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -11,6 +14,29 @@ import (
 // soon has nodes given up after a minute.
 func soon(s *v1alpha1.EtcdClusterSpec) {
 	s.Failover.ReplaceAfter = metav1.Duration{Duration: time.Minute}
+}
+
+// impatient has a learner given up that makes no progress for a minute.
+func impatient(s *v1alpha1.EtcdClusterSpec) {
+	s.Failover.LearnerTimeout = metav1.Duration{Duration: time.Minute}
+}
+
+// portable has the volumes follow their pods when a node is abandoned.
+func portable(do func(*World)) func(*World) {
+	return func(w *World) {
+		w.Portable = true
+		do(w)
+	}
+}
+
+// deaf has the members never hear of their peers, if they ever start.
+func deaf(do func(*World), members ...string) func(*World) {
+	return func(w *World) {
+		for _, m := range members {
+			w.Deaf[m] = true
+		}
+		do(w)
+	}
 }
 
 func resize(size int32) func(*World) { return func(w *World) { w.Apply(spec(size)) } }
@@ -114,6 +140,24 @@ func memberships() []workflow {
 			w.Apply(spec(3))
 			w.After(900*time.Millisecond, func() { deleteCluster(w) })
 		}},
+		{name: "trying another learner when the first makes no progress", faults: true, shared: true, before: founded(spec(3, plaintext, impatient)), begin: deaf(resize(5), "c-0003")},
+		{name: "replacing a member when the first learner makes no progress", shared: true, before: founded(spec(3, plaintext, impatient)), begin: deaf(lose("c-0001"), "c-0003", "c-0004")},
+		{name: "replacing one of five members", shared: true, before: founded(spec(5, plaintext)), begin: lose("c-0003")},
+		{name: "replacing a member whose volume is lost", shared: true, before: three, begin: noticed(func(w *World) { w.LoseVolume("c-0001") })},
+		{name: "replacing a member whose volume is somebody else's", before: three, begin: noticed(func(w *World) { w.Swap("c-0001") })},
+		{name: "replacing a member whose claim is deleted once it can be reached", shared: true, before: three, begin: noticed(func(w *World) {
+			deleteClaim(w, "c-0001")
+			w.Unreachable("c-0001", 30*time.Second)
+		})},
+		{name: "keeping a member that cannot be reached", shared: true, before: founded(spec(3, plaintext, soon)), begin: noticed(func(w *World) { w.Unreachable("c-0001", 3*time.Minute) })},
+		{name: "moving a member whose node is out of service", shared: true, before: three, begin: portable(noticed(func(w *World) { w.TakeOutOfService(w.NodeOf("c-0001")) }))},
+		{name: "replacing a member whose node is out of service", shared: true, before: three, begin: noticed(func(w *World) { w.TakeOutOfService(w.NodeOf("c-0001")) })},
+		{name: "moving a member whose node is deleted", before: three, begin: portable(noticed(func(w *World) { w.DeleteNode(w.NodeOf("c-0001")) }))},
+		{name: "replacing a member whose node is deleted", shared: true, before: founded(spec(3, plaintext, soon)), begin: noticed(func(w *World) { w.DeleteNode(w.NodeOf("c-0001")) })},
+		{name: "shrinking from three to one while the youngest leads", before: three, begin: func(w *World) {
+			w.MoveLeaderByHand("c-0002")
+			w.Apply(spec(1))
+		}},
 		{
 			name: "ending a quarantine",
 			before: founded(spec(3, func(s *v1alpha1.EtcdClusterSpec) {
@@ -129,6 +173,53 @@ func memberships() []workflow {
 		all[i].end, all[i].long = (*World).Shape, true
 	}
 	return all
+}
+
+// TestWorkflowsDoWhatTheirNamesSay: whoever is kept, repaired or moved stays a
+// member, and whoever is replaced does not; the shape of the end does not tell.
+func TestWorkflowsDoWhatTheirNamesSay(t *testing.T) {
+	for _, f := range workflows() {
+		what, _, _ := strings.Cut(f.name, " ")
+		t.Run(f.name, func(t *testing.T) {
+			calls, _ := f.undisturbed(t)
+			has := map[string]bool{}
+			for _, c := range calls {
+				has[c.Method] = true
+			}
+			changed := has["Remove"] || has["AddLearner"]
+			switch what {
+			case "keeping", "moving", "repairing":
+				if changed {
+					t.Error("somebody was removed or added")
+				}
+			case "replacing", "trying":
+				if !has["AddLearner"] || !has["Promote"] || (!has["Remove"] && !strings.HasSuffix(f.name, "by hand")) {
+					t.Errorf("nobody was replaced: %v", has)
+				}
+			}
+		})
+	}
+}
+
+// TestAForeignMemberIsNamedAndBlocks: status names it, and nobody is added or
+// removed while it is there.
+func TestAForeignMemberIsNamedAndBlocks(t *testing.T) {
+	f := workflow{name: "a foreign member", before: founded(spec(3, plaintext))}
+	w := f.start()
+	w.AddByHand("http://10.9.9.9:2380")
+	w.Apply(spec(5))
+	named := func() bool {
+		return slices.ContainsFunc(w.Cluster().Status.Conditions, func(c metav1.Condition) bool {
+			return c.Reason == "UnknownMember" && strings.Contains(c.Message, "http://10.9.9.9:2380")
+		})
+	}
+	if !w.Run(named, 15*time.Second) {
+		t.Errorf("no condition names the foreign member\n%s", w.Notes(60))
+	}
+	w.For(5 * time.Minute)
+	if !named() || w.changed() || len(w.Violations()) > 0 {
+		t.Errorf("named %v, members changed %v, broke %v\n%s", named(), w.changed(), w.Violations(), w.Notes(60))
+	}
 }
 
 // urlOf a member's peers, in plaintext.

@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/quorate/quorate/internal/etcd/etcdtest"
+	"github.com/quorate/quorate/internal/member"
 )
 
 // toleration is how long Kubernetes leaves pods on a node that is not heard of.
@@ -124,18 +125,74 @@ func (m *machines) reap() (acted bool) {
 }
 
 // evictFromLostNodes deletes the pods of nodes that have not been heard of for
-// long. They stay until their node's kubelet confirms it.
+// long. They stay until their node's kubelet confirms it; those of a node that is
+// out of service or no more are gone at once.
 func (m *machines) evictFromLostNodes() {
 	for _, o := range m.w.API.all("Pod") {
 		pod := o.(*corev1.Pod)
-		if pod.Spec.NodeName == "" || pod.DeletionTimestamp != nil || m.nodeReady(pod.Spec.NodeName) {
-			continue
-		}
-		node, ok := m.w.API.find("Node", types.NamespacedName{Name: pod.Spec.NodeName}).(*corev1.Node)
-		if ok && m.w.Clock.Since(node.Status.Conditions[0].LastTransitionTime.Time) >= toleration {
+		switch node := pod.Spec.NodeName; {
+		case node == "" || m.nodeReady(node):
+		case m.abandoned(node):
+			m.w.note("pod %s is gone with its node", pod.Name)
+			m.w.API.put("Pod", client.ObjectKeyFromObject(pod), nil)
+		case pod.DeletionTimestamp == nil && m.w.Clock.Since(m.node(node).Status.Conditions[0].LastTransitionTime.Time) >= toleration:
 			m.w.must(m.w.API.Delete(pod, client.DeleteOptions{}))
 		}
 	}
+}
+
+func (m *machines) node(name string) *corev1.Node {
+	node, _ := m.w.API.find("Node", types.NamespacedName{Name: name}).(*corev1.Node)
+	return node
+}
+
+// abandoned says that a node is out of service, or no more.
+func (m *machines) abandoned(name string) bool {
+	node := m.node(name)
+	return node == nil || len(node.Spec.Taints) > 0
+}
+
+// TakeOutOfService powers a node off and declares it down, as an administrator does.
+func (w *World) TakeOutOfService(node string) {
+	w.PowerOff(node)
+	w.note("node %s is declared out of service", node)
+	edit(w.API, w.nodes.node(node), func(n *corev1.Node) {
+		n.Spec.Taints = []corev1.Taint{{Key: corev1.TaintNodeOutOfService, Value: "nodeshutdown", Effect: corev1.TaintEffectNoExecute}}
+	})
+	w.check.disturbed()
+}
+
+// DeleteNode powers a node off and takes it out of the API.
+func (w *World) DeleteNode(node string) {
+	w.PowerOff(node)
+	w.Delete(w.nodes.node(node))
+	w.check.disturbed()
+}
+
+// LoseVolume takes the volume of a member's claim away while the claim stays.
+func (w *World) LoseVolume(name string) {
+	claim := w.Claim(name)
+	w.note("the volume of %s is lost", name)
+	edit(w.API, claim, func(c *corev1.PersistentVolumeClaim) { c.Status.Phase = corev1.ClaimLost })
+	w.nodes.loseVolume(claim.Spec.VolumeName)
+	w.Crash(name)
+}
+
+// Swap puts somebody else's data on the volume of a member.
+func (w *World) Swap(name string) {
+	w.note("the volume of %s is another one's by now", name)
+	w.nodes.volume(w.Claim(name).Spec.VolumeName).marker = &member.Identity{ClusterUID: "another", Member: "other-0000", Incarnation: 1, VolumeUID: "other"}
+	w.Crash(name)
+}
+
+// Unreachable cuts a member off its clients, and so the operator off it, for a
+// while.
+func (w *World) Unreachable(member string, d time.Duration) {
+	w.note("%s is cut off its clients", member)
+	process := w.nodes.runs[w.Pod(member).UID].process
+	w.Etcd.Cut(process, etcdtest.Clients)
+	w.After(d, func() { w.Etcd.Mend(process, etcdtest.Clients) })
+	w.check.disturbed()
 }
 
 // Corrupt damages the data of a member, so that etcd ends and fails on it from

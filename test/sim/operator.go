@@ -49,6 +49,9 @@ type Operator struct {
 	// heldUp says that this pass was parked: a creation, which cannot depend on
 	// what was read before, may come late and has to be undone then.
 	heldUp bool
+	// late says that the write that it makes was held up on its way: nothing that
+	// an operator reads before it can keep it from that.
+	late bool
 	// parked is closed when the pass that is held up has ended, resume lets it
 	// go on.
 	parked, resume chan struct{}
@@ -139,8 +142,10 @@ func (op *Operator) Resting() bool {
 
 // hear brings the caches up to date, as far as they are let, and wakes the
 // operator for what it watches.
-func (op *Operator) hear() {
-	for _, c := range op.cache.hear() {
+func (op *Operator) hear() { op.wake(op.cache.hear()) }
+
+func (op *Operator) wake(news []change) {
+	for _, c := range news {
 		if op.watches(c) && (op.due.IsZero() || op.due.After(op.w.Clock.Now())) {
 			op.due = op.w.Clock.Now()
 		}
@@ -161,7 +166,11 @@ func (op *Operator) watches(c change) bool {
 	case *corev1.PersistentVolumeClaim:
 		return o.Labels[v1alpha1.LabelCluster] == op.w.Key.Name
 	case *corev1.Node:
-		return c.before != nil && c.after != nil && nodeReady(c.before.(*corev1.Node)) != nodeReady(o)
+		if c.before == nil || c.after == nil {
+			return c.after == nil
+		}
+		before := c.before.(*corev1.Node)
+		return nodeReady(before) != nodeReady(o) || len(before.Spec.Taints) != len(o.Spec.Taints)
 	case *corev1.Secret:
 		return false
 	default:
@@ -185,10 +194,19 @@ func (op *Operator) lag(changes int, kinds []string) {
 	}
 }
 
+// Drop breaks the watches of the kinds until Release: what happens meanwhile is
+// never heard of, but for what is different in the end.
+func (op *Operator) Drop(kinds ...string) {
+	op.w.note("the watches of operator %d of %v are broken", op.number, kinds)
+	op.hindered = true
+	op.cache.broken = kinds
+}
+
 // Release lets the caches hear of everything again.
 func (op *Operator) Release() {
 	op.w.note("operator %d hears of everything again", op.number)
 	op.cache.Lag = map[string]int{}
+	op.wake(op.cache.relist())
 	op.releasedAt = op.w.Clock.Now()
 	op.w.check.disturbed()
 	op.hindered = false
@@ -199,8 +217,12 @@ type cache struct {
 	server  *Server
 	objects map[string]map[types.NamespacedName]client.Object
 	heard   map[string]int
+	// upTo is how many changes it knew of when it last lacked none.
+	upTo int
 	// Lag is how many changes of a kind the cache is behind.
 	Lag map[string]int
+	// broken are the kinds of which it hears nothing until it lists them again.
+	broken []string
 }
 
 func newCache(s *Server) *cache {
@@ -216,6 +238,9 @@ func newCache(s *Server) *cache {
 
 // hear applies the changes of each kind but for those that it lags behind.
 func (c *cache) hear() []change {
+	if c.upTo == len(c.server.changes) {
+		return nil
+	}
 	behind := map[string]int{}
 	until := map[string]int{}
 	for i, v := range slices.Backward(c.server.changes) {
@@ -223,7 +248,7 @@ func (c *cache) hear() []change {
 		if _, found := until[kind]; found {
 			continue
 		}
-		if behind[kind] == c.Lag[kind] {
+		if behind[kind] == c.Lag[kind] && !slices.Contains(c.broken, kind) {
 			until[kind] = i + 1
 			continue
 		}
@@ -238,6 +263,33 @@ func (c *cache) hear() []change {
 		c.apply(change)
 		news = append(news, change)
 	}
+	if len(c.Lag) == 0 && len(c.broken) == 0 {
+		c.upTo = len(c.server.changes)
+	}
+	return news
+}
+
+// relist mends the watches that are broken: each object that differs from what is
+// known of it is one change, whatever became of it in between.
+func (c *cache) relist() (news []change) {
+	for _, kind := range c.broken {
+		for _, o := range sorted(c.objects[kind]) {
+			key := client.ObjectKeyFromObject(o)
+			if live := c.server.find(kind, key); live != o {
+				news = append(news, change{kind, key, o, live})
+			}
+		}
+		for _, o := range c.server.all(kind) {
+			if key := client.ObjectKeyFromObject(o); c.objects[kind][key] == nil {
+				news = append(news, change{kind, key, nil, o})
+			}
+		}
+		c.heard[kind] = len(c.server.changes)
+	}
+	for _, change := range news {
+		c.apply(change)
+	}
+	c.broken = nil
 	return news
 }
 

@@ -17,7 +17,7 @@ func TestAPausedClusterIsNotTouched(t *testing.T) {
 	paused := func(is bool) func(*v1alpha1.EtcdClusterSpec) {
 		return func(s *v1alpha1.EtcdClusterSpec) { s.Paused = is }
 	}
-	f := workflow{before: founded(spec(3, plaintext))}
+	f := workflow{name: "being paused", before: founded(spec(3, plaintext))}
 	w := f.start()
 	w.Apply(paused(true))
 	w.For(time.Second)

@@ -2,12 +2,13 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 )
 
 // most of the disturbed runs of a long workflow in one test.
-const most = 12
+const most = 9
 
 // pick the disturbances of a workflow that are run: every one in slower, of a
 // long workflow no more than most, evenly spread; all of them with SIM_ALL=1.
@@ -15,10 +16,18 @@ func pick[T any](f workflow, of []T) []T {
 	if all() || !f.long || len(of) <= most/slower {
 		return some(of, slower)
 	}
+	return evenly(of, most)
+}
+
+// evenly takes about n, evenly spread; all of them with SIM_ALL=1.
+func evenly[T any](of []T, n int) []T {
+	if n = max(1, n/slower); all() || len(of) <= n {
+		return of
+	}
 	var out []T
-	for i := range most / slower {
+	for i := range n {
 		// Not always the first: it is the same in all of them.
-		out = append(out, of[(i*len(of)+len(of)/2)/(most/slower)])
+		out = append(out, of[(i*len(of)+len(of)/2)/n])
 	}
 	return out
 }
@@ -26,52 +35,95 @@ func pick[T any](f workflow, of []T) []T {
 // releaseAfter is how long a cache is held back.
 const releaseAfter = 20 * time.Second
 
-// TestStaleCachesDoNotChangeTheEnd has the caches of a kind lag behind, or hear
-// nothing at all, from each pass of the workflow on.
-func TestStaleCachesDoNotChangeTheEnd(t *testing.T) {
-	kinds := [][]string{
-		{"Pod"},
-		{"PersistentVolumeClaim"},
-		{"EtcdCluster"},
-		{"Service", "PodDisruptionBudget"},
-		{"Pod", "PersistentVolumeClaim", "EtcdCluster", "Service"},
+// delay is what an operator's caches do from a pass on.
+type delay struct {
+	from  int
+	kinds []string
+	how   hearing
+}
+
+// hearing is how changes are heard of.
+type hearing string
+
+const (
+	// late hearing is some changes behind.
+	late hearing = "late"
+	// held back changes are heard of one after the other, in the end.
+	heldBack hearing = "held back"
+	// dropped changes are never heard of, but for what has become of them.
+	dropped hearing = "dropped"
+)
+
+func (d delay) String() string {
+	return fmt.Sprintf("from pass %d on changes of %v are %s", d.from, d.kinds, d.how)
+}
+
+func (d delay) have(w *World) {
+	moment{pass: d.from}.have(w, func(op *Operator) {
+		switch d.how {
+		case late:
+			op.Lag(2, d.kinds...)
+		case heldBack:
+			op.HoldBack(d.kinds...)
+		case dropped:
+			op.Drop(d.kinds...)
+		}
+		w.After(releaseAfter, op.Release)
+	})
+}
+
+// cachedKinds are the kinds that SetupWithManager watches.
+var cachedKinds = []string{
+	"Pod", "PersistentVolumeClaim", "EtcdCluster", "Node", "Service", "ServiceAccount", "PodDisruptionBudget", "NetworkPolicy",
+}
+
+// delaysFrom one pass: each kind in each way, and all of them at once.
+func delaysFrom(pass int) (out []delay) {
+	for _, how := range []hearing{late, heldBack, dropped} {
+		for _, kind := range cachedKinds {
+			out = append(out, delay{pass, []string{kind}, how})
+		}
+		out = append(out, delay{pass, cachedKinds, how})
 	}
-	const never = 1 << 30
-	lags := []int{2, never}
+	return out
+}
+
+// TestStaleCachesDoNotChangeTheEnd has the caches of a kind lag behind, hear
+// nothing for a while, or never hear of what happens meanwhile, from each pass of
+// the workflow on.
+func TestStaleCachesDoNotChangeTheEnd(t *testing.T) {
+	const spared = 5 // in step with neither the kinds nor the ways
+	done := map[string]int{}
 	for _, f := range workflows() {
 		if !f.shared {
 			continue
 		}
 		t.Run(f.name, func(t *testing.T) {
 			calls, want := f.undisturbed(t)
-			first, last := 0, 0
-			if len(calls) > 0 {
-				first, last = calls[0].Pass, calls[len(calls)-1].Pass
-			}
-			type delay struct {
-				from, lag int
-				kinds     []string
-			}
 			var delays []delay
-			for from := first; from <= last; from += 3 {
-				for _, k := range kinds {
-					for _, lag := range lags {
-						delays = append(delays, delay{from, lag, k})
-					}
-				}
+			for from := calls[0].Pass; from <= calls[len(calls)-1].Pass; from += 3 {
+				delays = append(delays, delaysFrom(from)...)
 			}
-			delays = pick(f, delays)
+			if delays = some(delays, spared); f.long {
+				delays = evenly(delays, most)
+			}
+			for _, d := range delays {
+				done[fmt.Sprint(d.kinds, d.how)]++
+			}
 			each(t, len(delays), func(i int) error {
-				d := delays[i]
 				w := f.start()
-				moment{pass: d.from}.have(w, func(op *Operator) {
-					op.Lag(d.lag, d.kinds...)
-					w.After(releaseAfter, op.Release)
-				})
-				return f.verify(w, want, fmt.Sprintf("from pass %d on %d changes of %v are heard late", d.from, d.lag, d.kinds))
+				delays[i].have(w)
+				return f.verify(w, want, delays[i].String())
 			})
 			t.Logf("%d runs", len(delays))
 		})
+	}
+	for _, d := range delaysFrom(0) {
+		n := done[fmt.Sprint(d.kinds, d.how)]
+		t.Logf("changes of %v are %s in %d runs", d.kinds, d.how, n)
+		if n == 0 && slower == 1 {
+			t.Errorf("changes of %v are %s in no run", d.kinds, d.how)
+		}
 	}
 }
 
@@ -123,6 +175,23 @@ func TestAnOperatorHeldUpInItsPassDoesNoHarm(t *testing.T) {
 			t.Logf("%d runs", len(keys))
 		})
 	}
+}
+
+// TestAnAdditionHeldUpDoesNotRepeatAName: the member that an operator was about to
+// add has joined and left when it goes on.
+func TestAnAdditionHeldUpDoesNotRepeatAName(t *testing.T) {
+	i := slices.IndexFunc(workflows(), func(f workflow) bool { return f.name == "changing one's mind twice" })
+	f := workflows()[i]
+	calls, want := f.undisturbed(t)
+	adds := slices.IndexFunc(calls, func(c CallSeen) bool { return c.Method == "AddLearner" })
+	var keys []string
+	for _, c := range calls[:adds+1] {
+		if c.Pass == calls[adds].Pass && c.Method != "Status" {
+			keys = append(keys, c.Key)
+		}
+	}
+	each(t, len(keys), func(i int) error { return f.heldUp(keys[i], want) })
+	t.Logf("%d runs", len(keys))
 }
 
 func (f workflow) heldUp(key, want string) error {

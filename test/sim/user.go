@@ -43,6 +43,21 @@ func (w *World) RemoveByHand(url string) {
 	w.wake()
 }
 
+// MoveLeaderByHand has another member lead, as a user does with etcdctl.
+func (w *World) MoveLeaderByHand(to string) {
+	c := w.Cluster()
+	truth, _ := w.Etcd.Truth(resources.Token(c))
+	leader := w.nodes.runs[w.Pod(w.Leader()).UID].process
+	conn, err := w.Etcd.Dial("user", etcd.Endpoint{Address: leader.Address, ServerName: leader.Flags.Name}, etcd.Credentials{})
+	w.must(err)
+	for _, m := range truth.Members {
+		if m.Name == to {
+			w.note("the user hands the leadership to %s", to)
+			w.must(conn.MoveLeader(context.Background(), m.ID))
+		}
+	}
+}
+
 // Leader is the name of the member that leads; empty for none.
 func (w *World) Leader() string {
 	c := w.Cluster()

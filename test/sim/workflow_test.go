@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -89,7 +90,7 @@ func workflows() []workflow {
 	return append([]workflow{
 		{name: "founding three with TLS", begin: found(spec(3))},
 		{name: "founding three in plaintext", every: true, faults: true, shared: true, begin: found(spec(3, plaintext))},
-		{name: "founding one with TLS", faults: true, begin: found(spec(1))},
+		{name: "founding one with TLS", faults: true, long: true, begin: found(spec(1))},
 		{name: "founding one in plaintext", begin: found(spec(1, plaintext))},
 		{name: "founding five with TLS", begin: found(spec(5))},
 		{name: "founding five in plaintext", begin: found(spec(5, plaintext))},
@@ -120,17 +121,42 @@ func workflows() []workflow {
 	}, memberships()...)
 }
 
-// start brings a workflow to its begin, with one operator.
+// start brings a workflow to its begin, with one operator that has looked around.
 func (f workflow) start() *World {
-	w := New()
-	w.ReplaceAfter = 300 * time.Millisecond
-	w.StartOperator()
-	if f.before != nil {
-		f.before(w)
+	if f.before == nil {
+		w := newborn()
+		w.StartOperator()
+		return w
 	}
+	known, _ := histories.LoadOrStore(f.name, &history{})
+	h := known.(*history)
+	h.once.Do(func() {
+		h.w = newborn()
+		h.w.StartOperator()
+		f.before(h.w)
+	})
+	w := h.w.Fork()
+	w.StartOperator()
+	w.For(3 * time.Second)
 	w.counts, w.calls = map[string]int{}, nil
 	return w
 }
+
+func newborn() *World {
+	w := New()
+	w.ReplaceAfter = 300 * time.Millisecond
+	return w
+}
+
+// history is what has happened before a workflow. It is made once, and every run
+// goes on from a fork of it.
+type history struct {
+	once sync.Once
+	w    *World
+}
+
+// histories by the names of the workflows.
+var histories sync.Map
 
 // finish runs a workflow from its begin to its end, and returns what is wrong.
 func (f workflow) finish(w *World) error {
@@ -200,6 +226,9 @@ func restful(name string, w *World) error {
 	return nil
 }
 
+// disturbed runs that there were.
+var disturbed atomic.Int64
+
 // each runs a job for each of n on all cores, and reports the first failures.
 func each(t *testing.T, n int, job func(i int) error) {
 	t.Helper()
@@ -212,6 +241,7 @@ func each(t *testing.T, n int, job func(i int) error) {
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
 			for i := range next {
+				disturbed.Add(1)
 				if err := job(i); err != nil {
 					mu.Lock()
 					if failed++; failed <= 3 {

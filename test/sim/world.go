@@ -39,6 +39,11 @@ type World struct {
 	// StartDelay is how long a pod takes from its node to its container, by the
 	// pod's name.
 	StartDelay func(pod string) time.Duration
+	// Deaf members never hear of their peers once they have started.
+	Deaf map[string]bool
+	// Portable volumes go with their pod to any node, once their own is out of
+	// service or gone.
+	Portable bool
 	// BadImages cannot be pulled.
 	BadImages map[string]bool
 
@@ -83,7 +88,7 @@ func New() *World {
 	w := &World{
 		Clock: clock, API: newServer(clock.Now), Etcd: etcdtest.NewWorld(clock.Now),
 		Key:     types.NamespacedName{Namespace: Namespace, Name: "c"},
-		Quantum: 100 * time.Millisecond, BadImages: map[string]bool{},
+		Quantum: 100 * time.Millisecond, BadImages: map[string]bool{}, Deaf: map[string]bool{},
 		counts: map[string]int{}, beat: start,
 	}
 	w.StartDelay = w.oneAfterTheOther
