@@ -74,6 +74,11 @@ func (k Kind) reads() bool {
 	}
 }
 
+// patches says that the step writes what only status holds.
+func (k Kind) patches() bool {
+	return k == AllotMember || k == DropJoiner || k == AddLearner || k == LatchVolumes || k == LatchCluster
+}
+
 // settles says that the step begins with a proposal and etcd's list.
 func (k Kind) settles() bool {
 	switch k {
@@ -252,6 +257,7 @@ func (w *world) patchStatus(m *mind, i int, out emit) {
 	f := w.flight
 	next.ground()
 	what, at := "status: "+string(kinds[f.kind]), -1
+	next.paused.specMoved = next.paused.specMoved || next.paused.kind != 0 && !f.specMoved
 	switch {
 	case f.specMoved:
 		what = "status is not written: the cluster was edited"
@@ -325,6 +331,7 @@ func (w *world) addLearner(m *mind, i int, out emit) {
 	default:
 		if !w.flight.specMoved {
 			n.clear(isJoiner)
+			next.paused.specMoved = next.paused.kind != 0
 		}
 		next.ground()
 		out(successor{world: next, calm: true, what: "status: the joiner has joined", whom: i})
@@ -335,7 +342,8 @@ func (w *world) addLearner(m *mind, i int, out emit) {
 func (w *world) mutate(change mutation, i int, out emit) {
 	wrong := ""
 	switch {
-	case w.pending != noMutation:
+	case w.pending != noMutation && !(w.pending == change && w.slots[i].has(asked)):
+		// Two operators may ask for the same: etcd does it once.
 		wrong = "I5: a change of the members is asked for while another may still come to pass"
 	case change == addition && w.slots[i].has(hadID):
 		wrong = "a name is given to a second member ID"

@@ -77,15 +77,23 @@ func (w *world) waiting(out emit) {
 			w.heal(i, out)
 		}
 	}
+	w.strangers(out)
 }
 
 // change emits the world after a change of one member.
 func (w *world) change(out emit, p price, what string, i int, edit func(*slot)) {
 	next := *w
 	edit(&next.slots[i])
-	next.flight.shaken = w.flight.shaken || (p != free && w.flight.kind != 0)
+	next.shake(p)
 	next.settle()
 	out(successor{world: next, price: p, calm: p == free, what: what, whom: i})
+}
+
+// shake says of the steps under way that something has broken, or was mended,
+// since their looks.
+func (w *world) shake(p price) {
+	w.flight.shaken = w.flight.shaken || (p != free && w.flight.kind != 0)
+	w.paused.shaken = w.paused.shaken || (p != free && w.paused.kind != 0)
 }
 
 // progress of a member: what kubelets, controllers and etcd do in their time.
@@ -176,7 +184,7 @@ func (w *world) apply(m mutation, i int) {
 		s.setEntry(voterEntry)
 	}
 	if s.entry() != before {
-		w.flight.listMoved = w.flight.kind != 0
+		w.moved()
 	}
 }
 
@@ -230,7 +238,7 @@ func (w *world) processFaults(i int, out emit) {
 			// Added and removed between two looks: nobody can know that it was.
 			next.slots[i].clear(hadID)
 		}
-		next.flight.shaken = w.flight.kind != 0
+		next.shake(fault)
 		next.settle()
 		out(successor{world: next, price: fault, what: "somebody removes it from etcd by hand", whom: i})
 	}
@@ -299,6 +307,7 @@ func (w *world) edits(p price, out emit) {
 		next := *w
 		next.size = uint8(size)
 		next.flight.specMoved = w.flight.kind != 0
+		next.paused.specMoved = w.paused.kind != 0
 		out(successor{world: next, price: p, what: fmt.Sprintf("spec.size becomes %d", size), whom: -1})
 	}
 }

@@ -59,6 +59,10 @@ func explore(from world, faults int) *explorer {
 			todo := e.layers[spent][done:]
 			done += len(todo)
 			e.batch(todo, spent, false)
+			if spent == faults {
+				// Nobody breaks them down: they are done with.
+				e.layers[spent], done = slices.Clone(e.layers[spent][done:]), 0
+			}
 		}
 		if spent < faults && e.failure == nil {
 			e.batch(e.layers[spent], spent, true)
@@ -93,7 +97,7 @@ func (e *explorer) batch(todo []visit, spent int, faults bool) {
 					if faults {
 						results[i] = e.breakDown(v, results[i])
 					} else {
-						results[i], rests[i] = e.expand(v, e.mind, results[i], rests[i])
+						results[i], rests[i] = e.expand(v, results[i], rests[i])
 					}
 				}
 			})
@@ -115,12 +119,14 @@ func (e *explorer) batch(todo []visit, spent int, faults bool) {
 
 // expand finds what may follow a world. A calm successor is what follows without
 // faults; there is one, or the world is settled, or stuck.
-func (e *explorer) expand(v visit, m *mind, out []finding, rests []uint32) ([]finding, []uint32) {
+func (e *explorer) expand(v visit, out []finding, rests []uint32) ([]finding, []uint32) {
 	calm, goal := false, false
 	before := v.world.recoverable()
 	// What breaks between the look and a removal may escape the performer, who asks
 	// the others once more and does not see that their pods are being deleted.
-	raced := func(w *world) bool { return w.flight.shaken && kinds[w.flight.kind] != Promote }
+	raced := func(w *world) bool {
+		return w.flight.shaken && kinds[w.flight.kind] != Promote || w.paused.shaken && kinds[w.paused.kind] != Promote
+	}
 	take := func(n successor) {
 		if n.price == fault {
 			return
@@ -132,7 +138,7 @@ func (e *explorer) expand(v visit, m *mind, out []finding, rests []uint32) ([]fi
 		}
 		out = append(out, finding{successor: n, hash: n.world.hash(), from: v.id})
 	}
-	v.world.successors(m, take)
+	v.world.successors(e.mind, take)
 	if !calm {
 		goal = v.world.wanted()
 	}
@@ -163,6 +169,10 @@ func (e *explorer) breakDown(v visit, out []finding) []finding {
 
 // successors of a world, in the order in which they happen without faults.
 func (w *world) successors(m *mind, take emit) {
+	if w.paused.asking() {
+		w.resume(m, take)
+		return
+	}
 	if w.flight.kind != 0 {
 		w.call(m, take)
 	}
@@ -176,6 +186,7 @@ func (w *world) successors(m *mind, take emit) {
 	if w.flight.call == 0 {
 		w.waiting(take)
 	}
+	w.resume(m, take)
 	if w.wanted() {
 		w.edits(free, take)
 	}
@@ -187,6 +198,9 @@ func (w *world) breakDown(m *mind, take emit) {
 		// Of its calls only those whose answer is lost are faults.
 		w.call(m, take)
 	}
+	w.resume(m, take)
+	w.pause(m, take)
+	w.invite(take)
 	w.crash(take)
 	w.faults(take)
 	if !scope.core {
@@ -196,7 +210,7 @@ func (w *world) breakDown(m *mind, take emit) {
 
 // wanted says that the cluster is what the user wants and healthy.
 func (w *world) wanted() bool {
-	if !w.latched || w.voters() != int(w.size) || w.pending != noMutation || w.flight.kind != 0 {
+	if !w.latched || w.voters() != int(w.size) || w.pending != noMutation || w.flight.kind != 0 || w.paused.kind != 0 {
 		return false
 	}
 	for _, s := range w.slots {
@@ -325,9 +339,12 @@ func (e *explorer) story() string {
 		fmt.Fprintf(&b, "%s%s%s\n", cost, n, n.world.since(&w))
 		w = n.world
 	}
+	leads := func(to uint32) func(successor) bool {
+		return func(n successor) bool { return n.world.hash() == e.hashes[to] }
+	}
 	fmt.Fprintf(&b, "founders:%s\n", w.since(&world{}))
 	for _, id := range path[1:] {
-		e.step(&w, m, func(n successor) bool { return n.world.hash() == e.hashes[id] }, tell)
+		e.step(&w, m, leads(id), tell)
 	}
 	if e.failure.last != nil {
 		tell(*e.failure.last)
@@ -337,7 +354,7 @@ func (e *explorer) story() string {
 	seen := map[uint32]bool{}
 	for id := e.failure.at; e.next[id] < unknownNext && !seen[id]; id = e.next[id] {
 		seen[id] = true
-		e.step(&w, m, func(n successor) bool { return n.world.hash() == e.hashes[e.next[id]] }, tell)
+		e.step(&w, m, leads(e.next[id]), tell)
 	}
 	fmt.Fprintf(&b, "at the end:%s\n", w.since(&world{}))
 	for g := early; g <= steadily; g++ {

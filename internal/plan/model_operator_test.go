@@ -38,6 +38,9 @@ func (w *world) observe(g glance) Observed {
 	o := Observed{Size: int(w.size), VolumesLatched: true}
 	if o.List = w.listed(); o.List {
 		o.AgreedClusterID, o.ReadOK, o.LeaderSettled = clusterID, true, true
+		if w.stranger != noStranger {
+			o.ForeignMembers = []string{"https://elsewhere:2380"}
+		}
 	}
 	if w.latched {
 		o.ClusterID = clusterID
@@ -259,11 +262,11 @@ func (m *mind) looks() int {
 }
 
 // hidden is what no look shows.
-const hidden = hadID | everRan | emptied | asked | target | first | second | midway
+const hidden = hadID | everRan | emptied | asked | flightWords | pausedWords
 
 func (m *mind) decide(w *world, g glance) decision {
 	key := *w
-	key.flight, key.pending, key.spent = flight{call: uint8(g)}, noMutation, false
+	key.flight, key.paused, key.pending, key.spent = flight{call: uint8(g)}, flight{}, noMutation, false
 	for i := range key.slots {
 		s := &key.slots[i]
 		s.when(s.has(podMayBeEmpty) && s.used(), podBooted)
@@ -364,6 +367,9 @@ func (w *world) listed() bool {
 // forbids says what a step breaks in the world as it is, whatever was seen of it.
 func (w *world) forbids(d decision) string {
 	i := bits.TrailingZeros16(d.who)
+	if w.stranger != noStranger && kinds[d.kind].changesMembers() {
+		return "changes the members beside a stranger"
+	}
 	switch kinds[d.kind] {
 	case RemoveMember:
 		return w.forbidsRemoval(i)

@@ -21,15 +21,51 @@ type extent struct {
 	sizes []int
 	// core leaves out the faults that others stand for.
 	core bool
+	// others adds what others do beside the operator: see strangers and pause.
+	others bool
 }
 
 func (f extent) String() string {
 	which := "of all kinds"
-	if f.core {
+	switch {
+	case f.core:
 		which = "of the core"
+	case f.others:
+		which = "of all kinds, others beside the operator"
 	}
 	return fmt.Sprintf("%d founders, sizes %v, %d faults %s", f.size, f.sizes, f.faults, which)
 }
+
+// short is enough for the mutants, usual is what fits into a minute or so of two
+// cores that do nothing else, and full is for make model.
+var (
+	short = []extent{
+		{size: 1, faults: 2, sizes: []int{1}, core: true},
+		{size: 1, faults: 1, sizes: []int{1, 3}},
+		{size: 3, faults: 1, sizes: []int{1, 3}},
+	}
+	usual = []extent{
+		{size: 1, faults: 2, sizes: []int{1, 3}},
+		{size: 3, faults: 1, sizes: []int{1, 3, 5}},
+		{size: 3, faults: 2, sizes: []int{3}},
+		{size: 3, faults: 2, sizes: []int{1, 3}, core: true},
+		{size: 3, faults: 3, sizes: []int{3}, core: true},
+		{size: 5, faults: 1, sizes: []int{1, 3, 5}},
+		{size: 5, faults: 2, sizes: []int{3, 5}, core: true},
+		{size: 1, faults: 2, sizes: []int{1}, others: true},
+		{size: 1, faults: 1, sizes: []int{1, 3}, others: true},
+		{size: 3, faults: 1, sizes: []int{1, 3}, others: true},
+	}
+	full = []extent{
+		{size: 1, faults: 3, sizes: []int{1, 3}, core: true},
+		{size: 1, faults: 3, sizes: []int{1, 3}},
+		{size: 3, faults: 2, sizes: []int{1, 3, 5}},
+		{size: 3, faults: 3, sizes: []int{3}},
+		{size: 5, faults: 2, sizes: []int{3, 5}},
+		{size: 1, faults: 2, sizes: []int{1, 3}, others: true},
+		{size: 3, faults: 2, sizes: []int{3}, others: true},
+	}
+)
 
 // scope is the extent that is being explored.
 var scope extent
@@ -37,21 +73,12 @@ var scope extent
 // TestModel explores every world that a founding of each size can come to, with
 // so many faults, while the policy decides, and holds it against the invariants.
 func TestModel(t *testing.T) {
-	foundings := []extent{
-		{size: 1, faults: 2, sizes: []int{1, 3}},
-		{size: 1, faults: 3, sizes: []int{1, 3}, core: true},
-		{size: 3, faults: 1, sizes: []int{1, 3, 5}},
-		{size: 3, faults: 2, sizes: []int{3}},
-		{size: 3, faults: 2, sizes: []int{1, 3}, core: true},
-		{size: 3, faults: 3, sizes: []int{3}, core: true},
-		{size: 5, faults: 2, sizes: []int{3, 5}, core: true},
-	}
-	if testing.Short() {
-		foundings = []extent{
-			{size: 1, faults: 2, sizes: []int{1}, core: true},
-			{size: 1, faults: 1, sizes: []int{1, 3}},
-			{size: 3, faults: 1, sizes: []int{1, 3}},
-		}
+	foundings := usual
+	switch {
+	case testing.Short():
+		foundings = short
+	case os.Getenv("QUORATE_MODEL") == "full":
+		foundings = full
 	}
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	for _, f := range foundings {

@@ -9,16 +9,17 @@ import (
 // slot is one member of the modelled world: its claim and what is written on it,
 // its pod, its process, its node, and its entry in etcd's list. All of it is in
 // one number, so that a world is a few of them and members are put in order by
-// sorting.
+// sorting. The four lowest bits are target, first, second and midway of a paused
+// step: who is the youngest does not depend on them.
 type slot uint64
 
 const (
 	// onDisk: what the claim carries.
-	claimRecorded slot = 1 << iota // annotation: the member ID
-	claimBooted                    // annotation: has booted
-	claimLeaving                   // annotation: goes with the member
-	claimRefused                   // annotation: data refused
-	claimNode                      // annotation: the node
+	claimRecorded slot = 1 << (iota + 4) // annotation: the member ID
+	claimBooted                          // annotation: has booted
+	claimLeaving                         // annotation: goes with the member
+	claimRefused                         // annotation: data refused
+	claimNode                            // annotation: the node
 	// What status knows of the volume.
 	volumeOnRecord
 
@@ -140,6 +141,9 @@ type world struct {
 	latched bool
 	pending mutation
 	flight  flight
+	// paused is the step of an operator that was held up, while another goes on.
+	paused   flight
+	stranger stranger
 	// spent is a name of which nothing is left but that etcd knew it once. Kept
 	// for the mutant that gives it away again.
 	spent bool
@@ -161,11 +165,13 @@ type hash [2]uint64
 // bits and some ten million worlds the odds against that are 10^24 to one.
 func (w *world) hash() hash {
 	g := uint64(w.size) | uint64(w.pending)<<8 | uint64(w.flight.kind)<<16 | uint64(w.flight.call)<<24
-	for i, b := range []bool{w.latched, w.flight.listMoved, w.flight.specMoved, w.flight.flag, w.spent, w.flight.shaken} {
+	f, p := w.flight, w.paused
+	for i, b := range [...]bool{w.latched, f.listMoved, f.specMoved, f.flag, w.spent, f.shaken, p.listMoved, p.specMoved, p.flag, p.shaken} {
 		if b {
 			g |= 1 << (32 + i)
 		}
 	}
+	g |= uint64(p.kind)<<48 | uint64(p.call)<<56 | uint64(w.stranger)<<60
 	a, b := mix(g+0x9e3779b97f4a7c15), mix(g+0xe7037ed1a0b428db)
 	for _, s := range w.slots {
 		if s == 0 {
@@ -190,6 +196,9 @@ func (s slot) voter() bool { return s.entry() == voterEntry }
 
 func (w *world) voters() int {
 	n := 0
+	if w.stranger != noStranger {
+		n = 1
+	}
 	for _, s := range w.slots {
 		if s.voter() {
 			n++
@@ -201,6 +210,9 @@ func (w *world) voters() int {
 // connectedVoters without one; -1 for all of them.
 func (w *world) connectedVoters(without int) int {
 	n := 0
+	if w.stranger == runningStranger {
+		n = 1
+	}
 	for i, s := range w.slots {
 		if i != without && s.voter() && s.connected() {
 			n++
@@ -259,13 +271,17 @@ func (w *world) recoverable() bool {
 	if !w.recoverableAfter(noMutation, 0) || !w.recoverableAfter(w.pending, asked) {
 		return false
 	}
+	return w.recoverableWith(w.flight, target) && w.recoverableWith(w.paused, target>>pausedShift)
+}
+
+func (w *world) recoverableWith(f flight, whom slot) bool {
 	switch {
-	case w.flight.shaken && kinds[w.flight.kind] == Promote:
-		return w.recoverableAfter(promotion, target)
-	case w.flight.shaken && kinds[w.flight.kind] == RemoveMember:
-		return w.recoverableAfter(removal, target)
-	case w.flight.shaken && kinds[w.flight.kind] == StopMembers:
-		return w.recoverableAfter(stop, target)
+	case f.shaken && kinds[f.kind] == Promote:
+		return w.recoverableAfter(promotion, whom)
+	case f.shaken && kinds[f.kind] == RemoveMember:
+		return w.recoverableAfter(removal, whom)
+	case f.shaken && kinds[f.kind] == StopMembers:
+		return w.recoverableAfter(stop, whom)
 	default:
 		return true
 	}
@@ -302,10 +318,8 @@ func (w *world) settle() {
 			w.settleObjects(&w.slots[i])
 		}
 	}
-	kind := kinds[w.flight.kind]
-	w.flight.listMoved = w.flight.listMoved && kind.settles()
-	w.flight.specMoved = w.flight.specMoved && (kind.reads() || kind == AddLearner)
-	w.flight.shaken = w.flight.shaken && (kind == Promote || kind == RemoveMember || kind == StopMembers)
+	w.flight.settle()
+	w.paused.settle()
 	quorum := w.quorum()
 	led := false
 	for i := range w.slots {
@@ -330,6 +344,14 @@ func (w *world) settle() {
 		}
 	}
 	w.sort()
+}
+
+// settle forgets what its step does not read.
+func (f *flight) settle() {
+	kind := kinds[f.kind]
+	f.listMoved = f.listMoved && kind.settles()
+	f.specMoved = f.specMoved && (kind.reads() || kind.patches())
+	f.shaken = f.shaken && (kind == Promote || kind == RemoveMember || kind == StopMembers)
 }
 
 // sort by insertion: nearly all of them are in order.
@@ -362,6 +384,14 @@ func (w *world) settleObjects(s *slot) {
 		// The operator's word is enough for the guard.
 		s.clear(podBooted)
 	}
+	if s.has(everRan) && !s.has(emptied) {
+		// So is the marker on the volume, which lies there for as long as the pod does.
+		s.clear(podBooted)
+	}
+	if breaks == "" && !s.has(podMayBeEmpty) && (s.has(claimBooted) || s.founder() && s.has(claimRecorded)) {
+		// And so is the claim: no pod that may be empty is made for it any more.
+		s.clear(emptied)
+	}
 	if s.claim() == noClaim {
 		s.clear(claimWords | emptied)
 		s.setData(noData)
@@ -378,13 +408,17 @@ func (w *world) settleObjects(s *slot) {
 }
 
 func (w *world) settleEntry(s *slot) {
+	if s.entry() == noEntry && !s.has(isJoiner|asked|target>>pausedShift) && breaks == "" {
+		// Only a joiner can be added.
+		s.clear(hadID)
+	}
 	if s.entry() == noEntry {
 		s.clear(published | synced | hampered | leading)
 	}
 	if s.entry() == voterEntry {
 		s.clear(synced | hampered)
 	}
-	nothing := s.entry() == noEntry && s.claim() == noClaim && s.pod() == noPod && !s.has(orphaned|isJoiner|asked)
+	nothing := s.entry() == noEntry && s.claim() == noClaim && s.pod() == noPod && !s.has(orphaned|isJoiner|asked|target>>pausedShift)
 	if nothing && (w.latched || !s.founder()) {
 		w.spent = w.spent || (breaks == "reuse" && s.has(hadID))
 		*s = 0
@@ -445,15 +479,18 @@ func (w *world) String() string { return w.since(&world{}) }
 func (w *world) since(before *world) string {
 	var b strings.Builder
 	head := func(w *world) string {
-		return fmt.Sprintf("size %d, latched %v, pending %s, under way %s/%d", w.size, w.latched,
+		words := fmt.Sprintf("size %d, latched %v, pending %s, under way %s/%d", w.size, w.latched,
 			[]string{"nothing", "addition", "removal", "promotion"}[w.pending], kinds[w.flight.kind], w.flight.call)
+		if w.paused.kind != 0 {
+			words += fmt.Sprintf(", paused %s/%d", kinds[w.paused.kind], w.paused.call)
+		}
+		return words + []string{"", ", a stranger is listed", ", a stranger votes"}[w.stranger]
 	}
 	if h := head(w); h != head(before) {
 		b.WriteString("\n      " + h)
 	}
-	const flightWords = target | first | second | midway
 	same := func(s slot) func(slot) bool {
-		return func(t slot) bool { return s&^flightWords == t&^flightWords }
+		return func(t slot) bool { return s&^(flightWords|pausedWords) == t&^(flightWords|pausedWords) }
 	}
 	for i, s := range w.slots {
 		if s != 0 && !slices.ContainsFunc(before.slots[:], same(s)) {
