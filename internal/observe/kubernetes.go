@@ -282,6 +282,7 @@ func (k *kubernetes) describeMemory(c *v1alpha1.EtcdCluster, m *plan.Member) {
 	m.PodMayBeEmpty = pod.Annotations[member.AnnotationMayBeEmpty] == "true"
 	m.Refusal, m.Corrupt = refusal(pod), corruption(pod)
 	m.Trouble = waitingText(pod)
+	m.PodFresh = k.now.Sub(pod.CreationTimestamp.Time) < endedPause
 	outdated := pod.Annotations[v1alpha1.AnnotationTemplateHash] != resources.TemplateHash(c)
 	if m.Pod = podState(pod); len(pod.Spec.SchedulingGates) > 0 && m.Pod == plan.PodWaiting {
 		m.Pod = plan.PodAbsent
@@ -291,9 +292,14 @@ func (k *kubernetes) describeMemory(c *v1alpha1.EtcdCluster, m *plan.Member) {
 		m.Volume = plan.VolumeTerminating
 	case latched != "" && latched != string(pod.UID):
 		m.Volume = plan.VolumeLost
-	case neverRan(pod):
-		// A pod that ended before etcd ran in it is no loss; it is made again.
-		m.Volume, m.VolumeOutdated = plan.VolumePending, outdated || m.Pod == plan.PodEnded
+	case m.Pod == plan.PodEnded && c.Status.ClusterID != "" && !m.Held:
+		// Its status does not prove that etcd never ran in it, and a member that
+		// may have voted is never made again under its name.
+		m.Volume = plan.VolumeLost
+	case neverRan(pod), m.Pod == plan.PodEnded && m.Held:
+		// A pod that ended before etcd ran in it is no loss; it is made again,
+		// but not at the speed of a kubelet that refuses each of them.
+		m.Volume, m.VolumeOutdated = plan.VolumePending, outdated || (m.Pod == plan.PodEnded && !m.PodFresh)
 		m.PodOutdated = m.Held && m.VolumeOutdated
 		m.Pod = waitingIfEnded(m.Pod)
 	case m.Pod == plan.PodEnded:

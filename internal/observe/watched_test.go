@@ -606,6 +606,72 @@ func TestJoiner(t *testing.T) {
 	}
 }
 
+// TestEndedMemory: a pod of memory that has ended is a lost volume once the
+// cluster is founded, whatever its status says; before, and while the guard holds
+// it, nothing is lost, and it is made again after a while.
+func TestEndedMemory(t *testing.T) {
+	memory := func(w *world) {
+		w.cluster.Spec.Storage.Medium = v1alpha1.MediumMemory
+		for _, o := range w.objects {
+			if p, ok := o.(*corev1.Pod); ok {
+				p.Annotations[v1alpha1.AnnotationTemplateHash] = resources.TemplateHash(w.cluster)
+			}
+		}
+	}
+	ends := func(p *corev1.Pod) {
+		p.Status = corev1.PodStatus{Phase: corev1.PodFailed, Reason: "OutOfmemory", Message: "Pod was rejected"}
+	}
+	young := func(w *world) { w.cluster.Status.ClusterID = "" }
+	old := func(age time.Duration) func(*world) {
+		return func(w *world) {
+			for _, o := range w.objects {
+				o.SetCreationTimestamp(metav1.NewTime(w.clock.Now().Add(-age)))
+			}
+		}
+	}
+	founder := func(w *world) {
+		third[*corev1.Pod](w).UID = "v2"
+		ends(third[*corev1.Pod](w))
+	}
+	rejected := joining(func(c *v1alpha1.EtcdCluster) client.Object {
+		p := heldPod(c).(*corev1.Pod)
+		ends(p)
+		return p
+	})
+	evicted := joining(func(c *v1alpha1.EtcdCluster) client.Object {
+		p := heldPod(c).(*corev1.Pod)
+		p.Status.Phase = corev1.PodFailed
+		return p
+	})
+	isLost := func(m plan.Member) bool { return m.Volume == plan.VolumeLost && m.Pod == plan.PodEnded }
+	isMadeAgain := func(m plan.Member) bool { return m.Volume == plan.VolumePending && m.VolumeOutdated }
+	isLeft := func(m plan.Member) bool { return m.Volume == plan.VolumePending && !m.VolumeOutdated && !m.PodOutdated }
+	cases := map[string]struct {
+		who   string
+		world func(*world)
+		want  func(plan.Member) bool
+	}{
+		"a founder's, after the latch":        {watchedMember2, all(founder, old(0)), isLost},
+		"a founder's, before":                 {watchedMember2, all(founder, young, old(endedPause)), isMadeAgain},
+		"a founder's, before, a moment ago":   {watchedMember2, all(founder, young, old(endedPause-time.Second)), isLeft},
+		"a joiner's, rejected":                {"a-0003", all(rejected, old(endedPause)), func(m plan.Member) bool { return isMadeAgain(m) && m.PodOutdated }},
+		"a joiner's, rejected, a moment ago":  {"a-0003", all(rejected, old(endedPause-time.Second)), isLeft},
+		"a joiner's, evicted":                 {"a-0003", all(evicted, old(endedPause)), func(m plan.Member) bool { return isMadeAgain(m) && m.PodOutdated }},
+		"a joiner's, evicted, and just so":    {"a-0003", all(evicted, old(endedPause-time.Second)), isLeft},
+		"a member's with data, after a while": {watchedMember2, all(func(w *world) { third[*corev1.Pod](w).Status.Phase = corev1.PodFailed }, old(endedPause)), isLost},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			w := patient(t)
+			tc.world(w)
+			memory(w)
+			if m, ok := w.see().Member(tc.who); !ok || !tc.want(m) {
+				t.Errorf("saw %+v", m)
+			}
+		})
+	}
+}
+
 // listener notes who is dialed.
 type listener struct {
 	*etcdCluster

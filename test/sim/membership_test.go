@@ -95,6 +95,11 @@ func memberships() []workflow {
 			w.After(30*time.Second, func() { w.Reconnect(node) })
 		}},
 		{name: "replacing a member in memory whose pod is deleted", every: true, faults: true, shared: true, before: founded(spec(3, plaintext, inMemory)), begin: deletePods("c-0001")},
+		{name: "replacing a member in memory whose pod is evicted", faults: true, shared: true, before: founded(spec(3, plaintext, inMemory)), begin: noticed(func(w *World) { w.Evict("c-0001") })},
+		{name: "replacing a founder in memory whose pod is rejected, and joiners too", begin: func(w *World) {
+			rejecting(w, 25*time.Second, "c-0002", "c-0003")
+			w.Apply(spec(3, plaintext, inMemory))
+		}},
 		{name: "growing in memory", before: founded(spec(1, plaintext, inMemory)), begin: resize(3)},
 		{name: "shrinking in memory", before: founded(spec(3, inMemory)), begin: resize(1)},
 		{name: "replacing a member whose data is corrupt", shared: true, before: three, begin: noticed(func(w *World) { w.Corrupt("c-0001") })},

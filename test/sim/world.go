@@ -39,6 +39,8 @@ type World struct {
 	// StartDelay is how long a pod takes from its node to its container, by the
 	// pod's name.
 	StartDelay func(pod string) time.Duration
+	// Rejects says which pods the kubelet refuses; nil for none.
+	Rejects func(pod string) bool
 	// BadImages cannot be pulled.
 	BadImages map[string]bool
 
