@@ -196,16 +196,16 @@ func setUp(mgr ctrl.Manager, o *options) error {
 		Cached: mgr.GetClient(), Live: mgr.GetAPIReader(),
 		Dialer: v3client.NewPool(), Clock: clock.RealClock{}, Operator: operator,
 	}
+	performer := &perform.Performer{
+		Writer: mgr.GetClient(), Live: mgr.GetAPIReader(), Clock: clock.RealClock{},
+		GuardImage: o.memberImage, Operator: operator, Etcd: observer,
+	}
 	nodes := controllers.NodesHidden
 	if len(o.namespaceList()) == 0 {
-		observer.Cluster, nodes = mgr.GetClient(), controllers.NodesReadable
+		observer.Cluster, performer.Nodes, nodes = mgr.GetClient(), mgr.GetAPIReader(), controllers.NodesReadable
 	}
 	reconciler := &controllers.EtcdClusterReconciler{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Observer: observer,
-		Performer: &perform.Performer{
-			Writer: mgr.GetClient(), Live: mgr.GetAPIReader(), Clock: clock.RealClock{},
-			GuardImage: o.memberImage, Operator: operator, Etcd: observer,
-		},
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Observer: observer, Performer: performer,
 		Recorder: mgr.GetEventRecorder("quorate"),
 	}
 	if err := reconciler.SetupWithManager(mgr, nodes); err != nil {

@@ -410,26 +410,20 @@ func (o *Observer) nodes(ctx context.Context) (nodes, error) {
 		return nil, fmt.Errorf("listing nodes: %w", err)
 	}
 	out := nodes{}
-	for _, n := range list.Items {
-		out[n.Name] = stateOf(n)
+	for i := range list.Items {
+		out[list.Items[i].Name] = stateOf(&list.Items[i])
 	}
 	return out, nil
 }
 
-func stateOf(n corev1.Node) nodeSeen {
-	if slices.ContainsFunc(n.Spec.Taints, func(t corev1.Taint) bool { return t.Key == corev1.TaintNodeOutOfService }) {
+func stateOf(n *corev1.Node) nodeSeen {
+	if resources.NodeFenced(n) {
 		return nodeSeen{state: nodeFenced}
 	}
-	for _, c := range n.Status.Conditions {
-		if c.Type != corev1.NodeReady {
-			continue
-		}
-		if c.Status == corev1.ConditionTrue {
-			return nodeSeen{state: nodeReady}
-		}
-		return nodeSeen{state: nodeNotReady, since: c.LastTransitionTime.Time}
+	if ready, since := resources.NodeReady(n); !ready {
+		return nodeSeen{state: nodeNotReady, since: since}
 	}
-	return nodeSeen{state: nodeNotReady, since: n.CreationTimestamp.Time}
+	return nodeSeen{state: nodeReady}
 }
 
 // mayStillRun says whether a process on the node may run although nobody hears

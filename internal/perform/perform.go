@@ -34,6 +34,8 @@ type Performer struct {
 	Writer client.Client
 	// Live reads from the API server.
 	Live client.Reader
+	// Nodes reads nodes from the API server; nil when the operator may not.
+	Nodes client.Reader
 	// Clock tells the time that certificates are issued at.
 	Clock clock.PassiveClock
 	// GuardImage is the image that holds the guard.

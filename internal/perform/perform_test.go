@@ -126,7 +126,7 @@ func (w *world) reload() {
 
 func (w *world) perform(kind plan.Kind, members ...string) error {
 	p := &Performer{
-		Writer: w.api, Live: w.api, GuardImage: "guard:v0",
+		Writer: w.api, Live: w.api, Nodes: w.api, GuardImage: "guard:v0",
 		Clock: clocktesting.NewFakePassiveClock(time.Unix(1e9, 0)),
 	}
 	return p.Perform(w.t.Context(), w.cluster, w.seen, plan.Step{Kind: kind, Members: members})
@@ -272,6 +272,42 @@ func TestSteps(t *testing.T) {
 			}
 			if diff := cmp.Diff(tc.writes, w.writes); diff != "" {
 				t.Errorf("writes (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestLastNode: where the look was at a cache that lags, a process may still run on
+// the last node. A pod beside it would be a second one of the same identity.
+func TestLastNode(t *testing.T) {
+	node := func(ready corev1.ConditionStatus, taints ...corev1.Taint) client.Object {
+		return &corev1.Node{
+			ObjectMeta: metav1.ObjectMeta{Name: "node-0"}, Spec: corev1.NodeSpec{Taints: taints},
+			Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: ready}}},
+		}
+	}
+	last := annotated(v1alpha1.AnnotationNode, "node-0")
+	cases := map[string]struct {
+		objects []client.Object
+		stale   bool
+	}{
+		"it is Ready":            {[]client.Object{claim(last), node(corev1.ConditionTrue)}, false},
+		"it is not heard of":     {[]client.Object{claim(last), node(corev1.ConditionUnknown)}, true},
+		"it is not Ready":        {[]client.Object{claim(last), node(corev1.ConditionFalse)}, true},
+		"it is declared down":    {[]client.Object{claim(last), node(corev1.ConditionUnknown, corev1.Taint{Key: corev1.TaintNodeOutOfService})}, false},
+		"it was deleted":         {[]client.Object{claim(last)}, false},
+		"no node is on record":   {[]client.Object{claim(), node(corev1.ConditionUnknown)}, false},
+		"it has never said so":   {[]client.Object{claim(last), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-0"}}}, true},
+		"another one is unheard": {[]client.Object{claim(annotated(v1alpha1.AnnotationNode, "node-1")), node(corev1.ConditionUnknown)}, false},
+	}
+	for what, tc := range cases {
+		t.Run(what, func(t *testing.T) {
+			w := newWorld(t, tc.objects...)
+			w.cluster.Status.FounderVolumes = map[string]string{name: "v0"}
+			w.seen.Members[0].LastNode = tc.objects[0].GetAnnotations()[v1alpha1.AnnotationNode]
+			err := w.perform(plan.StartMembers, name)
+			if errors.Is(err, ErrStale) != tc.stale || (err != nil) != tc.stale || len(w.writes) > 0 == tc.stale {
+				t.Errorf("Perform() = %v, wrote %v, want stale: %v", err, w.writes, tc.stale)
 			}
 		})
 	}
