@@ -70,7 +70,10 @@ func (o *Observer) kubernetes(ctx context.Context, c *v1alpha1.EtcdCluster, m *m
 	for i := range pods.Items {
 		k.addPod(c, pods.Items[i])
 	}
-	var err error
+	err := o.unlabelled(ctx, c, k)
+	if err != nil {
+		return k, err
+	}
 	k.nodes, err = o.nodes(ctx)
 	return k, err
 }
@@ -186,6 +189,7 @@ func (k *kubernetes) members(c *v1alpha1.EtcdCluster) []plan.Member {
 		}
 		m := plan.Member{
 			Name: name, Ordinal: n, Founder: slices.Contains(c.Status.Founders, name), Joiner: name == c.Status.Joiner,
+			Mislabelled: k.mislabelled(c, name),
 		}
 		if resources.InMemory(c) {
 			k.describeMemory(c, &m)

@@ -72,6 +72,8 @@ func (p *Performer) Perform(ctx context.Context, c *v1alpha1.EtcdCluster, seen p
 		return p.issueCertificates(ctx, c, seen)
 	case plan.ApplyObjects:
 		return p.applyObjects(ctx, c, seen)
+	case plan.RestoreLabels:
+		return each(step.Members, func(name string) error { return p.restoreLabels(ctx, c, name) })
 	case plan.CreateVolumes:
 		return each(step.Members, func(name string) error { return p.createVolume(ctx, c, seen, name) })
 	case plan.ReplaceVolumes:
