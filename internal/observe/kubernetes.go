@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/quorate/quorate/api/v1alpha1"
@@ -35,18 +36,22 @@ type kubernetes struct {
 	pods   []corev1.Pod
 	// oldVolumes bear the cluster's name and another UID.
 	oldVolumes []plan.OldVolume
-	// expired are the members whose quarantined claims have been kept for long
-	// enough.
-	expired []string
+	// overdue are the quarantined claims that have been kept for long enough, by
+	// the clocks.
+	overdue []*corev1.PersistentVolumeClaim
 	// taken are the ordinals that any claim or pod of the namespace bears,
 	// whoever owns it. Filled only before the founders are latched.
 	taken []int
 	nodes nodes
 	now   time.Time
+	// certain is a time that has come by the operator's clock and by the API
+	// server's.
+	certain time.Time
 }
 
 func (o *Observer) kubernetes(ctx context.Context, c *v1alpha1.EtcdCluster, m *memory) (*kubernetes, error) {
 	k := &kubernetes{now: o.Clock.Now()}
+	k.certain = o.ServerTime.Earlier(k.now)
 	reader := o.reader(c, m)
 	var claims corev1.PersistentVolumeClaimList
 	var pods corev1.PodList
@@ -89,19 +94,42 @@ func (k *kubernetes) addClaim(c *v1alpha1.EtcdCluster, claim corev1.PersistentVo
 	case claim.Labels[v1alpha1.LabelIncarnation] != resources.Identity(c)[v1alpha1.LabelIncarnation]:
 	case resources.Quarantined(&claim):
 		if k.quarantineOver(c, &claim) {
-			k.expired = append(k.expired, claim.Labels[v1alpha1.LabelMember])
+			k.overdue = append(k.overdue, &claim)
 		}
 	default:
 		k.claims = append(k.claims, claim)
 	}
 }
 
-// quarantineOver says that the claim has been kept for storage.quarantineFor. One
-// whose time cannot be read is kept.
+// quarantineOver says that the claim has been kept for storage.quarantineFor, by
+// both clocks. One whose time cannot be read is kept.
 func (k *kubernetes) quarantineOver(c *v1alpha1.EtcdCluster, claim *corev1.PersistentVolumeClaim) bool {
 	at, err := time.Parse(time.RFC3339, claim.Annotations[v1alpha1.AnnotationQuarantinedAt])
 	keep := c.Spec.Storage.QuarantineFor.Duration
-	return err == nil && keep > 0 && k.now.Sub(at) > keep && claim.DeletionTimestamp.IsZero()
+	return err == nil && keep > 0 && k.certain.Sub(at) > keep && claim.DeletionTimestamp.IsZero()
+}
+
+// clockPause is how long a claim must be overdue before it is deleted. A clock that
+// was set wrong is often set right again, and then nothing is lost.
+const clockPause = time.Hour
+
+// expired are the members whose quarantined claims this process has seen overdue,
+// in every look, for clockPause of its monotonic clock. A new process waits anew.
+func (m *memory) expired(c *v1alpha1.EtcdCluster, k *kubernetes) []string {
+	since := map[types.UID]time.Time{}
+	var members []string
+	for _, claim := range k.overdue {
+		first, known := m.overdue[claim.UID]
+		if !known {
+			first = k.now
+		}
+		since[claim.UID] = first
+		if k.now.Sub(first) >= min(clockPause, c.Spec.Storage.QuarantineFor.Duration) {
+			members = append(members, resources.MemberOfClaim(claim.Name))
+		}
+	}
+	m.overdue = since
+	return members
 }
 
 func (k *kubernetes) addPod(c *v1alpha1.EtcdCluster, pod corev1.Pod) {

@@ -437,6 +437,42 @@ func removedThird(w *world) {
 	w.cluster.Spec.Size = 1
 }
 
+// TestAClockThatJumpsDeletesNothing: of neither machine, and of both not for as long
+// as it takes to set them right.
+func TestAClockThatJumpsDeletesNothing(t *testing.T) {
+	const year = 365 * 24 * time.Hour
+	w := patient(t)
+	removedThird(w)
+	v := third[*corev1.PersistentVolumeClaim](w)
+	v.Labels[v1alpha1.LabelQuarantined] = "removed"
+	v.Annotations[v1alpha1.AnnotationQuarantinedAt] = w.clock.Now().Add(-time.Hour).UTC().Format(time.RFC3339)
+	server, local := w.clock.Now(), w.clock.Now()
+	w.observer = &Observer{Dialer: w.etcd, Clock: w.clock, ServerTime: func() time.Time { return server }}
+	steps := []struct {
+		what          string
+		local, server time.Duration
+		expires       bool
+	}{
+		{"all is well", 0, 0, false},
+		{"the operator's clock jumps", 10 * year, 0, false},
+		{"and goes on", 10*year + 2*clockPause, 0, false},
+		{"the server's clock jumps, and the operator's is right again", 0, 10 * year, false},
+		{"and goes on", 2 * clockPause, 10*year + 2*clockPause, false},
+		{"both jump", 10 * year, 10 * year, false},
+		{"and are set right", 0, 0, false},
+		{"both jump again", 10*year + clockPause, 10*year + clockPause, false},
+		{"and go on for a while", 10*year + 2*clockPause - 1, 10*year + 2*clockPause, false},
+		{"and for longer", 10*year + 2*clockPause, 10*year + 2*clockPause, true},
+	}
+	for _, step := range steps {
+		server = local.Add(step.server)
+		w.clock.SetTime(local.Add(step.local))
+		if got := w.see().Expired; (len(got) > 0) != step.expires {
+			t.Errorf("%s: expired %v, want %v", step.what, got, step.expires)
+		}
+	}
+}
+
 // TestQuarantined: a claim in quarantine is no member's, and its time runs out.
 func TestQuarantined(t *testing.T) {
 	quarantined := func(ago time.Duration) func(*world) {
@@ -471,6 +507,10 @@ func TestQuarantined(t *testing.T) {
 			w := patient(t)
 			removedThird(w)
 			tc.world(w)
+			if first := w.see().Expired; first != nil {
+				t.Errorf("at first sight %v have expired", first)
+			}
+			w.clock.SetTime(w.clock.Now().Add(clockPause))
 			seen := w.see()
 			if m, ok := seen.Member(watchedMember2); ok {
 				t.Errorf("a claim in quarantine makes a member: %+v", m)

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/apitime"
 	"github.com/quorate/quorate/internal/etcd"
 	"github.com/quorate/quorate/internal/plan"
 	"github.com/quorate/quorate/internal/resources"
@@ -38,6 +39,8 @@ type Performer struct {
 	Nodes client.Reader
 	// Clock tells the time that certificates are issued at.
 	Clock clock.PassiveClock
+	// ServerTime tells the API server's time, if it is known.
+	ServerTime apitime.Source
 	// GuardImage is the image that holds the guard.
 	GuardImage string
 	// Operator says where the operator's own pods run.

@@ -133,7 +133,7 @@ func memberships() []workflow {
 			})),
 			begin: func(w *World) {
 				w.RemoveByHand("https" + urlOf("c-0001")[len("http"):])
-				w.After(3*time.Minute, func() {})
+				w.After(7*time.Minute, func() {})
 			},
 		},
 	}
