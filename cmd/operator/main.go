@@ -29,6 +29,7 @@ import (
 
 	"github.com/quorate/quorate/api/v1alpha1"
 	"github.com/quorate/quorate/controllers"
+	"github.com/quorate/quorate/internal/apitime"
 	"github.com/quorate/quorate/internal/etcd/v3client"
 	"github.com/quorate/quorate/internal/observe"
 	"github.com/quorate/quorate/internal/perform"
@@ -124,11 +125,13 @@ func run(o *options) error {
 	}
 	config.QPS, config.Burst = float32(o.qps), o.burst
 	config.UserAgent = "quorate-operator/" + version.Version
+	server := &apitime.Clock{}
+	config.Wrap(server.Wrap)
 	mgr, err := ctrl.NewManager(config, o.manager(scheme))
 	if err != nil {
 		return fmt.Errorf("making the manager: %w", err)
 	}
-	if err := setUp(mgr, o); err != nil {
+	if err := setUp(mgr, o, server.Now); err != nil {
 		return err
 	}
 	ctrl.Log.Info("Starting", "version", version.Version, "namespaces", o.namespaces, "memberImage", o.memberImage)
@@ -187,25 +190,25 @@ func (o *options) namespaceList() []string {
 	return list
 }
 
-func setUp(mgr ctrl.Manager, o *options) error {
+func setUp(mgr ctrl.Manager, o *options, server apitime.Source) error {
 	operator := resources.OperatorPeer{
 		Namespace: os.Getenv("POD_NAMESPACE"),
 		Labels:    map[string]string{"app.kubernetes.io/name": "quorate-operator"},
 	}
 	observer := &observe.Observer{
 		Cached: mgr.GetClient(), Live: mgr.GetAPIReader(),
-		Dialer: v3client.NewPool(), Clock: clock.RealClock{}, Operator: operator,
+		Dialer: v3client.NewPool(), Clock: clock.RealClock{}, ServerTime: server, Operator: operator,
+	}
+	performer := &perform.Performer{
+		Writer: mgr.GetClient(), Live: mgr.GetAPIReader(), Clock: clock.RealClock{}, ServerTime: server,
+		GuardImage: o.memberImage, Operator: operator, Etcd: observer,
 	}
 	nodes := controllers.NodesHidden
 	if len(o.namespaceList()) == 0 {
-		observer.Cluster, nodes = mgr.GetClient(), controllers.NodesReadable
+		observer.Cluster, performer.Nodes, nodes = mgr.GetClient(), mgr.GetAPIReader(), controllers.NodesReadable
 	}
 	reconciler := &controllers.EtcdClusterReconciler{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Observer: observer,
-		Performer: &perform.Performer{
-			Writer: mgr.GetClient(), Live: mgr.GetAPIReader(), Clock: clock.RealClock{},
-			GuardImage: o.memberImage, Operator: operator, Etcd: observer,
-		},
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Observer: observer, Performer: performer,
 		Recorder: mgr.GetEventRecorder("quorate"),
 	}
 	if err := reconciler.SetupWithManager(mgr, nodes); err != nil {

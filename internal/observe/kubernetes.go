@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/quorate/quorate/api/v1alpha1"
@@ -35,18 +36,22 @@ type kubernetes struct {
 	pods   []corev1.Pod
 	// oldVolumes bear the cluster's name and another UID.
 	oldVolumes []plan.OldVolume
-	// expired are the members whose quarantined claims have been kept for long
-	// enough.
-	expired []string
+	// overdue are the quarantined claims that have been kept for long enough, by
+	// the clocks.
+	overdue []*corev1.PersistentVolumeClaim
 	// taken are the ordinals that any claim or pod of the namespace bears,
 	// whoever owns it. Filled only before the founders are latched.
 	taken []int
 	nodes nodes
 	now   time.Time
+	// certain is a time that has come by the operator's clock and by the API
+	// server's.
+	certain time.Time
 }
 
 func (o *Observer) kubernetes(ctx context.Context, c *v1alpha1.EtcdCluster, m *memory) (*kubernetes, error) {
 	k := &kubernetes{now: o.Clock.Now()}
+	k.certain = o.ServerTime.Earlier(k.now)
 	reader := o.reader(c, m)
 	var claims corev1.PersistentVolumeClaimList
 	var pods corev1.PodList
@@ -70,7 +75,10 @@ func (o *Observer) kubernetes(ctx context.Context, c *v1alpha1.EtcdCluster, m *m
 	for i := range pods.Items {
 		k.addPod(c, pods.Items[i])
 	}
-	var err error
+	err := o.unlabelled(ctx, c, k)
+	if err != nil {
+		return k, err
+	}
 	k.nodes, err = o.nodes(ctx)
 	return k, err
 }
@@ -86,19 +94,42 @@ func (k *kubernetes) addClaim(c *v1alpha1.EtcdCluster, claim corev1.PersistentVo
 	case claim.Labels[v1alpha1.LabelIncarnation] != resources.Identity(c)[v1alpha1.LabelIncarnation]:
 	case resources.Quarantined(&claim):
 		if k.quarantineOver(c, &claim) {
-			k.expired = append(k.expired, claim.Labels[v1alpha1.LabelMember])
+			k.overdue = append(k.overdue, &claim)
 		}
 	default:
 		k.claims = append(k.claims, claim)
 	}
 }
 
-// quarantineOver says that the claim has been kept for storage.quarantineFor. One
-// whose time cannot be read is kept.
+// quarantineOver says that the claim has been kept for storage.quarantineFor, by
+// both clocks. One whose time cannot be read is kept.
 func (k *kubernetes) quarantineOver(c *v1alpha1.EtcdCluster, claim *corev1.PersistentVolumeClaim) bool {
 	at, err := time.Parse(time.RFC3339, claim.Annotations[v1alpha1.AnnotationQuarantinedAt])
 	keep := c.Spec.Storage.QuarantineFor.Duration
-	return err == nil && keep > 0 && k.now.Sub(at) > keep && claim.DeletionTimestamp.IsZero()
+	return err == nil && keep > 0 && k.certain.Sub(at) > keep && claim.DeletionTimestamp.IsZero()
+}
+
+// clockPause is how long a claim must be overdue before it is deleted. A clock that
+// was set wrong is often set right again, and then nothing is lost.
+const clockPause = time.Hour
+
+// expired are the members whose quarantined claims this process has seen overdue,
+// in every look, for clockPause of its monotonic clock. A new process waits anew.
+func (m *memory) expired(c *v1alpha1.EtcdCluster, k *kubernetes) []string {
+	since := map[types.UID]time.Time{}
+	var members []string
+	for _, claim := range k.overdue {
+		first, known := m.overdue[claim.UID]
+		if !known {
+			first = k.now
+		}
+		since[claim.UID] = first
+		if k.now.Sub(first) >= min(clockPause, c.Spec.Storage.QuarantineFor.Duration) {
+			members = append(members, resources.MemberOfClaim(claim.Name))
+		}
+	}
+	m.overdue = since
+	return members
 }
 
 func (k *kubernetes) addPod(c *v1alpha1.EtcdCluster, pod corev1.Pod) {
@@ -186,6 +217,7 @@ func (k *kubernetes) members(c *v1alpha1.EtcdCluster) []plan.Member {
 		}
 		m := plan.Member{
 			Name: name, Ordinal: n, Founder: slices.Contains(c.Status.Founders, name), Joiner: name == c.Status.Joiner,
+			Mislabelled: k.mislabelled(c, name),
 		}
 		if resources.InMemory(c) {
 			k.describeMemory(c, &m)
@@ -282,6 +314,7 @@ func (k *kubernetes) describeMemory(c *v1alpha1.EtcdCluster, m *plan.Member) {
 	m.PodMayBeEmpty = pod.Annotations[member.AnnotationMayBeEmpty] == "true"
 	m.Refusal, m.Corrupt = refusal(pod), corruption(pod)
 	m.Trouble = waitingText(pod)
+	m.PodFresh = k.now.Sub(pod.CreationTimestamp.Time) < endedPause
 	outdated := pod.Annotations[v1alpha1.AnnotationTemplateHash] != resources.TemplateHash(c)
 	if m.Pod = podState(pod); len(pod.Spec.SchedulingGates) > 0 && m.Pod == plan.PodWaiting {
 		m.Pod = plan.PodAbsent
@@ -291,9 +324,14 @@ func (k *kubernetes) describeMemory(c *v1alpha1.EtcdCluster, m *plan.Member) {
 		m.Volume = plan.VolumeTerminating
 	case latched != "" && latched != string(pod.UID):
 		m.Volume = plan.VolumeLost
-	case neverRan(pod):
-		// A pod that ended before etcd ran in it is no loss; it is made again.
-		m.Volume, m.VolumeOutdated = plan.VolumePending, outdated || m.Pod == plan.PodEnded
+	case m.Pod == plan.PodEnded && c.Status.ClusterID != "" && !m.Held:
+		// Its status does not prove that etcd never ran in it, and a member that
+		// may have voted is never made again under its name.
+		m.Volume = plan.VolumeLost
+	case neverRan(pod), m.Pod == plan.PodEnded && m.Held:
+		// A pod that ended before etcd ran in it is no loss; it is made again,
+		// but not at the speed of a kubelet that refuses each of them.
+		m.Volume, m.VolumeOutdated = plan.VolumePending, outdated || (m.Pod == plan.PodEnded && !m.PodFresh)
 		m.PodOutdated = m.Held && m.VolumeOutdated
 		m.Pod = waitingIfEnded(m.Pod)
 	case m.Pod == plan.PodEnded:
@@ -404,26 +442,20 @@ func (o *Observer) nodes(ctx context.Context) (nodes, error) {
 		return nil, fmt.Errorf("listing nodes: %w", err)
 	}
 	out := nodes{}
-	for _, n := range list.Items {
-		out[n.Name] = stateOf(n)
+	for i := range list.Items {
+		out[list.Items[i].Name] = stateOf(&list.Items[i])
 	}
 	return out, nil
 }
 
-func stateOf(n corev1.Node) nodeSeen {
-	if slices.ContainsFunc(n.Spec.Taints, func(t corev1.Taint) bool { return t.Key == corev1.TaintNodeOutOfService }) {
+func stateOf(n *corev1.Node) nodeSeen {
+	if resources.NodeFenced(n) {
 		return nodeSeen{state: nodeFenced}
 	}
-	for _, c := range n.Status.Conditions {
-		if c.Type != corev1.NodeReady {
-			continue
-		}
-		if c.Status == corev1.ConditionTrue {
-			return nodeSeen{state: nodeReady}
-		}
-		return nodeSeen{state: nodeNotReady, since: c.LastTransitionTime.Time}
+	if ready, since := resources.NodeReady(n); !ready {
+		return nodeSeen{state: nodeNotReady, since: since}
 	}
-	return nodeSeen{state: nodeNotReady, since: n.CreationTimestamp.Time}
+	return nodeSeen{state: nodeReady}
 }
 
 // mayStillRun says whether a process on the node may run although nobody hears

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -18,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/apitime"
 	"github.com/quorate/quorate/internal/etcd"
 	"github.com/quorate/quorate/internal/plan"
 	"github.com/quorate/quorate/internal/resources"
@@ -36,6 +38,8 @@ type Observer struct {
 	Dialer etcd.Dialer
 	// Clock tells the time.
 	Clock clock.PassiveClock
+	// ServerTime tells the API server's time, if it is known.
+	ServerTime apitime.Source
 	// Operator says where the operator's own pods run.
 	Operator resources.OperatorPeer
 
@@ -53,6 +57,8 @@ type memory struct {
 	// on the API server is asked, for a cache that lags shows the same.
 	suspicious bool
 	reach      reach
+	// overdue is since when each quarantined claim has been seen overdue.
+	overdue map[types.UID]time.Time
 	// agreed are the fixed objects that were in order, by kind and name.
 	agreed map[string]agreement
 }
@@ -96,7 +102,7 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 	o.remind(m, endpoints, certificates.credentials)
 	look := o.etcd(ctx, c, m, certificates.credentials, endpoints, seen.ClusterID)
 	join(c, &seen, members, look)
-	seen.Expired = kube.expired
+	seen.Expired = m.expired(c, kube)
 	leader, term := look.leads()
 	m.watched.judge(c, &seen, kube, leader, term)
 	m.suspicious = slices.ContainsFunc(seen.Members, func(m plan.Member) bool { return m.Dead() || m.Doomed() })

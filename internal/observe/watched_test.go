@@ -437,6 +437,42 @@ func removedThird(w *world) {
 	w.cluster.Spec.Size = 1
 }
 
+// TestAClockThatJumpsDeletesNothing: of neither machine, and of both not for as long
+// as it takes to set them right.
+func TestAClockThatJumpsDeletesNothing(t *testing.T) {
+	const year = 365 * 24 * time.Hour
+	w := patient(t)
+	removedThird(w)
+	v := third[*corev1.PersistentVolumeClaim](w)
+	v.Labels[v1alpha1.LabelQuarantined] = "removed"
+	v.Annotations[v1alpha1.AnnotationQuarantinedAt] = w.clock.Now().Add(-time.Hour).UTC().Format(time.RFC3339)
+	server, local := w.clock.Now(), w.clock.Now()
+	w.observer = &Observer{Dialer: w.etcd, Clock: w.clock, ServerTime: func() time.Time { return server }}
+	steps := []struct {
+		what          string
+		local, server time.Duration
+		expires       bool
+	}{
+		{"all is well", 0, 0, false},
+		{"the operator's clock jumps", 10 * year, 0, false},
+		{"and goes on", 10*year + 2*clockPause, 0, false},
+		{"the server's clock jumps, and the operator's is right again", 0, 10 * year, false},
+		{"and goes on", 2 * clockPause, 10*year + 2*clockPause, false},
+		{"both jump", 10 * year, 10 * year, false},
+		{"and are set right", 0, 0, false},
+		{"both jump again", 10*year + clockPause, 10*year + clockPause, false},
+		{"and go on for a while", 10*year + 2*clockPause - 1, 10*year + 2*clockPause, false},
+		{"and for longer", 10*year + 2*clockPause, 10*year + 2*clockPause, true},
+	}
+	for _, step := range steps {
+		server = local.Add(step.server)
+		w.clock.SetTime(local.Add(step.local))
+		if got := w.see().Expired; (len(got) > 0) != step.expires {
+			t.Errorf("%s: expired %v, want %v", step.what, got, step.expires)
+		}
+	}
+}
+
 // TestQuarantined: a claim in quarantine is no member's, and its time runs out.
 func TestQuarantined(t *testing.T) {
 	quarantined := func(ago time.Duration) func(*world) {
@@ -471,6 +507,10 @@ func TestQuarantined(t *testing.T) {
 			w := patient(t)
 			removedThird(w)
 			tc.world(w)
+			if first := w.see().Expired; first != nil {
+				t.Errorf("at first sight %v have expired", first)
+			}
+			w.clock.SetTime(w.clock.Now().Add(clockPause))
 			seen := w.see()
 			if m, ok := seen.Member(watchedMember2); ok {
 				t.Errorf("a claim in quarantine makes a member: %+v", m)
@@ -601,6 +641,72 @@ func TestJoiner(t *testing.T) {
 			}
 			if got := slices.Contains(asked.dialed, address(3)+":2379"); got != tc.dialed {
 				t.Errorf("its status was asked for: %v, want %v: only the guard runs in a pod that is held", got, tc.dialed)
+			}
+		})
+	}
+}
+
+// TestEndedMemory: a pod of memory that has ended is a lost volume once the
+// cluster is founded, whatever its status says; before, and while the guard holds
+// it, nothing is lost, and it is made again after a while.
+func TestEndedMemory(t *testing.T) {
+	memory := func(w *world) {
+		w.cluster.Spec.Storage.Medium = v1alpha1.MediumMemory
+		for _, o := range w.objects {
+			if p, ok := o.(*corev1.Pod); ok {
+				p.Annotations[v1alpha1.AnnotationTemplateHash] = resources.TemplateHash(w.cluster)
+			}
+		}
+	}
+	ends := func(p *corev1.Pod) {
+		p.Status = corev1.PodStatus{Phase: corev1.PodFailed, Reason: "OutOfmemory", Message: "Pod was rejected"}
+	}
+	young := func(w *world) { w.cluster.Status.ClusterID = "" }
+	old := func(age time.Duration) func(*world) {
+		return func(w *world) {
+			for _, o := range w.objects {
+				o.SetCreationTimestamp(metav1.NewTime(w.clock.Now().Add(-age)))
+			}
+		}
+	}
+	founder := func(w *world) {
+		third[*corev1.Pod](w).UID = "v2"
+		ends(third[*corev1.Pod](w))
+	}
+	rejected := joining(func(c *v1alpha1.EtcdCluster) client.Object {
+		p := heldPod(c).(*corev1.Pod)
+		ends(p)
+		return p
+	})
+	evicted := joining(func(c *v1alpha1.EtcdCluster) client.Object {
+		p := heldPod(c).(*corev1.Pod)
+		p.Status.Phase = corev1.PodFailed
+		return p
+	})
+	isLost := func(m plan.Member) bool { return m.Volume == plan.VolumeLost && m.Pod == plan.PodEnded }
+	isMadeAgain := func(m plan.Member) bool { return m.Volume == plan.VolumePending && m.VolumeOutdated }
+	isLeft := func(m plan.Member) bool { return m.Volume == plan.VolumePending && !m.VolumeOutdated && !m.PodOutdated }
+	cases := map[string]struct {
+		who   string
+		world func(*world)
+		want  func(plan.Member) bool
+	}{
+		"a founder's, after the latch":        {watchedMember2, all(founder, old(0)), isLost},
+		"a founder's, before":                 {watchedMember2, all(founder, young, old(endedPause)), isMadeAgain},
+		"a founder's, before, a moment ago":   {watchedMember2, all(founder, young, old(endedPause-time.Second)), isLeft},
+		"a joiner's, rejected":                {"a-0003", all(rejected, old(endedPause)), func(m plan.Member) bool { return isMadeAgain(m) && m.PodOutdated }},
+		"a joiner's, rejected, a moment ago":  {"a-0003", all(rejected, old(endedPause-time.Second)), isLeft},
+		"a joiner's, evicted":                 {"a-0003", all(evicted, old(endedPause)), func(m plan.Member) bool { return isMadeAgain(m) && m.PodOutdated }},
+		"a joiner's, evicted, and just so":    {"a-0003", all(evicted, old(endedPause-time.Second)), isLeft},
+		"a member's with data, after a while": {watchedMember2, all(func(w *world) { third[*corev1.Pod](w).Status.Phase = corev1.PodFailed }, old(endedPause)), isLost},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			w := patient(t)
+			tc.world(w)
+			memory(w)
+			if m, ok := w.see().Member(tc.who); !ok || !tc.want(m) {
+				t.Errorf("saw %+v", m)
 			}
 		})
 	}

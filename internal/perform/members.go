@@ -93,10 +93,34 @@ func (p *Performer) startMember(ctx context.Context, c *v1alpha1.EtcdCluster, se
 	if pod, ok := volume.(*corev1.Pod); ok {
 		return p.ungate(ctx, pod)
 	}
+	if err := p.nobodyRuns(ctx, name, m.LastNode); err != nil {
+		return err
+	}
 	return p.createPod(ctx, c, seen, resources.Start{
 		Member: name, VolumeUID: string(volume.GetUID()),
 		Orders: orders(c, seen, name, volume.GetAnnotations()),
 	})
+}
+
+// nobodyRuns refuses to start a member while a process of an earlier pod may run,
+// unheard of, on its last node. The look at the nodes came from a cache, which may
+// not have heard yet that the node is lost.
+func (p *Performer) nobodyRuns(ctx context.Context, name, last string) error {
+	if last == "" || p.Nodes == nil {
+		return nil
+	}
+	node := &corev1.Node{}
+	err := p.Nodes.Get(ctx, client.ObjectKey{Name: last}, node)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading node %s: %w", last, err)
+	}
+	if ready, _ := resources.NodeReady(node); !ready && !resources.NodeFenced(node) {
+		return fmt.Errorf("starting %s, and its last node %s is not Ready: %w", name, last, ErrStale)
+	}
+	return nil
 }
 
 func (p *Performer) createPod(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, start resources.Start) error {

@@ -518,7 +518,7 @@ func (p *Performer) quarantine(ctx context.Context, c *v1alpha1.EtcdCluster, cla
 		return err
 	}
 	claim.Labels[v1alpha1.LabelQuarantined] = why
-	claim.Annotations[v1alpha1.AnnotationQuarantinedAt] = p.Clock.Now().UTC().Format(time.RFC3339)
+	claim.Annotations[v1alpha1.AnnotationQuarantinedAt] = p.ServerTime.Later(p.Clock.Now()).UTC().Format(time.RFC3339)
 	patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
 	if err := p.Writer.Patch(ctx, claim, patch, client.FieldOwner(resources.FieldOwner)); err != nil {
 		return fmt.Errorf("putting claim %s into quarantine: %w", claim.Name, err)
@@ -533,7 +533,7 @@ func (p *Performer) deleteExpired(ctx context.Context, c *v1alpha1.EtcdCluster, 
 		return err
 	}
 	at, err := time.Parse(time.RFC3339, claim.Annotations[v1alpha1.AnnotationQuarantinedAt])
-	if err != nil || !resources.Quarantined(claim) || p.Clock.Since(at) <= c.Spec.Storage.QuarantineFor.Duration {
+	if err != nil || !resources.Quarantined(claim) || p.ServerTime.Earlier(p.Clock.Now()).Sub(at) <= c.Spec.Storage.QuarantineFor.Duration {
 		return fmt.Errorf("deleting claim %s, whose quarantine is not over: %w", claim.Name, ErrStale)
 	}
 	return p.forget(ctx, c, name, claim)

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/apitime"
 	"github.com/quorate/quorate/internal/etcd"
 	"github.com/quorate/quorate/internal/plan"
 	"github.com/quorate/quorate/internal/resources"
@@ -34,8 +35,12 @@ type Performer struct {
 	Writer client.Client
 	// Live reads from the API server.
 	Live client.Reader
+	// Nodes reads nodes from the API server; nil when the operator may not.
+	Nodes client.Reader
 	// Clock tells the time that certificates are issued at.
 	Clock clock.PassiveClock
+	// ServerTime tells the API server's time, if it is known.
+	ServerTime apitime.Source
 	// GuardImage is the image that holds the guard.
 	GuardImage string
 	// Operator says where the operator's own pods run.
@@ -70,6 +75,8 @@ func (p *Performer) Perform(ctx context.Context, c *v1alpha1.EtcdCluster, seen p
 		return p.issueCertificates(ctx, c, seen)
 	case plan.ApplyObjects:
 		return p.applyObjects(ctx, c, seen)
+	case plan.RestoreLabels:
+		return each(step.Members, func(name string) error { return p.restoreLabels(ctx, c, name) })
 	case plan.CreateVolumes:
 		return each(step.Members, func(name string) error { return p.createVolume(ctx, c, seen, name) })
 	case plan.ReplaceVolumes:

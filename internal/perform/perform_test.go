@@ -126,7 +126,7 @@ func (w *world) reload() {
 
 func (w *world) perform(kind plan.Kind, members ...string) error {
 	p := &Performer{
-		Writer: w.api, Live: w.api, GuardImage: "guard:v0",
+		Writer: w.api, Live: w.api, Nodes: w.api, GuardImage: "guard:v0",
 		Clock: clocktesting.NewFakePassiveClock(time.Unix(1e9, 0)),
 	}
 	return p.Perform(w.t.Context(), w.cluster, w.seen, plan.Step{Kind: kind, Members: members})
@@ -178,6 +178,10 @@ func going(o client.Object) {
 }
 func foreigner(o client.Object) { o.GetLabels()[v1alpha1.LabelClusterUID] = "01d" }
 func reborn(o client.Object)    { o.GetLabels()[v1alpha1.LabelIncarnation] = "2" }
+func bare(o client.Object)      { o.SetLabels(nil) }
+func labelled(key, value string) edit {
+	return func(o client.Object) { o.GetLabels()[key] = value }
+}
 func annotated(key, value string) edit {
 	return func(o client.Object) { o.GetAnnotations()[key] = value }
 }
@@ -232,6 +236,17 @@ func TestSteps(t *testing.T) {
 		"a member does not start on a namesake's claim":    {[]client.Object{claim(foreigner)}, latched("v0"), plan.StartMembers, false, true, nil},
 		"a namesake's pod is in the way":                   {[]client.Object{claim(), pod(foreigner)}, latched("v0"), plan.StartMembers, false, true, []string{"create a-0000"}},
 
+		"labels are put back":                         {[]client.Object{claim(bare), pod(bare)}, latched("v0"), plan.RestoreLabels, false, false, []string{"patch a-0000", "patch data-a-0000"}},
+		"labels are put back on a claim":              {[]client.Object{claim(bare)}, latched("v0"), plan.RestoreLabels, false, false, []string{"patch data-a-0000"}},
+		"labels are put back on a claim, by its pod":  {[]client.Object{claim(bare), pod()}, none, plan.RestoreLabels, false, false, []string{"patch data-a-0000"}},
+		"a member's label is put back":                {[]client.Object{claim(), pod(labelled(v1alpha1.LabelMember, "a-0001"))}, none, plan.RestoreLabels, false, false, []string{"patch a-0000"}},
+		"labels that are there are not":               {[]client.Object{claim(), pod()}, latched("v0"), plan.RestoreLabels, false, false, nil},
+		"a namesake's claim is not adopted":           {[]client.Object{claim(foreigner)}, latched("v0"), plan.RestoreLabels, false, true, nil},
+		"a namesake's pod is not adopted":             {[]client.Object{claim(), pod(bare, func(o client.Object) { o.SetOwnerReferences(nil) })}, latched("v0"), plan.RestoreLabels, false, true, nil},
+		"a claim that nothing proves is not":          {[]client.Object{claim(bare)}, none, plan.RestoreLabels, false, true, nil},
+		"a claim that was made anew is not":           {[]client.Object{claim(bare)}, latched("other"), plan.RestoreLabels, false, true, nil},
+		"labels of what is gone need not be put back": {nil, latched("v0"), plan.RestoreLabels, false, false, nil},
+
 		"a pod that waits is deleted":      {[]client.Object{pod()}, none, plan.DeletePods, false, false, []string{"delete a-0000"}},
 		"a pod that is gone need not be":   {nil, none, plan.DeletePods, false, false, nil},
 		"a pod that is going need not be":  {[]client.Object{pod(going)}, none, plan.DeletePods, false, false, nil},
@@ -272,6 +287,59 @@ func TestSteps(t *testing.T) {
 			}
 			if diff := cmp.Diff(tc.writes, w.writes); diff != "" {
 				t.Errorf("writes (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestLabelsArePutBackConditionally: on the version that was proven to be ours, and on
+// no other.
+func TestLabelsArePutBackConditionally(t *testing.T) {
+	w := newWorld(t, claim(bare))
+	w.cluster.Status.FounderVolumes = map[string]string{name: "v0"}
+	w.before = func(_ string, o client.Object) error {
+		w.before = nil
+		var v corev1.PersistentVolumeClaim
+		w.get(&v, o.GetName())
+		v.Labels = map[string]string{v1alpha1.LabelClusterUID: "01d"}
+		return w.api.Update(t.Context(), &v)
+	}
+	if err := w.perform(plan.RestoreLabels, name); !Stale(err) {
+		t.Errorf("a claim that has changed since is labelled: %v", err)
+	}
+}
+
+// TestLastNode: where the look was at a cache that lags, a process may still run on
+// the last node. A pod beside it would be a second one of the same identity.
+func TestLastNode(t *testing.T) {
+	node := func(ready corev1.ConditionStatus, taints ...corev1.Taint) client.Object {
+		return &corev1.Node{
+			ObjectMeta: metav1.ObjectMeta{Name: "node-0"}, Spec: corev1.NodeSpec{Taints: taints},
+			Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: ready}}},
+		}
+	}
+	last := annotated(v1alpha1.AnnotationNode, "node-0")
+	cases := map[string]struct {
+		objects []client.Object
+		stale   bool
+	}{
+		"it is Ready":            {[]client.Object{claim(last), node(corev1.ConditionTrue)}, false},
+		"it is not heard of":     {[]client.Object{claim(last), node(corev1.ConditionUnknown)}, true},
+		"it is not Ready":        {[]client.Object{claim(last), node(corev1.ConditionFalse)}, true},
+		"it is declared down":    {[]client.Object{claim(last), node(corev1.ConditionUnknown, corev1.Taint{Key: corev1.TaintNodeOutOfService})}, false},
+		"it was deleted":         {[]client.Object{claim(last)}, false},
+		"no node is on record":   {[]client.Object{claim(), node(corev1.ConditionUnknown)}, false},
+		"it has never said so":   {[]client.Object{claim(last), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-0"}}}, true},
+		"another one is unheard": {[]client.Object{claim(annotated(v1alpha1.AnnotationNode, "node-1")), node(corev1.ConditionUnknown)}, false},
+	}
+	for what, tc := range cases {
+		t.Run(what, func(t *testing.T) {
+			w := newWorld(t, tc.objects...)
+			w.cluster.Status.FounderVolumes = map[string]string{name: "v0"}
+			w.seen.Members[0].LastNode = tc.objects[0].GetAnnotations()[v1alpha1.AnnotationNode]
+			err := w.perform(plan.StartMembers, name)
+			if errors.Is(err, ErrStale) != tc.stale || (err != nil) != tc.stale || len(w.writes) > 0 == tc.stale {
+				t.Errorf("Perform() = %v, wrote %v, want stale: %v", err, w.writes, tc.stale)
 			}
 		})
 	}

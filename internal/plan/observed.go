@@ -157,6 +157,10 @@ type Member struct {
 	// Founder says that it is one of the latched founders.
 	Founder bool
 
+	// Mislabelled says that its claim or its pod does not carry the labels of its
+	// identity any more.
+	Mislabelled bool
+
 	Volume Volume
 	// VolumeLatched says that status names this member's volume.
 	VolumeLatched bool

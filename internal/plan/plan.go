@@ -30,6 +30,8 @@ const (
 	UnlatchVolumes Kind = "UnlatchVolumes"
 	// SetFinalizer makes the finalizer follow storage.whenDeleted.
 	SetFinalizer Kind = "SetFinalizer"
+	// RestoreLabels puts labels back that somebody took off claims and pods.
+	RestoreLabels Kind = "RestoreLabels"
 	// ReplaceVolumes deletes claims that were never bound, so that they are
 	// made again from the spec.
 	ReplaceVolumes Kind = "ReplaceVolumes"
@@ -100,7 +102,7 @@ type rule func(Observed) (Step, bool)
 // volumes they are, then pods. Pods come last because from the first pod on a
 // volume may hold data.
 var founding = []rule{
-	paused, latchFounders, refused, recordMembers, latchCluster,
+	paused, latchFounders, restoreLabels, refused, recordMembers, latchCluster,
 	setFinalizer, deleteEnded, issueCertificates, applyObjects, nameTaken,
 	restartOutdated, replaceUnbound, createVolumes, latchVolumes, startFounders, waitForFounders,
 }
@@ -110,7 +112,7 @@ var founding = []rule{
 // a certificate that cannot be written must not stand in the way of that. Who is
 // a member changes only after that.
 var running = slices.Concat([]rule{
-	paused, refused, corrupt, recordMembers, relatchVolumes, relatch, deleteEnded, startMissing, restartOutdated, restartBlind,
+	paused, restoreLabels, refused, corrupt, recordMembers, relatchVolumes, relatch, deleteEnded, startMissing, restartOutdated, restartBlind,
 	setFinalizer, issueCertificates, applyObjects,
 }, membership, []rule{
 	dataMissing, waitForMembers, waitForLatch, waitForWrites, deleteExpired, rollPending, volumeChange,
@@ -153,7 +155,7 @@ func (o Observed) serving(step Step) Step {
 // housekeeping steps are not what another step builds upon; nor are the pods that
 // a quota refuses, which a smaller cluster may be the cure for.
 func (k Kind) housekeeping() bool {
-	return k == SetFinalizer || k == IssueCertificates || k == ApplyObjects || k == StartMembers
+	return k == RestoreLabels || k == SetFinalizer || k == IssueCertificates || k == ApplyObjects || k == StartMembers
 }
 
 func paused(o Observed) (Step, bool) {
@@ -177,6 +179,17 @@ func latchFounders(o Observed) (Step, bool) {
 		Kind: LatchFounders, Members: found, Reason: "Founding",
 		Message: fmt.Sprintf("founding with %s", strings.Join(found, ", ")),
 	}, true
+}
+
+// restoreLabels comes before whatever is done to a member: nothing of it is touched
+// that does not carry its identity.
+func restoreLabels(o Observed) (Step, bool) {
+	who := names(o.Members, func(m Member) bool { return m.Mislabelled })
+	return Step{
+		Kind: RestoreLabels, Members: who, Reason: "Repairing",
+		Message: fmt.Sprintf("labels of the claims or pods of %s were changed by somebody else — a member is known by them, and would be replaced without — they are put back",
+			strings.Join(who, ", ")),
+	}, len(who) > 0
 }
 
 // refused keeps a member whose data is missing or foreign down: on the claim

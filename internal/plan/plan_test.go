@@ -45,6 +45,7 @@ func listed(m *Member)         { m.Listed, m.ID = true, uint64(m.Ordinal)+1 }
 func elsewhere(m *Member)      { m.RunningElsewhere = true }
 func nodeMoved(m *Member)      { m.NodeMoved = true }
 func refusedData(m *Member)    { m.Refusal = "DataMissing: found nothing" }
+func mislabelled(m *Member)    { m.Mislabelled = true }
 func steady(m *Member)         { m.Steady = true }
 func leads(m *Member)          { m.Leads = true }
 func held(m *Member)           { m.Held = true }
@@ -229,17 +230,22 @@ func TestNext(t *testing.T) {
 		"the founders were lost and nothing names them": {
 			observed: Observed{Size: 3, FounderNames: all}.with(latchedID), want: Wait, reason: "DataMissing",
 		},
-		"the finalizer comes before volumes":             {observed: young().with(finalizerDue, certificatesDue), want: SetFinalizer},
-		"certificates come before volumes":               {observed: young().with(certificatesDue, objectsDue), want: IssueCertificates},
-		"objects come before volumes":                    {observed: young().with(objectsDue), want: ApplyObjects},
-		"a name that is taken holds the founding":        {observed: young().with(problem("NameConflict")), want: Wait, reason: "NameConflict"},
-		"another problem does not hold the founding":     {observed: young().with(problem("MemberUnschedulable")), want: CreateVolumes, wantOn: all},
-		"a name that is taken does not hold a repair":    {observed: founded(crashed).with(problem("NameConflict")), want: StartMembers, wantOn: []string{"a-0002"}},
-		"no volume exists":                               {observed: young(), want: CreateVolumes, wantOn: all},
-		"one volume is missing and none is on record":    {observed: founders(member(0, pending), member(1, pending), member(2)), want: CreateVolumes, wantOn: []string{"a-0002"}},
-		"a volume on record is gone":                     {observed: founders(member(0, claimed, latched, runs), member(1, claimed, latched, runs), member(2, latched)), want: Wait, wantOn: []string{"a-0002"}, reason: "DataMissing"},
-		"a volume on record is gone and never started":   {observed: founders(member(0, booted), member(1, booted), member(2, latched, listed)).with(confirmed), want: RecordMembers, wantOn: []string{"a-0000", "a-0001"}},
-		"status was lost, pods run and a volume is gone": {observed: founders(member(0, claimed, runs), member(1, claimed, runs), member(2)), want: Wait, reason: "Founding"},
+		"labels are put back before the data is given up": {observed: founded(mislabelled, refusedData), want: RestoreLabels, wantOn: []string{"a-0002"}},
+		"labels are put back before pods are made":        {observed: founded(mislabelled, crashed), want: RestoreLabels, wantOn: []string{"a-0002"}},
+		"labels are put back before the latch":            {observed: young(claimed, latched, mislabelled), want: RestoreLabels, wantOn: all},
+		"labels are not put back while paused":            {observed: founded(mislabelled).with(pausedByUser), want: Pause},
+		"labels that cannot be put back hold nothing up":  {observed: founded(mislabelled, crashed).with(func(o *Observed) { o.Skip = []Kind{RestoreLabels} }), want: StartMembers, wantOn: []string{"a-0002"}},
+		"the finalizer comes before volumes":              {observed: young().with(finalizerDue, certificatesDue), want: SetFinalizer},
+		"certificates come before volumes":                {observed: young().with(certificatesDue, objectsDue), want: IssueCertificates},
+		"objects come before volumes":                     {observed: young().with(objectsDue), want: ApplyObjects},
+		"a name that is taken holds the founding":         {observed: young().with(problem("NameConflict")), want: Wait, reason: "NameConflict"},
+		"another problem does not hold the founding":      {observed: young().with(problem("MemberUnschedulable")), want: CreateVolumes, wantOn: all},
+		"a name that is taken does not hold a repair":     {observed: founded(crashed).with(problem("NameConflict")), want: StartMembers, wantOn: []string{"a-0002"}},
+		"no volume exists":                                {observed: young(), want: CreateVolumes, wantOn: all},
+		"one volume is missing and none is on record":     {observed: founders(member(0, pending), member(1, pending), member(2)), want: CreateVolumes, wantOn: []string{"a-0002"}},
+		"a volume on record is gone":                      {observed: founders(member(0, claimed, latched, runs), member(1, claimed, latched, runs), member(2, latched)), want: Wait, wantOn: []string{"a-0002"}, reason: "DataMissing"},
+		"a volume on record is gone and never started":    {observed: founders(member(0, booted), member(1, booted), member(2, latched, listed)).with(confirmed), want: RecordMembers, wantOn: []string{"a-0000", "a-0001"}},
+		"status was lost, pods run and a volume is gone":  {observed: founders(member(0, claimed, runs), member(1, claimed, runs), member(2)), want: Wait, reason: "Founding"},
 		"ready pods while etcd cannot be asked": {
 			observed: young(claimed, latched, runs, maybeEmpty, podReady), want: RecordMembers, wantOn: all,
 		},

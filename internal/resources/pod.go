@@ -265,16 +265,25 @@ func guardCommand(c *v1alpha1.EtcdCluster, s Start) []string {
 		"--data-dir=" + dataDir,
 		"--boot-dir=" + bootDir,
 		"--annotations=" + annotationsMount + "/annotations",
-		"--cluster-uid=" + string(c.UID),
-		"--incarnation=" + strconv.FormatInt(incarnation(c), 10),
-		"--member=" + s.Member,
-		"--volume-uid=" + volumeUID(c, s),
-		"--peer-host=" + MemberHost(c, s.Member),
+	}
+	command = append(command, identityFlags(c, s.Member)...)
+	command = append(command,
+		"--volume-uid="+volumeUID(c, s),
+		"--peer-host="+MemberHost(c, s.Member),
 		fmt.Sprintf("--health-listen=:%d", HealthPort),
 		fmt.Sprintf("--etcd-health=http://127.0.0.1:%d", loopbackPort),
 		"--", etcdBinary,
-	}
+	)
 	return append(command, etcdFlags(c, s.Member)...)
+}
+
+// identityFlags tell the guard whose data it may start on.
+func identityFlags(c *v1alpha1.EtcdCluster, member string) []string {
+	return []string{
+		"--cluster-uid=" + string(c.UID),
+		"--incarnation=" + strconv.FormatInt(incarnation(c), 10),
+		"--member=" + member,
+	}
 }
 
 // volumeUID of a memory-backed member is its pod's, which is not known yet when

@@ -70,6 +70,8 @@ func done(step plan.Step) []Event {
 		plan.AddLearner, plan.Promote, plan.MoveLeader, plan.RemoveMember, plan.DropJoiner, plan.StopMembers,
 		plan.DeleteVolumes, plan.QuarantineVolumes, plan.DeleteExpired:
 		return []Event{{corev1.EventTypeNormal, string(step.Kind), string(step.Kind), step.Message}}
+	case plan.RestoreLabels:
+		return []Event{{corev1.EventTypeWarning, v1alpha1.ReasonChildDrift, string(step.Kind), step.Message}}
 	case plan.RecordRefusals:
 		return []Event{{corev1.EventTypeWarning, v1alpha1.ReasonDataMissing, string(step.Kind), step.Message}}
 	default:

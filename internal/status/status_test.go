@@ -476,6 +476,7 @@ func TestEvents(t *testing.T) {
 		"at rest":                     {healthy(), healthy(), plan.Step{Kind: plan.Settled}, nil, nil},
 		"a pod is made":               {healthy(down(1)), healthy(down(1)), start, nil, []string{"Normal StartMembers"}},
 		"a pod is refused":            {healthy(down(1)), healthy(down(1)), start, errForbidden, nil},
+		"labels are put back":         {healthy(), healthy(), plan.Step{Kind: plan.RestoreLabels, Message: "x"}, nil, []string{"Warning ChildDrift"}},
 		"data is refused":             {healthy(), healthy(), plan.Step{Kind: plan.RecordRefusals, Message: "x"}, nil, []string{"Warning DataMissing"}},
 		"certificates are renewed":    {healthy(), healthy(certificatesDue), plan.Step{Kind: plan.IssueCertificates, Message: "x"}, nil, []string{"Normal IssueCertificates"}},
 		"what was edited is put back": {healthy(), healthy(drifted), plan.Step{Kind: plan.ApplyObjects, Message: "x"}, nil, []string{"Warning ChildDrift"}},

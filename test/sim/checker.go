@@ -344,6 +344,9 @@ func (k *checker) stillMember(c *v1alpha1.EtcdCluster, claim *corev1.PersistentV
 func (k *checker) podWritten(c *v1alpha1.EtcdCluster, wr write, pod *corev1.Pod) {
 	switch wr.method {
 	case "create":
+		if on := k.unheard(pod.Name); on != "" && !wr.op.heldUp {
+			k.suspect("I4", "pod %s is created while a process of its member runs on %s", pod.Name, on)
+		}
 		claim := k.w.Claim(pod.Name)
 		if claim == nil {
 			return
@@ -366,6 +369,20 @@ func (k *checker) podWritten(c *v1alpha1.EtcdCluster, wr write, pod *corev1.Pod)
 			k.released(c, wr, live)
 		}
 	}
+}
+
+// unheard is a node that is not heard of and on which a process of the member runs;
+// empty for none.
+func (k *checker) unheard(name string) string {
+	for _, r := range k.w.nodes.runs {
+		if r.process == nil || r.process.Flags.Name != name || k.w.nodes.nodeReady(r.node) {
+			continue
+		}
+		if _, exited := k.w.Etcd.Exited(r.process); !exited {
+			return r.node
+		}
+	}
+	return ""
 }
 
 // takesVoter: nothing that the operator does yet needs the pod of a member that

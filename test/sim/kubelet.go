@@ -100,6 +100,10 @@ func (m *machines) start(pod *corev1.Pod, r *run) bool {
 	if now.Before(r.again) {
 		return false
 	}
+	if r.restarts == 0 && r.reported == (reported{}) && m.w.Rejects != nil && m.w.Rejects(pod.Name) {
+		m.reject(pod)
+		return true
+	}
 	container := etcdContainer(pod)
 	switch {
 	case m.w.BadImages[container.Image]:

@@ -288,7 +288,7 @@ func (m *machines) nodeReady(name string) bool {
 }
 
 // Evict ends a pod as the node does under pressure: it stays, and never runs
-// again.
+// again. Its status goes on telling whether its container had run.
 func (w *World) Evict(member string) {
 	pod := w.Pod(member)
 	if pod == nil || pod.Spec.NodeName == "" || pod.DeletionTimestamp != nil {
@@ -301,10 +301,24 @@ func (w *World) Evict(member string) {
 	}
 	edit(w.API, pod, func(p *corev1.Pod) {
 		p.Status.Phase, p.Status.Reason, p.Status.Message = corev1.PodFailed, "Evicted", "The node was low on resource: memory."
-		p.Status.ContainerStatuses = nil
+		for i := range p.Status.ContainerStatuses {
+			if s := &p.Status.ContainerStatuses[i]; s.State.Running != nil {
+				s.State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 137, Reason: "Error"}}
+			}
+			p.Status.ContainerStatuses[i].Ready = false
+		}
 		condition(p, corev1.PodReady, corev1.ConditionFalse, "PodFailed", "")
 	})
 	w.wake()
+}
+
+// reject has the kubelet refuse a pod before anything of it runs: it stays, and
+// tells of no container.
+func (m *machines) reject(pod *corev1.Pod) {
+	m.w.note("pod %s is rejected", pod.Name)
+	edit(m.w.API, pod, func(p *corev1.Pod) {
+		p.Status.Phase, p.Status.Reason, p.Status.Message = corev1.PodFailed, "OutOfmemory", "Pod was rejected: Node didn't have enough resource: memory"
+	})
 }
 
 // Crash ends a member's etcd as a kill does; the kubelet starts it again.

@@ -1,12 +1,14 @@
 package sim
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/quorate/quorate/api/v1alpha1"
 )
@@ -121,6 +123,15 @@ func memberships() []workflow {
 			w.After(30*time.Second, func() { w.Reconnect(node) })
 		}},
 		{name: "replacing a member in memory whose pod is deleted", every: true, faults: true, shared: true, before: founded(spec(3, plaintext, inMemory)), begin: deletePods("c-0001")},
+		{name: "putting back the labels of a claim and of a pod", every: true, faults: true, shared: true, before: three, begin: noticed(func(w *World) {
+			unlabel(w, w.Claim("c-0001"), v1alpha1.LabelClusterUID)
+			unlabel(w, w.Pod("c-0002"), v1alpha1.LabelIncarnation)
+		})},
+		{name: "replacing a member in memory whose pod is evicted", faults: true, shared: true, before: founded(spec(3, plaintext, inMemory)), begin: noticed(func(w *World) { w.Evict("c-0001") })},
+		{name: "replacing a founder in memory whose pod is rejected, and joiners too", begin: func(w *World) {
+			rejecting(w, 25*time.Second, "c-0002", "c-0003")
+			w.Apply(spec(3, plaintext, inMemory))
+		}},
 		{name: "growing in memory", before: founded(spec(1, plaintext, inMemory)), begin: resize(3)},
 		{name: "shrinking in memory", before: founded(spec(3, inMemory)), begin: resize(1)},
 		{name: "replacing a member whose data is corrupt", shared: true, before: three, begin: noticed(func(w *World) { w.Corrupt("c-0001") })},
@@ -165,7 +176,7 @@ func memberships() []workflow {
 			})),
 			begin: func(w *World) {
 				w.RemoveByHand("https" + urlOf("c-0001")[len("http"):])
-				w.After(3*time.Minute, func() {})
+				w.After(7*time.Minute, func() {})
 			},
 		},
 	}
@@ -219,6 +230,52 @@ func TestAForeignMemberIsNamedAndBlocks(t *testing.T) {
 	w.For(5 * time.Minute)
 	if !named() || w.changed() || len(w.Violations()) > 0 {
 		t.Errorf("named %v, members changed %v, broke %v\n%s", named(), w.changed(), w.Violations(), w.Notes(60))
+	}
+}
+
+// unlabel takes a label off an object, as a user does.
+func unlabel(w *World, o client.Object, label string) {
+	w.note("the user takes %s off %s %s", label, kindOf(o), o.GetName())
+	edit(w.API, o, func(o client.Object) { o.SetLabels(without(o.GetLabels(), label)) })
+}
+
+func without(labels map[string]string, label string) map[string]string {
+	left := maps.Clone(labels)
+	delete(left, label)
+	return left
+}
+
+// TestLabelsArePutBack: whichever label somebody takes off or changes, it is back
+// soon, in the same pods and claims, and nobody is replaced.
+func TestLabelsArePutBack(t *testing.T) {
+	for _, memory := range []bool{false, true} {
+		for _, label := range []string{v1alpha1.LabelCluster, v1alpha1.LabelClusterUID, v1alpha1.LabelIncarnation, v1alpha1.LabelMember} {
+			mutate := []func(*v1alpha1.EtcdClusterSpec){plaintext}
+			if memory {
+				mutate = append(mutate, inMemory)
+			}
+			w := workflow{before: founded(spec(3, mutate...))}.start()
+			find := func() []client.Object {
+				if memory {
+					return []client.Object{w.Pod("c-0001"), w.Pod("c-0002")}
+				}
+				return []client.Object{w.Pod("c-0001"), w.Pod("c-0002"), w.Claim("c-0001"), w.Claim("c-0002")}
+			}
+			before := find()
+			for _, o := range before {
+				unlabel(w, o, label)
+			}
+			w.For(noticing)
+			for i, now := range find() {
+				if now.GetUID() != before[i].GetUID() || now.GetLabels()[label] != before[i].GetLabels()[label] {
+					t.Errorf("in memory %v, %s of %s %s: %q, want %q; UID %s, want %s", memory, label, kindOf(now), now.GetName(),
+						now.GetLabels()[label], before[i].GetLabels()[label], now.GetUID(), before[i].GetUID())
+				}
+			}
+			if v := w.Violations(); !w.Healthy() || w.changed() || len(v) > 0 {
+				t.Errorf("in memory %v, %s: healthy %v, members changed %v, broke %v\n%s", memory, label, w.Healthy(), w.changed(), v, w.Notes(noteLines()))
+			}
+		}
 	}
 }
 

@@ -76,6 +76,10 @@ var mutants = []mutant{
 		}},
 	},
 	{
+		name: "nodes are believed to be as a cache shows them", test: "TestAStaleNodeCacheStartsNobodyTwice", rule: "I4: pod",
+		edits: []sourceEdit{{membersFile, `if last == "" || p.Nodes == nil {`, `if %s || last == "" || p.Nodes == nil {`}},
+	},
+	{
 		name: "a volume that was lost is made again", test: claimsLost, rule: "I4:",
 		edits: []sourceEdit{{planFile, "m.Founder && trusted && !m.VolumeLatched", "m.Founder && (%s || trusted && !m.VolumeLatched)"}},
 	},

@@ -76,7 +76,7 @@ func newOperator(w *World, number int) *Operator {
 			Operator: resources.OperatorPeer{Namespace: "quorate-system"},
 		},
 		Performer: &perform.Performer{
-			Writer: c, Live: live, Clock: w.Clock, GuardImage: "member",
+			Writer: c, Live: live, Nodes: live, Clock: w.Clock, GuardImage: "member",
 			Operator: resources.OperatorPeer{Namespace: "quorate-system"},
 		},
 	}

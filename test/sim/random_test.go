@@ -144,6 +144,9 @@ func (c *chaos) disturb() {
 	if !c.forgetful {
 		// Status alone tells which names were given away.
 		acts = append(acts, c.resize, c.resize, c.foreign)
+		if inMemory {
+			acts = append(acts, func() { c.evictSpare(member) })
+		}
 	}
 	if c.lossy {
 		acts = append(acts, func() { deleteClaim(c.World, member) }, func() { c.wipe(member) }, func() { c.Corrupt(member) }, func() { c.removeByHand(member) })
@@ -153,6 +156,16 @@ func (c *chaos) disturb() {
 	}
 	acts[c.r.IntN(len(acts))]()
 	c.wake()
+}
+
+// evictSpare evicts a member in memory where nothing else is lost: its data goes
+// with it.
+func (c *chaos) evictSpare(member string) {
+	cluster := c.Cluster()
+	healthy, voters, _ := c.check.healthyVoters(cluster)
+	if cluster.Status.ClusterID != "" && voters >= 3 && healthy == voters {
+		c.Evict(member)
+	}
 }
 
 // anyone who has a pod or a claim.

@@ -127,6 +127,27 @@ func TestStaleCachesDoNotChangeTheEnd(t *testing.T) {
 	}
 }
 
+// TestAStaleNodeCacheStartsNobodyTwice: the pod of a cut-off node is deleted by
+// force before the operator has heard that the node is lost. Its process runs on.
+func TestAStaleNodeCacheStartsNobodyTwice(t *testing.T) {
+	f := workflow{before: founded(spec(3, plaintext))}
+	w := f.start()
+	op, node := w.Operator(), w.NodeOf("c-0001")
+	op.HoldBack("Node")
+	w.CutOff(node)
+	w.ForceDelete("c-0001")
+	w.For(30 * time.Second)
+	if pod := w.Pod("c-0001"); pod != nil {
+		t.Errorf("a pod was made while a process of its member may run on %s", node)
+	}
+	op.Release()
+	w.For(10 * time.Second)
+	w.Reconnect(node)
+	if !w.Run(w.Healthy, patience) || len(w.Violations()) > 0 || w.changed() {
+		t.Errorf("healthy %v, members changed %v, broke %v\n%s", w.Healthy(), w.changed(), w.Violations(), w.Notes(noteLines()))
+	}
+}
+
 // TestTwoOperatorsAtOnce: two installations, or a leader election that failed.
 // They take turns pass by pass from each pass of the workflow on.
 func TestTwoOperatorsAtOnce(t *testing.T) {

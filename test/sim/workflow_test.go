@@ -68,6 +68,23 @@ func founded(mutate func(*v1alpha1.EtcdClusterSpec)) func(*World) {
 	}
 }
 
+// rejecting has the kubelet refuse the pods of members for a while. Each of them
+// ends at once, and must not be made again at the speed of the API server.
+func rejecting(w *World, d time.Duration, members ...string) {
+	const pause = 10 * time.Second
+	times := map[string]int{}
+	w.Rejects = func(pod string) bool {
+		if !slices.Contains(members, pod) {
+			return false
+		}
+		if times[pod]++; times[pod] > 1+int(d/pause) {
+			w.check.violate("pace", "pod %s was made %d times in %v", pod, times[pod], d)
+		}
+		return true
+	}
+	w.After(d, func() { w.Rejects = nil })
+}
+
 func deletePods(members ...string) func(*World) {
 	return func(w *World) {
 		for _, m := range members {
@@ -95,6 +112,10 @@ func workflows() []workflow {
 		{name: "founding five with TLS", begin: found(spec(5))},
 		{name: "founding five in plaintext", begin: found(spec(5, plaintext))},
 		{name: "founding three in memory", shared: true, begin: found(spec(3, plaintext, inMemory))},
+		{name: "founding three in memory while the kubelet rejects two", begin: func(w *World) {
+			rejecting(w, 25*time.Second, "c-0001", "c-0002")
+			w.Apply(spec(3, plaintext, inMemory))
+		}},
 		{name: "repairing one deleted pod", every: true, before: founded(spec(3, plaintext)), begin: deletePods("c-0001")},
 		{name: "repairing three deleted pods", every: true, faults: true, shared: true, before: founded(spec(3, plaintext)), begin: deletePods("c-0000", "c-0001", "c-0002")},
 		{name: "repairing an evicted pod", every: true, faults: true, shared: true, before: founded(spec(3, plaintext)), begin: func(w *World) { w.Evict("c-0000") }},

@@ -44,6 +44,8 @@ type World struct {
 	// Portable volumes go with their pod to any node, once their own is out of
 	// service or gone.
 	Portable bool
+	// Rejects says which pods the kubelet refuses; nil for none.
+	Rejects func(pod string) bool
 	// BadImages cannot be pulled.
 	BadImages map[string]bool
 
