@@ -95,6 +95,6 @@ var _ = Describe("Two nodes that are drained at once", Label(local), Serial, Spe
 		Expect(ids(c.get(ctx))).To(Equal(ids(was)))
 		Expect(c.get(ctx).Status.NextOrdinal).To(Equal(was.Status.NextOrdinal))
 		holds(ctx, l)
-		operatorWorks(ctx)
+		operator.isRenewed(ctx)
 	}, NodeTimeout(3*patience))
 })

@@ -64,7 +64,7 @@ var _ = Describe("The operator's faults", Serial, func() {
 		for _, l := range loads {
 			holds(ctx, l)
 		}
-		operatorWorks(ctx)
+		operator.isRenewed(ctx)
 	}, NodeTimeout(3*patience))
 
 	It("cost no write at rest, and no restart of a pod when it is restarted", func(ctx SpecContext) {
@@ -99,6 +99,7 @@ var _ = Describe("The operator's faults", Serial, func() {
 
 // replica of the operator that works, to be killed.
 type replica struct {
+	pod string
 	pid int
 	// holder of the Lease: another process of the same pod is another one.
 	holder string
@@ -114,7 +115,7 @@ func working(ctx context.Context) replica {
 	Expect(pids).To(HaveLen(1))
 	holder, err := leaseHolder(ctx)
 	Expect(err).NotTo(HaveOccurred())
-	return replica{pid: pids[0], holder: holder}
+	return replica{pod: pod.Name, pid: pids[0], holder: holder}
 }
 
 // dies kills it, so that its Lease has to run out.
@@ -136,6 +137,14 @@ func (r replica) diesUnmissed(ctx context.Context) {
 func (r replica) succeeded(ctx context.Context) {
 	GinkgoHelper()
 	Eventually(ctx, leaseHolder).WithContext(ctx).ShouldNot(Or(Equal(r.holder), BeEmpty()))
+}
+
+// isRenewed gives it a new pod and waits until all is well: the kubelet would wait
+// longer and longer with a container that is killed again and again.
+func (r replica) isRenewed(ctx context.Context) {
+	GinkgoHelper()
+	remove(ctx, named[corev1.Pod](operatorNamespace, r.pod))
+	operatorWorks(ctx)
 }
 
 // At rest the operator looks every 8 s and may write ten times a minute.

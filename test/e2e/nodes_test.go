@@ -69,7 +69,7 @@ var _ = Describe("The nodes' faults, under load,", Label(local), Ordered, Serial
 		_, now = followed.electedOf(ctx, followed.members(3))
 		Expect(now).To(Equal(calm), "no election for a follower")
 		holds(ctx, otherLoad)
-		operatorWorks(ctx)
+		operator.isRenewed(ctx)
 	}, NodeTimeout(3*patience))
 
 	It("replace the member of a node that stays away, and none while two nodes are", func(ctx SpecContext) {
@@ -131,7 +131,7 @@ var _ = Describe("The nodes' faults, under load,", Label(local), Ordered, Serial
 		c.replaces(ctx, was, lost)
 		c.quarantines(ctx, lost)
 		Expect(testbed.Processes(pods[lost], testbed.Etcd)).To(BeEmpty())
-		operatorWorks(ctx)
+		operator.isRenewed(ctx)
 	}, NodeTimeout(3*patience))
 
 	It("lose nothing that was acknowledged", func(ctx SpecContext) { holds(ctx, l) }, NodeTimeout(patience))

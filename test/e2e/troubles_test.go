@@ -151,6 +151,6 @@ var _ = Describe("The operator's faults", Serial, Label(local), func() {
 				holds(ctx, s.load)
 			}
 		}
-		operatorWorks(ctx)
+		operator.isRenewed(ctx)
 	}, NodeTimeout(3*patience))
 })
