@@ -190,7 +190,7 @@ var _ = Describe("Data that etcd fails on, under load,", Label(local), func() {
 		Eventually(ctx, func() map[string]string {
 			failed = max(failed, restarts(c.pods(ctx)[victim]))
 			return ids(c.get(ctx))
-		}).WithTimeout(3 * patience).ShouldNot(HaveKey(victim))
+		}).WithTimeout(2 * patience).ShouldNot(HaveKey(victim))
 		Expect(failed).To(BeNumerically(">=", 5), "failures before the data was given up")
 		c.replaces(ctx, was, victim)
 		c.quarantines(ctx, victim)
