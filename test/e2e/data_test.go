@@ -149,7 +149,11 @@ var _ = Describe("A membership that is changed by hand, under load,", Ordered, S
 
 	It("is left as it is when a stranger was added, who is named and holds every change up", func(ctx SpecContext) {
 		_, leader := c.followers(ctx)
-		c.etcdctl(ctx, leader, "member", "add", "stranger", "--learner", "--peer-urls=https://stranger.example:2380")
+		// etcd takes no change in the first seconds after a member has connected.
+		Eventually(ctx, func() error {
+			_, err := c.tryEtcdctl(ctx, leader, "member", "add", "stranger", "--learner", "--peer-urls=https://stranger.example:2380")
+			return err
+		}).WithPolling(time.Second).Should(Succeed())
 		c.reports(ctx, promised, v1alpha1.ConditionStalled, "True", v1alpha1.ReasonUnknownMember, "https://stranger.example:2380")
 		listed, objects := c.listed(ctx, leader), c.objects(ctx)
 		c.scale(ctx, 5)
