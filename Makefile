@@ -17,7 +17,7 @@ OPERATOR_IMAGE ?=
 MEMBER_IMAGE ?=
 
 # How many processes run end-to-end specs at once: they wait most of the time.
-E2E_PROCS ?= 3
+E2E_PROCS ?= 4
 # How long a soak begins faults, and what decides which; 0 is a random seed.
 DURATION ?= 10m
 SEED ?= 0

@@ -128,7 +128,7 @@ func (b *bench) aFollower(ctx context.Context, c testbed.Cluster, pods []corev1.
 	for _, p := range pods {
 		names = append(names, p.Name)
 	}
-	leads, err := leader(ctx, c, names)
+	leads, _, err := c.Leader(ctx, names...)
 	if err != nil {
 		return nil, err
 	}

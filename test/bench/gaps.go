@@ -92,9 +92,10 @@ func (b *bench) disturb(ctx context.Context, q *quorate, l *load.Load) (planned,
 	return planned, killed, nil
 }
 
-// replaceLeader deletes the claim under the running leader. That is the one way
-// in which a leader must go while others could: it hands over and is removed,
-// after its replacement has joined.
+// replaceLeader deletes the claim under the running leader, which hands over and
+// is removed once its replacement has joined. A shrink would never measure it:
+// the leader goes last of all, and never by choice, so that its replacement is
+// the one planned change in which a leader must go.
 func (b *bench) replaceLeader(ctx context.Context, q *quorate, l *load.Load, what string, gaps *gapSeries) error {
 	now, err := rolesOf(ctx, q.reached)
 	if err != nil {

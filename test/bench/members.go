@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -17,30 +16,6 @@ import (
 // that does not come says nothing, and the next one is asked.
 const askTimeout = 500 * time.Millisecond
 
-// errNoLeader means that the members agree on none.
-var errNoLeader = errors.New("no member leads")
-
-// leader asks the members themselves who leads: status is a few seconds old.
-func leader(ctx context.Context, c testbed.Cluster, members []string) (string, error) {
-	cl, err := c.Client(ctx, members...)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = cl.Close() }()
-	failed := []error{errNoLeader}
-	for _, m := range members {
-		asked, cancel := context.WithTimeout(ctx, 5*time.Second)
-		status, err := cl.Status(asked, c.Endpoint(m))
-		cancel()
-		if err != nil {
-			failed = append(failed, fmt.Errorf("asking %s: %w", m, err))
-		} else if status.Leader == status.Header.MemberId {
-			return m, nil
-		}
-	}
-	return "", errors.Join(failed...)
-}
-
 // roles of a cluster's members at one moment.
 type roles struct {
 	voters    []string
@@ -53,7 +28,7 @@ func rolesOf(ctx context.Context, c testbed.Cluster) (r roles, err error) {
 	if r.voters, err = c.Voters(ctx); err != nil {
 		return r, err
 	}
-	if r.leader, err = leader(ctx, c, r.voters); err != nil {
+	if r.leader, _, err = c.Leader(ctx, r.voters...); err != nil {
 		return r, err
 	}
 	r.followers = slices.DeleteFunc(slices.Clone(r.voters), func(m string) bool { return m == r.leader })

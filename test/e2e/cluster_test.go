@@ -200,9 +200,13 @@ func ids(object *v1alpha1.EtcdCluster) map[string]string {
 // etcdctl runs it in a member's pod, without a flag.
 func (c cluster) etcdctl(ctx context.Context, member string, args ...string) string {
 	GinkgoHelper()
-	out, err := kubectl(ctx, append([]string{"-n", c.namespace, "exec", member, "--", "etcdctl"}, args...)...)
+	out, err := c.tryEtcdctl(ctx, member, args...)
 	Expect(err).NotTo(HaveOccurred())
 	return out
+}
+
+func (c cluster) tryEtcdctl(ctx context.Context, member string, args ...string) (string, error) {
+	return kubectl(ctx, append([]string{"-n", c.namespace, "exec", member, "--", "etcdctl"}, args...)...)
 }
 
 // serves puts and gets a key through a member.

@@ -3,8 +3,8 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -77,14 +77,16 @@ func (c cluster) fewestVoters(ctx context.Context, members ...string) func() int
 	}
 }
 
-var _ = Describe("A member that cannot come back, under load,", Label(local), Ordered, SpecPriority(50), func() {
+// underLoad founds a cluster with a load for the specs of a container, and
+// notes each one's longest gap.
+func underLoad(name string) (*cluster, **load.Load) {
 	var (
 		c     cluster
 		l     *load.Load
 		start time.Time
 	)
 	BeforeAll(func(ctx SpecContext) {
-		c = found(ctx, newNamespace(ctx), "replaced", `{}`)
+		c = found(ctx, newNamespace(ctx), name, `{}`)
 		c.runs(ctx, c.members(3)...)
 		l = c.startLoad(ctx)
 	}, NodeTimeout(2*patience))
@@ -92,6 +94,11 @@ var _ = Describe("A member that cannot come back, under load,", Label(local), Or
 	AfterEach(func() {
 		AddReportEntry("longest gap", fmt.Sprintf("%s in %s", l.Gap(start, time.Now()), time.Since(start).Round(time.Millisecond)))
 	})
+	return &c, &l
+}
+
+var _ = Describe("A member that cannot come back, under load,", Label(local), Ordered, SpecPriority(100), func() {
+	c, l := underLoad("replaced")
 
 	It("is replaced when its claim and its pod were deleted", func(ctx SpecContext) {
 		was := c.get(ctx)
@@ -105,13 +112,12 @@ var _ = Describe("A member that cannot come back, under load,", Label(local), Or
 	It("is refused by the guard and replaced when its data is wiped, and its volume is kept", func(ctx SpecContext) {
 		was := c.get(ctx)
 		followers, _ := c.followers(ctx)
-		data := filepath.Join(c.disk(ctx, followers[0]), "data")
-		Expect(os.RemoveAll(filepath.Join(data, "member"))).To(Succeed())
+		data := c.wipe(ctx, followers[0])
 		c.signal(ctx, syscall.SIGKILL, followers[0])
 		c.replaces(ctx, was, followers[0])
 		c.quarantines(ctx, followers[0])
 		Expect(c.claims(ctx)["data-"+followers[0]].Annotations[v1alpha1.AnnotationRefused]).To(HavePrefix("DataMissing: "))
-		Expect(filepath.Glob(filepath.Join(data, "member", "*"))).To(BeEmpty(), "etcd never ran on the empty directory")
+		Expect(filepath.Glob(filepath.Join(data, "*"))).To(BeEmpty(), "etcd never ran on the empty directory")
 		Expect(c.events(ctx)).To(MatchRegexp(`Warning +DataMissing`))
 	}, NodeTimeout(2*patience))
 
@@ -135,9 +141,19 @@ var _ = Describe("A member that cannot come back, under load,", Label(local), Or
 		Eventually(ctx, func() string { return c.events(ctx) }).Should(MatchRegexp("MoveLeader .*from " + leader))
 	}, NodeTimeout(2*patience))
 
-	It("is not removed when it is somebody else's, which is named and holds every change up", func(ctx SpecContext) {
+	It("took no acknowledged write with it", func(ctx SpecContext) { holds(ctx, *l) }, NodeTimeout(patience))
+})
+
+var _ = Describe("A membership that is changed by hand, under load,", Ordered, SpecPriority(90), func() {
+	c, l := underLoad("handled")
+
+	It("is left as it is when a stranger was added, who is named and holds every change up", func(ctx SpecContext) {
 		_, leader := c.followers(ctx)
-		c.etcdctl(ctx, leader, "member", "add", "stranger", "--learner", "--peer-urls=https://stranger.example:2380")
+		// etcd takes no change in the first seconds after a member has connected.
+		Eventually(ctx, func() error {
+			_, err := c.tryEtcdctl(ctx, leader, "member", "add", "stranger", "--learner", "--peer-urls=https://stranger.example:2380")
+			return err
+		}).WithPolling(time.Second).Should(Succeed())
 		c.reports(ctx, promised, v1alpha1.ConditionStalled, "True", v1alpha1.ReasonUnknownMember, "https://stranger.example:2380")
 		listed, objects := c.listed(ctx, leader), c.objects(ctx)
 		c.scale(ctx, 5)
@@ -149,7 +165,7 @@ var _ = Describe("A member that cannot come back, under load,", Label(local), Or
 		Expect(c.voters(ctx)).To(HaveLen(5))
 	}, NodeTimeout(2*patience))
 
-	It("is replaced when somebody removes it with etcdctl, and its volume is kept", func(ctx SpecContext) {
+	It("is mended when a member was removed, whose volume is kept", func(ctx SpecContext) {
 		was := c.get(ctx)
 		followers, leader := c.followers(ctx)
 		c.etcdctl(ctx, leader, "member", "remove", ids(was)[followers[0]])
@@ -157,7 +173,34 @@ var _ = Describe("A member that cannot come back, under load,", Label(local), Or
 		c.quarantines(ctx, followers[0])
 	}, NodeTimeout(2*patience))
 
-	It("took no acknowledged write with it", func(ctx SpecContext) { holds(ctx, l) }, NodeTimeout(patience))
+	It("loses nothing that was acknowledged", func(ctx SpecContext) { holds(ctx, *l) }, NodeTimeout(patience))
+})
+
+// The kubelet waits longer and longer before it starts a container again: five
+// failures take it two minutes. So this begins first.
+var _ = Describe("Data that etcd fails on, under load,", Label(local), func() {
+	It("is given up after five failures in a row: the member is replaced and its volume kept", SpecPriority(110), func(ctx SpecContext) {
+		c := found(ctx, newNamespace(ctx), "corrupt", `{}`)
+		c.runs(ctx, c.members(3)...)
+		was, l := c.get(ctx), c.startLoad(ctx)
+		followers, _ := c.followers(ctx)
+		victim := followers[0]
+		logs, err := filepath.Glob(filepath.Join(c.disk(ctx, victim), "data", "member", "wal", "*.wal"))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(sh(ctx, "dd", "if=/dev/urandom", "of="+slices.Max(logs), "bs=512", "seek=1", "count=8", "conv=notrunc")).Error().NotTo(HaveOccurred())
+		c.signal(ctx, syscall.SIGKILL, victim)
+
+		failed := int32(0)
+		Eventually(ctx, func() map[string]string {
+			failed = max(failed, restarts(c.pods(ctx)[victim]))
+			return ids(c.get(ctx))
+		}).WithTimeout(2 * patience).ShouldNot(HaveKey(victim))
+		Expect(failed).To(BeNumerically(">=", 5), "failures before the data was given up")
+		c.replaces(ctx, was, victim)
+		c.quarantines(ctx, victim)
+		Expect(c.claims(ctx)["data-"+victim].Annotations[v1alpha1.AnnotationRefused]).To(HavePrefix("etcd failed 5 times in a row on its data"))
+		holds(ctx, l)
+	}, NodeTimeout(4*patience))
 })
 
 var _ = Describe("A quorum that cannot come back", func() {

@@ -12,9 +12,11 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/quorate/quorate/test/load"
@@ -32,7 +34,7 @@ var _ = Describe("The operator's faults", Serial, func() {
 		}
 		was := mended.get(ctx)
 		followers, _ := mended.followers(ctx)
-		operator := operatorProcess(ctx)
+		operator := working(ctx)
 
 		mended.deleteClaims(ctx, followers[0])
 		mended.deletePods(ctx, followers[0])
@@ -46,7 +48,7 @@ var _ = Describe("The operator's faults", Serial, func() {
 		// The shrink comes last, since it is over within a second.
 		shrunk.edit(ctx, `{spec: {size: 1}}`)
 		Eventually(ctx, func() int { return len(shrunk.listed(ctx, survivor)) }).WithPolling(5 * time.Millisecond).Should(BeNumerically("<", 5))
-		Expect(syscall.Kill(operator, syscall.SIGKILL)).To(Succeed())
+		operator.dies()
 		Expect(young.get(ctx).Status.ClusterID).To(BeEmpty(), "the founding was over before the operator was killed")
 		Expect(len(grown.listed(ctx, grown.member(0)))).To(BeNumerically("<", 5), "the growth was over before the operator was killed")
 		Expect(len(shrunk.listed(ctx, survivor))).To(BeNumerically(">", 1), "the shrink was over before the operator was killed")
@@ -62,7 +64,7 @@ var _ = Describe("The operator's faults", Serial, func() {
 		for _, l := range loads {
 			holds(ctx, l)
 		}
-		operatorWorks(ctx)
+		operator.isRenewed(ctx)
 	}, NodeTimeout(3*patience))
 
 	It("cost no write at rest, and no restart of a pod when it is restarted", func(ctx SpecContext) {
@@ -95,15 +97,54 @@ var _ = Describe("The operator's faults", Serial, func() {
 	}, NodeTimeout(2*patience))
 })
 
-// operatorProcess is the process of the working replica.
-func operatorProcess(ctx context.Context) int {
+// replica of the operator that works, to be killed.
+type replica struct {
+	pod string
+	pid int
+	// holder of the Lease: another process of the same pod is another one.
+	holder string
+}
+
+// working is the replica that works, once both are Ready.
+func working(ctx context.Context) replica {
 	GinkgoHelper()
 	pod := named[corev1.Pod](operatorNamespace, operatorWorks(ctx))
 	Expect(kube.Get(ctx, client.ObjectKeyFromObject(pod), pod)).To(Succeed())
 	pids, err := testbed.Processes(*pod, "/operator")
 	Expect(err).NotTo(HaveOccurred())
 	Expect(pids).To(HaveLen(1))
-	return pids[0]
+	holder, err := leaseHolder(ctx)
+	Expect(err).NotTo(HaveOccurred())
+	return replica{pod: pod.Name, pid: pids[0], holder: holder}
+}
+
+// dies kills it, so that its Lease has to run out.
+func (r replica) dies() {
+	GinkgoHelper()
+	Expect(syscall.Kill(r.pid, syscall.SIGKILL)).To(Succeed())
+}
+
+// diesUnmissed kills it and takes the Lease from it, so that the next one begins
+// in the middle of what it was about, and not when the Lease has run out.
+func (r replica) diesUnmissed(ctx context.Context) {
+	GinkgoHelper()
+	r.dies()
+	free := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"holderIdentity":""}}`))
+	Expect(kube.Patch(ctx, named[coordinationv1.Lease](operatorNamespace, operatorName), free)).To(Succeed())
+}
+
+// succeeded waits until another process works.
+func (r replica) succeeded(ctx context.Context) {
+	GinkgoHelper()
+	Eventually(ctx, leaseHolder).WithContext(ctx).ShouldNot(Or(Equal(r.holder), BeEmpty()))
+}
+
+// isRenewed gives it a new pod and waits until all is well: the kubelet would wait
+// longer and longer with a container that is killed again and again.
+func (r replica) isRenewed(ctx context.Context) {
+	GinkgoHelper()
+	remove(ctx, named[corev1.Pod](operatorNamespace, r.pod))
+	operatorWorks(ctx)
 }
 
 // At rest the operator looks every 8 s and may write ten times a minute.

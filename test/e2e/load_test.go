@@ -9,12 +9,20 @@ import (
 	"github.com/quorate/quorate/test/load"
 )
 
+// Rates of a load, in requests per second: gaps of half a second and more are
+// looked for, and half a dozen clusters share two processors.
+const (
+	writeRate   = 30
+	contendRate = 20
+)
+
 // startLoad writes to the cluster through all its members, as they come and go,
 // until the end of the node that asked.
 func (c cluster) startLoad(ctx context.Context) *load.Load {
 	GinkgoHelper()
 	config, err := c.bed().Load(ctx)
 	Expect(err).NotTo(HaveOccurred())
+	config.WriteRate, config.ContendRate = writeRate, contendRate
 	l, err := load.Start(ctx, config)
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(l.Abort)

@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"slices"
 	"syscall"
 
@@ -52,6 +54,27 @@ func (c cluster) disk(ctx context.Context, member string) string {
 	path, err := bed.Disk(ctx, c.namespace, "data-"+member)
 	Expect(err).NotTo(HaveOccurred())
 	return path
+}
+
+// hangs stops etcd in members' pods until the end of the node that asked,
+// or until goesOn.
+func (c cluster) hangs(ctx context.Context, members ...string) {
+	GinkgoHelper()
+	DeferCleanup(func(ctx SpecContext) { c.goesOn(ctx, members...) }, NodeTimeout(patience))
+	c.signal(ctx, syscall.SIGSTOP, members...)
+}
+
+func (c cluster) goesOn(ctx context.Context, members ...string) {
+	GinkgoHelper()
+	c.signal(ctx, syscall.SIGCONT, members...)
+}
+
+// wipe takes the data of a member that runs away, and returns where it was.
+func (c cluster) wipe(ctx context.Context, member string) string {
+	GinkgoHelper()
+	data := filepath.Join(c.disk(ctx, member), "data", "member")
+	Expect(os.RemoveAll(data)).To(Succeed())
+	return data
 }
 
 // quietNodes are the nodes without the working replica of the operator, in

@@ -12,25 +12,72 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/test/load"
 	"github.com/quorate/quorate/test/soak/testbed"
 )
 
 // Alone and last of all: they disturb every cluster that is there.
-var _ = Describe("The nodes' faults", Label(local), Ordered, Serial, SpecPriority(-200), func() {
+var _ = Describe("The nodes' faults, under load,", Label(local), Ordered, Serial, SpecPriority(-200), func() {
 	const replaceAfter = time.Minute
-	var c cluster
+	var (
+		c cluster
+		l *load.Load
+	)
 	BeforeAll(func(ctx SpecContext) {
 		c = found(ctx, newNamespace(ctx), "spread", `{storage: {storageClassName: local}, failover: {replaceAfter: 1m}}`)
 		c.runs(ctx, c.members(3)...)
+		l = c.startLoad(ctx)
 	}, NodeTimeout(2*patience))
 
+	It("cost nobody the membership, and one election, when a node is cut off for a while, and the operator is killed meanwhile", func(ctx SpecContext) {
+		other := found(ctx, newNamespace(ctx), "other", `{storage: {storageClassName: local}}`)
+		other.runs(ctx, other.members(3)...)
+		otherLoad := other.startLoad(ctx)
+		operator, node := working(ctx), quietNodes(ctx)[0]
+		led, followed := cutting(ctx, c, l, node), cutting(ctx, other, otherLoad, node)
+		led.leads(ctx, led.away)
+		followed.leads(ctx, followed.left[0])
+		DeferCleanup(func(ctx SpecContext) { nodesReturn(ctx, node) }, NodeTimeout(patience))
+		_, calm := followed.electedOf(ctx, followed.left[:1])
+
+		By("cutting " + node + " off, where one cluster has its leader and the other a follower")
+		start := time.Now()
+		Expect(machine(ctx, "partition", node)).Error().NotTo(HaveOccurred())
+		operator.diesUnmissed(ctx)
+		successor, term := led.electedOf(ctx, led.left)
+		operator.succeeded(ctx)
+		for _, x := range []*cut{led, followed} {
+			x.reports(ctx, promised, v1alpha1.ConditionReady, "False", v1alpha1.ReasonDegraded, x.away)
+			x.reports(ctx, promised, v1alpha1.ConditionAvailable, "True", v1alpha1.ReasonProbeSucceeded, "")
+		}
+
+		By("healing " + node)
+		Expect(machine(ctx, "heal", node)).Error().NotTo(HaveOccurred())
+		nodeBecomes(ctx, node, true)
+		for _, x := range []*cut{led, followed} {
+			x.comesBack(ctx, x.ran)
+			Expect(ids(x.get(ctx))).To(Equal(ids(x.was)), "members keep their IDs")
+			Expect(x.get(ctx).Status.NextOrdinal).To(Equal(x.was.Status.NextOrdinal), "nobody else was thought of")
+			Expect(lives(x.pods(ctx))).To(Equal(lives(x.ran)), "no process was started again")
+			gap := x.load.Gap(start, time.Now())
+			AddReportEntry(x.name+": "+x.away+" cut off", gap.String())
+			Expect(gap.Length()).To(BeNumerically("<=", elected), gap.String())
+		}
+		leader, now := led.electedOf(ctx, led.members(3))
+		Expect(leader).To(Equal(successor), "who comes back asks for no election")
+		Expect(now).To(Equal(term), "the term since the one election")
+		_, now = followed.electedOf(ctx, followed.members(3))
+		Expect(now).To(Equal(calm), "no election for a follower")
+		holds(ctx, otherLoad)
+		operator.isRenewed(ctx)
+	}, NodeTimeout(3*patience))
+
 	It("replace the member of a node that stays away, and none while two nodes are", func(ctx SpecContext) {
-		quiet := quietNodes(ctx)
+		operator, quiet := working(ctx), quietNodes(ctx)
 		dead, cut := quiet[0], quiet[1]
 		lost, away := c.on(ctx, dead), c.on(ctx, cut)
 		left := without(c.members(3), []string{lost, away})
 		was, pods := c.get(ctx), c.pods(ctx)
-		l := c.startLoad(ctx)
 		DeferCleanup(func(ctx SpecContext) { nodesReturn(ctx, dead, cut) }, NodeTimeout(patience))
 
 		By("taking the power of " + dead + ": the others serve")
@@ -40,10 +87,13 @@ var _ = Describe("The nodes' faults", Label(local), Ordered, Serial, SpecPriorit
 		Expect(out).To(MatchRegexp(dead + ` .*DOWN`))
 		c.reports(ctx, promised, v1alpha1.ConditionReady, "False", v1alpha1.ReasonDegraded, lost)
 		c.reports(ctx, promised, v1alpha1.ConditionAvailable, "True", v1alpha1.ReasonProbeSucceeded, "")
+
+		By("killing the operator in the middle of it: the next one gives the member its whole time")
+		operator.dies()
+		operator.succeeded(ctx)
 		nodeBecomes(ctx, dead, false)
 		gone := time.Now()
 		pauseFor(ctx, replaceAfter/3)
-		holds(ctx, l)
 
 		By("cutting " + cut + " off, too: the quorum is lost, and nobody is replaced")
 		Expect(machine(ctx, "partition", cut)).Error().NotTo(HaveOccurred())
@@ -64,7 +114,6 @@ var _ = Describe("The nodes' faults", Label(local), Ordered, Serial, SpecPriorit
 		By("healing " + cut + ": its member comes back, and the one on " + dead + " is replaced")
 		Expect(machine(ctx, "heal", cut)).Error().NotTo(HaveOccurred())
 		c.reports(ctx, patience, v1alpha1.ConditionAvailable, "True", v1alpha1.ReasonProbeSucceeded, "")
-		l = c.startLoad(ctx)
 		fresh := c.member(3)
 		Eventually(ctx, func() []string { return sortedKeys(c.listed(ctx, left[0])) }).Should(ConsistOf(left[0], away, fresh))
 		Eventually(ctx, func(g Gomega) {
@@ -82,9 +131,10 @@ var _ = Describe("The nodes' faults", Label(local), Ordered, Serial, SpecPriorit
 		c.replaces(ctx, was, lost)
 		c.quarantines(ctx, lost)
 		Expect(testbed.Processes(pods[lost], testbed.Etcd)).To(BeEmpty())
-		holds(ctx, l)
-		operatorWorks(ctx)
+		operator.isRenewed(ctx)
 	}, NodeTimeout(3*patience))
+
+	It("lose nothing that was acknowledged", func(ctx SpecContext) { holds(ctx, l) }, NodeTimeout(patience))
 
 	It("are over: everything is up, and bringing it up again changes nothing", func(ctx SpecContext) {
 		Eventually(ctx, func() error { _, err := machine(ctx, "status"); return err }).Should(Succeed())
@@ -98,6 +148,39 @@ var _ = Describe("The nodes' faults", Label(local), Ordered, Serial, SpecPriorit
 		Expect(err).To(MatchError(ContainSubstring(`there is no node "node9"`)))
 	}, NodeTimeout(2*patience))
 })
+
+// cut is a cluster that a node is cut off from, and what it was before.
+type cut struct {
+	cluster
+	load *load.Load
+	was  *v1alpha1.EtcdCluster
+	ran  map[string]corev1.Pod
+	// away is the member on the node; left are the others.
+	away string
+	left []string
+}
+
+func cutting(ctx context.Context, c cluster, l *load.Load, node string) *cut {
+	GinkgoHelper()
+	away := c.on(ctx, node)
+	return &cut{cluster: c, load: l, was: c.get(ctx), ran: c.pods(ctx), away: away, left: without(c.members(3), []string{away})}
+}
+
+// leads hands the leadership to a member.
+func (c cluster) leads(ctx context.Context, member string) {
+	GinkgoHelper()
+	Eventually(ctx, func() error { return c.bed().MoveLeader(ctx, member) }).Should(Succeed())
+}
+
+// electedOf waits until one of the members leads, and returns it and its term.
+func (c cluster) electedOf(ctx context.Context, members []string) (leader string, term uint64) {
+	GinkgoHelper()
+	Eventually(ctx, func() (err error) {
+		leader, term, err = c.bed().Leader(ctx, members...)
+		return err
+	}).Should(Succeed())
+	return leader, term
+}
 
 // nodesReturn turns nodes on and connects them again, whichever they need.
 func nodesReturn(ctx context.Context, nodes ...string) {

@@ -20,6 +20,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 )
@@ -45,17 +46,20 @@ func operatorPods(ctx context.Context) ([]corev1.Pod, error) {
 	return out, err
 }
 
-// operatorLeader is the name of the operator's pod that works.
-func operatorLeader(ctx context.Context) (string, error) {
+// leaseHolder is the process of the operator that works; empty if none does.
+func leaseHolder(ctx context.Context) (string, error) {
 	lease := named[coordinationv1.Lease](operatorNamespace, operatorName)
 	if err := kube.Get(ctx, client.ObjectKeyFromObject(lease), lease); err != nil {
 		return "", err
 	}
-	if lease.Spec.HolderIdentity == nil {
-		return "", nil
-	}
-	pod, _, _ := strings.Cut(*lease.Spec.HolderIdentity, "_")
-	return pod, nil
+	return ptr.Deref(lease.Spec.HolderIdentity, ""), nil
+}
+
+// operatorLeader is the name of the operator's pod that works.
+func operatorLeader(ctx context.Context) (string, error) {
+	holder, err := leaseHolder(ctx)
+	pod, _, _ := strings.Cut(holder, "_")
+	return pod, err
 }
 
 // operatorWorks waits until both replicas are Ready and one of them leads, and

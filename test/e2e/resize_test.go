@@ -46,7 +46,7 @@ func (c cluster) loses(ctx context.Context, object client.Object) {
 	}).Should(BeTrue(), "%T %s is still there", object, object.GetName())
 }
 
-var _ = Describe("A change of size under load", Ordered, SpecPriority(50), func() {
+var _ = Describe("A change of size under load", Ordered, SpecPriority(100), func() {
 	var (
 		c cluster
 		l *load.Load
@@ -78,8 +78,20 @@ var _ = Describe("A change of size under load", Ordered, SpecPriority(50), func(
 		Expect(c.events(ctx)).NotTo(MatchRegexp(`Warning`))
 	}, NodeTimeout(3*patience))
 
-	It("follows edits that come faster than it can act", func(ctx SpecContext) {
-		c.scale(ctx, 3)
+	It("loses nothing that was acknowledged", func(ctx SpecContext) { holds(ctx, l) }, NodeTimeout(patience))
+})
+
+var _ = Describe("A change of mind under load", Ordered, SpecPriority(90), func() {
+	var (
+		c cluster
+		l *load.Load
+	)
+	BeforeAll(func(ctx SpecContext) {
+		c = found(ctx, newNamespace(ctx), "wavering", `{}`)
+		l = c.startLoad(ctx)
+	}, NodeTimeout(2*patience))
+
+	It("is followed when edits come faster than the operator can act", func(ctx SpecContext) {
 		c.settles(ctx)
 		for _, size := range []int{5, 1, 3} {
 			c.scale(ctx, size)
@@ -90,7 +102,7 @@ var _ = Describe("A change of size under load", Ordered, SpecPriority(50), func(
 		c.leavesNothing(ctx, without(c.members(int(c.get(ctx).Status.NextOrdinal)), c.voters(ctx))...)
 	}, NodeTimeout(2*patience))
 
-	It("rests while it is paused, tells what it sees, and goes on afterwards", Label(local), func(ctx SpecContext) {
+	It("is held up by a pause, in which status is still told, and goes on afterwards", Label(local), func(ctx SpecContext) {
 		c.scale(ctx, 5)
 		Eventually(ctx, func() int { return len(c.claims(ctx)) }).WithPolling(10*time.Millisecond).Should(Equal(4), "a fourth member is being prepared")
 		c.edit(ctx, `{spec: {paused: true}}`)
@@ -120,7 +132,7 @@ var _ = Describe("A change of size under load", Ordered, SpecPriority(50), func(
 		Expect(c.voters(ctx)).To(HaveLen(5))
 	}, NodeTimeout(2*patience))
 
-	It("waits while a downgrade is enabled, in which nobody could join", func(ctx SpecContext) {
+	It("is held up by a downgrade, in which nobody could join", func(ctx SpecContext) {
 		_, leader := c.followers(ctx)
 		before := c.listed(ctx, leader)
 		c.etcdctl(ctx, leader, "downgrade", "enable", "3.5")

@@ -37,8 +37,9 @@ const (
 	// meets in the world.
 	promised = 15 * time.Second
 	// patience is for whatever has no promise: a machine with two cores runs
-	// Kubernetes and a dozen members. It bounds a wait and measures nothing.
-	patience = 2 * time.Minute
+	// Kubernetes and a dozen members, and may do other things besides. It bounds
+	// a wait and measures nothing.
+	patience = 4 * time.Minute
 	// poll is how often the world is looked at.
 	poll = 100 * time.Millisecond
 	// local labels specs that kill processes, cut cables or touch disks.

@@ -202,9 +202,9 @@ spec:
 }
 
 // A renewal takes minutes of waiting: the operator reads Secrets once a minute,
-// and a kubelet brings a new one into a pod as slowly. So it starts first.
+// and a kubelet brings a new one into a pod as slowly. So it starts early.
 var _ = Describe("Leaves", func() {
-	It("are renewed in place when two thirds of their life are over, and etcd serves them without a restart", SpecPriority(100), func(ctx SpecContext) {
+	It("are renewed in place when two thirds of their life are over, and etcd serves them without a restart", SpecPriority(60), func(ctx SpecContext) {
 		c, before, old := due(ctx)
 		member := c.member(0)
 		for _, leaf := range leaves {

@@ -262,6 +262,16 @@ func (l *Load) WriterGap(from, to time.Time) Gap {
 	return worst
 }
 
+// Acknowledged are the unique keys whose put has been acknowledged so far. They
+// are for those who look for them elsewhere than at the endpoints.
+func (l *Load) Acknowledged() []string {
+	var out []string
+	for _, w := range l.writers {
+		out = w.keys(out)
+	}
+	return out
+}
+
 // Abort ends the load without any check. It may be called after Stop, and
 // more than once.
 func (l *Load) Abort() {

@@ -126,6 +126,18 @@ func (w *writer) acknowledgements(to []int64) []int64 {
 	return to
 }
 
+// keys appends those of its writes that were acknowledged.
+func (w *writer) keys(to []string) []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for number, done := range w.writes {
+		if done.revision > 0 {
+			to = append(to, w.load.key(w.index, number))
+		}
+	}
+	return to
+}
+
 func (w *writer) timeline(end time.Time) timeline {
 	return timeline{began: w.load.began, acks: w.acknowledgements(nil), end: int64(end.Sub(w.load.began))}
 }

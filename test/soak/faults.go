@@ -46,8 +46,8 @@ var faults = []fault{
 	{"kill a follower", killing(follower), same},
 	{"kill the leader", killing(leader), same},
 	{"kill all", killing(everybody), same},
-	{"hang a follower", hanging(follower), same},
-	{"hang the leader", hanging(leader), same},
+	{"hang a follower", hanging(follower, upTo(15*time.Second)), same},
+	{"hang the leader", hanging(leader, exactly(30*time.Second)), same},
 	{"hang a majority", hangMajority, same},
 	{"delete a pod", deletePods(anybody), same},
 	{"delete two pods", deletePods(two), same},
@@ -135,7 +135,16 @@ func restarts(pod corev1.Pod) (sum int) {
 	return sum
 }
 
-func hanging(p pick) func(context.Context, *soak, *subject) (string, error) {
+// span chooses how long something lasts.
+type span func(r *rand.Rand) time.Duration
+
+func upTo(d time.Duration) span {
+	return func(r *rand.Rand) time.Duration { return (1 + time.Duration(r.IntN(int(d/time.Second)))) * time.Second }
+}
+
+func exactly(d time.Duration) span { return func(*rand.Rand) time.Duration { return d } }
+
+func hanging(p pick, long span) func(context.Context, *soak, *subject) (string, error) {
 	return func(ctx context.Context, s *soak, x *subject) (string, error) {
 		who, err := s.pick(ctx, x, p)
 		if err != nil {
@@ -144,7 +153,7 @@ func hanging(p pick) func(context.Context, *soak, *subject) (string, error) {
 		if err := s.hang(ctx, x, who...); err != nil {
 			return "", err
 		}
-		d := time.Duration(1+s.random.IntN(15)) * time.Second
+		d := long(s.random)
 		return fmt.Sprintf("%s for %s", list(who), d), pause(ctx, d)
 	}
 }

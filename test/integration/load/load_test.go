@@ -79,6 +79,9 @@ func TestNothingIsLostWhenTheLeaderIsKilled(t *testing.T) {
 			t.Errorf("only %d operations of kind %s were acknowledged", n.Acknowledged, kind)
 		}
 	}
+	if n := len(l.Acknowledged()); n != r.Operations["write"].Acknowledged {
+		t.Errorf("%d keys are told as acknowledged, and %d puts were", n, r.Operations["write"].Acknowledged)
+	}
 	if unknown := r.Operations["write"].Unknown; unknown == 0 {
 		t.Error("no write was without an answer while there was no leader")
 	}

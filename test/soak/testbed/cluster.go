@@ -191,6 +191,58 @@ func (c Cluster) Etcd(ctx context.Context, members ...string) (map[string]uint64
 	return out, nil
 }
 
+// ErrNoLeader means that none of the members that were asked leads.
+var ErrNoLeader = errors.New("no member leads")
+
+// Leader asks the members themselves who of them leads, and in which term:
+// status is a few seconds old.
+func (c Cluster) Leader(ctx context.Context, members ...string) (name string, term uint64, err error) {
+	cl, err := c.Client(ctx, members...)
+	if err != nil {
+		return "", 0, err
+	}
+	defer func() { _ = cl.Close() }()
+	failed := []error{ErrNoLeader}
+	for _, m := range members {
+		asked, cancel := context.WithTimeout(ctx, 5*time.Second)
+		status, err := cl.Status(asked, c.Endpoint(m))
+		cancel()
+		if err != nil {
+			failed = append(failed, fmt.Errorf("asking %s: %w", m, err))
+		} else if status.Leader == status.Header.MemberId {
+			return m, status.RaftTerm, nil
+		}
+	}
+	return "", 0, errors.Join(failed...)
+}
+
+// MoveLeader hands the leadership to a member, which may have it already.
+func (c Cluster) MoveLeader(ctx context.Context, to string) error {
+	voters, err := c.Voters(ctx)
+	if err != nil {
+		return err
+	}
+	leader, _, err := c.Leader(ctx, voters...)
+	if err != nil || leader == to {
+		return err
+	}
+	listed, err := c.Etcd(ctx, leader)
+	if err != nil {
+		return err
+	}
+	cl, err := c.Client(ctx, leader)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = cl.Close() }()
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if _, err := cl.MoveLeader(ctx, listed[to]); err != nil {
+		return fmt.Errorf("handing the leadership of %s from %s to %s: %w", c.Name, leader, to, err)
+	}
+	return nil
+}
+
 // Healthy says why the cluster is not what its spec wants, with every member a
 // voter that is Ready, and with the same members in etcd's own list, in status,
 // among the pods and among the claims.
