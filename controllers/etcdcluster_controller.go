@@ -3,6 +3,7 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -67,9 +68,13 @@ type EtcdClusterReconciler struct {
 	Performer *perform.Performer
 	// Recorder of events.
 	Recorder events.EventRecorder
+	// Installation of the operator: the namespace and the name of its Lease. Its
+	// replicas share it.
+	Installation string
 
 	repeats repeats
 	refused refusedSteps
+	rivals  rivals
 }
 
 // +kubebuilder:rbac:groups=etcd.quorate.dev,resources=etcdclusters,verbs=get;list;watch;patch
@@ -82,6 +87,7 @@ type EtcdClusterReconciler struct {
 // +kubebuilder:rbac:groups="",resources=secrets,verbs=get;create;update;delete
 // +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch
 // +kubebuilder:rbac:groups=storage.k8s.io,resources=storageclasses,verbs=list;watch
+// +kubebuilder:rbac:groups=coordination.k8s.io,resources=leases,verbs=get
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
 // Reconcile moves one cluster one step closer to its spec: observe, decide,
@@ -91,11 +97,15 @@ func (r *EtcdClusterReconciler) Reconcile(ctx context.Context, req ctrl.Request)
 	if err != nil || c == nil {
 		return ctrl.Result{}, err
 	}
+	if wait, yields := r.yields(ctx, c); yields {
+		return ctrl.Result{RequeueAfter: wait}, nil
+	}
 	if !c.DeletionTimestamp.IsZero() {
 		return ctrl.Result{}, r.finalize(ctx, c)
 	}
 	seen, err := r.Observer.Observe(ctx, c)
 	before := c.DeepCopy()
+	c.Status.Operator = cmp.Or(r.Installation, c.Status.Operator)
 	if err != nil {
 		status.ReportBlind(c, err)
 		return ctrl.Result{}, errors.Join(fmt.Errorf("observing: %w", err), r.patchStatus(ctx, before, c, status.Outcome{}))

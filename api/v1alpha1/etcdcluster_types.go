@@ -446,6 +446,13 @@ type EtcdClusterStatus struct {
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
+	// Operator is the installation of the operator that works on the cluster, by
+	// the namespace and the name of its Lease. Another installation leaves the
+	// cluster alone while that Lease is renewed. Empty it to hand the cluster over.
+	// +kubebuilder:validation:MaxLength=320
+	// +optional
+	Operator string `json:"operator,omitempty"`
+
 	// Conditions: Ready, Available, Reconciling, Stalled, and one per concern.
 	// +listType=map
 	// +listMapKey=type

@@ -113,5 +113,6 @@ const (
 	ReasonObservationFailed    = "ObservationFailed"
 	ReasonCertificatesValid    = "CertificatesValid"
 	ReasonOldVolumesFound      = "OldVolumesFound"
+	ReasonConflictingOperator  = "ConflictingOperator"
 	ReasonNone                 = "None"
 )

@@ -2,6 +2,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"flag"
@@ -141,6 +142,20 @@ func run(o *options) error {
 	return nil
 }
 
+// leaseName is the name of the Lease that one replica holds.
+const leaseName = "quorate-operator"
+
+// installation is what tells this installation of the operator from others, with
+// leader election or without.
+func installation() string {
+	const inPod = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
+	namespace := os.Getenv("POD_NAMESPACE")
+	if own, err := os.ReadFile(inPod); namespace == "" && err == nil {
+		namespace = strings.TrimSpace(string(own))
+	}
+	return cmp.Or(namespace, "default") + "/" + leaseName
+}
+
 // manager's options. The lease is given up on the way down, so that the other
 // replica takes over at once; that is safe because nothing is done after the
 // manager has stopped.
@@ -156,7 +171,7 @@ func (o *options) manager(scheme *runtime.Scheme) ctrl.Options {
 		Metrics:                metrics,
 		HealthProbeBindAddress: o.healthAddress,
 		LeaderElection:         o.leaderElect,
-		LeaderElectionID:       "quorate-operator",
+		LeaderElectionID:       leaseName,
 		// Outside of a cluster nothing else says where the lease lies.
 		LeaderElectionNamespace:       os.Getenv("POD_NAMESPACE"),
 		LeaderElectionReleaseOnCancel: true,
@@ -209,7 +224,7 @@ func setUp(mgr ctrl.Manager, o *options, server apitime.Source) error {
 	}
 	reconciler := &controllers.EtcdClusterReconciler{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Observer: observer, Performer: performer,
-		Recorder: mgr.GetEventRecorder("quorate"),
+		Recorder: mgr.GetEventRecorder("quorate"), Installation: installation(),
 	}
 	if err := reconciler.SetupWithManager(mgr, nodes); err != nil {
 		return err

@@ -204,7 +204,8 @@ func (k *checker) available(c *v1alpha1.EtcdCluster) {
 	}
 	alive := false
 	for _, op := range k.w.operators {
-		if op.dead.Load() || op.parked != nil {
+		other := c.Status.Operator != "" && c.Status.Operator != op.reconciler.Installation
+		if op.dead.Load() || op.parked != nil || other {
 			continue
 		}
 		alive = true

@@ -70,7 +70,7 @@ func newOperator(w *World, number int) *Operator {
 	op := &Operator{w: w, number: number, started: w.Clock.Now(), due: w.Clock.Now(), cache: newCache(w.API)}
 	c, live := apiClient{op}, liveReader{op}
 	op.reconciler = &controllers.EtcdClusterReconciler{
-		Client: c, Live: live, Recorder: recorder{op},
+		Client: c, Live: live, Recorder: recorder{op}, Installation: w.Installation,
 		Observer: &observe.Observer{
 			Cached: c, Live: live, Cluster: c, Dialer: dialer{op}, Clock: w.Clock,
 			Operator: resources.OperatorPeer{Namespace: "quorate-system"},

@@ -5,6 +5,9 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // most of the disturbed runs of a long workflow in one test.
@@ -148,7 +151,7 @@ func TestAStaleNodeCacheStartsNobodyTwice(t *testing.T) {
 	}
 }
 
-// TestTwoOperatorsAtOnce: two installations, or a leader election that failed.
+// TestTwoOperatorsAtOnce: two replicas whose leader election has failed.
 // They take turns pass by pass from each pass of the workflow on.
 func TestTwoOperatorsAtOnce(t *testing.T) {
 	for _, f := range workflows() {
@@ -170,6 +173,41 @@ func TestTwoOperatorsAtOnce(t *testing.T) {
 			})
 			t.Logf("%d runs", len(passes))
 		})
+	}
+}
+
+// TestTwoInstallations: the one that a cluster does not name does nothing to it while
+// the other one's Lease is renewed, and takes over when it is not any more.
+func TestTwoInstallations(t *testing.T) {
+	w := workflow{before: founded(spec(3, plaintext))}.start()
+	w.ReplaceAfter = 0
+	first, alive := w.Operator(), true
+	l := &coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "quorate-system", Name: "quorate-operator"},
+		Spec:       coordinationv1.LeaseSpec{LeaseDurationSeconds: new(int32(15))},
+	}
+	w.must(w.API.Create(l))
+	var renew func()
+	renew = func() {
+		if alive {
+			edit(w.API, l, func(l *coordinationv1.Lease) { l.Spec.RenewTime = &metav1.MicroTime{Time: w.Clock.Now()} })
+			w.After(2*time.Second, renew)
+		}
+	}
+	renew()
+	w.Installation = "elsewhere/quorate-operator"
+	second := w.StartOperator()
+	deletePod(w, "c-0001")
+	w.For(5 * time.Minute)
+	if second.writes > 0 || w.Cluster().Status.Operator != "quorate-system/quorate-operator" || !w.Healthy() {
+		t.Fatalf("beside another installation: %d writes, operator %q, healthy %v\n%s", second.writes, w.Cluster().Status.Operator, w.Healthy(), w.Notes(noteLines()))
+	}
+	alive = false
+	first.Kill()
+	deletePod(w, "c-0001")
+	w.For(3 * time.Minute)
+	if w.Cluster().Status.Operator != w.Installation || !w.Healthy() || len(w.Violations()) > 0 {
+		t.Errorf("once it is gone: operator %q, healthy %v, broke %v\n%s", w.Cluster().Status.Operator, w.Healthy(), w.Violations(), w.Notes(noteLines()))
 	}
 }
 

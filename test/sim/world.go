@@ -33,6 +33,8 @@ type World struct {
 	OnPass func(op *Operator)
 	// Quantum is how often Kubernetes does something.
 	Quantum time.Duration
+	// Installation that operators are started of.
+	Installation string
 	// ReplaceAfter is how soon another operator starts when the last one has
 	// died; zero for never.
 	ReplaceAfter time.Duration
@@ -91,7 +93,8 @@ func New() *World {
 		Clock: clock, API: newServer(clock.Now), Etcd: etcdtest.NewWorld(clock.Now),
 		Key:     types.NamespacedName{Namespace: Namespace, Name: "c"},
 		Quantum: 100 * time.Millisecond, BadImages: map[string]bool{}, Deaf: map[string]bool{},
-		counts: map[string]int{}, beat: start,
+		Installation: "quorate-system/quorate-operator",
+		counts:       map[string]int{}, beat: start,
 	}
 	w.StartDelay = w.oneAfterTheOther
 	w.nodes = newMachines(w)

@@ -148,6 +148,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: observedGeneration
       type:
         scalar: numeric
+    - name: operator
+      type:
+        scalar: string
     - name: replicas
       type:
         scalar: numeric

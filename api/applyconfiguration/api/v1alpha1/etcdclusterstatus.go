@@ -14,6 +14,10 @@ type EtcdClusterStatusApplyConfiguration struct {
 	// ObservedGeneration is the generation of the spec that this status is
 	// about; -1 before the first pass.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
+	// Operator is the installation of the operator that works on the cluster, by
+	// the namespace and the name of its Lease. Another installation leaves the
+	// cluster alone while that Lease is renewed. Empty it to hand the cluster over.
+	Operator *string `json:"operator,omitempty"`
 	// Conditions: Ready, Available, Reconciling, Stalled, and one per concern.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// Incarnation of the cluster, from 1. Only a restore and the recovery from
@@ -61,6 +65,14 @@ func EtcdClusterStatus() *EtcdClusterStatusApplyConfiguration {
 // If called multiple times, the ObservedGeneration field is set to the value of the last call.
 func (b *EtcdClusterStatusApplyConfiguration) WithObservedGeneration(value int64) *EtcdClusterStatusApplyConfiguration {
 	b.ObservedGeneration = &value
+	return b
+}
+
+// WithOperator sets the Operator field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Operator field is set to the value of the last call.
+func (b *EtcdClusterStatusApplyConfiguration) WithOperator(value string) *EtcdClusterStatusApplyConfiguration {
+	b.Operator = &value
 	return b
 }
 
