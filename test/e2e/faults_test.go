@@ -52,7 +52,7 @@ var _ = Describe("The operator's faults", Serial, func() {
 		Expect(young.get(ctx).Status.ClusterID).To(BeEmpty(), "the founding was over before the operator was killed")
 		Expect(len(grown.listed(ctx, grown.member(0)))).To(BeNumerically("<", 5), "the growth was over before the operator was killed")
 		Expect(len(shrunk.listed(ctx, survivor))).To(BeNumerically(">", 1), "the shrink was over before the operator was killed")
-		Expect(mended.get(ctx).Status.Joiner).NotTo(BeEmpty(), "the replacement was over before the operator was killed")
+		Expect(mended.bed().Healthy(ctx)).NotTo(Succeed(), "the replacement was over before the operator was killed")
 
 		for _, c := range []cluster{young, grown, shrunk} {
 			c.settles(ctx)

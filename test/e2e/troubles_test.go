@@ -60,7 +60,10 @@ var troubles = []trouble{
 			s.fewest = s.fewestVoters(ctx, without(s.members(3), []string{s.follower})...)
 			s.deleteClaims(ctx, s.follower)
 		},
-		under: func(ctx context.Context, s *sufferer) bool { return s.get(ctx).Status.Joiner != "" },
+		under: func(ctx context.Context, s *sufferer) bool {
+			now := s.get(ctx)
+			return now.Status.NextOrdinal > s.was.Status.NextOrdinal && ids(now)[s.follower] != ""
+		},
 		end: func(ctx context.Context, s *sufferer) {
 			s.replaces(ctx, s.was, s.follower)
 			Expect(s.fewest()).To(Equal(3), "voters at the least")
