@@ -52,8 +52,8 @@ var mutants = []mutant{
 	{
 		name: "status is latched without an optimistic lock", test: plainFounding, rule: "locks: patch status",
 		edits: []sourceEdit{{
-			reconcilerGo, "if err := r.Client.Status().Patch(ctx, c, patch,",
-			"if %s {\n\t\tpatch = client.MergeFrom(before)\n\t}\n\tif err := r.Client.Status().Patch(ctx, c, patch,",
+			reconcilerGo, "if err = r.Client.Status().Patch(ctx, c, patch,",
+			"if %s {\n\t\tpatch = client.MergeFrom(before)\n\t}\n\tif err = r.Client.Status().Patch(ctx, c, patch,",
 		}},
 	},
 	{
