@@ -359,8 +359,8 @@ func TestTellsFirst(t *testing.T) {
 	if is := meta.FindStatusCondition(l.cluster().Status.Conditions, v1alpha1.ConditionAvailable); is.Status == metav1.ConditionTrue {
 		t.Errorf("Available is still %+v", is)
 	}
-	for len(l.operator.events.Events) > 0 {
-		<-l.operator.events.Events
+	for len(l.events.Events) > 0 {
+		<-l.events.Events
 	}
 	l.before = func(verb string, _ client.Object) error {
 		if verb == "patch status" {
@@ -376,7 +376,7 @@ func TestTellsFirst(t *testing.T) {
 	if _, err := l.pass(); err != nil {
 		t.Fatal(err)
 	}
-	if l.writes[0] != "create a-0000" || len(l.operator.events.Events) != 1 || !strings.Contains(<-l.operator.events.Events, string(plan.StartMembers)) {
+	if l.writes[0] != "create a-0000" || len(l.events.Events) != 1 || !strings.Contains(<-l.events.Events, string(plan.StartMembers)) {
 		t.Errorf("wrote %v and did not tell of it", l.writes)
 	}
 }

@@ -35,33 +35,43 @@ func expected(c *v1alpha1.EtcdCluster) []string {
 // would be replaced. Nothing is asked while nothing is missing.
 func (o *Observer) unlabelled(ctx context.Context, c *v1alpha1.EtcdCluster, k *kubernetes) error {
 	for _, name := range expected(c) {
-		if k.pod(name) == nil {
-			pod := &corev1.Pod{}
-			there, err := o.there(ctx, c, name, pod)
-			if err != nil {
-				return err
-			}
-			if there && (!resources.Mislabelled(c, pod, name) || resources.MadePod(c, pod, name)) {
-				k.pods = append(k.pods, *pod)
-			}
+		if err := o.unlabelledPod(ctx, c, k, name); err != nil {
+			return err
 		}
-		if k.claim(name) == nil && !resources.InMemory(c) {
-			claim := &corev1.PersistentVolumeClaim{}
-			there, err := o.there(ctx, c, resources.ClaimName(name), claim)
-			if err != nil {
-				return err
-			}
-			ours := there && !resources.Quarantined(claim) &&
-				(!resources.Mislabelled(c, claim, name) || resources.MadeClaim(c, claim, k.pod(name), name))
-			if ours {
-				k.claims = append(k.claims, *claim)
-				k.oldVolumes = slices.DeleteFunc(k.oldVolumes, func(v plan.OldVolume) bool { return v.Claim == claim.Name })
-			}
+		if err := o.unlabelledClaim(ctx, c, k, name); err != nil {
+			return err
 		}
 	}
 	slices.SortFunc(k.claims, func(a, b corev1.PersistentVolumeClaim) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(k.pods, func(a, b corev1.Pod) int { return cmp.Compare(a.Name, b.Name) })
 	return nil
+}
+
+func (o *Observer) unlabelledPod(ctx context.Context, c *v1alpha1.EtcdCluster, k *kubernetes, name string) error {
+	if k.pod(name) != nil {
+		return nil
+	}
+	pod := &corev1.Pod{}
+	there, err := o.there(ctx, c, name, pod)
+	if there && (!resources.Mislabelled(c, pod, name) || resources.MadePod(c, pod, name)) {
+		k.pods = append(k.pods, *pod)
+	}
+	return err
+}
+
+func (o *Observer) unlabelledClaim(ctx context.Context, c *v1alpha1.EtcdCluster, k *kubernetes, name string) error {
+	if k.claim(name) != nil || resources.InMemory(c) {
+		return nil
+	}
+	claim := &corev1.PersistentVolumeClaim{}
+	there, err := o.there(ctx, c, resources.ClaimName(name), claim)
+	ours := there && !resources.Quarantined(claim) &&
+		(!resources.Mislabelled(c, claim, name) || resources.MadeClaim(c, claim, k.pod(name), name))
+	if ours {
+		k.claims = append(k.claims, *claim)
+		k.oldVolumes = slices.DeleteFunc(k.oldVolumes, func(v plan.OldVolume) bool { return v.Claim == claim.Name })
+	}
+	return err
 }
 
 // there reads an object of the cluster's namespace from the API server, and says

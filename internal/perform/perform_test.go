@@ -182,6 +182,7 @@ func bare(o client.Object)      { o.SetLabels(nil) }
 func labelled(key, value string) edit {
 	return func(o client.Object) { o.GetLabels()[key] = value }
 }
+
 func annotated(key, value string) edit {
 	return func(o client.Object) { o.GetAnnotations()[key] = value }
 }

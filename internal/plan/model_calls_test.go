@@ -342,7 +342,7 @@ func (w *world) addLearner(m *mind, i int, out emit) {
 func (w *world) mutate(change mutation, i int, out emit) {
 	wrong := ""
 	switch {
-	case w.pending != noMutation && !(w.pending == change && w.slots[i].has(asked)):
+	case w.pending != noMutation && (w.pending != change || !w.slots[i].has(asked)):
 		// Two operators may ask for the same: etcd does it once.
 		wrong = "I5: a change of the members is asked for while another may still come to pass"
 	case change == addition && w.slots[i].has(hadID):
