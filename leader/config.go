@@ -46,6 +46,8 @@ type Config struct {
 	Leases Leases
 	// Role of the candidate.
 	Role Role
+	// Control says who may have the candidate resign through its Handler.
+	Control Control
 	// Logger; slog.Default() if nil.
 	Logger *slog.Logger
 
@@ -61,6 +63,17 @@ const (
 	Candidate Role = iota
 	// Observer only watches, and needs no right to write.
 	Observer
+)
+
+// Control of a candidate over HTTP.
+type Control int
+
+const (
+	// Local callers may control it: those of the same pod, over loopback, and those
+	// that can open its unix socket.
+	Local Control = iota
+	// Anyone who reaches it may.
+	Anyone
 )
 
 // hooks are told of every claim, in tests.
