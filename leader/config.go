@@ -2,11 +2,12 @@ package leader
 
 import (
 	"context"
-	"crypto/rand"
+	crand "crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"strings"
 	"time"
@@ -51,8 +52,9 @@ type Config struct {
 	// Logger; slog.Default() if nil.
 	Logger *slog.Logger
 
-	clock clock
-	hooks hooks
+	clock  clock
+	hooks  hooks
+	jitter func(time.Duration) time.Duration
 }
 
 // Role of who watches an election.
@@ -131,6 +133,9 @@ func (c Config) complete() (Config, error) {
 	if c.clock == nil {
 		c.clock = newSystemClock()
 	}
+	if c.jitter == nil {
+		c.jitter = rand.N[time.Duration]
+	}
 	return c, errors.Join(c.names(), c.times())
 }
 
@@ -178,7 +183,7 @@ func (c Config) times() error {
 func session(podUID string) string {
 	var b [8]byte
 	// crypto/rand never fails: it ends the process instead.
-	_, _ = rand.Read(b[:])
+	_, _ = crand.Read(b[:])
 	return podUID + "/" + hex.EncodeToString(b[:])
 }
 

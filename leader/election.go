@@ -1,7 +1,6 @@
 package leader
 
 import (
-	"math/rand/v2"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -11,20 +10,20 @@ import (
 type action int
 
 const (
-	// rest until the time that comes with it, or until something happens.
-	rest action = iota
-	// look reads the Lease.
-	look
-	// acquire writes it for a new term.
-	acquire
-	// renew writes it for the term that lasts.
-	renew
-	// release gives it up.
-	release
-	// lose ends the term: its time is over.
-	lose
-	// stop ends the loop.
-	stop
+	// doRest until the time that comes with it, or until something happens.
+	doRest action = iota
+	// doLook reads the Lease.
+	doLook
+	// doAcquire writes it for a new term.
+	doAcquire
+	// doRenew writes it for the term that lasts.
+	doRenew
+	// doRelease gives it up.
+	doRelease
+	// doLose ends the term: its time is over.
+	doLose
+	// doStop ends the loop.
+	doStop
 )
 
 // spread is how far apart the candidates try to take over, so that not all of them
@@ -99,10 +98,14 @@ func (n *election) note(lease *coordinationv1.Lease, now instant) bool {
 		n.until = n.until.later(n.valid)
 	case released(lease):
 		n.until = now
+	case lease == nil && first:
+		// There was never one, as far as anybody can know.
 	default:
-		// Deleted, or emptied by hand: its holder may not have heard of it.
+		// Deleted, or emptied by hand. Its holder may not have heard of it, and need not
+		// be the one that was last seen here.
+		n.until = n.until.later(now.add(max(promised(lease), n.config.LeaseDuration)))
 	}
-	n.turn = rand.N(spread) //nolint:gosec // no secret
+	n.turn = n.config.jitter(spread)
 	n.seen = lease
 	return true
 }
@@ -116,60 +119,58 @@ func (n *election) watchdog(lease *coordinationv1.Lease) time.Duration {
 	return max(promised(lease)/2, time.Second)
 }
 
-// next is what to do now, or until when to rest.
-func (n *election) next(now instant) (action, instant) {
+// next is what to do now, or for how long to rest.
+func (n *election) next(now instant) (action, time.Duration) {
 	switch {
 	case n.claim != nil:
 		return n.lead(now)
 	case n.stopping && (n.attempt == nil || n.attempt.sent.add(n.config.RenewDeadline).left(now) <= 0):
-		return stop, now
+		return doStop, 0
 	case n.quiet.left(now) > 0:
-		return rest, n.quiet
-	case !n.known || n.lookAt.left(now) <= 0:
-		return look, now
-	case n.attempt != nil:
-		// Only a look can tell what became of it.
-		return look, now
+		return doRest, n.quiet.left(now)
+	case !n.known || n.attempt != nil || n.lookAt.left(now) <= 0:
+		// Only a look can tell what became of an attempt.
+		return doLook, 0
 	}
 	at, contends := n.contendAt()
 	switch {
 	case !contends:
-		return rest, n.lookAt
+		return doRest, n.lookAt.left(now)
 	case at.leftOnBoth(now) <= 0:
-		return acquire, now
+		return doAcquire, 0
 	default:
-		return rest, earlier(at, n.lookAt, now)
+		return doRest, min(at.leftOnBoth(now), n.lookAt.left(now))
 	}
 }
 
 // lead is next for whoever holds the Lease, claiming or not.
-func (n *election) lead(now instant) (action, instant) {
+func (n *election) lead(now instant) (action, time.Duration) {
 	c := n.claim
 	leave := n.leaving && n.leaveAt.left(now) <= 0
 	switch {
 	case c.holds.left(now) <= 0, !n.leaving && !c.lasts():
-		return lose, now
+		return doLose, 0
 	case n.quiet.left(now) > 0:
-		return rest, earlier(n.quiet, c.holds, now)
+		return doRest, min(n.quiet.left(now), c.holds.left(now))
 	case leave && !c.busy():
-		return release, now
+		return doRelease, 0
 	case leave:
 		// Whoever still works holds the release up, but not the others for ever: it is
 		// not renewed any more.
-		return rest, c.holds
+		return doRest, c.holds.left(now)
 	case c.renewAt.left(now) <= 0:
-		return renew, now
+		return doRenew, 0
 	case !n.watched && n.lookAt.left(now) <= 0:
-		return look, now
+		return doLook, 0
 	}
-	at := earlier(c.renewAt, c.holds, now)
+	rest := min(c.renewAt.left(now), c.holds.left(now))
 	if n.leaving {
-		at = earlier(at, n.leaveAt, now)
+		rest = min(rest, n.leaveAt.left(now))
 	}
 	if !n.watched {
-		at = earlier(at, n.lookAt, now)
+		rest = min(rest, n.lookAt.left(now))
 	}
-	return rest, at
+	return doRest, rest
 }
 
 // resign has the Lease released as soon as nobody works on the term.
@@ -192,12 +193,4 @@ func (n *election) contendAt() (instant, bool) {
 	default:
 		return n.idleUntil.later(n.until.add(n.turn)), true
 	}
-}
-
-// earlier of two moments, by what is left until them.
-func earlier(a, b, now instant) instant {
-	if a.left(now) <= b.left(now) {
-		return a
-	}
-	return b
 }

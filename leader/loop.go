@@ -50,24 +50,24 @@ func (l *loop) run(ctx context.Context) error {
 	end := ctx.Done()
 	for {
 		now := l.config.clock.now()
-		do, until := l.next(now)
+		do, left := l.next(now)
 		switch do {
-		case rest:
-			if l.rest(end, until) {
+		case doRest:
+			if l.rest(end, left) {
 				end = nil
 				l.leave(now)
 			}
-		case look:
+		case doLook:
 			l.look()
-		case acquire:
+		case doAcquire:
 			l.acquire()
-		case renew:
+		case doRenew:
 			l.renew()
-		case release:
+		case doRelease:
 			l.release()
-		case lose:
+		case doLose:
 			l.drop(ErrLost)
-		case stop:
+		case doStop:
 			return l.unreleased
 		}
 		if end != nil && ctx.Err() != nil {
@@ -87,10 +87,9 @@ func (l *loop) leave(now instant) {
 	}
 }
 
-// rest until the time, an event, a wish, or the end of Run's context, which it
+// rest for the time, or until an event, a wish, or the end of Run's context, which it
 // answers.
-func (l *loop) rest(end <-chan struct{}, until instant) bool {
-	left := until.left(l.config.clock.now())
+func (l *loop) rest(end <-chan struct{}, left time.Duration) bool {
 	if soon := l.State().Remaining(); soon > 0 {
 		left = min(left, soon)
 	}
