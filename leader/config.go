@@ -159,11 +159,12 @@ func (c Config) names() error {
 }
 
 func (c Config) times() error {
-	var wrong []error
 	if c.LeaseDuration < shortest || c.LeaseDuration%time.Second != 0 {
-		wrong = append(wrong, fmt.Errorf("the lease lasts %s — a Lease counts in whole seconds, and in less than %s nobody can renew it in time — use whole seconds, %s or more",
-			c.LeaseDuration, shortest, shortest))
+		// What the other times should be follows from this one.
+		return fmt.Errorf("the lease lasts %s — a Lease counts in whole seconds, and in less than %s nobody can renew it in time — use whole seconds, %s or more",
+			c.LeaseDuration, shortest, shortest)
 	}
+	var wrong []error
 	if most := longestDeadline(c.LeaseDuration); c.RenewDeadline <= 0 || c.RenewDeadline > most {
 		wrong = append(wrong, fmt.Errorf("the renew deadline is %s and the lease lasts %s — others take over then, and the leader must have stopped before — use more than zero and at most %s",
 			c.RenewDeadline, c.LeaseDuration, most))
