@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -288,13 +289,19 @@ func serveWatch(e *Elector, w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", f.contentType)
 	w.Header().Set("X-Accel-Buffering", "no")
 	last := State{}
-	for first, ended := true, why(news); ; first = false {
+	for first, ended := true, news; ; first = false {
 		v := e.view.Load()
 		s := e.stateOf(v)
-		said := first || s.Version != last.Version || !s.RenewedAt.Equal(last.RenewedAt)
-		if said || ended == silence {
+		tell := f.state
+		if !first && s.Version == last.Version && s.RenewedAt.Equal(last.RenewedAt) {
+			tell = nil
+			if ended == silence {
+				tell = f.quiet
+			}
+		}
+		if tell != nil {
 			hurry(w)
-			if !f.write(w, wire(s), said) {
+			if !send(w, tell(wire(s))) {
 				return
 			}
 			last = s
@@ -306,36 +313,32 @@ func serveWatch(e *Elector, w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// format of a stream.
+// format of a stream: what is written of a state, and when there is nothing to say.
 type format struct {
-	contentType string
-	// quiet is written when there is nothing to say; the state again, if empty.
-	quiet  string
-	render func(version string, state []byte) []byte
+	contentType  string
+	state, quiet func(leaderhttp.State) []byte
 }
 
 var (
-	events = format{"text/event-stream", ":\n\n", func(version string, state []byte) []byte {
-		return []byte("event: state\nid: " + version + "\ndata: " + string(state) + "\n\n")
-	}}
-	lines = format{"application/x-ndjson", "", func(_ string, state []byte) []byte { return append(state, '\n') }}
+	events = format{"text/event-stream", asEvent, func(leaderhttp.State) []byte { return []byte(":\n\n") }}
+	// JSON lines have no comments.
+	lines = format{"application/x-ndjson", asLine, asLine}
 )
 
-// write writes the state if it says something, and answers whether the reader is still
-// there.
-func (f format) write(w http.ResponseWriter, s leaderhttp.State, says bool) bool {
-	out := []byte(f.quiet)
-	if says || f.quiet == "" {
-		text, err := json.Marshal(s)
-		if err != nil {
-			return false
-		}
-		out = f.render(strconv.FormatUint(s.Version, 10), text)
-	}
-	if _, err := w.Write(out); err != nil {
-		return false
-	}
-	return http.NewResponseController(w).Flush() == nil
+func asEvent(s leaderhttp.State) []byte {
+	return fmt.Appendf(nil, "event: state\nid: %d\ndata: %s\n", s.Version, asLine(s))
+}
+
+func asLine(s leaderhttp.State) []byte {
+	// It is a struct of strings and numbers.
+	text, _ := json.Marshal(s)
+	return append(text, '\n')
+}
+
+// send answers whether the reader is still there.
+func send(w http.ResponseWriter, text []byte) bool {
+	_, err := w.Write(text)
+	return err == nil && http.NewResponseController(w).Flush() == nil
 }
 
 // serveResign steps down, and answers when the Lease is released.

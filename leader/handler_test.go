@@ -381,6 +381,7 @@ func TestWatchStream(t *testing.T) {
 		if err != nil || answer.Header.Get("Content-Type") != "text/event-stream" {
 			t.Fatal(err, answer)
 		}
+		defer func() { _, _ = conn.Close(), answer.Body.Close() }()
 		var mu sync.Mutex
 		var states []leaderhttp.State
 		comments := 0
@@ -431,6 +432,7 @@ func TestWatchLines(t *testing.T) {
 		if err != nil || answer.Header.Get("Content-Type") != "application/x-ndjson" {
 			t.Fatal(err, answer)
 		}
+		defer func() { _, _ = conn.Close(), answer.Body.Close() }()
 		d := json.NewDecoder(answer.Body)
 		for range 10 {
 			var s leaderhttp.State
@@ -480,6 +482,7 @@ func TestWatchCoalesces(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer func() { _, _ = conn.Close(), answer.Body.Close() }()
 		d := json.NewDecoder(answer.Body)
 		var first, second, third leaderhttp.State
 		_ = d.Decode(&first)

@@ -50,7 +50,7 @@ func object(version string) *coordinationv1.Lease {
 	return &coordinationv1.Lease{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "coordination.k8s.io/v1", Kind: "Lease"},
 		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "example", ResourceVersion: version},
-		Spec:       coordinationv1.LeaseSpec{HolderIdentity: ptr.To("pod-a")},
+		Spec:       coordinationv1.LeaseSpec{HolderIdentity: new("pod-a")},
 	}
 }
 

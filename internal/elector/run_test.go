@@ -47,7 +47,8 @@ func launch(t *testing.T, s *leadertest.Server, args ...string) *process {
 
 func launchWith(t *testing.T, s *leadertest.Server, config *rest.Config, args ...string) *process {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "le")
+	// The path of a socket must be short, and t.TempDir's is as long as the test's name.
+	dir, err := os.MkdirTemp("", "le") //nolint:usetesting // see above
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,12 +242,11 @@ func TestRoleFileAndHooks(t *testing.T) {
 	p.stop()
 	eventually(t, "the Lease is released", func() bool {
 		_, err := os.Stat(ended)
-		if done := *s.Lease("ns", "example").Spec.HolderIdentity == ""; done && err != nil {
+		done := *s.Lease("ns", "example").Spec.HolderIdentity == ""
+		if done && err != nil {
 			t.Fatal("the Lease was released while --on-stop ran")
-		} else {
-			return done
 		}
-		return false
+		return done
 	})
 	<-p.ended
 	if read(role) != "follower\n" {
@@ -305,7 +305,7 @@ func TestExec(t *testing.T) {
 	stubborn := launch(t, leadertest.NewServer(), "--ttl=2s", "--", "sh", "-c", `trap "" TERM; sleep 60 & echo $$ $! > `+pids+`; wait; sleep 60`)
 	running := func() (n int) {
 		text, _ := os.ReadFile(pids)
-		for _, pid := range strings.Fields(string(text)) {
+		for pid := range strings.FieldsSeq(string(text)) {
 			if stat, err := os.ReadFile("/proc/" + pid + "/stat"); err == nil && !strings.Contains(string(stat), ") Z ") {
 				n++
 			}

@@ -61,10 +61,13 @@ func TestAnswerRunsOut(t *testing.T) {
 // TestNoAnswer: whatever is no answer means that this pod does not lead.
 func TestNoAnswer(t *testing.T) {
 	for name, f := range map[string]http.HandlerFunc{
-		"an error":         func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503); leads(w, 10000) },
+		"an error": func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			leads(w, 10000)
+		},
 		"a page":           func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") },
 		"no type":          func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"isLeader":true,"expiresInMs":10000}`) },
-		"a redirect":       func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/v1/state?x", 302) },
+		"a redirect":       func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/v1/state?x", http.StatusFound) },
 		"a broken answer":  func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 		"leader-elector 0": func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"name":"pod-a"}`) },
 		"nothing":          func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
