@@ -30,7 +30,7 @@ export KUBEBUILDER_ASSETS := $(BIN)
 KUBECTL := $(if $(and $(filter existing,$(CLUSTER)),$(shell command -v kubectl)),kubectl,$(BIN)/kubectl)
 CONTROLLER_GEN := go tool -modfile=tools.mod controller-gen
 LDFLAGS := -s -w -X github.com/quorate/quorate/internal/version.Version=$(VERSION)
-KUSTOMIZATIONS := crd rbac operator default namespaced samples
+KUSTOMIZATIONS := crd rbac operator default namespaced samples $(addprefix leader-elector/,rbac sidecar native statefulset label)
 GENERATED := api config/crd/bases config/rbac/generated
 # Packages whose tests need neither a cluster nor an API server.
 UNIT = $(shell go list ./... | grep -vE '/test/(integration|e2e|demo|bench|soak)(/|$$)')
@@ -91,16 +91,19 @@ $(BIN)/cluster:
 ##@ Build
 
 .PHONY: build
-build: ## bin/operator and bin/member, static.
+build: ## bin/operator, bin/member and bin/leader-elector, static.
 	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/operator ./cmd/operator
 	CGO_ENABLED=0 go build -trimpath -tags nethttpomithttp2 -ldflags "-s -w -X main.version=$(VERSION)" -o bin/member ./cmd/member
+	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/leader-elector ./cmd/leader-elector
 
 .PHONY: images
 images: build $(BIN)/cluster ## Image archives under .cluster/images, without docker.
 	@mkdir -p $(IMAGES)
 	@cat bin/operator bin/member | sha256sum | cut -c1-12 | sed 's/^/dev-/' > $(IMAGES)/tag
-	@set -e; tag=$$(cat $(IMAGES)/tag); \
-	for name in operator member; do \
+	@sha256sum < bin/leader-elector | cut -c1-12 | sed 's/^/dev-/' > $(IMAGES)/leader-elector.tag
+	@set -e; \
+	for name in operator member leader-elector; do \
+	  tag=$$(cat $(IMAGES)/tag); test $$name != leader-elector || tag=$$(cat $(IMAGES)/leader-elector.tag); \
 	  $(BIN)/cluster image -o $(IMAGES)/$$name.tar -t ghcr.io/quorate/$$name:$$tag --user 65532:65532 --entrypoint /$$name bin/$$name:/$$name; \
 	  echo "$(IMAGES)/$$name.tar ghcr.io/quorate/$$name:$$tag"; \
 	done
@@ -116,12 +119,12 @@ image-tag:
 	@mkdir -p $(IMAGES); echo none > $(IMAGES)/tag
 else
 image-tag: images
-	$(BIN)/cluster load-image $(IMAGES)/operator.tar $(IMAGES)/member.tar
+	$(BIN)/cluster load-image $(IMAGES)/operator.tar $(IMAGES)/member.tar $(IMAGES)/leader-elector.tar
 endif
 
 .PHONY: clean
 clean: ## Remove bin and the images made from it; the local Kubernetes and its binaries stay.
-	rm -rf bin dist $(IMAGES)/operator.tar $(IMAGES)/member.tar $(IMAGES)/tag
+	rm -rf bin dist $(IMAGES)/operator.tar $(IMAGES)/member.tar $(IMAGES)/leader-elector.tar $(IMAGES)/tag $(IMAGES)/leader-elector.tag
 
 ##@ Change it
 
