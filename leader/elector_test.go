@@ -158,6 +158,42 @@ func TestCrash(t *testing.T) {
 	})
 }
 
+// TestSlowAnswers: a claim counts from before the request that won or renewed it, and
+// a term's context ends in time while the elector waits for an answer.
+func TestSlowAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := leadertest.NewServer()
+		slow := func(c *leader.Config) {
+			c.RenewInterval = 2400 * time.Millisecond
+			c.Leases.(*leadertest.Client).Fault(func(call leadertest.Call) leadertest.Fault {
+				if call.Lease == nil {
+					return leadertest.Fault{}
+				}
+				return leadertest.Fault{Before: 500 * time.Millisecond, After: 500 * time.Millisecond}
+			})
+		}
+		a := start(t, s, "pod-a", slow)
+		term, err := a.Lead(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if left := a.State().Remaining(); left != 6500*time.Millisecond {
+			t.Errorf("the claim lasts for %s after an answer that took 1 s, want 6.5 s", left)
+		}
+		time.Sleep(2400 * time.Millisecond)
+		synctest.Wait()
+		if left := a.State().Remaining(); left != 6500*time.Millisecond {
+			t.Errorf("the renewed claim lasts for %s after an answer that took 1 s, want 6.5 s", left)
+		}
+		a.cut()
+		ends := time.Now().Add(a.State().Remaining())
+		<-term.Context().Done()
+		if late := time.Since(ends); late != 0 {
+			t.Errorf("the context ended %s after the claim", late)
+		}
+	})
+}
+
 // TestRunsOut: without anybody who takes over, nobody is named once the lease is over.
 func TestRunsOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -285,6 +321,7 @@ func TestHands(t *testing.T) {
 		"emptied":               {edit(func(l *coordinationv1.Lease) { l.Spec.HolderIdentity = ptr.To("") }), false, ""},
 		"given to another":      {edit(func(l *coordinationv1.Lease) { l.Spec.HolderIdentity = ptr.To("pod-x") }), false, "pod-x"},
 		"renewed by a namesake": {edit(func(l *coordinationv1.Lease) { l.Spec.LeaseTransitions = ptr.To(int32(9)) }), false, "pod-a"},
+		"signed by a namesake":  {edit(func(l *coordinationv1.Lease) { l.Annotations[leader.SessionAnnotation] = "another/1#1" }), false, "pod-a"},
 		"labelled":              {edit(func(l *coordinationv1.Lease) { l.Labels = map[string]string{"team": "a"} }), true, "pod-a"},
 	}
 	for name, tc := range cases {
