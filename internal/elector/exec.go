@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -15,25 +16,39 @@ import (
 // supervise runs the command while this pod leads, and again in its next term. When
 // the command ends by itself its exit code is returned; otherwise the last one, when
 // the elector has ended.
-func supervise(ctx context.Context, e *leader.Elector, o *Options, log *slog.Logger) int {
-	code := 0
-	patience := func() time.Duration {
-		if ctx.Err() != nil {
-			// This process is told to end: the Lease is kept for so much longer.
-			return grace(e) + o.Drain
+//
+// When the context ends the command is asked to end, and leads on for as long as it
+// needs for that, or for --drain: then stop ends the elector. Until then the Lease is
+// renewed, so that nobody takes over from a command that still works, and if it cannot
+// be renewed the term ends as any other does.
+func supervise(ctx context.Context, stop context.CancelFunc, e *leader.Elector, o *Options, log *slog.Logger) int {
+	var running atomic.Bool
+	defer context.AfterFunc(ctx, func() {
+		if running.Load() {
+			pause(context.WithoutCancel(ctx), o.Drain)
 		}
-		return grace(e)
-	}
+		stop()
+	})()
+	code := 0
 	_ = e.Do(context.WithoutCancel(ctx), func(term context.Context, t *leader.Term) error {
-		code = child(term, o.Command, tell(e, roleLeader, t.Token()), patience, log)
+		running.Store(true)
+		defer running.Store(false)
+		if ctx.Err() != nil {
+			return nil
+		}
+		code = child(ctx, term, o.Command, tell(e, roleLeader, t.Token()), grace(e), log)
+		if ctx.Err() != nil {
+			stop()
+		}
 		return nil
 	})
 	return code
 }
 
-// child runs the command until it ends. When the term does it is asked to end, and
-// after the patience it is killed, with all that it has started.
-func child(term context.Context, argv []string, t told, patience func() time.Duration, log *slog.Logger) int {
+// child runs the command until it ends. When the context ends it is asked to end, and
+// when the term does so it is, too, and is killed after the patience with all that it
+// has started.
+func child(ctx, term context.Context, argv []string, t told, patience time.Duration, log *slog.Logger) int {
 	c := exec.Command(argv[0], argv[1:]...) //nolint:gosec // the command that the command line names
 	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
 	c.Env = t.environment()
@@ -44,17 +59,18 @@ func child(term context.Context, argv []string, t told, patience func() time.Dur
 		return 127
 	}
 	log.Info("Started the command", "command", argv[0], "token", t.Token)
+	defer signal(c, syscall.SIGKILL)
+	defer context.AfterFunc(ctx, func() { signal(c, syscall.SIGTERM) })()
 	select {
 	case err := <-ended:
 		return exitCode(err)
 	case <-term.Done():
 	}
 	signal(c, syscall.SIGTERM)
-	kill := time.NewTimer(patience())
+	kill := time.NewTimer(patience)
 	defer kill.Stop()
 	select {
 	case err := <-ended:
-		signal(c, syscall.SIGKILL)
 		return exitCode(err)
 	case <-kill.C:
 		log.Warn("The command did not end in time: killing it", "command", argv[0])

@@ -244,6 +244,10 @@ func (o *Options) config(election string, leases leader.Leases, log *slog.Logger
 		LeaseDuration: o.TTL, RenewDeadline: o.RenewDeadline, RenewInterval: o.RenewInterval, Drain: o.Drain,
 		Leases: leases, Logger: log,
 	}
+	if len(o.Command) > 0 {
+		// The command has had its time before the claim ends.
+		c.Drain = 0
+	}
 	if o.ReadOnly {
 		c.Role = leader.Observer
 	}

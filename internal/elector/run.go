@@ -60,6 +60,11 @@ func (o *Options) run(ctx context.Context, leases leader.Leases, duties []duty, 
 	defer serve(listeners, log)(context.WithoutCancel(ctx))
 	o.greet(electors[0].Config(), version, log)
 
+	told := ctx
+	if len(o.Command) > 0 {
+		// The command is told first, and may work on for a while.
+		ctx = context.WithoutCancel(ctx)
+	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var beside sync.WaitGroup
@@ -79,7 +84,7 @@ func (o *Options) run(ctx context.Context, leases leader.Leases, duties []duty, 
 	code := 0
 	if len(o.Command) > 0 {
 		beside.Go(func() {
-			code = supervise(ctx, electors[0], o, log)
+			code = supervise(told, stop, electors[0], o, log)
 			stop()
 		})
 	}

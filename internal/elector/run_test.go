@@ -324,8 +324,36 @@ func TestExec(t *testing.T) {
 	client.Fault(nil)
 	eventually(t, "the command runs again", func() bool { return running() == 2 })
 	stubborn.end()
-	if n := running(); n > 0 || stubborn.code != 137 {
-		t.Errorf("at the end %d processes run, and the exit code is %d", n, stubborn.code)
+	eventually(t, "nothing runs", func() bool { return running() == 0 })
+	if stubborn.code != 137 {
+		t.Errorf("at the end the exit code is %d", stubborn.code)
+	}
+}
+
+// TestExecDrains: a command that is told to end leads on while it does, and the Lease is
+// released when it has ended.
+func TestExecDrains(t *testing.T) {
+	s := leadertest.NewServer()
+	up := filepath.Join(t.TempDir(), "up")
+	p := launch(t, s, "--ttl=2s", "--drain=30s", "--", "sh", "-c", `trap "sleep 4; exit 3" TERM; touch `+up+`; while :; do sleep 0.1; done`)
+	eventually(t, "the command runs", func() bool { _, err := os.Stat(up); return err == nil })
+	p.stop()
+	for range 35 {
+		time.Sleep(100 * time.Millisecond)
+		if *s.Lease("ns", "example").Spec.HolderIdentity == "" {
+			t.Fatal("the Lease was released while the command worked")
+		}
+	}
+	eventually(t, "it ends with the command", func() bool {
+		select {
+		case <-p.ended:
+			return true
+		default:
+			return false
+		}
+	})
+	if p.code != 3 || *s.Lease("ns", "example").Spec.HolderIdentity != "" {
+		t.Errorf("ended with %d", p.code)
 	}
 }
 
