@@ -47,6 +47,8 @@ type Config struct {
 	Leases Leases
 	// Role of the candidate.
 	Role Role
+	// Eligibility at the start; see [Elector.Become].
+	Eligibility Eligibility
 	// Control says who may have the candidate resign through its Handler.
 	Control Control
 	// Logger; slog.Default() if nil.

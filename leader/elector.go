@@ -16,7 +16,7 @@ import (
 
 var zero metav1.MicroTime
 
-// ErrRunning: Run was called twice.
+// ErrRunning says that Run was called twice.
 var ErrRunning = errors.New("the elector runs already")
 
 // Elector contends in one election. Make it with New; all methods may be called from
@@ -64,10 +64,10 @@ func (e *Elector) Run(ctx context.Context) error {
 		return ErrRunning
 	}
 	defer close(e.done)
-	l := &loop{Elector: e, ctx: context.WithoutCancel(ctx), config: e.config, told: map[string]string{}, election: election{config: e.config}}
+	l := &loop{Elector: e, ctx: context.WithoutCancel(ctx), config: e.config, told: map[string]string{}, election: election{config: e.config, ineligible: e.config.Eligibility == Ineligible}}
 	alone := aloneInPod(e.config)
 	defer alone.release()
-	l.election.own = func(lease *coordinationv1.Lease) bool { return e.wrote(lease, alone.held) }
+	l.own = func(lease *coordinationv1.Lease) bool { return e.wrote(lease, alone.held) }
 	return l.run(ctx)
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -13,7 +14,6 @@ import (
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/utils/ptr"
 
 	"github.com/quorate/quorate/leader"
 	"github.com/quorate/quorate/leader/leadertest"
@@ -249,7 +249,7 @@ func TestRestartInItsPod(t *testing.T) {
 		lease := &coordinationv1.Lease{}
 		lease.Namespace, lease.Name = namespace, election
 		lease.Annotations = map[string]string{leader.SessionAnnotation: "uid-1/0123456789abcdef#1"}
-		lease.Spec = coordinationv1.LeaseSpec{HolderIdentity: ptr.To("pod-0"), LeaseDurationSeconds: ptr.To(int32(10)), LeaseTransitions: ptr.To(int32(4))}
+		lease.Spec = coordinationv1.LeaseSpec{HolderIdentity: new("pod-0"), LeaseDurationSeconds: new(int32(10)), LeaseTransitions: new(int32(4))}
 		if _, err := s.Client().Create(t.Context(), lease); err != nil {
 			t.Fatal(err)
 		}
@@ -318,9 +318,9 @@ func TestHands(t *testing.T) {
 		after string
 	}{
 		"deleted":               {func(s *leadertest.Server) { s.Delete(namespace, election) }, false, ""},
-		"emptied":               {edit(func(l *coordinationv1.Lease) { l.Spec.HolderIdentity = ptr.To("") }), false, ""},
-		"given to another":      {edit(func(l *coordinationv1.Lease) { l.Spec.HolderIdentity = ptr.To("pod-x") }), false, "pod-x"},
-		"renewed by a namesake": {edit(func(l *coordinationv1.Lease) { l.Spec.LeaseTransitions = ptr.To(int32(9)) }), false, "pod-a"},
+		"emptied":               {edit(func(l *coordinationv1.Lease) { l.Spec.HolderIdentity = new("") }), false, ""},
+		"given to another":      {edit(func(l *coordinationv1.Lease) { l.Spec.HolderIdentity = new("pod-x") }), false, "pod-x"},
+		"renewed by a namesake": {edit(func(l *coordinationv1.Lease) { l.Spec.LeaseTransitions = new(int32(9)) }), false, "pod-a"},
 		"signed by a namesake":  {edit(func(l *coordinationv1.Lease) { l.Annotations[leader.SessionAnnotation] = "another/1#1" }), false, "pod-a"},
 		"labelled":              {edit(func(l *coordinationv1.Lease) { l.Labels = map[string]string{"team": "a"} }), true, "pod-a"},
 	}
@@ -452,6 +452,8 @@ func TestResign(t *testing.T) {
 		}
 		time.Sleep(time.Hour)
 		want(t, "not eligible", a, false, "")
+		c := start(t, s, "pod-c", func(c *leader.Config) { c.Eligibility = leader.Ineligible })
+		want(t, "not eligible from the start", c, false, "")
 		if err := a.Become(t.Context(), leader.Eligible); err != nil {
 			t.Fatal(err)
 		}
@@ -466,10 +468,8 @@ func TestForbidden(t *testing.T) {
 		var log strings.Builder
 		no := func(verbs ...string) func(leadertest.Call) leadertest.Fault {
 			return func(c leadertest.Call) leadertest.Fault {
-				for _, verb := range verbs {
-					if c.Verb == verb {
-						return leadertest.Fault{Refuse: apierrors.NewForbidden(coordinationv1.Resource("leases"), election, errors.New("no"))}
-					}
+				if slices.Contains(verbs, c.Verb) {
+					return leadertest.Fault{Refuse: apierrors.NewForbidden(coordinationv1.Resource("leases"), election, errors.New("no"))}
 				}
 				return leadertest.Fault{}
 			}

@@ -11,7 +11,6 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 )
 
 // loop carries out what the election says, one thing at a time.
@@ -106,7 +105,11 @@ func (l *loop) rest(end <-chan struct{}, left time.Duration) bool {
 	case <-end:
 		return true
 	case event, open := <-l.events:
-		l.hear(event, open)
+		if open {
+			l.hear(event)
+		} else {
+			l.miss()
+		}
 	case do := <-l.wishes:
 		do(&l.election)
 		l.publish()
@@ -151,7 +154,12 @@ func (l *loop) look() {
 // watch opens a watch. What it says first is what was just read, or newer.
 func (l *loop) watch() {
 	ctx, cancel := context.WithCancel(l.ctx)
+	// Only the opening is bounded; the next renewal must not wait for it.
+	late := time.AfterFunc(l.config.RenewInterval, cancel)
 	events, err := l.config.Leases.Watch(ctx, l.config.Namespace, l.config.Election)
+	if !late.Stop() && err == nil {
+		err = errTimeout
+	}
 	if err != nil {
 		cancel()
 		if apierrors.IsForbidden(err) {
@@ -172,26 +180,27 @@ func (l *loop) endWatch() {
 	l.events, l.unwatch, l.watched = nil, nil, l.polls
 }
 
-// hear takes in what the watch says.
-func (l *loop) hear(event Event, open bool) {
+// miss notes that the watch has ended.
+func (l *loop) miss() {
 	now := l.config.clock.now()
-	if !open {
-		l.endWatch()
-		// One that ends as soon as it was opened would otherwise be opened for ever.
-		pause := leastPause
-		if l.opened.add(10*retryPause).leftOnBoth(now) > 0 {
-			pause = max(retryPause, l.config.LeaseDuration/4)
-		}
-		l.lookAt = now.add(pause)
-		return
+	l.endWatch()
+	// One that ends as soon as it was opened would otherwise be opened for ever.
+	pause := leastPause
+	if l.opened.add(10*retryPause).leftOnBoth(now) > 0 {
+		pause = max(retryPause, l.config.LeaseDuration/4)
 	}
-	if event.Lease != nil && l.old(event.Lease) {
-		return
+	l.lookAt = now.add(pause)
+}
+
+// hear takes in what the watch says.
+func (l *loop) hear(event Event) {
+	switch {
+	case event.Lease != nil && l.old(event.Lease):
+	case event.Deleted:
+		l.learn(nil)
+	default:
+		l.learn(event.Lease)
 	}
-	if event.Deleted {
-		event.Lease = nil
-	}
-	l.learn(event.Lease)
 }
 
 // old says that what a watch says is older than what is known.
@@ -253,8 +262,8 @@ func (l *loop) acquire() {
 	sent := config.clock.now()
 	wall := metav1.NewMicroTime(config.clock.wall())
 	lease := written(l.seen, config.Namespace, config.Election, coordinationv1.LeaseSpec{
-		HolderIdentity: ptr.To(config.Identity), LeaseDurationSeconds: ptr.To(int32(config.LeaseDuration / time.Second)),
-		AcquireTime: &wall, RenewTime: &wall, LeaseTransitions: ptr.To(l.transitions()),
+		HolderIdentity: new(config.Identity), LeaseDurationSeconds: new(int32(config.LeaseDuration / time.Second)),
+		AcquireTime: &wall, RenewTime: &wall, LeaseTransitions: new(l.transitions()),
 	}, by)
 	got, verb, err := l.write(lease)
 	switch {
@@ -312,7 +321,7 @@ func (l *loop) take(lease *coordinationv1.Lease, by string, sent instant) {
 	}
 	l.claim = &claim{Term: term, lease: lease, session: by, renewAt: sent.add(config.RenewInterval), holds: deadline}
 	l.mu.Lock()
-	l.Elector.term = term
+	l.term = term
 	l.mu.Unlock()
 	l.log.Info("Leading", "token", term.token, "transitions", transitions(lease))
 	if l.stopping {
@@ -337,7 +346,7 @@ func (l *loop) renew() {
 		c.lease, c.maybe = got, nil
 		l.note(got, now)
 		c.renewAt, c.holds = sent.add(config.RenewInterval), sent.add(config.RenewDeadline)
-		if !l.leaving && !c.Term.renew(sent.add(config.RenewDeadline)) {
+		if !l.leaving && !c.renew(sent.add(config.RenewDeadline)) {
 			l.drop(ErrLost)
 			return
 		}
@@ -360,7 +369,7 @@ func (l *loop) release() {
 	config, c := l.config, l.claim
 	wall := metav1.NewMicroTime(config.clock.wall())
 	lease := c.lease.DeepCopy()
-	lease.Spec.HolderIdentity, lease.Spec.LeaseDurationSeconds = ptr.To(""), ptr.To(int32(1))
+	lease.Spec.HolderIdentity, lease.Spec.LeaseDurationSeconds = new(""), new(int32(1))
 	lease.Spec.RenewTime, lease.Spec.AcquireTime = &wall, &wall
 	got, verb, err := l.write(lease)
 	switch {
@@ -393,7 +402,7 @@ func (l *loop) drop(why error) {
 	l.claim, l.leaving = nil, false
 	l.last = transitions(c.lease) + 1
 	l.mu.Lock()
-	l.Elector.term = nil
+	l.term = nil
 	l.mu.Unlock()
 	for _, f := range l.onRelease {
 		f()
@@ -450,10 +459,14 @@ func (l *loop) publish() {
 	if l.claim != nil {
 		now.term = l.claim.Term
 	}
-	now.self = l.seen != nil && l.election.own != nil && l.election.own(l.seen)
+	now.self = l.seen != nil && l.own != nil && l.own(l.seen)
 	// Who is named is worked out as anybody would who reads it.
 	s := l.stateOf(&view{lease: now.lease, term: now.term, self: now.self, valid: now.valid})
 	now.said, now.version = s.Leader, was.version
+	same := was.version > 0 && now.lease == was.lease && now.term == was.term && now.self == was.self && now.valid == was.valid
+	if same && now.connected == was.connected && now.said == was.said {
+		return
+	}
 	if s.Leader != was.said || (was.term != now.term) || transitions(was.lease) != transitions(now.lease) || was.connected != now.connected || was.version == 0 {
 		now.version++
 	}

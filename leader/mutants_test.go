@@ -17,7 +17,7 @@ import (
 var mutants = map[string]struct{ file, from, to string }{
 	"the answer is that of the last renewal":           {"term.go", "return !t.ended && t.deadline.left(t.clock.now()) > 0", "return !t.ended"},
 	"a claim counts from the answer":                   {"loop.go", "deadline := sent.add(config.RenewDeadline)", "deadline := config.clock.now().add(config.RenewDeadline)"},
-	"a renewal counts from the answer":                 {"loop.go", "c.Term.renew(sent.add(config.RenewDeadline))", "c.Term.renew(now.add(config.RenewDeadline))"},
+	"a renewal counts from the answer":                 {"loop.go", "c.renew(sent.add(config.RenewDeadline))", "c.renew(now.add(config.RenewDeadline))"},
 	"a suspended machine's time stands still":          {"clock.go", "func (i instant) left(now instant) time.Duration { return min(i.mono-now.mono, i.boot-now.boot) }", "func (i instant) left(now instant) time.Duration { return i.mono - now.mono }"},
 	"the claim lasts as long as the lease":             {"config.go", "c.RenewDeadline = min(c.LeaseDuration*3/4, longestDeadline(c.LeaseDuration))", "c.RenewDeadline = c.LeaseDuration"},
 	"a deadline that is not safe is taken":             {"config.go", "most := longestDeadline(c.LeaseDuration)", "most := 2 * c.LeaseDuration"},
@@ -28,7 +28,7 @@ var mutants = map[string]struct{ file, from, to string }{
 	"a namesake's record is ours":                      {"term.go", "if seen == nil || seen.Annotations[SessionAnnotation] != c.session {", "if seen == nil {"},
 	"a process of the pod takes over from another":     {"elector.go", "(alone && e.config.PodUID", "((alone || true) && e.config.PodUID"},
 	"a foreign write is not noticed":                   {"term.go", "return sameRecord(seen, c.lease) || (c.maybe", "return true || (c.maybe"},
-	"a renewal of unknown outcome counts":              {"loop.go", "c.maybe = lease\n\t\t}", "c.maybe = lease\n\t\t\tc.Term.renew(sent.add(config.RenewDeadline))\n\t\t}"},
+	"a renewal of unknown outcome counts":              {"loop.go", "c.maybe = lease\n\t\t}", "c.maybe = lease\n\t\t\tc.renew(sent.add(config.RenewDeadline))\n\t\t}"},
 	"an acquisition of unknown outcome counts at once": {"loop.go", "l.attempt = &attempt{lease: lease, session: by, sent: sent}", "l.take(lease, by, sent)"},
 	"the lease is released before the work has ended":  {"election.go", "case leave && !c.busy():", "case leave:"},
 	"the lease is released before the answer is no":    {"loop.go", "	if l.claim != nil {\n\t\tl.claim.finish(ErrResigned)\n\t\tl.leaving, l.leaveAt", "	if l.claim != nil {\n\t\tl.leaving, l.leaveAt"},

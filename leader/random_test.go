@@ -17,7 +17,6 @@ import (
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/utils/ptr"
 )
 
 var (
@@ -346,9 +345,9 @@ func (p *place) hand(runners []*runner, what int) {
 	case what == 11:
 		p.server.remove(someLease)
 	case how == 0:
-		p.server.edit(someLease, func(l *coordinationv1.Lease) { l.Spec.HolderIdentity = ptr.To("") })
+		p.server.edit(someLease, func(l *coordinationv1.Lease) { l.Spec.HolderIdentity = new("") })
 	case how == 1:
-		p.server.edit(someLease, func(l *coordinationv1.Lease) { l.Spec.HolderIdentity = ptr.To("somebody") })
+		p.server.edit(someLease, func(l *coordinationv1.Lease) { l.Spec.HolderIdentity = new("somebody") })
 	default:
 		p.server.edit(someLease, func(l *coordinationv1.Lease) { l.Labels = map[string]string{"a": "b"} })
 	}
