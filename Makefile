@@ -15,6 +15,7 @@ CLUSTER ?= local
 # With CLUSTER=existing: images that this cluster can pull.
 OPERATOR_IMAGE ?=
 MEMBER_IMAGE ?=
+LEADER_ELECTOR_IMAGE ?=
 
 # How many processes run end-to-end specs at once: they wait most of the time.
 E2E_PROCS ?= 3
@@ -54,6 +55,24 @@ deploy: image-tag ## Install the operator: CRD, RBAC, Deployment (see OPERATOR_I
 	        -e "s|ghcr.io/quorate/member:.*|$${member:-ghcr.io/quorate/member:$$tag}|" \
 	  | $(KUBECTL) apply --server-side --force-conflicts -f -; \
 	$(KUBECTL) -n quorate-system rollout status deployment/quorate-operator --timeout=180s
+
+# Which of config/leader-elector the example is: sidecar, native, statefulset or label.
+EXAMPLE ?= native
+# Where; the namespace of the kubeconfig if empty.
+NAMESPACE ?=
+.PHONY: leader-example
+leader-example: $(if $(filter existing,$(CLUSTER)),leader-image-named,image-tag) ## Three replicas with the leader-elector beside them (see EXAMPLE, NAMESPACE, LEADER_ELECTOR_IMAGE).
+	@set -e; image="$(LEADER_ELECTOR_IMAGE)"; \
+	$(KUBECTL) kustomize config/leader-elector/$(EXAMPLE) \
+	  | sed -e "s|ghcr.io/quorate/leader-elector:.*|$${image:-ghcr.io/quorate/leader-elector:$$(cat $(IMAGES)/leader-elector.tag)}|" \
+	  | $(KUBECTL) $(if $(NAMESPACE),-n $(NAMESPACE)) apply --server-side --force-conflicts -f -; \
+	kind=$$(test $(EXAMPLE) = statefulset && echo statefulset || echo deployment); \
+	$(KUBECTL) $(if $(NAMESPACE),-n $(NAMESPACE)) rollout status $$kind/leader-example --timeout=120s
+
+.PHONY: leader-image-named
+leader-image-named:
+	@test -n "$(LEADER_ELECTOR_IMAGE)" || { \
+	  echo "LEADER_ELECTOR_IMAGE is not set — the nodes of an existing cluster have to pull it — push it and name it"; exit 2; }
 
 .PHONY: undeploy
 undeploy: ## Remove the operator; clusters, their volumes and the CRD stay.
