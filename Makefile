@@ -15,6 +15,7 @@ CLUSTER ?= local
 # With CLUSTER=existing: images that this cluster can pull.
 OPERATOR_IMAGE ?=
 MEMBER_IMAGE ?=
+LEADER_ELECTOR_IMAGE ?=
 
 # How many processes run end-to-end specs at once: they wait most of the time.
 E2E_PROCS ?= 4
@@ -30,7 +31,7 @@ export KUBEBUILDER_ASSETS := $(BIN)
 KUBECTL := $(if $(and $(filter existing,$(CLUSTER)),$(shell command -v kubectl)),kubectl,$(BIN)/kubectl)
 CONTROLLER_GEN := go tool -modfile=tools.mod controller-gen
 LDFLAGS := -s -w -X github.com/quorate/quorate/internal/version.Version=$(VERSION)
-KUSTOMIZATIONS := crd rbac operator default namespaced samples
+KUSTOMIZATIONS := crd rbac operator default namespaced samples $(addprefix leader-elector/,rbac sidecar native statefulset label)
 GENERATED := api config/crd/bases config/rbac/generated
 # Packages whose tests need neither a cluster nor an API server.
 UNIT = $(shell go list ./... | grep -vE '/test/(integration|e2e|demo|bench|soak)(/|$$)')
@@ -54,6 +55,24 @@ deploy: image-tag ## Install the operator: CRD, RBAC, Deployment (see OPERATOR_I
 	        -e "s|ghcr.io/quorate/member:.*|$${member:-ghcr.io/quorate/member:$$tag}|" \
 	  | $(KUBECTL) apply --server-side --force-conflicts -f -; \
 	$(KUBECTL) -n quorate-system rollout status deployment/quorate-operator --timeout=180s
+
+# Which of config/leader-elector the example is: sidecar, native, statefulset or label.
+EXAMPLE ?= native
+# Where; the namespace of the kubeconfig if empty.
+NAMESPACE ?=
+.PHONY: leader-example
+leader-example: $(if $(filter existing,$(CLUSTER)),leader-image-named,image-tag) ## Three replicas with the leader-elector beside them (see EXAMPLE, NAMESPACE, LEADER_ELECTOR_IMAGE).
+	@set -e; image="$(LEADER_ELECTOR_IMAGE)"; \
+	$(KUBECTL) kustomize config/leader-elector/$(EXAMPLE) \
+	  | sed -e "s|ghcr.io/quorate/leader-elector:.*|$${image:-ghcr.io/quorate/leader-elector:$$(cat $(IMAGES)/leader-elector.tag)}|" \
+	  | $(KUBECTL) $(if $(NAMESPACE),-n $(NAMESPACE)) apply --server-side --force-conflicts -f -; \
+	kind=$$(test $(EXAMPLE) = statefulset && echo statefulset || echo deployment); \
+	$(KUBECTL) $(if $(NAMESPACE),-n $(NAMESPACE)) rollout status $$kind/leader-example --timeout=120s
+
+.PHONY: leader-image-named
+leader-image-named:
+	@test -n "$(LEADER_ELECTOR_IMAGE)" || { \
+	  echo "LEADER_ELECTOR_IMAGE is not set — the nodes of an existing cluster have to pull it — push it and name it"; exit 2; }
 
 .PHONY: undeploy
 undeploy: ## Remove the operator; clusters, their volumes and the CRD stay.
@@ -91,16 +110,19 @@ $(BIN)/cluster:
 ##@ Build
 
 .PHONY: build
-build: ## bin/operator and bin/member, static.
+build: ## bin/operator, bin/member and bin/leader-elector, static.
 	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/operator ./cmd/operator
 	CGO_ENABLED=0 go build -trimpath -tags nethttpomithttp2 -ldflags "-s -w -X main.version=$(VERSION)" -o bin/member ./cmd/member
+	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/leader-elector ./cmd/leader-elector
 
 .PHONY: images
 images: build $(BIN)/cluster ## Image archives under .cluster/images, without docker.
 	@mkdir -p $(IMAGES)
 	@cat bin/operator bin/member | sha256sum | cut -c1-12 | sed 's/^/dev-/' > $(IMAGES)/tag
-	@set -e; tag=$$(cat $(IMAGES)/tag); \
-	for name in operator member; do \
+	@sha256sum < bin/leader-elector | cut -c1-12 | sed 's/^/dev-/' > $(IMAGES)/leader-elector.tag
+	@set -e; \
+	for name in operator member leader-elector; do \
+	  tag=$$(cat $(IMAGES)/tag); test $$name != leader-elector || tag=$$(cat $(IMAGES)/leader-elector.tag); \
 	  $(BIN)/cluster image -o $(IMAGES)/$$name.tar -t ghcr.io/quorate/$$name:$$tag --user 65532:65532 --entrypoint /$$name bin/$$name:/$$name; \
 	  echo "$(IMAGES)/$$name.tar ghcr.io/quorate/$$name:$$tag"; \
 	done
@@ -116,12 +138,12 @@ image-tag:
 	@mkdir -p $(IMAGES); echo none > $(IMAGES)/tag
 else
 image-tag: images
-	$(BIN)/cluster load-image $(IMAGES)/operator.tar $(IMAGES)/member.tar
+	$(BIN)/cluster load-image $(IMAGES)/operator.tar $(IMAGES)/member.tar $(IMAGES)/leader-elector.tar
 endif
 
 .PHONY: clean
 clean: ## Remove bin and the images made from it; the local Kubernetes and its binaries stay.
-	rm -rf bin dist $(IMAGES)/operator.tar $(IMAGES)/member.tar $(IMAGES)/tag
+	rm -rf bin dist $(IMAGES)/operator.tar $(IMAGES)/member.tar $(IMAGES)/leader-elector.tar $(IMAGES)/tag $(IMAGES)/leader-elector.tag
 
 ##@ Change it
 

@@ -65,6 +65,7 @@ func run(ctx context.Context) error {
 		{"The operator: images, CRD, RBAC, Deployment of two replicas", d.operator},
 		{"An etcd cluster: " + sample, d.cluster},
 		{"What runs", d.show},
+		{"A leader: three replicas with the leader-elector beside them", d.election},
 	} {
 		fmt.Printf("\n==> %s\n", part.title)
 		start := time.Now()
@@ -88,6 +89,8 @@ type demo struct {
 	ready   time.Duration
 	// first is the cluster's first member.
 	first string
+	// elects says that the leader-elector was shown.
+	elects bool
 }
 
 // prepare finds out where to run, and whether that is possible at all.
@@ -254,6 +257,9 @@ func (d *demo) close() {
 	fmt.Printf("  kubectl delete pod %s && kubectl get pods -w    # it comes back on its volume, as the same member\n", d.first)
 	fmt.Printf("  kubectl exec %s -- etcdctl member list -w table\n", d.first)
 	fmt.Printf("  kubectl describe ec %s                          # conditions, members, events\n", name)
+	if d.elects {
+		fmt.Printf("  kubectl exec deploy/%s -- /leader-elector watch      # every change of the leader, as an application sees it\n", example)
+	}
 	if !d.existing {
 		fmt.Print("\nmake cluster-down removes the three nodes and all that runs on them.\n")
 	}

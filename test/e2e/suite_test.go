@@ -3,8 +3,9 @@
 //
 //	make test-e2e                      the local cluster of test/cluster, brought up when needed
 //	CLUSTER=existing make test-e2e     the cluster that KUBECONFIG names, without the specs that
-//	                                   need its machines (label local); OPERATOR_IMAGE and
-//	                                   MEMBER_IMAGE name images that it can pull
+//	                                   need its machines (label local); OPERATOR_IMAGE,
+//	                                   MEMBER_IMAGE and LEADER_ELECTOR_IMAGE name images that
+//	                                   it can pull
 //	go test ./test/e2e -ginkgo.focus=X some of them, one after the other
 //
 // Specs run in several processes at once, for most of their time they wait. What

@@ -1,0 +1,125 @@
+package elector
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/quorate/quorate/leader/leaderhttp"
+)
+
+// Exit codes.
+const (
+	ExitFatal = 1
+	ExitUsage = 2
+)
+
+// question that is put to a leader-elector that runs.
+type question struct {
+	http, election, until string
+	timeout, cooldown     time.Duration
+}
+
+// Questions that Ask knows.
+var questions = map[string]func(context.Context, *leaderhttp.Client, question, io.Writer) error{
+	"wait": waitFor, "status": status, "resign": resign, "watch": watch,
+}
+
+// Asks says whether the command is one for Ask.
+func Asks(command string) bool { return questions[command] != nil }
+
+// Ask carries out wait, status, resign or watch, and returns the exit code.
+func Ask(ctx context.Context, command string, args []string, env func(string) string, stdout, stderr io.Writer) int {
+	q := question{}
+	fs := flag.NewFlagSet("leader-elector "+command, flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.StringVar(&q.http, "http", "localhost:4040", "address of the leader-elector: host:port or unix:/path")
+	fs.StringVar(&q.election, "election", "", "`name` of the election; the first one if empty")
+	switch command {
+	case "wait":
+		fs.StringVar(&q.until, "for", "self", "self: until this pod leads; any: until somebody does")
+		fs.DurationVar(&q.timeout, "timeout", 0, "how long to wait; for ever if zero")
+	case "resign":
+		fs.DurationVar(&q.cooldown, "cooldown", 30*time.Second, "how long not to contend after that")
+		fs.DurationVar(&q.timeout, "timeout", time.Minute, "how long to wait for the release")
+	}
+	err := parse(fs, args, env, stdout)
+	if errors.Is(err, flag.ErrHelp) {
+		return 0
+	}
+	if err == nil && fs.NArg() > 0 {
+		err = fmt.Errorf("unexpected argument %q — %s takes flags only — see --help", fs.Arg(0), command)
+	}
+	if err == nil && q.until != "" && q.until != "self" && q.until != "any" {
+		err = fmt.Errorf("--for is %q — one can wait for self or any — use one of them", q.until)
+	}
+	var client *leaderhttp.Client
+	if err == nil {
+		client, err = leaderhttp.New(q.http)
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		return ExitUsage
+	}
+	client.Election = q.election
+	if q.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, q.timeout)
+		defer cancel()
+	}
+	if err := questions[command](ctx, client, q, stdout); err != nil {
+		fmt.Fprintln(stderr, err)
+		return ExitFatal
+	}
+	return 0
+}
+
+// waitFor a leader. A leader-elector that does not answer yet is waited for, too.
+func waitFor(ctx context.Context, c *leaderhttp.Client, q question, out io.Writer) error {
+	for a := range c.Watch(ctx) {
+		if a.IsLeader() || (q.until == "any" && a.Leader() != "") {
+			fmt.Fprintln(out, a.Leader())
+			return nil
+		}
+	}
+	return fmt.Errorf("waited in vain for %s to lead: %w", q.until, context.Cause(ctx))
+}
+
+func status(ctx context.Context, c *leaderhttp.Client, _ question, out io.Writer) error {
+	a, err := c.State(ctx)
+	if err != nil {
+		return err
+	}
+	return show(out, a)
+}
+
+func show(out io.Writer, a leaderhttp.Answer) error {
+	if err := json.NewEncoder(out).Encode(a.State()); err != nil {
+		return fmt.Errorf("writing the state: %w", err)
+	}
+	return nil
+}
+
+func resign(ctx context.Context, c *leaderhttp.Client, q question, _ io.Writer) error {
+	return c.Resign(ctx, q.cooldown)
+}
+
+// watch writes a line for every change. No answer is one, too.
+func watch(ctx context.Context, c *leaderhttp.Client, _ question, out io.Writer) error {
+	first, last := true, leaderhttp.State{}
+	for a := range c.Watch(ctx) {
+		s := a.State()
+		if !first && s.Version == last.Version && s.Self == last.Self && s.Name == last.Name && s.IsLeader == last.IsLeader {
+			continue
+		}
+		first, last = false, s
+		if err := show(out, a); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,417 @@
+package elector
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"k8s.io/client-go/rest"
+
+	"github.com/quorate/quorate/leader"
+	"github.com/quorate/quorate/leader/leaderhttp"
+	"github.com/quorate/quorate/leader/leadertest"
+)
+
+var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+
+// process is a leader-elector that runs within the test.
+type process struct {
+	t      *testing.T
+	socket string
+	client *leaderhttp.Client
+	leases *leadertest.Client
+	stop   context.CancelFunc
+	ended  chan struct{}
+	code   int
+	err    error
+}
+
+// launch a leader-elector on a unix socket, until the test ends.
+func launch(t *testing.T, s *leadertest.Server, args ...string) *process {
+	t.Helper()
+	return launchWith(t, s, nil, args...)
+}
+
+func launchWith(t *testing.T, s *leadertest.Server, config *rest.Config, args ...string) *process {
+	t.Helper()
+	// The path of a socket must be short, and t.TempDir's is as long as the test's name.
+	dir, err := os.MkdirTemp("", "le") //nolint:usetesting // see above
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	p := &process{t: t, socket: "unix:" + filepath.Join(dir, "s"), leases: s.Client(), ended: make(chan struct{})}
+	o, err := Parse(append([]string{"--election=example", "--election-namespace=ns", "--id=pod-a", "--http=" + p.socket}, args...), environ("POD_NAMESPACE=ns"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	duties, err := o.duties(config, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.client, err = leaderhttp.New(p.socket); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	p.stop = stop
+	go func() {
+		p.code, p.err = o.run(ctx, p.leases, duties, "v1.2.3", quiet)
+		close(p.ended)
+	}()
+	t.Cleanup(p.end)
+	return p
+}
+
+func (p *process) end() {
+	p.stop()
+	select {
+	case <-p.ended:
+	case <-time.After(30 * time.Second):
+		p.t.Fatal("it does not end")
+	}
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for range 1000 {
+		if ok() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("waited in vain for this: %s", what)
+}
+
+func (p *process) leads() bool { return p.client.IsLeader(p.t.Context()) }
+
+func (p *process) get(path string) string {
+	conn := &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
+		return net.Dial("unix", strings.TrimPrefix(p.socket, "unix:"))
+	}}}
+	answer, err := conn.Get("http://x" + path)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer func() { _ = answer.Body.Close() }()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return string(text)
+}
+
+// TestSidecar answers as the old one did, tells its metrics, and releases at the end.
+func TestSidecar(t *testing.T) {
+	s := leadertest.NewServer()
+	p := launch(t, s, "--election=second")
+	eventually(t, "it leads", p.leads)
+	if got := p.get("/"); got != `{"name":"pod-a"}` {
+		t.Errorf("/ says %s", got)
+	}
+	metrics := p.get("/metrics")
+	for _, want := range []string{
+		`leader_election_master_status{name="example"} 1`, `leader_elector_is_leader{election="second"} 1`, `leader_elector_lease_remaining_seconds{election="example"}`,
+		`leader_elector_api_requests_total{code="200",election="example",verb="create"} 1`, `leader_elector_api_requests_total{code="404",election="example",verb="get"} 1`,
+		`leader_elector_build_info{version="v1.2.3"} 1`,
+	} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("/metrics lacks %s:\n%s", want, metrics)
+		}
+	}
+	p.end()
+	if holder := s.Lease("ns", "example").Spec.HolderIdentity; p.code != 0 || p.err != nil || *holder != "" {
+		t.Errorf("ended with %d, %v, holder %s", p.code, p.err, *holder)
+	}
+}
+
+// TestPortInUse is fatal: a leader that nobody can ask is of no use. A socket left
+// behind is not.
+func TestPortInUse(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	s := leadertest.NewServer()
+	for _, flag := range []string{"--http", "--metrics"} {
+		p := launch(t, s, flag+"="+l.Addr().String())
+		<-p.ended
+		if p.code != 1 || p.err == nil || !strings.Contains(p.err.Error(), flag+" "+l.Addr().String()) || s.Lease("ns", "example") != nil {
+			t.Errorf("%s: ended with %d, %v", flag, p.code, p.err)
+		}
+	}
+	path := filepath.Join(t.TempDir(), "s")
+	left, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	left.SetUnlinkOnClose(false)
+	_ = left.Close()
+	again, err := listen(t.Context(), "--http", "unix:"+path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = again.Close() }()
+	if _, err := listen(t.Context(), "--http", "unix:"+path); err == nil {
+		t.Error("a socket in use is taken away")
+	}
+}
+
+// TestLabel is patched onto this pod only, taken off before the release, and by a
+// process that finds it there.
+func TestLabel(t *testing.T) {
+	s := leadertest.NewServer()
+	var mu sync.Mutex
+	var patches []string
+	refusals := 2
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		mu.Lock()
+		defer mu.Unlock()
+		if r.Method != http.MethodPatch || r.URL.Path != "/api/v1/namespaces/ns/pods/pod-a" || r.Header.Get("Content-Type") != "application/merge-patch+json" {
+			t.Errorf("%s %s", r.Method, r.URL)
+		}
+		w.Header().Set("Content-Type", "application/json")
+		if refusals--; refusals >= 0 {
+			w.WriteHeader(http.StatusForbidden)
+			fmt.Fprint(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Forbidden","code":403}`)
+			return
+		}
+		holder := ""
+		if l := s.Lease("ns", "example"); l != nil {
+			holder = *l.Spec.HolderIdentity
+		}
+		patches = append(patches, string(body)+" "+holder)
+		fmt.Fprint(w, `{"kind":"Pod","apiVersion":"v1"}`)
+	}))
+	defer server.Close()
+	p := launchWith(t, s, &rest.Config{Host: server.URL}, "--label=example.com/role", "--pod-uid=uid-a")
+	on, off := `{"metadata":{"labels":{"example.com/role":"leader"},"uid":"uid-a"}} pod-a`, `{"metadata":{"labels":{"example.com/role":null},"uid":"uid-a"}} pod-a`
+	eventually(t, "the label is on", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(patches) > 0 && patches[len(patches)-1] == on
+	})
+	p.end()
+	if n := len(patches); n != 3 || !strings.Contains(patches[0], "null") || patches[2] != off {
+		t.Errorf("patches: %q", patches)
+	}
+}
+
+// TestRoleFile and hooks: the Lease is released when they have ended, and no sooner.
+func TestRoleFileAndHooks(t *testing.T) {
+	s := leadertest.NewServer()
+	dir := t.TempDir()
+	script := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte("#!/bin/sh\n"+text+"\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	var webhook bytes.Buffer
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(&webhook, r.Body) }))
+	defer server.Close()
+	role, began, ended := filepath.Join(dir, "role"), filepath.Join(dir, "began"), filepath.Join(dir, "ended")
+	if err := os.WriteFile(role, []byte("leader\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := launch(t, s, "--role-file="+role, "--on-start="+script("start", `echo "$LEADER_ELECTOR_ROLE $LEADER_ELECTOR_TOKEN $1" > `+began)+" word",
+		"--on-stop="+script("stop", "sleep 0.5; touch "+ended), "--webhook="+server.URL)
+	read := func(path string) string {
+		text, _ := os.ReadFile(path)
+		return string(text)
+	}
+	eventually(t, "the file says leader", func() bool { return read(role) == "leader\n" && p.leads() && read(began) != "" })
+	if got := read(began); got != "leader 1 word\n" {
+		t.Errorf("--on-start got %q", got)
+	}
+	p.stop()
+	eventually(t, "the Lease is released", func() bool {
+		_, err := os.Stat(ended)
+		done := *s.Lease("ns", "example").Spec.HolderIdentity == ""
+		if done && err != nil {
+			t.Fatal("the Lease was released while --on-stop ran")
+		}
+		return done
+	})
+	<-p.ended
+	if read(role) != "follower\n" {
+		t.Errorf("at the end the file says %q", read(role))
+	}
+	if entries, _ := filepath.Glob(filepath.Join(dir, ".role-*")); len(entries) > 0 {
+		t.Errorf("left behind: %v", entries)
+	}
+	if got := webhook.String(); !strings.Contains(got, `"role":"leader","token":1`) || !strings.Contains(got, `"role":"follower"`) {
+		t.Errorf("the webhook got %s", got)
+	}
+}
+
+// TestHookHangs: a hook that does not end is killed before others may take over.
+func TestHookHangs(t *testing.T) {
+	s := leadertest.NewServer()
+	p := launch(t, s, "--ttl=2s", "--on-stop=sleep 60")
+	eventually(t, "it leads", p.leads)
+	began := time.Now()
+	p.end()
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("it took %s", took)
+	}
+}
+
+// TestHealth: one success lets a pod contend, and failures in a row make it resign.
+func TestHealth(t *testing.T) {
+	var well atomic.Bool
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if !well.Load() {
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+	}))
+	defer server.Close()
+	p := launch(t, leadertest.NewServer(), "--health-url="+server.URL, "--health-failures=2")
+	time.Sleep(500 * time.Millisecond)
+	if p.leads() {
+		t.Error("a pod that is not well leads")
+	}
+	well.Store(true)
+	eventually(t, "it leads", p.leads)
+	well.Store(false)
+	eventually(t, "it resigns", func() bool { return !p.leads() })
+}
+
+// TestExec runs the command for a term, ends it in time, and passes its exit code on.
+func TestExec(t *testing.T) {
+	s := leadertest.NewServer()
+	p := launch(t, s, "--", "sh", "-c", "exit 42")
+	<-p.ended
+	if p.code != 42 || *s.Lease("ns", "example").Spec.HolderIdentity != "" {
+		t.Errorf("the command ended with 42, and this one with %d, %v", p.code, p.err)
+	}
+	// One that does not end when it is asked to, and its children.
+	pids := filepath.Join(t.TempDir(), "pids")
+	stubborn := launch(t, leadertest.NewServer(), "--ttl=2s", "--", "sh", "-c", `trap "" TERM; sleep 60 & echo $$ $! > `+pids+`; wait; sleep 60`)
+	running := func() (n int) {
+		text, _ := os.ReadFile(pids)
+		for pid := range strings.FieldsSeq(string(text)) {
+			if stat, err := os.ReadFile("/proc/" + pid + "/stat"); err == nil && !strings.Contains(string(stat), ") Z ") {
+				n++
+			}
+		}
+		return n
+	}
+	eventually(t, "the command runs", func() bool { return running() == 2 })
+	client := stubborn.leases
+	cut := time.Now()
+	client.Fault(func(leadertest.Call) leadertest.Fault { return leadertest.Fault{Lose: leadertest.Request} })
+	eventually(t, "the command is gone", func() bool { return running() == 0 })
+	if took := time.Since(cut); took > 2*time.Second {
+		t.Errorf("the command was there for %s after the last renewal, and the lease lasts 2 s", took)
+	}
+	// It leads again, and the command runs again.
+	client.Fault(nil)
+	eventually(t, "the command runs again", func() bool { return running() == 2 })
+	stubborn.end()
+	eventually(t, "nothing runs", func() bool { return running() == 0 })
+	if stubborn.code != 137 {
+		t.Errorf("at the end the exit code is %d", stubborn.code)
+	}
+}
+
+// TestExecDrains: a command that is told to end leads on while it does, and the Lease is
+// released when it has ended.
+func TestExecDrains(t *testing.T) {
+	s := leadertest.NewServer()
+	up := filepath.Join(t.TempDir(), "up")
+	p := launch(t, s, "--ttl=2s", "--drain=30s", "--", "sh", "-c", `trap "sleep 4; exit 3" TERM; touch `+up+`; while :; do sleep 0.1; done`)
+	eventually(t, "the command runs", func() bool { _, err := os.Stat(up); return err == nil })
+	p.stop()
+	for range 35 {
+		time.Sleep(100 * time.Millisecond)
+		if *s.Lease("ns", "example").Spec.HolderIdentity == "" {
+			t.Fatal("the Lease was released while the command worked")
+		}
+	}
+	eventually(t, "it ends with the command", func() bool {
+		select {
+		case <-p.ended:
+			return true
+		default:
+			return false
+		}
+	})
+	if p.code != 3 || *s.Lease("ns", "example").Spec.HolderIdentity != "" {
+		t.Errorf("ended with %d", p.code)
+	}
+}
+
+// TestAsk puts every question to one that runs.
+func TestAsk(t *testing.T) {
+	s := leadertest.NewServer()
+	p := launch(t, s)
+	ask := func(ctx context.Context, args ...string) (int, string) {
+		var stdout, stderr bytes.Buffer
+		code := Ask(ctx, args[0], append(args[1:], "--http="+p.socket), environ(), &stdout, &stderr)
+		return code, stdout.String() + stderr.String()
+	}
+	if code, out := ask(t.Context(), "wait", "--timeout=10s"); code != 0 || out != "pod-a\n" {
+		t.Errorf("wait: %d, %s", code, out)
+	}
+	var state leaderhttp.State
+	code, out := ask(t.Context(), "status")
+	if err := json.Unmarshal([]byte(out), &state); err != nil || code != 0 || !state.IsLeader {
+		t.Errorf("status: %d, %s", code, out)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	go func() {
+		time.Sleep(300 * time.Millisecond)
+		if code, out := ask(t.Context(), "resign", "--cooldown=1m"); code != 0 {
+			t.Errorf("resign: %d, %s", code, out)
+		}
+	}()
+	if code, out := ask(ctx, "watch"); code != 0 || strings.Count(out, "\n") < 2 || !strings.Contains(out, `"isLeader":true`) || !strings.Contains(out, `"name":""`) {
+		t.Errorf("watch: %d, %s", code, out)
+	}
+	if code, out := ask(t.Context(), "wait", "--timeout=100ms"); code != 1 || !strings.Contains(out, "in vain") {
+		t.Errorf("wait without a leader: %d, %s", code, out)
+	}
+	for _, wrong := range [][]string{{"wait", "--for=me"}, {"status", "word"}, {"status", "--unknown"}, {"resign", "--cooldown=x"}} {
+		if code, _ := ask(t.Context(), wrong...); code != ExitUsage {
+			t.Errorf("%s: %d", wrong, code)
+		}
+	}
+	if code, out := ask(t.Context(), "status", "--election=other"); code != 1 || !strings.Contains(out, "no such election") {
+		t.Errorf("another election: %d, %s", code, out)
+	}
+}
+
+// TestDrain: at the end nothing is claimed at once, and the Lease is kept for a while.
+func TestDrain(t *testing.T) {
+	s := leadertest.NewServer()
+	p := launch(t, s, "--drain=700ms")
+	eventually(t, "it leads", p.leads)
+	p.stop()
+	eventually(t, "it claims nothing", func() bool { return p.get("/") == `{"name":""}` })
+	if *s.Lease("ns", "example").Spec.HolderIdentity == "" {
+		t.Error("the Lease is released before the drain is over")
+	}
+	<-p.ended
+	if *s.Lease("ns", "example").Spec.HolderIdentity != "" {
+		t.Error("the Lease is not released")
+	}
+}
+
+var _ leader.Leases = (*metered)(nil)

@@ -1,0 +1,223 @@
+package leader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+var zero metav1.MicroTime
+
+// ErrRunning says that Run was called twice.
+var ErrRunning = errors.New("the elector runs already")
+
+// Elector contends in one election. Make it with New; all methods may be called from
+// any goroutine.
+type Elector struct {
+	config  Config
+	session string
+	log     *slog.Logger
+
+	running atomic.Bool
+	view    atomic.Pointer[view]
+	// wishes are what other goroutines want of the loop.
+	wishes chan func(*election)
+	done   chan struct{}
+
+	// mu guards stepping down, which does not wait for the loop.
+	mu   sync.Mutex
+	term *Term
+}
+
+// New checks the configuration, fills in what it leaves out, and makes an elector
+// that does nothing until Run. The error lists everything that is wrong.
+func New(c Config) (*Elector, error) {
+	c, err := c.complete()
+	if err != nil {
+		return nil, err
+	}
+	e := &Elector{
+		config: c, session: session(c.PodUID), log: c.Logger.With("election", c.Election, "namespace", c.Namespace),
+		wishes: make(chan func(*election)), done: make(chan struct{}),
+	}
+	e.view.Store(&view{changed: make(chan struct{})})
+	return e, nil
+}
+
+// Config as it was completed.
+func (e *Elector) Config() Config { return e.config }
+
+// Run contends, and contends again after every loss, until the context ends. Then it
+// stops claiming at once, waits for what runs in Do, and for Config.Drain, and releases
+// the Lease. Trouble with the API server never ends it. The error is ErrRunning, or
+// says that the Lease could not be released.
+func (e *Elector) Run(ctx context.Context) error {
+	if !e.running.CompareAndSwap(false, true) {
+		return ErrRunning
+	}
+	defer close(e.done)
+	l := &loop{Elector: e, ctx: context.WithoutCancel(ctx), config: e.config, told: map[string]string{}, election: election{config: e.config, ineligible: e.config.Eligibility == Ineligible}}
+	alone := aloneInPod(e.config)
+	defer alone.release()
+	l.own = func(lease *coordinationv1.Lease) bool { return e.wrote(lease, alone.held) }
+	return l.run(ctx)
+}
+
+// wrote says that the Lease was written by this process, which claims nothing now, or
+// by a process of the same pod that has ended: two that run would not both have the
+// pod's lock.
+func (e *Elector) wrote(lease *coordinationv1.Lease, alone bool) bool {
+	by, _ := splitTerm(lease.Annotations[SessionAnnotation])
+	if holder(lease) != e.config.Identity {
+		return false
+	}
+	return by == e.session || (alone && e.config.PodUID != "" && podOf(by) == e.config.PodUID)
+}
+
+// Changes yields the state now, and then after every change; what comes while the
+// consumer is busy is left out but for the last. It never holds the election up.
+func (e *Elector) Changes(ctx context.Context) iter.Seq[State] {
+	return func(yield func(State) bool) {
+		said := false
+		for last := uint64(0); ; {
+			v := e.view.Load()
+			if s := e.stateOf(v); !said || s.Version != last {
+				said, last = true, s.Version
+				if !yield(s) {
+					return
+				}
+			}
+			select {
+			case <-v.changed:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+// Lead waits until this candidate leads, and returns the term. The error is the
+// context's.
+func (e *Elector) Lead(ctx context.Context) (*Term, error) {
+	for {
+		v := e.view.Load()
+		if v.term != nil && v.term.lasts() {
+			return v.term, nil
+		}
+		select {
+		case <-v.changed:
+		case <-e.done:
+			return nil, fmt.Errorf("waiting to lead in %s: the elector has ended", e.config.Election)
+		case <-ctx.Done():
+			return nil, fmt.Errorf("waiting to lead in %s: %w", e.config.Election, context.Cause(ctx))
+		}
+	}
+}
+
+// Do runs f for each term until the context ends, and never twice at once. The
+// context that f gets ends with the term, and the Lease is not released before f has
+// returned. When f returns while its term lasts, Do returns what it returned.
+func (e *Elector) Do(ctx context.Context, f func(context.Context, *Term) error) error {
+	for {
+		term, err := e.Lead(ctx)
+		if err != nil {
+			return err
+		}
+		if !term.enter() {
+			continue
+		}
+		err = e.work(ctx, term, f)
+		if ctx.Err() != nil || term.Check() == nil {
+			return err
+		}
+	}
+}
+
+func (e *Elector) work(ctx context.Context, term *Term, f func(context.Context, *Term) error) error {
+	defer term.leave()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(term.Context(), func() { cancel(context.Cause(term.Context())) })()
+	return f(ctx, term)
+}
+
+// Resign stops claiming at once, waits for what runs in Do, releases the Lease, and
+// contends again after the cooldown. It returns when the Lease is released; at once if
+// this candidate does not lead.
+func (e *Elector) Resign(ctx context.Context, cooldown time.Duration) error {
+	e.renounce(ErrResigned)
+	released := make(chan struct{})
+	err := e.wish(ctx, func(n *election) {
+		now := e.config.clock.now()
+		n.idleUntil = n.idleUntil.later(now.add(cooldown))
+		if n.claim == nil {
+			close(released)
+			return
+		}
+		n.resign(now)
+		n.onRelease = append(n.onRelease, func() { close(released) })
+	})
+	if err != nil {
+		return err
+	}
+	select {
+	case <-released:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for the release of %s: %w", e.config.Election, context.Cause(ctx))
+	}
+}
+
+// Eligibility says whether a candidate contends.
+type Eligibility int
+
+const (
+	// Eligible candidates contend.
+	Eligible Eligibility = iota
+	// Ineligible ones do not, and resign if they lead.
+	Ineligible
+)
+
+// Become changes whether the candidate contends. One that leads and becomes
+// ineligible resigns.
+func (e *Elector) Become(ctx context.Context, is Eligibility) error {
+	if is == Ineligible {
+		e.renounce(ErrResigned)
+	}
+	return e.wish(ctx, func(n *election) {
+		n.ineligible = is == Ineligible
+		if n.claim != nil && n.ineligible {
+			n.resign(e.config.clock.now())
+		}
+	})
+}
+
+// renounce ends the claim of the term that lasts, before anything else is done.
+func (e *Elector) renounce(why error) {
+	e.mu.Lock()
+	term := e.term
+	e.mu.Unlock()
+	if term != nil {
+		term.finish(why)
+	}
+}
+
+// wish has the loop do something.
+func (e *Elector) wish(ctx context.Context, do func(*election)) error {
+	select {
+	case e.wishes <- do:
+		return nil
+	case <-e.done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("asking the elector of %s: %w", e.config.Election, context.Cause(ctx))
+	}
+}

@@ -1,0 +1,481 @@
+package leader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// loop carries out what the election says, one thing at a time.
+type loop struct {
+	*Elector
+	election
+	// ctx does not end with Run's: the Lease is released after that.
+	ctx context.Context
+
+	config Config
+
+	events  <-chan Event
+	unwatch context.CancelFunc
+	// opened is when the watch was.
+	opened instant
+	// polls is true when watching is forbidden.
+	polls     bool
+	connected bool
+	// unreleased is why the Lease could not be given up at the end.
+	unreleased error
+	// terms counts the terms of this process.
+	terms int
+	// told is the trouble that was told last, by verb: it is not told again.
+	told map[string]string
+}
+
+const (
+	// retryPause between two tries of a request that failed.
+	retryPause = time.Second
+	// leastPause is for an election with a short lease.
+	leastPause = 100 * time.Millisecond
+)
+
+func (l *loop) run(ctx context.Context) error {
+	defer l.endWatch()
+	end := ctx.Done()
+	for {
+		now := l.config.clock.now()
+		do, left := l.next(now)
+		switch do {
+		case doRest:
+			if l.rest(end, left) {
+				end = nil
+				l.leave(now)
+			}
+		case doLook:
+			l.look()
+		case doAcquire:
+			l.acquire()
+		case doRenew:
+			l.renew()
+		case doRelease:
+			l.release()
+		case doLose:
+			l.drop(ErrLost)
+		case doStop:
+			return l.unreleased
+		}
+		if end != nil && ctx.Err() != nil {
+			end = nil
+			l.leave(now)
+		}
+	}
+}
+
+// leave stops claiming, and has the Lease released after the drain.
+func (l *loop) leave(now instant) {
+	l.stopping = true
+	if l.claim != nil {
+		l.claim.finish(ErrResigned)
+		l.leaving, l.leaveAt = true, now.add(l.config.Drain)
+		l.publish()
+	}
+}
+
+// rest for the time, or until an event, a wish, or the end of Run's context, which it
+// answers.
+func (l *loop) rest(end <-chan struct{}, left time.Duration) bool {
+	if soon := l.State().Remaining(); soon > 0 {
+		left = min(left, soon)
+	}
+	c, cancel := l.config.clock.after(max(left, 0))
+	defer cancel()
+	var idle <-chan struct{}
+	if l.leaving && l.claim != nil {
+		idle = l.claim.idle
+	}
+	if l.leaving && l.claim != nil && !l.claim.busy() {
+		idle = nil
+	}
+	select {
+	case <-end:
+		return true
+	case event, open := <-l.events:
+		if open {
+			l.hear(event)
+		} else {
+			l.miss()
+		}
+	case do := <-l.wishes:
+		do(&l.election)
+		l.publish()
+	case <-idle:
+	case <-c:
+		if l.State().Leader != l.view.Load().said {
+			l.publish()
+		}
+	}
+	return false
+}
+
+// limit of one request: the next renewal must not wait for it.
+func (l *loop) limit() (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(l.ctx, l.config.RenewInterval, errTimeout)
+}
+
+var errTimeout = errors.New("the API server did not answer in time")
+
+// look reads the Lease, and watches it if nothing does.
+func (l *loop) look() {
+	ctx, cancel := l.limit()
+	defer cancel()
+	lease, err := l.config.Leases.Get(ctx, l.config.Namespace, l.config.Election)
+	if apierrors.IsNotFound(err) {
+		lease, err = nil, nil
+	}
+	if err != nil {
+		l.failed("get", err)
+		return
+	}
+	l.answered("get")
+	l.learn(lease)
+	if l.events == nil && !l.polls {
+		l.watch()
+	}
+	if l.polls {
+		l.lookAt = l.heard.add(l.config.LeaseDuration / 4)
+	}
+}
+
+// watch opens a watch. What it says first is what was just read, or newer.
+func (l *loop) watch() {
+	ctx, cancel := context.WithCancel(l.ctx)
+	// Only the opening is bounded; the next renewal must not wait for it.
+	late := time.AfterFunc(l.config.RenewInterval, cancel)
+	events, err := l.config.Leases.Watch(ctx, l.config.Namespace, l.config.Election)
+	if !late.Stop() && err == nil {
+		err = errTimeout
+	}
+	if err != nil {
+		cancel()
+		if apierrors.IsForbidden(err) {
+			l.polls, l.watched = true, true
+			l.log.Warn("Watching is forbidden: polling, so that a handover takes longer", "error", err, "missing", l.right("watch"))
+		} else {
+			l.failed("watch", err)
+		}
+		return
+	}
+	l.events, l.unwatch, l.opened, l.watched = events, cancel, l.config.clock.now(), true
+}
+
+func (l *loop) endWatch() {
+	if l.unwatch != nil {
+		l.unwatch()
+	}
+	l.events, l.unwatch, l.watched = nil, nil, l.polls
+}
+
+// miss notes that the watch has ended.
+func (l *loop) miss() {
+	now := l.config.clock.now()
+	l.endWatch()
+	// One that ends as soon as it was opened would otherwise be opened for ever.
+	pause := leastPause
+	if l.opened.add(10*retryPause).leftOnBoth(now) > 0 {
+		pause = max(retryPause, l.config.LeaseDuration/4)
+	}
+	l.lookAt = now.add(pause)
+}
+
+// hear takes in what the watch says.
+func (l *loop) hear(event Event) {
+	switch {
+	case event.Lease != nil && l.old(event.Lease):
+	case event.Deleted:
+		l.learn(nil)
+	default:
+		l.learn(event.Lease)
+	}
+}
+
+// old says that what a watch says is older than what is known.
+func (l *loop) old(lease *coordinationv1.Lease) bool {
+	known := l.seen
+	if known == nil {
+		return false
+	}
+	is, a := revision(lease)
+	was, b := revision(known)
+	return a && b && is < was
+}
+
+// learn takes in what the Lease is now.
+func (l *loop) learn(lease *coordinationv1.Lease) {
+	now := l.config.clock.now()
+	if a := l.attempt; a != nil {
+		l.attempt = nil
+		if lease != nil && lease.Annotations[SessionAnnotation] == a.session && sameSpec(lease, a.lease) {
+			// It had come to pass. The claim counts from when it was sent.
+			l.note(lease, now)
+			l.take(lease, a.session, a.sent)
+			return
+		}
+	}
+	if c := l.claim; c != nil {
+		switch {
+		case c.ours(lease):
+			c.lease, c.maybe = lease, nil
+			l.note(lease, now)
+			return
+		case l.leaving && released(lease) && lease.Annotations[SessionAnnotation] == c.session:
+			// The release had come to pass.
+			l.drop(ErrResigned)
+			l.unreleased = nil
+			l.note(lease, now)
+			return
+		}
+		l.drop(ErrLost)
+		l.log.Warn("Somebody else wrote the Lease", "holder", holder(lease))
+	}
+	if l.note(lease, now) {
+		l.publish()
+	}
+}
+
+func sameSpec(a, b *coordinationv1.Lease) bool {
+	c := b.DeepCopy()
+	c.UID = a.UID
+	return sameRecord(a, c)
+}
+
+// acquire writes the Lease for a new term.
+func (l *loop) acquire() {
+	config := l.config
+	l.terms++
+	by := l.session + "#" + strconv.Itoa(l.terms)
+	// Before anything else: others count from when they see it, which is later.
+	sent := config.clock.now()
+	wall := metav1.NewMicroTime(config.clock.wall())
+	lease := written(l.seen, config.Namespace, config.Election, coordinationv1.LeaseSpec{
+		HolderIdentity: new(config.Identity), LeaseDurationSeconds: new(int32(config.LeaseDuration / time.Second)),
+		AcquireTime: &wall, RenewTime: &wall, LeaseTransitions: new(l.transitions()),
+	}, by)
+	got, verb, err := l.write(lease)
+	switch {
+	case err == nil:
+		l.answered(verb)
+		l.note(got, config.clock.now())
+		l.take(got, by, sent)
+	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err), apierrors.IsNotFound(err):
+		// Somebody was quicker.
+		l.answered(verb)
+		l.log.Debug("Another candidate was quicker", "error", err)
+		l.lookAt = config.clock.now()
+	default:
+		if !refused(err) {
+			l.attempt = &attempt{lease: lease, session: by, sent: sent}
+		}
+		l.failed(verb, err)
+	}
+}
+
+// transitions of the next term. A Lease that was deleted begins at zero, unless this
+// candidate remembers it.
+func (l *loop) transitions() int32 {
+	if l.seen == nil {
+		return l.last
+	}
+	return transitions(l.seen) + 1
+}
+
+func (l *loop) write(lease *coordinationv1.Lease) (*coordinationv1.Lease, string, error) {
+	ctx, cancel := l.limit()
+	defer cancel()
+	if lease.ResourceVersion == "" {
+		got, err := l.config.Leases.Create(ctx, lease)
+		return got, "create", err
+	}
+	got, err := l.config.Leases.Update(ctx, lease)
+	return got, "update", err
+}
+
+// take begins a term, unless the answer came when its time was over.
+func (l *loop) take(lease *coordinationv1.Lease, by string, sent instant) {
+	config := l.config
+	deadline := sent.add(config.RenewDeadline)
+	if deadline.left(config.clock.now()) <= 0 {
+		return
+	}
+	version, ok := revision(lease)
+	if !ok {
+		l.log.Error("The Lease's resourceVersion is no number: there is no token to be had from it", "resourceVersion", lease.ResourceVersion)
+	}
+	term := newTerm(l.ctx, config.clock, config.hooks, Token(version), deadline)
+	if config.hooks.claimed != nil {
+		config.hooks.claimed(term.token, deadline)
+	}
+	l.claim = &claim{Term: term, lease: lease, session: by, renewAt: sent.add(config.RenewInterval), holds: deadline}
+	l.mu.Lock()
+	l.term = term
+	l.mu.Unlock()
+	l.log.Info("Leading", "token", term.token, "transitions", transitions(lease))
+	if l.stopping {
+		l.leave(config.clock.now())
+	}
+	l.publish()
+}
+
+// renew writes the Lease for the term that lasts.
+func (l *loop) renew() {
+	config, c := l.config, l.claim
+	sent := config.clock.now()
+	wall := metav1.NewMicroTime(config.clock.wall())
+	lease := c.lease.DeepCopy()
+	lease.Spec.RenewTime = &wall
+	got, verb, err := l.write(lease)
+	now := config.clock.now()
+	pause := max(min(retryPause, config.RenewInterval), leastPause)
+	switch {
+	case err == nil:
+		l.answered(verb)
+		c.lease, c.maybe = got, nil
+		l.note(got, now)
+		c.renewAt, c.holds = sent.add(config.RenewInterval), sent.add(config.RenewDeadline)
+		if !l.leaving && !c.renew(sent.add(config.RenewDeadline)) {
+			l.drop(ErrLost)
+			return
+		}
+		l.publish()
+	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
+		l.answered(verb)
+		c.renewAt = now.add(leastPause)
+		l.look()
+	default:
+		if !refused(err) {
+			c.maybe = lease
+		}
+		c.renewAt = now.add(pause)
+		l.failed(verb, err)
+	}
+}
+
+// release gives the Lease up. This candidate claims nothing by then.
+func (l *loop) release() {
+	config, c := l.config, l.claim
+	wall := metav1.NewMicroTime(config.clock.wall())
+	lease := c.lease.DeepCopy()
+	lease.Spec.HolderIdentity, lease.Spec.LeaseDurationSeconds = new(""), new(int32(1))
+	lease.Spec.RenewTime, lease.Spec.AcquireTime = &wall, &wall
+	got, verb, err := l.write(lease)
+	switch {
+	case err == nil:
+		l.answered(verb)
+		l.drop(ErrResigned)
+		l.note(got, config.clock.now())
+		l.log.Info("Released the Lease")
+	case apierrors.IsConflict(err):
+		// Its labels were edited, or an earlier renewal came late: what is ours is
+		// tried again, while its time lasts.
+		l.answered(verb)
+		l.look()
+	case apierrors.IsNotFound(err):
+		l.drop(ErrResigned)
+	default:
+		l.failed(verb, err)
+		l.unreleased = fmt.Errorf("releasing the Lease %s/%s: %w", config.Namespace, config.Election, err)
+		l.quiet = config.clock.now().add(2 * leastPause)
+		return
+	}
+	l.unreleased = nil
+	l.publish()
+}
+
+// drop ends the claim, for whatever reason.
+func (l *loop) drop(why error) {
+	c := l.claim
+	c.finish(why)
+	l.claim, l.leaving = nil, false
+	l.last = transitions(c.lease) + 1
+	l.mu.Lock()
+	l.term = nil
+	l.mu.Unlock()
+	for _, f := range l.onRelease {
+		f()
+	}
+	l.onRelease = nil
+	l.log.Info("Not leading any more", "reason", why)
+	l.publish()
+}
+
+// refused says that the API server did not carry the request out, for sure.
+func refused(err error) bool {
+	return apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || apierrors.IsInvalid(err) ||
+		apierrors.IsBadRequest(err) || apierrors.IsTooManyRequests(err) || apierrors.IsRequestEntityTooLargeError(err)
+}
+
+// failed notes a request that was not answered as it should have been, and asks no
+// more for a while.
+func (l *loop) failed(verb string, err error) {
+	now := l.config.clock.now()
+	pause := max(min(retryPause, l.config.RenewInterval), leastPause)
+	if after, ok := apierrors.SuggestsClientDelay(err); ok {
+		pause = max(pause, time.Duration(after)*time.Second)
+	}
+	if l.claim == nil {
+		l.quiet = now.add(pause)
+	}
+	l.connected = false
+	if l.told[verb] != err.Error() {
+		l.told[verb] = err.Error()
+		args := []any{"verb", verb, "error", err}
+		if apierrors.IsForbidden(err) {
+			args = append(args, "missing", l.right(verb))
+		}
+		l.log.Warn("The API server did not do what was asked; trying on", args...)
+	}
+	l.publish()
+}
+
+// right names the verb on the object that is missing.
+func (l *loop) right(verb string) string {
+	return fmt.Sprintf("%s on leases.coordination.k8s.io %s/%s", verb, l.config.Namespace, l.config.Election)
+}
+
+// answered notes that a request was answered as it should be.
+func (l *loop) answered(verb string) {
+	l.connected = true
+	delete(l.told, verb)
+}
+
+// publish lets everybody know what is known.
+func (l *loop) publish() {
+	was := l.view.Load()
+	now := &view{lease: l.seen, valid: l.valid, connected: l.connected, changed: make(chan struct{})}
+	if l.claim != nil {
+		now.term = l.claim.Term
+	}
+	now.self = l.seen != nil && l.own != nil && l.own(l.seen)
+	// Who is named is worked out as anybody would who reads it.
+	s := l.stateOf(&view{lease: now.lease, term: now.term, self: now.self, valid: now.valid})
+	now.said, now.version = s.Leader, was.version
+	same := was.version > 0 && now.lease == was.lease && now.term == was.term && now.self == was.self && now.valid == was.valid
+	if same && now.connected == was.connected && now.said == was.said {
+		return
+	}
+	if s.Leader != was.said || (was.term != now.term) || transitions(was.lease) != transitions(now.lease) || was.connected != now.connected || was.version == 0 {
+		now.version++
+	}
+	l.view.Store(now)
+	close(was.changed)
+}
+
+// splitTerm takes the number of the term off a session.
+func splitTerm(written string) (session, term string) {
+	session, term, _ = strings.Cut(written, "#")
+	return session, term
+}

@@ -1,0 +1,183 @@
+package leader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+)
+
+// Why a term ended; the cause of its context.
+var (
+	// ErrLost: the lease could not be renewed in time, or somebody else wrote it.
+	ErrLost = errors.New("the leadership was lost")
+	// ErrResigned: the candidate gave it up.
+	ErrResigned = errors.New("the leadership was resigned")
+)
+
+// Token grows strictly from term to term of an election, whoever leads. What a leader
+// writes to can refuse a token below the greatest that it has seen.
+type Token uint64
+
+// Term is one time of being the leader.
+type Term struct {
+	ctx   context.Context
+	token Token
+	clock clock
+	end   func(error)
+	hooks hooks
+
+	mu       sync.Mutex
+	deadline instant
+	// ended is true once nothing may be claimed any more.
+	ended bool
+	// workers are the calls of Do that have not returned; idle is closed when there
+	// are none and there will be no more.
+	workers int
+	idle    chan struct{}
+}
+
+func newTerm(ctx context.Context, c clock, h hooks, token Token, deadline instant) *Term {
+	ctx, cancel := context.WithCancelCause(ctx)
+	t := &Term{ctx: ctx, token: token, clock: c, end: cancel, hooks: h, deadline: deadline, idle: make(chan struct{})}
+	go t.expire()
+	return t
+}
+
+// Context ends no later than the claim does, and before the Lease is released. Its
+// cause is ErrLost or ErrResigned.
+func (t *Term) Context() context.Context { return t.ctx }
+
+// Token of the term: the resourceVersion of the write that began it. Tokens of one
+// cluster compare, from Kubernetes 1.35 on by its own promise (KEP-5504), even if the
+// Lease was deleted meanwhile. A restored backup of the cluster's etcd may take them
+// back; then what was stored of them has to be reset by hand.
+func (t *Term) Token() Token { return t.token }
+
+// Check says whether the term still lasts, by the clock of now: nil, ErrLost or
+// ErrResigned. Ask it right before a side effect; the context may be late in a process
+// that was frozen.
+func (t *Term) Check() error {
+	if t.lasts() {
+		return nil
+	}
+	if cause := context.Cause(t.ctx); errors.Is(cause, ErrResigned) {
+		return cause
+	}
+	return fmt.Errorf("term %d: %w", t.token, ErrLost)
+}
+
+// lasts says whether the claim holds at this moment.
+func (t *Term) lasts() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return !t.ended && t.deadline.left(t.clock.now()) > 0
+}
+
+// until is when the claim ends unless it is renewed.
+func (t *Term) until() instant {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.deadline
+}
+
+// renew lets the term last until the deadline. One that has ended, or whose time had
+// run out before the renewal was known, stays ended: it may have been told already.
+func (t *Term) renew(deadline instant) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ended || t.deadline.left(t.clock.now()) <= 0 {
+		return false
+	}
+	t.deadline = t.deadline.later(deadline)
+	if t.hooks.renewed != nil {
+		t.hooks.renewed(t.deadline)
+	}
+	return true
+}
+
+// finish ends the claim at once, then tells those that work on it.
+func (t *Term) finish(cause error) {
+	t.mu.Lock()
+	was := t.ended
+	t.ended = true
+	if !was && t.workers == 0 {
+		close(t.idle)
+	}
+	t.mu.Unlock()
+	if !was && t.hooks.ended != nil {
+		t.hooks.ended()
+	}
+	t.end(cause)
+}
+
+// expire ends the term at its deadline, whatever the elector waits for by then.
+func (t *Term) expire() {
+	for {
+		left := t.until().left(t.clock.now())
+		if left <= 0 {
+			t.finish(ErrLost)
+			return
+		}
+		c, stop := t.clock.after(left)
+		select {
+		case <-c:
+		case <-t.ctx.Done():
+			stop()
+			return
+		}
+	}
+}
+
+// enter notes that somebody works on the term; false if it has ended.
+func (t *Term) enter() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ended {
+		return false
+	}
+	t.workers++
+	return true
+}
+
+func (t *Term) leave() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.workers--; t.workers == 0 && t.ended {
+		close(t.idle)
+	}
+}
+
+// busy says that somebody still works on the term.
+func (t *Term) busy() bool {
+	select {
+	case <-t.idle:
+		return false
+	default:
+		return true
+	}
+}
+
+// claim is a term and the Lease behind it, for the elector's own loop.
+type claim struct {
+	*Term
+	// lease as it was last written, or seen with nothing of the election changed.
+	lease *coordinationv1.Lease
+	// session that is written with it.
+	session string
+	// maybe is a renewal that was sent and whose outcome nobody knows.
+	maybe *coordinationv1.Lease
+	// renewAt is when it is renewed next; holds is until when nobody else may have
+	// taken the Lease, whether this candidate still claims it or not.
+	renewAt, holds instant
+}
+
+// ours says that what was seen is what this claim wrote, or may have written.
+func (c *claim) ours(seen *coordinationv1.Lease) bool {
+	if seen == nil || seen.Annotations[SessionAnnotation] != c.session {
+		return false
+	}
+	return sameRecord(seen, c.lease) || (c.maybe != nil && sameRecord(seen, c.maybe))
+}
