@@ -99,12 +99,16 @@ func TestTakesOver(t *testing.T) {
 		want(t, "after a minute", a, true, "pod-a")
 		want(t, "after a minute", b, false, "pod-a")
 		first := a.State().Token
+		s.Edit(namespace, election, func(l *coordinationv1.Lease) { l.Labels = map[string]string{"team": "a"} })
 		a.stop()
 		want(t, "released", b, true, "pod-b")
 		if <-a.ended; a.err != nil {
 			t.Errorf("Run() = %v", a.err)
 		}
 		want(t, "after the end", a, false, "")
+		if got := s.Lease(namespace, election).Labels["team"]; got != "a" {
+			t.Errorf("the Lease's label is %q after it changed hands", got)
+		}
 		if second := b.State(); second.Token <= first || second.Transitions != 1 {
 			t.Errorf("token %d after %d, %d transitions", second.Token, first, second.Transitions)
 		}
