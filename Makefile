@@ -254,3 +254,8 @@ CLUSTERS ?= 500
 .PHONY: bench-scale
 bench-scale: setup-assets ## What CLUSTERS clusters (500) cost one operator, on a real API server with fake pods.
 	go run ./test/bench/scale -clusters $(CLUSTERS)
+
+# Further flags for bench-leader: "-runs 20 -kills 3 -peer-runs 5 -peer-kills 2" for a quick look.
+.PHONY: bench-leader
+bench-leader: cluster-up ## The leader-elector beside client-go's leaderelection: handovers, requests, memory.
+	go run ./test/bench/leader $(BENCH_FLAGS)
