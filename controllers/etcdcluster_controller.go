@@ -117,7 +117,7 @@ func (r *EtcdClusterReconciler) Reconcile(ctx context.Context, req ctrl.Request)
 
 	outcome, wait := r.perform(ctx, c, seen, step)
 	status.Report(c, outcome)
-	r.refused.note(req.NamespacedName, step, outcome.Err)
+	r.refused.note(req.NamespacedName, outcome.Step, outcome.Err)
 	if err := r.patchStatus(ctx, before, c, outcome); err != nil {
 		return quietly(err)
 	}
@@ -137,7 +137,7 @@ func (r *EtcdClusterReconciler) Reconcile(ctx context.Context, req ctrl.Request)
 func (r *EtcdClusterReconciler) perform(
 	ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, step plan.Step,
 ) (status.Outcome, time.Duration) {
-	if status.Falls(c, seen) {
+	if acts := step.Kind != plan.Wait && step.Kind != plan.Pause; acts && status.Falls(c, seen) {
 		step.Kind = plan.Wait
 		return status.Outcome{Seen: seen, Step: step}, again
 	}

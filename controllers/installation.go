@@ -27,13 +27,17 @@ const (
 	leaseMargin = time.Minute
 )
 
+// letGoAfter is how long after its deletion a cluster is left to the installation that
+// it names: that one takes finalizeLimit at most, if it works there at all.
+const letGoAfter = 5 * time.Minute
+
 // rivals are the other installations of the operator that clusters name, as their
 // Leases were seen over time by this process's own clock. The times in a Lease are
 // of another machine's clock, and are only compared with each other.
 type rivals struct {
 	mu     sync.Mutex
 	leases map[string]leaseSeen
-	told   map[types.UID]bool
+	told   map[types.UID]time.Time
 }
 
 // leaseSeen is a Lease as it looked last, and since when it has looked like that.
@@ -50,6 +54,10 @@ func (r *EtcdClusterReconciler) yields(ctx context.Context, c *v1alpha1.EtcdClus
 	if r.Installation == "" || other == "" || other == r.Installation {
 		return 0, false
 	}
+	if d := c.DeletionTimestamp; !d.IsZero() && r.Performer.Clock.Since(d.Time) > letGoAfter {
+		// Nobody has let it go, and its namespace waits for that.
+		return 0, false
+	}
 	log := ctrl.LoggerFrom(ctx)
 	lasts, err := r.renewed(ctx, other)
 	if err != nil {
@@ -57,11 +65,12 @@ func (r *EtcdClusterReconciler) yields(ctx context.Context, c *v1alpha1.EtcdClus
 		log.V(1).Info("Believing status", "operator", other, "reason", err.Error())
 	} else if !lasts {
 		log.Info("Taking the cluster over", "from", other)
+		r.rivals.forget(other)
 		r.Recorder.Eventf(c, nil, corev1.EventTypeNormal, v1alpha1.ReasonConflictingOperator, "TakeOver",
 			"installation %s of the operator is gone: %s works on the cluster from now on", other, r.Installation)
 		return 0, false
 	}
-	if r.rivals.tell(c.UID) {
+	if r.rivals.tell(c.UID, r.Performer.Clock.Now()) {
 		message := conflictText(c, r.Installation)
 		log.Info("Leaving the cluster alone", "reason", message)
 		r.Recorder.Eventf(c, nil, corev1.EventTypeWarning, v1alpha1.ReasonConflictingOperator, "Yield", "%s", status.Note(message))
@@ -71,8 +80,8 @@ func (r *EtcdClusterReconciler) yields(ctx context.Context, c *v1alpha1.EtcdClus
 
 func conflictText(c *v1alpha1.EtcdCluster, installation string) string {
 	return fmt.Sprintf("installation %s of the operator works on this cluster, and this is %s — two would undo each other's status, so this one does nothing — "+
-		`remove one of them, or hand the cluster over: kubectl -n %s patch ec %s --subresource=status --type=merge -p '{"status":{"operator":""}}'`,
-		c.Status.Operator, installation, c.Namespace, c.Name)
+		`remove one of them, or hand the cluster over: kubectl -n %s patch ec %s --subresource=status --type=merge -p '{"status":{"operator":"%s"}}'`,
+		c.Status.Operator, installation, c.Namespace, c.Name, installation)
 }
 
 // renewed says that the installation's Lease was renewed lately, as far as this
@@ -109,14 +118,28 @@ func (r *rivals) since(installation, look string, now time.Time) time.Time {
 	return was.since
 }
 
-// tell says that the user was not told yet, by this process.
-func (r *rivals) tell(cluster types.UID) bool {
+// forget a Lease whose installation was taken for gone: if it is there after all, it
+// gets its whole time again.
+func (r *rivals) forget(installation string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.leases, installation)
+}
+
+// tellAgain is how often the user is told that a cluster is left alone: events do not
+// last for ever.
+const tellAgain = time.Hour
+
+// tell says that the user was not told lately, by this process.
+func (r *rivals) tell(cluster types.UID, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.told == nil {
-		r.told = map[types.UID]bool{}
+		r.told = map[types.UID]time.Time{}
 	}
-	first := !r.told[cluster]
-	r.told[cluster] = true
-	return first
+	if last, told := r.told[cluster]; told && now.Sub(last) < tellAgain {
+		return false
+	}
+	r.told[cluster] = now
+	return true
 }

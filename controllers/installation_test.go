@@ -87,7 +87,7 @@ func TestTheInstallationIsRecorded(t *testing.T) {
 // the cluster needs, and the user is told once.
 func TestAnotherInstallation(t *testing.T) {
 	for name, changes := range map[string][]change{
-		"founding": nil, "at work": {founded}, "paused": {paused}, "deleted": {founded, deleteData, held, deleted},
+		"founding": nil, "at work": {founded}, "paused": {paused},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBeside(t, cluster(append(changes, of(theirs))...), lease())
@@ -111,6 +111,25 @@ func TestAnotherInstallation(t *testing.T) {
 				t.Errorf("the API server drops an event of %d bytes", len(told))
 			}
 		})
+	}
+}
+
+// TestADeletedClusterIsLetGo: an installation that renews its Lease and does not work
+// in the namespace any more must not hold the namespace for ever.
+func TestADeletedClusterIsLetGo(t *testing.T) {
+	b := newBeside(t, cluster(founded, deleteData, held, deleted, of(theirs)), lease())
+	for waited := time.Duration(0); waited <= letGoAfter; waited += whileYielding {
+		if !b.leaves() {
+			t.Fatalf("after %s it wrote %v", waited, b.writes)
+		}
+		b.clock.Step(whileYielding)
+		b.renew()
+	}
+	if _, err := b.pass(); err != nil {
+		t.Fatal(err)
+	}
+	if slices.Contains(b.cluster().Finalizers, v1alpha1.Finalizer) {
+		t.Errorf("the finalizer is still there; it wrote %v", b.writes)
 	}
 }
 

@@ -71,7 +71,13 @@ type agreement struct {
 func (m *memory) compared(object resources.Object, live client.Object) (bool, error) {
 	key := object.Kind + " " + object.Name
 	was, known := m.agreed[key]
-	if known && was.uid == live.GetUID() && was.version == live.GetResourceVersion() && reflect.DeepEqual(was.want, object.Want) {
+	if known && !reflect.DeepEqual(was.want, object.Want) {
+		// What was agreed is wanted no more. Were it wanted again before anybody has
+		// looked at it in between, the operator's own write would be taken for drift.
+		delete(m.agreed, key)
+		known = false
+	}
+	if known && was.uid == live.GetUID() && was.version == live.GetResourceVersion() {
 		return true, nil
 	}
 	same, err := inOrder(object, live)

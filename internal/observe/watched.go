@@ -53,6 +53,8 @@ type watchedMember struct {
 	looks int
 	// answered is when the member answered last, or when the watch began.
 	answered time.Time
+	// heard is when it answered last, or the kubelet called it ready.
+	heard time.Time
 	// failures are how often in a row etcd failed on its data while the others
 	// were a quorum, in the pod, the last time with that end.
 	failures int
@@ -76,13 +78,15 @@ func (w *watched) judge(c *v1alpha1.EtcdCluster, seen *plan.Observed, k *kuberne
 		known[m.Name] = true
 		was := w.members[m.Name]
 		if was == nil {
-			was = &watchedMember{answered: k.now, progress: k.now}
+			was = &watchedMember{answered: k.now, heard: k.now, progress: k.now}
 			w.members[m.Name] = was
 		}
 		was.look(m, k.now)
 		m.Stuck, m.Lags = was.behind(*m, k.now, c.Spec.Failover.LearnerTimeout.Duration)
 		was.fail(m, k.pod(m.Name), seen)
 		m.Gone = k.gone(c, *m, was.answered, down)
+		after := c.Spec.Failover.ReplaceAfter.Duration
+		m.LongSilent = after > 0 && k.now.Sub(was.heard) >= after
 		m.Steady = was.steady(*m, k.now)
 	}
 	for name := range w.members {
@@ -95,7 +99,10 @@ func (w *watched) judge(c *v1alpha1.EtcdCluster, seen *plan.Observed, k *kuberne
 // look notes when the member last answered and came further.
 func (w *watchedMember) look(m *plan.Member, now time.Time) {
 	if m.Answers {
-		w.answered = now
+		w.answered, w.heard = now, now
+	}
+	if m.PodReady {
+		w.heard = now
 	}
 	if m.ID != w.id || m.Applied > w.applied {
 		w.id, w.applied, w.progress = m.ID, m.Applied, now
@@ -161,7 +168,7 @@ func lastEnd(pod *corev1.Pod) string {
 
 // steady says that the member has looked the same for steadyFor.
 func (w *watchedMember) steady(m plan.Member, now time.Time) bool {
-	looks := fmt.Sprint(m.ID, m.RecordedID, m.Listed, m.Learner, m.Volume, m.Pod, m.PodUID, m.PodReady, m.Answers, m.FollowsLeader, m.Gone, m.Stuck, m.Corrupt != "")
+	looks := fmt.Sprint(m.ID, m.RecordedID, m.Listed, m.Learner, m.Volume, m.Pod, m.PodUID, m.PodReady, m.Answers, m.FollowsLeader, m.Gone, m.LongSilent, m.Stuck, m.Corrupt != "")
 	if w.print != looks {
 		w.print, w.since, w.looks = looks, now, 0
 	}

@@ -45,7 +45,10 @@ func (m Member) Dead() bool {
 
 // holds says that a volume which is being deleted stays for as long as the pod
 // that runs on it: a member that is silent there may be cut off, and has its data.
-func (m Member) holds() bool { return m.Volume == VolumeTerminating && m.Pod == PodRunning }
+// But not for ever: three voters take no learner while one of them is silent.
+func (m Member) holds() bool {
+	return m.Volume == VolumeTerminating && m.Pod == PodRunning && !m.LongSilent
+}
 
 // alive says that a process of the member runs, by its own word or the kubelet's:
 // one that the operator cannot reach may serve others.

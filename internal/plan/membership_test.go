@@ -68,6 +68,7 @@ func TestMembership(t *testing.T) {
 		"a stranger blocks a change":                       {observed: settledWith(3).with(foreign), want: Wait},
 		"a silent voter on a volume that goes is not dead": {observed: settledWith(3, member(2, up, steady, silent, volume(VolumeTerminating)), joiner(3, ready)), want: Wait},
 		"and it is replaced, the new one first":            {observed: settledWith(5, member(2, up, steady, silent, volume(VolumeTerminating)), joiner(5, ready)), want: AddLearner, wantOn: []string{"a-0005"}},
+		"it is dead when it is silent for too long":        {observed: settledWith(3, member(2, up, steady, silent, volume(VolumeTerminating), func(m *Member) { m.LongSilent = true }), joiner(3, ready)), want: StopMembers, wantOn: []string{"a-0002"}},
 		"it is dead when its node is gone":                 {observed: settledWith(3, member(2, up, steady, silent, gone, volume(VolumeTerminating)), joiner(3, ready)), want: StopMembers, wantOn: []string{"a-0002"}},
 		"a smaller cluster waits for a new leader":         {observed: five().with(func(o *Observed) { o.LeaderSettled = false }), want: Wait},
 		"a new leader holds up no replacement":             {observed: settledWith(3, member(2, up, dead), joiner(3, ready)).with(func(o *Observed) { o.LeaderSettled = false }), want: RemoveMember},
@@ -113,7 +114,7 @@ func TestBudgetVoters(t *testing.T) {
 	}{
 		"nobody joins":                    {settledWith(3), 3},
 		"one is prepared":                 {settledWith(3, joiner(3, ready)), 3},
-		"a learner lags":                  {settledWith(3, learner(3, learns, func(m *Member) { m.CaughtUp = false })), 3},
+		"a learner has started":           {settledWith(3, learner(3, learns, func(m *Member) { m.CaughtUp = false })), 4},
 		"a learner has not started":       {settledWith(3, learner(3)), 3},
 		"a learner may be promoted":       {settledWith(3, learner(3, learns)), 4},
 		"a silent one may be promoted":    {settledWith(3, learner(3, learns, silent)), 4},

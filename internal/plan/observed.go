@@ -208,6 +208,9 @@ type Member struct {
 	// takes the pod, and the member silent, for failover.replaceAfter; or that
 	// its node is declared down and no other takes the pod.
 	Gone bool
+	// LongSilent says that the member has answered nobody, and the kubelet has not
+	// called it ready, for failover.replaceAfter.
+	LongSilent bool
 	// RunningElsewhere says that a process of a pod that is gone may still
 	// run: its last node is neither Ready nor known to be down.
 	RunningElsewhere bool
@@ -313,12 +316,11 @@ func (o Observed) KnownVoters() int {
 	return count(o.Members, func(m Member) bool { return !m.Joiner })
 }
 
-// BudgetVoters is how many voters the disruption budget is for. A learner that may
-// be promoted at any moment counts: a budget that followed the promotion would for
-// that long let two voters go at once.
+// BudgetVoters is how many voters the disruption budget is for. A learner that has
+// started counts: a budget that followed its promotion would for that long let two
+// voters go at once.
 func (o Observed) BudgetVoters() int {
-	l, found := o.learner()
-	if o.List && found && l.Started && (l.CaughtUp || !l.Answers) {
+	if l, found := o.learner(); o.List && found && l.Started {
 		return o.KnownVoters() + 1
 	}
 	return o.KnownVoters()

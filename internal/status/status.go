@@ -45,7 +45,7 @@ func Report(c *v1alpha1.EtcdCluster, o Outcome) {
 	s.Leader = leader(o.Seen)
 	s.Version = version(o.Seen, s.Version)
 	set(c, available(o), ready(o), reconciling(o), stalled(o))
-	setOrRemove(c, v1alpha1.ConditionStorageReady, storageReady(o.Seen))
+	setOrRemove(c, v1alpha1.ConditionStorageReady, storageReady(c, o.Seen))
 	setOrRemove(c, v1alpha1.ConditionKnownDefect, knownDefect(s.Version))
 	setOrRemove(c, v1alpha1.ConditionOldVolumes, oldVolumes(o.Seen))
 	setOrRemove(c, v1alpha1.ConditionTLSReady, tlsReady(c, o))
@@ -365,8 +365,8 @@ func stalled(o Outcome) metav1.Condition {
 
 // storageReady tells of volumes that are lost or on their way out; nil before there
 // are any, and for members in memory, whose volume is their pod.
-func storageReady(seen plan.Observed) *metav1.Condition {
-	if seen.ClusterID == 0 {
+func storageReady(c *v1alpha1.EtcdCluster, seen plan.Observed) *metav1.Condition {
+	if seen.ClusterID == 0 || resources.InMemory(c) {
 		return nil
 	}
 	var lost []string
