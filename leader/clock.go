@@ -51,7 +51,9 @@ func (c systemClock) now() instant {
 	return instant{mono, mono + slept}
 }
 
-func (systemClock) wall() time.Time { return time.Now() }
+// wall has no more digits than a Lease can hold, so that what was written is known
+// again when it is read.
+func (systemClock) wall() time.Time { return time.Now().Truncate(time.Microsecond) }
 
 func (systemClock) after(d time.Duration) (<-chan time.Time, func()) {
 	t := time.NewTimer(d)

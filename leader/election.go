@@ -53,6 +53,8 @@ type election struct {
 	watched bool
 	// quiet is when the API server is asked again after a refusal.
 	quiet instant
+	// crew works on this candidate's terms.
+	crew *crew
 	// claim of the term that lasts, or is being given up; nil for none.
 	claim *claim
 	// attempt is an acquisition whose outcome nobody knows.
@@ -103,7 +105,7 @@ func (n *election) note(lease *coordinationv1.Lease, now instant) bool {
 	default:
 		// Deleted, or emptied by hand. Its holder may not have heard of it, and need not
 		// be the one that was last seen here.
-		n.until = n.until.later(now.add(max(promised(lease), n.config.LeaseDuration)))
+		n.until = n.until.later(now.add(max(promised(lease), promised(n.seen), n.config.LeaseDuration)))
 	}
 	n.turn = n.config.jitter(spread)
 	n.seen = lease
@@ -146,13 +148,17 @@ func (n *election) next(now instant) (action, time.Duration) {
 // lead is next for whoever holds the Lease, claiming or not.
 func (n *election) lead(now instant) (action, time.Duration) {
 	c := n.claim
+	if !n.leaving && c.resigned() {
+		// Whoever gave it up is still to say so here.
+		n.resign(now)
+	}
 	leave := n.leaving && n.leaveAt.left(now) <= 0
 	switch {
 	case c.holds.left(now) <= 0, !n.leaving && !c.lasts():
 		return doLose, 0
 	case n.quiet.left(now) > 0:
 		return doRest, min(n.quiet.left(now), c.holds.left(now))
-	case leave && !c.busy():
+	case leave && !n.crew.busy():
 		return doRelease, 0
 	case leave:
 		// Whoever still works holds the release up, but not the others for ever: it is

@@ -33,8 +33,9 @@ type Elector struct {
 	done   chan struct{}
 
 	// mu guards stepping down, which does not wait for the loop.
-	mu   sync.Mutex
-	term *Term
+	mu      sync.Mutex
+	term    *Term
+	workers crew
 }
 
 // New checks the configuration, fills in what it leaves out, and makes an elector
@@ -64,22 +65,15 @@ func (e *Elector) Run(ctx context.Context) error {
 		return ErrRunning
 	}
 	defer close(e.done)
-	l := &loop{Elector: e, ctx: context.WithoutCancel(ctx), config: e.config, told: map[string]string{}, election: election{config: e.config, ineligible: e.config.Eligibility == Ineligible}}
+	l := &loop{Elector: e, ctx: context.WithoutCancel(ctx), config: e.config, told: map[string]string{}, election: election{config: e.config, crew: &e.workers, ineligible: e.config.Eligibility == Ineligible}}
 	alone := aloneInPod(e.config)
 	defer alone.release()
-	l.own = func(lease *coordinationv1.Lease) bool { return e.wrote(lease, alone.held) }
-	return l.run(ctx)
-}
-
-// wrote says that the Lease was written by this process, which claims nothing now, or
-// by a process of the same pod that has ended: two that run would not both have the
-// pod's lock.
-func (e *Elector) wrote(lease *coordinationv1.Lease, alone bool) bool {
-	by, _ := splitTerm(lease.Annotations[SessionAnnotation])
-	if holder(lease) != e.config.Identity {
-		return false
+	if !alone.held {
+		// Nobody may take this process for a predecessor that has ended.
+		e.session = session("")
 	}
-	return by == e.session || (alone && e.config.PodUID != "" && podOf(by) == e.config.PodUID)
+	l.own = func(lease *coordinationv1.Lease) bool { return l.wrote(lease, alone.held) }
+	return l.run(ctx)
 }
 
 // Changes yields the state now, and then after every change; what comes while the
@@ -95,9 +89,7 @@ func (e *Elector) Changes(ctx context.Context) iter.Seq[State] {
 					return
 				}
 			}
-			select {
-			case <-v.changed:
-			case <-ctx.Done():
+			if e.pause(ctx, v, e.stateOf(v), longestPoll) == over {
 				return
 			}
 		}
@@ -131,7 +123,7 @@ func (e *Elector) Do(ctx context.Context, f func(context.Context, *Term) error) 
 		if err != nil {
 			return err
 		}
-		if !term.enter() {
+		if !term.enter(&e.workers) {
 			continue
 		}
 		err = e.work(ctx, term, f)
@@ -142,7 +134,7 @@ func (e *Elector) Do(ctx context.Context, f func(context.Context, *Term) error) 
 }
 
 func (e *Elector) work(ctx context.Context, term *Term, f func(context.Context, *Term) error) error {
-	defer term.leave()
+	defer e.workers.leave()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(term.Context(), func() { cancel(context.Cause(term.Context())) })()
@@ -170,6 +162,8 @@ func (e *Elector) Resign(ctx context.Context, cooldown time.Duration) error {
 	}
 	select {
 	case <-released:
+		return nil
+	case <-e.done:
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("waiting for the release of %s: %w", e.config.Election, context.Cause(ctx))

@@ -31,6 +31,8 @@ type loop struct {
 	connected bool
 	// unreleased is why the Lease could not be given up at the end.
 	unreleased error
+	// mine is what this process wrote last for a term that is over, and may have written.
+	mine [2]*coordinationv1.Lease
 	// terms counts the terms of this process.
 	terms int
 	// told is the trouble that was told last, by verb: it is not told again.
@@ -54,7 +56,7 @@ func (l *loop) run(ctx context.Context) error {
 		case doRest:
 			if l.rest(end, left) {
 				end = nil
-				l.leave(now)
+				l.leave(l.config.clock.now())
 			}
 		case doLook:
 			l.look()
@@ -71,7 +73,7 @@ func (l *loop) run(ctx context.Context) error {
 		}
 		if end != nil && ctx.Err() != nil {
 			end = nil
-			l.leave(now)
+			l.leave(l.config.clock.now())
 		}
 	}
 }
@@ -96,10 +98,7 @@ func (l *loop) rest(end <-chan struct{}, left time.Duration) bool {
 	defer cancel()
 	var idle <-chan struct{}
 	if l.leaving && l.claim != nil {
-		idle = l.claim.idle
-	}
-	if l.leaving && l.claim != nil && !l.claim.busy() {
-		idle = nil
+		idle = l.crew.idle()
 	}
 	select {
 	case <-end:
@@ -127,12 +126,25 @@ func (l *loop) limit() (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(l.ctx, l.config.RenewInterval, errTimeout)
 }
 
+// spare is how long may be spent on what is no renewal.
+func (l *loop) spare() time.Duration {
+	if l.claim == nil {
+		return l.config.RenewInterval
+	}
+	left := l.claim.renewAt.left(l.config.clock.now())
+	return max(leastPause, min(left, l.config.RenewInterval))
+}
+
 var errTimeout = errors.New("the API server did not answer in time")
 
 // look reads the Lease, and watches it if nothing does.
 func (l *loop) look() {
-	ctx, cancel := l.limit()
+	ctx, cancel := context.WithTimeoutCause(l.ctx, l.spare(), errTimeout)
 	defer cancel()
+	if l.events != nil && l.opened.add(retryPause).leftOnBoth(l.config.clock.now()) <= 0 {
+		// It has said nothing for too long: it may be open and dead.
+		l.endWatch()
+	}
 	lease, err := l.config.Leases.Get(ctx, l.config.Namespace, l.config.Election)
 	if apierrors.IsNotFound(err) {
 		lease, err = nil, nil
@@ -155,7 +167,7 @@ func (l *loop) look() {
 func (l *loop) watch() {
 	ctx, cancel := context.WithCancel(l.ctx)
 	// Only the opening is bounded; the next renewal must not wait for it.
-	late := time.AfterFunc(l.config.RenewInterval, cancel)
+	late := time.AfterFunc(l.spare(), cancel)
 	events, err := l.config.Leases.Watch(ctx, l.config.Namespace, l.config.Election)
 	if !late.Stop() && err == nil {
 		err = errTimeout
@@ -271,11 +283,13 @@ func (l *loop) acquire() {
 		l.answered(verb)
 		l.note(got, config.clock.now())
 		l.take(got, by, sent)
-	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err), apierrors.IsNotFound(err):
-		// Somebody was quicker.
+	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err), apierrors.IsNotFound(err) && verb == "update":
+		// Somebody was quicker. Should that be for ever, it is not asked for without a
+		// pause.
 		l.answered(verb)
 		l.log.Debug("Another candidate was quicker", "error", err)
 		l.lookAt = config.clock.now()
+		l.quiet = l.lookAt.add(leastPause)
 	default:
 		if !refused(err) {
 			l.attempt = &attempt{lease: lease, session: by, sent: sent}
@@ -308,6 +322,7 @@ func (l *loop) write(lease *coordinationv1.Lease) (*coordinationv1.Lease, string
 func (l *loop) take(lease *coordinationv1.Lease, by string, sent instant) {
 	config := l.config
 	deadline := sent.add(config.RenewDeadline)
+	l.mine = [2]*coordinationv1.Lease{lease}
 	if deadline.left(config.clock.now()) <= 0 {
 		return
 	}
@@ -324,8 +339,13 @@ func (l *loop) take(lease *coordinationv1.Lease, by string, sent instant) {
 	l.term = term
 	l.mu.Unlock()
 	l.log.Info("Leading", "token", term.token, "transitions", transitions(lease))
-	if l.stopping {
-		l.leave(config.clock.now())
+	now := config.clock.now()
+	switch {
+	case l.stopping:
+		l.leave(now)
+	case l.ineligible || l.idleUntil.left(now) > 0:
+		// It was wished after the request was sent.
+		l.resign(now)
 	}
 	l.publish()
 }
@@ -346,7 +366,7 @@ func (l *loop) renew() {
 		c.lease, c.maybe = got, nil
 		l.note(got, now)
 		c.renewAt, c.holds = sent.add(config.RenewInterval), sent.add(config.RenewDeadline)
-		if !l.leaving && !c.renew(sent.add(config.RenewDeadline)) {
+		if !l.leaving && !c.renew(sent.add(config.RenewDeadline)) && !c.resigned() {
 			l.drop(ErrLost)
 			return
 		}
@@ -359,7 +379,8 @@ func (l *loop) renew() {
 		if !refused(err) {
 			c.maybe = lease
 		}
-		c.renewAt = now.add(pause)
+		// From when it was sent: one that hung has waited for long enough.
+		c.renewAt = sent.add(pause).later(now)
 		l.failed(verb, err)
 	}
 }
@@ -383,6 +404,10 @@ func (l *loop) release() {
 		// tried again, while its time lasts.
 		l.answered(verb)
 		l.look()
+		if l.claim == c && c.lease.ResourceVersion == lease.ResourceVersion {
+			// Nothing is known that was not.
+			l.quiet = config.clock.now().add(leastPause)
+		}
 	case apierrors.IsNotFound(err):
 		l.drop(ErrResigned)
 	default:
@@ -400,6 +425,7 @@ func (l *loop) drop(why error) {
 	c := l.claim
 	c.finish(why)
 	l.claim, l.leaving = nil, false
+	l.mine = [2]*coordinationv1.Lease{c.lease, c.maybe}
 	l.last = transitions(c.lease) + 1
 	l.mu.Lock()
 	l.term = nil
@@ -429,6 +455,7 @@ func (l *loop) failed(verb string, err error) {
 	if l.claim == nil {
 		l.quiet = now.add(pause)
 	}
+	l.lookAt = l.lookAt.later(now.add(pause))
 	l.connected = false
 	if l.told[verb] != err.Error() {
 		l.told[verb] = err.Error()
@@ -462,16 +489,34 @@ func (l *loop) publish() {
 	now.self = l.seen != nil && l.own != nil && l.own(l.seen)
 	// Who is named is worked out as anybody would who reads it.
 	s := l.stateOf(&view{lease: now.lease, term: now.term, self: now.self, valid: now.valid})
-	now.said, now.version = s.Leader, was.version
+	// Readers may have been told already that what was said has run out.
+	known := l.stateOf(was)
+	now.said, now.version = s.Leader, known.Version
 	same := was.version > 0 && now.lease == was.lease && now.term == was.term && now.self == was.self && now.valid == was.valid
 	if same && now.connected == was.connected && now.said == was.said {
 		return
 	}
-	if s.Leader != was.said || (was.term != now.term) || transitions(was.lease) != transitions(now.lease) || was.connected != now.connected || was.version == 0 {
+	if s.Leader != known.Leader || (was.term != now.term) || transitions(was.lease) != transitions(now.lease) || was.connected != now.connected || was.version == 0 {
 		now.version++
 	}
 	l.view.Store(now)
 	close(was.changed)
+}
+
+// wrote says that the Lease was written by this process, which claims nothing now, or
+// by a process of the same pod that has ended: two that run would not both have the
+// pod's lock. What a stranger of our name has written since, keeping the annotation, is
+// not ours.
+func (l *loop) wrote(lease *coordinationv1.Lease, alone bool) bool {
+	by, _ := splitTerm(lease.Annotations[SessionAnnotation])
+	switch {
+	case holder(lease) != l.config.Identity:
+		return false
+	case by == l.session:
+		return (l.mine[0] != nil && sameSpec(lease, l.mine[0])) || (l.mine[1] != nil && sameSpec(lease, l.mine[1]))
+	default:
+		return alone && l.config.PodUID != "" && podOf(by) == l.config.PodUID
+	}
 }
 
 // splitTerm takes the number of the term off a session.

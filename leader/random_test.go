@@ -43,7 +43,7 @@ func (m *machine) now() instant {
 	return instant{mono: time.Duration(float64(elapsed-m.asleep) * m.rate), boot: time.Duration(float64(elapsed) * m.rate)}
 }
 
-func (*machine) wall() time.Time { return time.Now() }
+func (*machine) wall() time.Time { return time.Now().Truncate(time.Microsecond) }
 
 func (m *machine) after(d time.Duration) (<-chan time.Time, func()) {
 	c, done := make(chan time.Time, 1), make(chan struct{})

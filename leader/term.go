@@ -33,15 +33,13 @@ type Term struct {
 	deadline instant
 	// ended is true once nothing may be claimed any more.
 	ended bool
-	// workers are the calls of Do that have not returned; idle is closed when there
-	// are none and there will be no more.
-	workers int
-	idle    chan struct{}
+	// cause is why it ended.
+	cause error
 }
 
 func newTerm(ctx context.Context, c clock, h hooks, token Token, deadline instant) *Term {
 	ctx, cancel := context.WithCancelCause(ctx)
-	t := &Term{ctx: ctx, token: token, clock: c, end: cancel, hooks: h, deadline: deadline, idle: make(chan struct{})}
+	t := &Term{ctx: ctx, token: token, clock: c, end: cancel, hooks: h, deadline: deadline}
 	go t.expire()
 	return t
 }
@@ -103,8 +101,8 @@ func (t *Term) finish(cause error) {
 	t.mu.Lock()
 	was := t.ended
 	t.ended = true
-	if !was && t.workers == 0 {
-		close(t.idle)
+	if !was {
+		t.cause = cause
 	}
 	t.mu.Unlock()
 	if !was && t.hooks.ended != nil {
@@ -131,33 +129,23 @@ func (t *Term) expire() {
 	}
 }
 
-// enter notes that somebody works on the term; false if it has ended.
-func (t *Term) enter() bool {
+// enter has somebody join the crew, if the term still lasts: who joins is counted
+// before the term can end, and seen by whoever looks after its end.
+func (t *Term) enter(c *crew) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.ended {
 		return false
 	}
-	t.workers++
+	c.enter()
 	return true
 }
 
-func (t *Term) leave() {
+// resigned says that the term was given up, and did not run out.
+func (t *Term) resigned() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.workers--; t.workers == 0 && t.ended {
-		close(t.idle)
-	}
-}
-
-// busy says that somebody still works on the term.
-func (t *Term) busy() bool {
-	select {
-	case <-t.idle:
-		return false
-	default:
-		return true
-	}
+	return t.ended && errors.Is(t.cause, ErrResigned)
 }
 
 // claim is a term and the Lease behind it, for the elector's own loop.

@@ -79,7 +79,7 @@ var mutants = map[string]mutant{
 	"a joiner waits on a node that is gone":       {"membership.go", "case j.Gone:", "case false:", ""},
 	"a joiner that joined keeps its name":         {"membership.go", "case j.Listed:", "case false:", ""},
 	"refused data that leaves is forgotten":       {"membership.go", "(!m.Leaving || m.Volume == VolumeRefused)", "!m.Leaving", ""},
-	"the silent are dead":                         {"membership.go", "!m.Answers && (m.Gone || (!m.alive() && (m.lost() || m.mistaken())))", "!m.Answers", ""},
+	"the silent are dead":                         {"membership.go", "!m.Answers && (m.Gone || (!m.alive() && !m.holds() && (m.lost() || m.mistaken())))", "!m.Answers", ""},
 	"the doomed are sound":                        {"membership.go", "!m.Dead() && !m.Doomed()", "!m.Dead()", ""},
 	"the healthy leave first":                     {"membership.go", "case !m.Healthy():\n\t\t\treturn 2", "case !m.Healthy():\n\t\t\treturn 9", ""},
 	"data is given up without a quorum":           {"membership.go", "o.Quorate() && o.steady() >= Majority(o.Voters())", "true", ""},

@@ -4,6 +4,7 @@ package leadertest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -78,7 +79,12 @@ func (s *Server) Requests() map[string]int {
 	return out
 }
 
-func (s *Server) store(key types.NamespacedName, lease *coordinationv1.Lease) *coordinationv1.Lease {
+// store keeps what is left of the Lease after it was sent: its times have microseconds.
+func (s *Server) store(key types.NamespacedName, sent *coordinationv1.Lease) *coordinationv1.Lease {
+	lease := &coordinationv1.Lease{}
+	if raw, err := json.Marshal(sent); err != nil || json.Unmarshal(raw, lease) != nil {
+		panic("a Lease that JSON does not take")
+	}
 	s.revision++
 	lease.ResourceVersion = strconv.FormatInt(s.revision, 10)
 	s.leases[key] = lease
