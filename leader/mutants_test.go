@@ -2,19 +2,19 @@ package leader
 
 import (
 	"context"
-	"encoding/json"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/quorate/quorate/test/mutants"
 )
 
-// mutants are changes of the source, each of which gives up a rule of safety. A test
+// breaches are changes of the source, each of which gives up a rule of safety. A test
 // that no longer fails for one of them has stopped to guard that rule.
-var mutants = map[string]struct{ file, from, to string }{
+var breaches = map[string]struct{ file, from, to string }{
 	"the answer is that of the last renewal":           {"term.go", "return !t.ended && t.deadline.left(t.clock.now()) > 0", "return !t.ended"},
 	"a claim counts from the answer":                   {"loop.go", "deadline := sent.add(config.RenewDeadline)", "deadline := config.clock.now().add(config.RenewDeadline)"},
 	"a renewal counts from the answer":                 {"loop.go", "c.renew(sent.add(config.RenewDeadline))", "c.renew(now.add(config.RenewDeadline))"},
@@ -56,7 +56,7 @@ func TestMutants(t *testing.T) {
 	run := make(chan struct{}, 2)
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	for name, m := range mutants {
+	for name, m := range breaches {
 		wg.Go(func() {
 			run <- struct{}{}
 			defer func() { <-run }()
@@ -74,35 +74,12 @@ func TestMutants(t *testing.T) {
 // test runs this package's tests with a part of a file replaced.
 func test(ctx context.Context, t *testing.T, file, from, to string) (string, error) {
 	t.Helper()
-	source, err := os.ReadFile(file)
-	if err != nil {
-		t.Error(err)
-		return "", nil
-	}
-	if n := strings.Count(string(source), from); n != 1 {
-		t.Errorf("%q occurs %d times in %s, want once: bring the mutant up to date", from, n, file)
+	change, ok := mutants.Overlay(t, file, from, to)
+	if !ok {
 		return "--- FAIL", os.ErrInvalid
 	}
-	here, err := filepath.Abs(file)
-	if err != nil {
-		t.Error(err)
-		return "", nil
-	}
-	dir := t.TempDir()
-	mutant, overlay := filepath.Join(dir, file), filepath.Join(dir, "overlay.json")
-	replace, err := json.Marshal(map[string]any{"Replace": map[string]string{here: mutant}})
-	if err != nil {
-		t.Error(err)
-		return "", nil
-	}
-	for path, content := range map[string]string{mutant: strings.Replace(string(source), from, to, 1), overlay: string(replace)} {
-		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-			t.Error(err)
-			return "", nil
-		}
-	}
 	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-short", "-vet=off", "-failfast", "-timeout=60s", "-ldflags=-s -w", "-run="+guards, ".")
-	cmd.Env = append(os.Environ(), "GOGC=off", "GOFLAGS=-overlay="+overlay)
+	cmd.Env = append(os.Environ(), "GOGC=off", change)
 	output, err := cmd.CombinedOutput()
 	return string(output), err
 }

@@ -2,14 +2,14 @@ package plan
 
 import (
 	"context"
-	"encoding/json"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	overlays "github.com/quorate/quorate/test/mutants"
 )
 
 // mutant is a part of a file that is replaced, or a rule that the performer breaks
@@ -124,36 +124,11 @@ func test(ctx context.Context, t *testing.T, m mutant) (string, error) {
 	if m.breaks != "" {
 		return runTests(ctx, "QUORATE_MODEL_BREAKS="+m.breaks)
 	}
-	file, from, to := m.file, m.from, m.to
-	source, err := os.ReadFile(file)
-	if err != nil {
-		t.Error(err)
-		return "", nil
+	change, ok := overlays.Overlay(t, m.file, m.from, m.to)
+	if !ok {
+		return "--- FAIL", os.ErrInvalid
 	}
-	if n := strings.Count(string(source), from); n != 1 {
-		t.Errorf("%q occurs %d times in %s, want once: bring the mutant up to date", from, n, file)
-	}
-	here, err := filepath.Abs(file)
-	if err != nil {
-		t.Error(err)
-		return "", nil
-	}
-	dir := t.TempDir()
-	mutant, overlay := filepath.Join(dir, file), filepath.Join(dir, "overlay.json")
-	replace, err := json.Marshal(map[string]any{"Replace": map[string]string{here: mutant}})
-	if err != nil {
-		t.Error(err)
-		return "", nil
-	}
-	for path, content := range map[string]string{
-		mutant: strings.Replace(string(source), from, to, 1), overlay: string(replace),
-	} {
-		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-			t.Error(err)
-			return "", nil
-		}
-	}
-	return runTests(ctx, "GOFLAGS=-overlay="+overlay)
+	return runTests(ctx, change)
 }
 
 // runTests runs the other tests in the compass that -short gives them.
