@@ -1,14 +1,20 @@
 package plan
 
 import (
+	"fmt"
 	"math/bits"
 	"slices"
 	"sync"
 	"sync/atomic"
 )
 
-// names of members by their place.
-var names9 = []string{"a-0000", "a-0001", "a-0002", "a-0003", "a-0004", "a-0005", "a-0006", "a-0007", "a-0008"}
+// places are the names of members by their place.
+var places = func() (names []string) {
+	for i := range mostSlots {
+		names = append(names, fmt.Sprintf("a-%04d", i))
+	}
+	return names
+}()
 
 // glance is how much time has gone by when the operator looks.
 type glance int
@@ -48,11 +54,11 @@ func (w *world) observe(g glance) Observed {
 	down := w.nodesDown()
 	for i, s := range w.slots {
 		if s.founder() {
-			o.Founders = append(o.Founders, names9[i])
+			o.Founders = append(o.Founders, places[i])
 			o.VolumesLatched = o.VolumesLatched && s.has(volumeOnRecord)
 		}
 		if s.has(isJoiner) {
-			o.Joiner = names9[i]
+			o.Joiner = places[i]
 		}
 		m := w.member(i, quorum, o.List, down, g)
 		seen := m.Founder || m.Joiner || m.Listed || m.Volume != VolumeAbsent || m.Pod != PodAbsent
@@ -63,7 +69,7 @@ func (w *world) observe(g glance) Observed {
 	}
 	if len(o.Founders) == 0 {
 		// All of them were replaced; status names them all the same.
-		o.Founders = names9[:1]
+		o.Founders = places[:1]
 	}
 	return o
 }
@@ -92,7 +98,7 @@ func (s slot) unscheduled() bool {
 func (w *world) member(i int, quorum, list bool, down int, g glance) Member {
 	s := w.slots[i]
 	m := Member{
-		Name: names9[i], Ordinal: i, Founder: s.founder(), Joiner: s.has(isJoiner), Steady: g != early,
+		Name: places[i], Ordinal: i, Founder: s.founder(), Joiner: s.has(isJoiner), Steady: g != early,
 		VolumeLatched: s.has(volumeOnRecord), Booted: s.has(claimBooted), Leaving: s.has(claimLeaving),
 	}
 	if s.has(claimRecorded) {
@@ -300,14 +306,14 @@ func (w *world) decide(g glance) decision {
 	}
 	d.kind = uint8(k)
 	if step.Kind == MoveLeader {
-		d.to = int8(slices.Index(names9, step.Members[1]))
+		d.to = int8(slices.Index(places, step.Members[1]))
 		step.Members = step.Members[:1]
 	}
 	if step.Kind == LatchCluster || step.Kind == LatchVolumes {
 		return d
 	}
 	for _, name := range step.Members {
-		d.who |= 1 << slices.Index(names9, name)
+		d.who |= 1 << slices.Index(places, name)
 	}
 	if step.Kind == RemoveMember {
 		v, _ := o.Member(step.Members[0])

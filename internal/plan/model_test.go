@@ -57,13 +57,14 @@ var (
 		{size: 3, faults: 1, sizes: []int{1, 3}, others: true},
 	}
 	full = []extent{
-		{size: 1, faults: 3, sizes: []int{1, 3}, core: true},
-		{size: 1, faults: 3, sizes: []int{1, 3}},
+		{size: 5, faults: 2, sizes: []int{3, 5}},
 		{size: 3, faults: 2, sizes: []int{1, 3, 5}},
 		{size: 3, faults: 3, sizes: []int{3}},
-		{size: 5, faults: 2, sizes: []int{3, 5}},
+		{size: 1, faults: 3, sizes: []int{1, 3}},
+		{size: 5, faults: 2, sizes: []int{1, 3, 5}},
 		{size: 1, faults: 2, sizes: []int{1, 3}, others: true},
 		{size: 3, faults: 2, sizes: []int{3}, others: true},
+		{size: 3, faults: 3, sizes: []int{1, 3}},
 	}
 )
 

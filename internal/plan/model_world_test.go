@@ -107,7 +107,7 @@ func (s *slot) when(is bool, f slot) {
 
 // mostSlots is how many members a world can hold: five voters, those that were
 // removed and have left something, and the next one.
-const mostSlots = 9
+const mostSlots = 12
 
 // change of the members of which nobody knows whether it comes to pass.
 type mutation uint8
