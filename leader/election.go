@@ -70,8 +70,9 @@ type election struct {
 	ineligible        bool
 	// last is the transitions of the next term, if the Lease is gone by then.
 	last int32
-	// onRelease are called when the claim is over, however.
-	onRelease []func()
+	// onEnd are called when the claim is over, with why: ErrResigned if the Lease was
+	// released.
+	onEnd []func(why error)
 }
 
 // attempt is what was sent for a new term, and when.

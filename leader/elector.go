@@ -143,25 +143,29 @@ func (e *Elector) work(ctx context.Context, term *Term, f func(context.Context, 
 
 // Resign stops claiming at once, waits for what runs in Do, releases the Lease, and
 // contends again after the cooldown. It returns when the Lease is released; at once if
-// this candidate does not lead.
+// this candidate does not lead. The error is the context's, or ErrLost: the Lease could
+// not be released, and others wait until it has run out.
 func (e *Elector) Resign(ctx context.Context, cooldown time.Duration) error {
 	e.renounce(ErrResigned)
-	released := make(chan struct{})
+	over := make(chan error, 1)
 	err := e.wish(ctx, func(n *election) {
 		now := e.config.clock.now()
 		n.idleUntil = n.idleUntil.later(now.add(cooldown))
 		if n.claim == nil {
-			close(released)
+			over <- ErrResigned
 			return
 		}
 		n.resign(now)
-		n.onRelease = append(n.onRelease, func() { close(released) })
+		n.onEnd = append(n.onEnd, func(why error) { over <- why })
 	})
 	if err != nil {
 		return err
 	}
 	select {
-	case <-released:
+	case why := <-over:
+		if !errors.Is(why, ErrResigned) {
+			return fmt.Errorf("resigning in %s, before the Lease was released: %w", e.config.Election, why)
+		}
 		return nil
 	case <-e.done:
 		return nil

@@ -442,6 +442,8 @@ func TestResign(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := leadertest.NewServer()
 		a := start(t, s, "pod-a")
+		synctest.Wait()
+		// One that has just lost a race asks no more for a moment.
 		b := start(t, s, "pod-b")
 		synctest.Wait()
 		if err := a.Resign(t.Context(), time.Minute); err != nil {
@@ -464,6 +466,47 @@ func TestResign(t *testing.T) {
 			t.Fatal(err)
 		}
 		want(t, "eligible", a, true, "pod-a")
+	})
+}
+
+// TestResignInVain: whoever resigned is told when the Lease could not be released.
+func TestResignInVain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := leadertest.NewServer()
+		a := start(t, s, "pod-a")
+		synctest.Wait()
+		a.client.Fault(func(leadertest.Call) leadertest.Fault { return leadertest.Fault{Lose: leadertest.Request} })
+		began := time.Now()
+		err := a.Resign(t.Context(), time.Minute)
+		if took := time.Since(began); !errors.Is(err, leader.ErrLost) || took > 7600*time.Millisecond {
+			t.Errorf("after %s: %v", took, err)
+		}
+		a.client.Fault(nil)
+	})
+}
+
+// TestThrottled: a leader that is told to wait does, as long as there is time for
+// another try.
+func TestThrottled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := leadertest.NewServer()
+		a := start(t, s, "pod-a")
+		synctest.Wait()
+		asked := 0
+		a.client.Fault(func(c leadertest.Call) leadertest.Fault {
+			if asked++; c.Verb != "update" {
+				return leadertest.Fault{}
+			}
+			return leadertest.Fault{Refuse: apierrors.NewTooManyRequests("slowly", 3)}
+		})
+		time.Sleep(6 * time.Second)
+		want(t, "while it is told to wait", a, true, "pod-a")
+		if asked > 3 {
+			t.Errorf("it asked %d times", asked)
+		}
+		a.client.Fault(nil)
+		time.Sleep(time.Minute)
+		want(t, "afterwards", a, true, "pod-a")
 	})
 }
 

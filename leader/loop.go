@@ -121,9 +121,14 @@ func (l *loop) rest(end <-chan struct{}, left time.Duration) bool {
 	return false
 }
 
-// limit of one request: the next renewal must not wait for it.
+// limit of one request: the next renewal must not wait for it, nor the end of a claim
+// that is given up.
 func (l *loop) limit() (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(l.ctx, l.config.RenewInterval, errTimeout)
+	most := l.config.RenewInterval
+	if l.leaving && l.claim != nil {
+		most = min(most, max(leastPause, l.claim.holds.left(l.config.clock.now())))
+	}
+	return context.WithTimeoutCause(l.ctx, most, errTimeout)
 }
 
 // spare is how long may be spent on what is no renewal.
@@ -176,7 +181,7 @@ func (l *loop) watch() {
 		cancel()
 		if apierrors.IsForbidden(err) {
 			l.polls, l.watched = true, true
-			l.log.Warn("Watching is forbidden: polling, so that a handover takes longer", "error", err, "missing", l.right("watch"))
+			l.log.Warn("Watching is forbidden: polling, so that a handover takes longer", "error", err, "missing", l.right("watch", err))
 		} else {
 			l.failed("watch", err)
 		}
@@ -379,8 +384,9 @@ func (l *loop) renew() {
 		if !refused(err) {
 			c.maybe = lease
 		}
-		// From when it was sent: one that hung has waited for long enough.
-		c.renewAt = sent.add(pause).later(now)
+		// From when it was sent: one that hung has waited for long enough. Whoever is told
+		// to wait does so, but not until it is too late for another try.
+		c.renewAt = sent.add(pause).later(now).later(now.add(min(delay(err), c.holds.left(now)/2)))
 		l.failed(verb, err)
 	}
 }
@@ -430,10 +436,10 @@ func (l *loop) drop(why error) {
 	l.mu.Lock()
 	l.term = nil
 	l.mu.Unlock()
-	for _, f := range l.onRelease {
-		f()
+	for _, f := range l.onEnd {
+		f(why)
 	}
-	l.onRelease = nil
+	l.onEnd = nil
 	l.log.Info("Not leading any more", "reason", why)
 	l.publish()
 }
@@ -444,14 +450,18 @@ func refused(err error) bool {
 		apierrors.IsBadRequest(err) || apierrors.IsTooManyRequests(err) || apierrors.IsRequestEntityTooLargeError(err)
 }
 
+// delay that the API server asks for; zero if it asks for none.
+func delay(err error) time.Duration {
+	after, _ := apierrors.SuggestsClientDelay(err)
+	return time.Duration(after) * time.Second
+}
+
 // failed notes a request that was not answered as it should have been, and asks no
 // more for a while.
 func (l *loop) failed(verb string, err error) {
 	now := l.config.clock.now()
 	pause := max(min(retryPause, l.config.RenewInterval), leastPause)
-	if after, ok := apierrors.SuggestsClientDelay(err); ok {
-		pause = max(pause, time.Duration(after)*time.Second)
-	}
+	pause = max(pause, delay(err))
 	if l.claim == nil {
 		l.quiet = now.add(pause)
 	}
@@ -461,15 +471,20 @@ func (l *loop) failed(verb string, err error) {
 		l.told[verb] = err.Error()
 		args := []any{"verb", verb, "error", err}
 		if apierrors.IsForbidden(err) {
-			args = append(args, "missing", l.right(verb))
+			args = append(args, "missing", l.right(verb, err))
 		}
 		l.log.Warn("The API server did not do what was asked; trying on", args...)
 	}
 	l.publish()
 }
 
-// right names the verb on the object that is missing.
-func (l *loop) right(verb string) string {
+// right names the verb on the object that is missing. Leases that need more than the
+// Lease say so by themselves.
+func (l *loop) right(verb string, err error) string {
+	var other interface{ Missing() string }
+	if errors.As(err, &other) {
+		return other.Missing()
+	}
 	return fmt.Sprintf("%s on leases.coordination.k8s.io %s/%s", verb, l.config.Namespace, l.config.Election)
 }
 

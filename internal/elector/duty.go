@@ -17,11 +17,6 @@ import (
 	"sync"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/runtime/serializer"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 
 	"github.com/quorate/quorate/leader"
@@ -126,11 +121,14 @@ func persist(ctx context.Context, name string, t told, do func(context.Context, 
 func (o *Options) duties(config *rest.Config, log *slog.Logger) ([]duty, error) {
 	var out []duty
 	if o.Label.Key != "" {
-		d, err := labelDuty(config, o.Pod, o.Label)
+		l, err := newLabeller(config, o.Pod, o.Label)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, d)
+		out = append(out, l.duty())
+		if o.LabelOthers {
+			out = append(out, l.others())
+		}
 	}
 	if o.RoleFile != "" {
 		write := func(_ context.Context, t told) error { return writeRole(o.RoleFile, t.Role) }
@@ -147,44 +145,6 @@ func (o *Options) duties(config *rest.Config, log *slog.Logger) ([]duty, error) 
 		out = append(out, duty{name: "--webhook", begin: post, end: post})
 	}
 	return out, nil
-}
-
-// labelDuty patches this pod's label. The pod's UID keeps it from another pod of the
-// same name.
-func labelDuty(config *rest.Config, pod Pod, label Label) (duty, error) {
-	scheme := runtime.NewScheme()
-	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
-	config = rest.CopyConfig(config)
-	config.APIPath, config.GroupVersion = "/api", &schema.GroupVersion{Version: "v1"}
-	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
-	client, err := rest.RESTClientFor(config)
-	if err != nil {
-		return duty{}, fmt.Errorf("making a client of %s for --label: %w", config.Host, err)
-	}
-	set := func(ctx context.Context, t told) error {
-		value := any(label.Leader)
-		if t.Role != roleLeader {
-			if value = label.Standby; label.Standby == "" {
-				// A merge patch takes a label off with null.
-				value = nil
-			}
-		}
-		meta := map[string]any{"labels": map[string]any{label.Key: value}}
-		if pod.UID != "" {
-			meta["uid"] = pod.UID
-		}
-		patch, err := json.Marshal(map[string]any{"metadata": meta})
-		if err != nil {
-			return fmt.Errorf("labelling the pod: %w", err)
-		}
-		ctx, cancel := context.WithTimeout(ctx, oneTry)
-		defer cancel()
-		if err := client.Patch(types.MergePatchType).Namespace(pod.Namespace).Resource("pods").Name(pod.Name).MaxRetries(0).Body(patch).Do(ctx).Error(); err != nil {
-			return fmt.Errorf("patching the label %s of the pod %s/%s: %w", label.Key, pod.Namespace, pod.Name, err)
-		}
-		return nil
-	}
-	return duty{name: "--label", begin: set, end: set, settle: set}, nil
 }
 
 // writeRole replaces the file as a whole, so that nobody reads half a word.

@@ -35,12 +35,15 @@ type Options struct {
 	PrintVersion     bool
 	Pod              Pod
 	Label            Label
+	LabelOthers      bool
 	RoleFile         string
 	OnStart, OnStop  string
 	Webhook          string
 	HealthURL        string
 	HealthFile       string
 	HealthFailures   int
+	HealthGrace      time.Duration
+	LegacyLock       bool
 	ReadOnly         bool
 	Metrics          string
 	AllowRemoteAdmin bool
@@ -94,6 +97,7 @@ func (o *Options) flags() *flag.FlagSet {
 	fs.StringVar(&o.Pod.Namespace, "pod-namespace", "", "this pod's namespace; env POD_NAMESPACE if empty")
 	fs.StringVar(&o.Pod.UID, "pod-uid", "", "this pod's UID, so that a container that is started anew leads on at once; env POD_UID if empty")
 	fs.Var(&o.Label, "label", "`KEY[=LEADER[,STANDBY]]` label of this pod while it leads (leader, if no value is given), and while it does not (none)")
+	fs.BoolVar(&o.LabelOthers, "label-others", false, "while this pod leads, take the leader's label off all other pods of its namespace")
 	fs.StringVar(&o.RoleFile, "role-file", "", "`file` that holds leader or follower")
 	fs.StringVar(&o.OnStart, "on-start", "", "`command` to run when this pod has become the leader; it gets no shell")
 	fs.StringVar(&o.OnStop, "on-stop", "", "`command` to run when it is the leader no more, before another one can be")
@@ -101,6 +105,8 @@ func (o *Options) flags() *flag.FlagSet {
 	fs.StringVar(&o.HealthURL, "health-url", "", "`URL` that answers 2xx while this pod may lead")
 	fs.StringVar(&o.HealthFile, "health-file", "", "`file` that exists while this pod may lead")
 	fs.IntVar(&o.HealthFailures, "health-failures", 3, "how often in a row the health check must fail before this pod gives up the leadership")
+	fs.DurationVar(&o.HealthGrace, "health-grace", 0, "how long nobody must have led before an unhealthy pod contends all the same; never if zero")
+	fs.BoolVar(&o.LegacyLock, "legacy-endpoints-lock", false, "also hold the Endpoints lock of leader-elector 0.5, for a rolling update from it")
 	fs.BoolVar(&o.ReadOnly, "read-only", false, "watch, and never contend")
 	fs.StringVar(&o.Metrics, "metrics", "", "address of /metrics; that of --http if empty")
 	fs.BoolVar(&o.AllowRemoteAdmin, "allow-remote-admin", false, "let anyone who reaches --http have this candidate resign")
@@ -204,6 +210,15 @@ func (o *Options) check() error {
 	if o.HealthURL != "" && o.HealthFile != "" {
 		say("--health-url and --health-file are both set — one of them decides — leave one out")
 	}
+	if o.HealthGrace < 0 {
+		say("--health-grace is %s — it is a time to wait for — use zero or more", o.HealthGrace)
+	}
+	if o.HealthGrace > 0 && o.HealthURL == "" && o.HealthFile == "" {
+		say("--health-grace is set and neither --health-url nor --health-file is — without them nobody is unhealthy — set one, or leave it out")
+	}
+	if o.LabelOthers && o.Label.Key == "" {
+		say("--label-others is set and --label is not — it says which label is taken off — set it")
+	}
 	if o.Label.Key != "" && o.Pod.Namespace == "" {
 		say("--label is set and --pod-namespace is not — the pod is patched there — set it, or env POD_NAMESPACE from metadata.namespace")
 	}
@@ -247,6 +262,10 @@ func (o *Options) config(election string, leases leader.Leases, log *slog.Logger
 	if len(o.Command) > 0 {
 		// The command has had its time before the claim ends.
 		c.Drain = 0
+	}
+	if o.HealthURL != "" || o.HealthFile != "" {
+		// The first check decides.
+		c.Eligibility = leader.Ineligible
 	}
 	if o.ReadOnly {
 		c.Role = leader.Observer

@@ -28,6 +28,13 @@ func Run(ctx context.Context, o *Options, version string, log *slog.Logger) (int
 	if err != nil {
 		return 1, fmt.Errorf("there is no way to the API server: %w — the Lease is read and written there — correct the configuration", err)
 	}
+	if o.LegacyLock {
+		endpoints, err := newLegacyClient(config)
+		if err != nil {
+			return 1, err
+		}
+		leases = withLegacyLock(leases, endpoints)
+	}
 	duties, err := o.duties(config, log)
 	if err != nil {
 		return 1, err

@@ -211,6 +211,55 @@ func TestLabel(t *testing.T) {
 	}
 }
 
+// TestLabelOthers takes the label off those that bear it still, and only as they were
+// seen.
+func TestLabelOthers(t *testing.T) {
+	var mu sync.Mutex
+	patches, lists, conflicts := map[string]string{}, 0, 1
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		mu.Lock()
+		defer mu.Unlock()
+		w.Header().Set("Content-Type", "application/json")
+		if r.Method == http.MethodGet {
+			if got := r.URL.Query().Get("labelSelector"); got != "role=active" {
+				t.Errorf("selects %q", got)
+			}
+			lists++
+			fmt.Fprint(w, `{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","items":[
+				{"metadata":{"name":"pod-a","uid":"uid-a","resourceVersion":"5"}},
+				{"metadata":{"name":"pod-b","uid":"uid-b","resourceVersion":"7"}}]}`)
+			return
+		}
+		name := filepath.Base(r.URL.Path)
+		if name == "pod-b" && conflicts > 0 {
+			conflicts--
+			w.WriteHeader(http.StatusConflict)
+			fmt.Fprint(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Conflict","code":409}`)
+			return
+		}
+		patches[name] = string(body)
+		fmt.Fprint(w, `{"kind":"Pod","apiVersion":"v1"}`)
+	}))
+	defer server.Close()
+	p := launchWith(t, leadertest.NewServer(), &rest.Config{Host: server.URL}, "--label=role=active,passive", "--label-others", "--pod-uid=uid-a")
+	eventually(t, "the other one's label is taken off", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return patches["pod-b"] != "" && strings.Contains(patches["pod-a"], "active")
+	})
+	p.end()
+	if want := `{"metadata":{"labels":{"role":"passive"},"resourceVersion":"7","uid":"uid-b"}}`; patches["pod-b"] != want {
+		t.Errorf("pod-b was patched with %s", patches["pod-b"])
+	}
+	if want := `{"metadata":{"labels":{"role":"passive"},"uid":"uid-a"}}`; patches["pod-a"] != want {
+		t.Errorf("at the end pod-a was patched with %s", patches["pod-a"])
+	}
+	if lists > 3 {
+		t.Errorf("%d lists", lists)
+	}
+}
+
 // TestRoleFile and hooks: the Lease is released when they have ended, and no sooner.
 func TestRoleFileAndHooks(t *testing.T) {
 	s := leadertest.NewServer()

@@ -1,0 +1,443 @@
+package elector
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/quorate/quorate/leader"
+	"github.com/quorate/quorate/leader/leadertest"
+)
+
+// locked is one Endpoints object, as an API server keeps it.
+type locked struct {
+	mu       sync.Mutex
+	object   *unstructured.Unstructured
+	revision int
+	// late is how long a request of the new kind is on its way, and its answer.
+	late func() (before, after time.Duration)
+	// refuse has every request fail.
+	refuse error
+}
+
+var endpointsResource = schema.GroupResource{Resource: "endpoints"}
+
+func (l *locked) call(ctx context.Context, do func() (*unstructured.Unstructured, error)) (*unstructured.Unstructured, error) {
+	var before, after time.Duration
+	if l.late != nil {
+		before, after = l.late()
+	}
+	if !pause(ctx, before) {
+		// It arrives all the same.
+		time.AfterFunc(before, func() { _, _ = do() })
+		return nil, context.Cause(ctx)
+	}
+	got, err := do()
+	if !pause(ctx, after) {
+		return nil, context.Cause(ctx)
+	}
+	return got, err
+}
+
+func (l *locked) get() (*unstructured.Unstructured, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.refuse != nil {
+		return nil, l.refuse
+	}
+	if l.object == nil {
+		return nil, apierrors.NewNotFound(endpointsResource, "example")
+	}
+	return l.object.DeepCopy(), nil
+}
+
+func (l *locked) put(object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	have := ""
+	if l.object != nil {
+		have = l.object.GetResourceVersion()
+	}
+	switch {
+	case l.refuse != nil:
+		return nil, l.refuse
+	case object.GetResourceVersion() == "" && have != "":
+		return nil, apierrors.NewAlreadyExists(endpointsResource, "example")
+	case object.GetResourceVersion() != have:
+		return nil, apierrors.NewConflict(endpointsResource, "example", errors.New("it was modified"))
+	}
+	l.revision++
+	l.object = object.DeepCopy()
+	l.object.SetResourceVersion(strconv.Itoa(l.revision))
+	return l.object.DeepCopy(), nil
+}
+
+func (l *locked) Get(ctx context.Context, _, _ string) (*unstructured.Unstructured, error) {
+	return l.call(ctx, l.get)
+}
+
+func (l *locked) Create(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	return l.call(ctx, func() (*unstructured.Unstructured, error) { return l.put(object) })
+}
+
+func (l *locked) Update(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	return l.call(ctx, func() (*unstructured.Unstructured, error) { return l.put(object) })
+}
+
+func (l *locked) record() legacyRecord {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.object == nil {
+		return legacyRecord{}
+	}
+	r, _ := recordOf(l.object)
+	return r
+}
+
+// oldCandidate contends as leader-elector 0.5 does: see its tryAcquireOrRenew.
+type oldCandidate struct {
+	id    string
+	ttl   time.Duration
+	locks *locked
+
+	observed     legacyRecord
+	observedTime time.Time
+
+	mu     sync.Mutex
+	claims bool
+}
+
+func (o *oldCandidate) leads() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.claims
+}
+
+func (o *oldCandidate) claim(is bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.claims = is
+}
+
+// run until the context ends, as a crash ends a process. began is called whenever it
+// begins to claim.
+func (o *oldCandidate) run(ctx context.Context, began func()) {
+	defer o.claim(false)
+	lasts := time.Now()
+	for ctx.Err() == nil {
+		switch {
+		case o.acquireOrRenew():
+			lasts = time.Now()
+			if !o.leads() {
+				o.claim(true)
+				began()
+			}
+			pause(ctx, o.ttl/4)
+		case o.leads() && time.Since(lasts) < o.ttl/2:
+			pause(ctx, o.ttl/4)
+		default:
+			o.claim(false)
+			pause(ctx, o.ttl/4+rand.N(o.ttl/4))
+		}
+	}
+}
+
+func (o *oldCandidate) acquireOrRenew() bool {
+	now := metav1.NewTime(time.Now().Truncate(time.Second))
+	record := legacyRecord{HolderIdentity: o.id, LeaseDurationSeconds: int32(o.ttl / time.Second), AcquireTime: now, RenewTime: now}
+	object, err := o.locks.get()
+	if apierrors.IsNotFound(err) {
+		object = &unstructured.Unstructured{}
+		object.SetName("example")
+		return o.put(object, record)
+	}
+	if err != nil {
+		return false
+	}
+	if raw, found := object.GetAnnotations()[legacyAnnotation]; found {
+		var is legacyRecord
+		if json.Unmarshal([]byte(raw), &is) != nil {
+			return false
+		}
+		is.Session = ""
+		if fmt.Sprint(is) != fmt.Sprint(o.observed) {
+			o.observed, o.observedTime = is, time.Now()
+		}
+		if is.HolderIdentity != o.id && o.observedTime.Add(o.ttl).After(time.Now()) {
+			return false
+		}
+		if is.HolderIdentity == o.id {
+			record.AcquireTime = is.AcquireTime
+		}
+	}
+	return o.put(object, record)
+}
+
+func (o *oldCandidate) put(object *unstructured.Unstructured, record legacyRecord) bool {
+	raw, err := json.Marshal(record)
+	if err != nil {
+		panic(err)
+	}
+	annotations := object.GetAnnotations()
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
+	annotations[legacyAnnotation] = string(raw)
+	object.SetAnnotations(annotations)
+	if _, err := o.locks.put(object); err != nil {
+		return false
+	}
+	o.observed, o.observedTime = record, time.Now()
+	return true
+}
+
+// newCandidate with both locks, until the context ends.
+func newCandidate(t *testing.T, server *leadertest.Server, locks *locked, id string) (*leader.Elector, *leadertest.Client) {
+	t.Helper()
+	client := server.Client()
+	e, err := leader.New(leader.Config{Election: "example", Namespace: "ns", Identity: id, Leases: withLegacyLock(client, locks), Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e, client
+}
+
+// TestLegacyLock waits for a holder of 0.5, and keeps 0.5 out afterwards.
+func TestLegacyLock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, locks := leadertest.NewServer(), &locked{}
+		old := &oldCandidate{id: "old", ttl: 10 * time.Second, locks: locks}
+		oldCtx, crash := context.WithCancel(t.Context())
+		go old.run(oldCtx, func() {})
+		time.Sleep(time.Second)
+		e, _ := newCandidate(t, server, locks, "new")
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- e.Run(ctx) }()
+		time.Sleep(time.Minute)
+		if !old.leads() || e.IsLeader() || server.Lease("ns", "example") != nil {
+			t.Fatalf("0.5 leads: %v, and the new one: %v", old.leads(), e.IsLeader())
+		}
+		crash()
+		began := time.Now()
+		for !e.IsLeader() && time.Since(began) < time.Minute {
+			time.Sleep(10 * time.Millisecond)
+		}
+		if took := time.Since(began); took < 7500*time.Millisecond || took > 13*time.Second {
+			t.Errorf("it leads %s after the crash", took)
+		}
+		second := &oldCandidate{id: "old-2", ttl: 10 * time.Second, locks: locks}
+		go second.run(ctx, func() {})
+		time.Sleep(time.Minute)
+		if !e.IsLeader() || second.leads() || locks.record().HolderIdentity != "new" {
+			t.Errorf("0.5 leads: %v, and the new one: %v", second.leads(), e.IsLeader())
+		}
+		if err := e.Resign(ctx, 10*time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		began = time.Now()
+		for !second.leads() && time.Since(began) < time.Minute {
+			time.Sleep(10 * time.Millisecond)
+		}
+		if took := time.Since(began); took > 6*time.Second {
+			t.Errorf("0.5 leads only %s after the release", took)
+		}
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		time.Sleep(time.Minute)
+	})
+}
+
+// TestLegacyHandover is as quick as without the second lock: what another new one holds
+// is free for whoever may have the Lease.
+func TestLegacyHandover(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, locks := leadertest.NewServer(), &locked{}
+		ctx, stop := context.WithCancel(t.Context())
+		a, way := newCandidate(t, server, locks, "a")
+		b, _ := newCandidate(t, server, locks, "b")
+		var both sync.WaitGroup
+		both.Go(func() { _ = a.Run(ctx) })
+		time.Sleep(time.Second)
+		both.Go(func() { _ = b.Run(ctx) })
+		time.Sleep(time.Minute)
+		if !a.IsLeader() || b.IsLeader() {
+			t.Fatal("the first one does not lead")
+		}
+		before := server.Requests()["update"]
+		time.Sleep(time.Minute)
+		if n := server.Requests()["update"] - before; n < 15 || n > 20 {
+			t.Errorf("%d renewals in a minute", n)
+		}
+		way.Fault(func(leadertest.Call) leadertest.Fault { return leadertest.Fault{Lose: leadertest.Request} })
+		began := time.Now()
+		for !b.IsLeader() && time.Since(began) < time.Minute {
+			time.Sleep(10 * time.Millisecond)
+		}
+		if took := time.Since(began); took > 10*time.Second+250*time.Millisecond {
+			t.Errorf("the second one leads after %s", took)
+		}
+		if locks.record().HolderIdentity != "b" {
+			t.Errorf("the lock of 0.5 is held by %q", locks.record().HolderIdentity)
+		}
+		stop()
+		both.Wait()
+	})
+}
+
+// TestLegacyRefusals are told with what is missing, and nothing is written.
+func TestLegacyRefusals(t *testing.T) {
+	lease := func(locks *locked) error {
+		_, err := withLegacyLock(leadertest.NewServer().Client(), locks).Create(t.Context(), newLease(t))
+		return err
+	}
+	shorter := &locked{}
+	if !(&oldCandidate{id: "old", ttl: 5 * time.Second, locks: shorter}).acquireOrRenew() {
+		t.Fatal("0.5 does not get its own lock")
+	}
+	err := lease(shorter)
+	if after, ok := apierrors.SuggestsClientDelay(err); !ok || after != 10 || !strings.Contains(err.Error(), "--ttl=5s") {
+		t.Errorf("another ttl: %v", err)
+	}
+	var m interface{ Missing() string }
+	err = lease(&locked{refuse: apierrors.NewForbidden(endpointsResource, "example", errors.New("no"))})
+	if !errors.As(err, &m) || m.Missing() != "get on endpoints ns/example" || !apierrors.IsForbidden(err) {
+		t.Errorf("a missing right: %v", err)
+	}
+	broken := &locked{}
+	object := &unstructured.Unstructured{}
+	object.SetAnnotations(map[string]string{legacyAnnotation: "{"})
+	if _, err := broken.put(object); err != nil {
+		t.Fatal(err)
+	}
+	if err := lease(broken); !apierrors.IsTooManyRequests(err) {
+		t.Errorf("a record that nobody can read: %v", err)
+	}
+}
+
+// TestLegacyRandom holds elections of both kinds at once, with crashes, slow requests
+// and lost answers, and finds no two that lead.
+func TestLegacyRandom(t *testing.T) {
+	const elections = 300
+	led := map[bool]int{}
+	for seed := range uint64(elections) {
+		synctest.Test(t, func(t *testing.T) { mixed(t, seed, led) })
+		if t.Failed() {
+			t.Fatalf("seed %d", seed)
+		}
+	}
+	t.Logf("%d elections: 0.5 led %d times, the new kind %d times", elections, led[false], led[true])
+	if led[false] < elections/2 || led[true] < elections/2 {
+		t.Error("one of the two hardly ever led")
+	}
+}
+
+func mixed(t *testing.T, seed uint64, led map[bool]int) {
+	r := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // a seed that comes again
+	var mu sync.Mutex
+	chance := func(n int) bool { mu.Lock(); defer mu.Unlock(); return r.IntN(n) == 0 }
+	some := func(d time.Duration) time.Duration {
+		mu.Lock()
+		defer mu.Unlock()
+		return time.Duration(r.Int64N(int64(d)))
+	}
+	delay := func() (before, after time.Duration) {
+		if chance(10) {
+			before = some(5 * time.Second)
+		}
+		if chance(10) {
+			after = some(5 * time.Second)
+		}
+		return before, after
+	}
+	server, locks := leadertest.NewServer(), &locked{late: delay}
+	var olds []*oldCandidate
+	var news []*leader.Elector
+	for i := range 2 {
+		olds = append(olds, &oldCandidate{id: "old-" + strconv.Itoa(i), ttl: 10 * time.Second, locks: locks})
+		e, client := newCandidate(t, server, locks, "new-"+strconv.Itoa(i))
+		client.Fault(func(leadertest.Call) leadertest.Fault {
+			before, after := delay()
+			return leadertest.Fault{Before: before, After: after}
+		})
+		news = append(news, e)
+	}
+	// check is made whenever somebody begins to claim.
+	check := func(newer bool) {
+		mu.Lock()
+		led[newer]++
+		mu.Unlock()
+		claims := 0
+		for i := range olds {
+			if olds[i].leads() {
+				claims++
+			}
+			if news[i].IsLeader() {
+				claims++
+			}
+		}
+		if claims > 1 {
+			t.Errorf("%d lead at once", claims)
+		}
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	for _, e := range news {
+		all.Go(func() { _ = e.Run(ctx) })
+		all.Go(func() {
+			was := false
+			for s := range e.Changes(ctx) {
+				if s.IsLeader() && !was {
+					check(true)
+				}
+				was = s.IsLeader()
+			}
+		})
+	}
+	for _, o := range olds {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				life, end := context.WithTimeout(ctx, 5*time.Second+some(time.Minute))
+				o.run(life, func() { check(false) })
+				end()
+				pause(ctx, some(40*time.Second))
+				o.observed, o.observedTime = legacyRecord{}, time.Time{}
+			}
+		})
+	}
+	for range 5 {
+		time.Sleep(30*time.Second + some(time.Minute))
+		_ = news[0].Resign(ctx, some(20*time.Second))
+		time.Sleep(some(time.Minute))
+		_ = news[1].Resign(ctx, some(20*time.Second))
+	}
+	stop()
+	all.Wait()
+	// What is still on its way arrives.
+	time.Sleep(time.Minute)
+}
+
+func newLease(t *testing.T) *coordinationv1.Lease {
+	t.Helper()
+	now := metav1.NewMicroTime(time.Now())
+	return &coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "example", Annotations: map[string]string{leader.SessionAnnotation: "s#1"}},
+		Spec:       coordinationv1.LeaseSpec{HolderIdentity: new("new"), LeaseDurationSeconds: new(int32(10)), AcquireTime: &now, RenewTime: &now},
+	}
+}

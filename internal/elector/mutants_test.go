@@ -1,0 +1,24 @@
+package elector
+
+import (
+	"testing"
+
+	"github.com/quorate/quorate/test/mutants"
+)
+
+// breaches are changes of the source, each of which gives up a rule of safety beside
+// leader-elector 0.5, or of the labels.
+var breaches = map[string]mutants.Mutant{
+	"what 0.5 holds is free":                    mutants.Of("legacy.go", "left > 0 {", "left > time.Hour {"),
+	"a candidate of 0.5 with a shorter ttl":     mutants.Of("legacy.go", "if lasts < ours {", "if lasts < ours && false {"),
+	"the lock of 0.5 is not renewed":            mutants.Of("legacy.go", "	do := (*legacyLock).hold\n", "	do := func(l *legacyLock, ctx context.Context, e legacyEndpoints, le *coordinationv1.Lease) error { if ptr.Deref(le.Spec.RenewTime, metav1.MicroTime{}) != ptr.Deref(le.Spec.AcquireTime, metav1.MicroTime{}) { return nil }; return l.hold(ctx, e, le) }\n"),
+	"the lock of 0.5 is taken after the Lease":  mutants.Of("legacy.go", "	if err := l.lock(lease).hold(ctx, l.endpoints, lease); err != nil {\n\t\treturn nil, err\n\t}\n\treturn l.Leases.Create(ctx, lease)", "	got, err := l.Leases.Create(ctx, lease)\n\tgo func() { _ = l.lock(lease).hold(ctx, l.endpoints, lease) }()\n\treturn got, err"),
+	"somebody else's lock is released":          mutants.Of("legacy.go", "record.Session == \"\" || record.Session != lease.Annotations[leader.SessionAnnotation]", "record.HolderIdentity == \"\""),
+	"a released Lease keeps the lock of 0.5":    mutants.Of("legacy.go", "do = (*legacyLock).release", "return l.Leases.Update(ctx, lease)"),
+	"a label is taken off whoever bears it now": mutants.Of("label.go", "pod.ResourceVersion != \"\"", "false"),
+}
+
+// TestMutants runs the guards against each mutant.
+func TestMutants(t *testing.T) {
+	mutants.Caught(t, breaches, "-run=^Test(Legacy.*|LabelOthers)$")
+}
