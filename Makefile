@@ -31,7 +31,7 @@ export KUBEBUILDER_ASSETS := $(BIN)
 KUBECTL := $(if $(and $(filter existing,$(CLUSTER)),$(shell command -v kubectl)),kubectl,$(BIN)/kubectl)
 CONTROLLER_GEN := go tool -modfile=tools.mod controller-gen
 LDFLAGS := -s -w -X github.com/quorate/quorate/internal/version.Version=$(VERSION)
-KUSTOMIZATIONS := crd rbac operator default namespaced samples $(addprefix leader-elector/,rbac sidecar native statefulset label)
+KUSTOMIZATIONS := crd rbac operator default namespaced samples $(addprefix leader-elector/,rbac sidecar native statefulset label legacy)
 GENERATED := api config/crd/bases config/rbac/generated
 # Packages whose tests need neither a cluster nor an API server.
 UNIT = $(shell go list ./... | grep -vE '/test/(integration|e2e|demo|bench|soak)(/|$$)')
@@ -56,7 +56,8 @@ deploy: image-tag ## Install the operator: CRD, RBAC, Deployment (see OPERATOR_I
 	  | $(KUBECTL) apply --server-side --force-conflicts -f -; \
 	$(KUBECTL) -n quorate-system rollout status deployment/quorate-operator --timeout=180s
 
-# Which of config/leader-elector the example is: sidecar, native, statefulset or label.
+# Which of config/leader-elector the example is: sidecar, native, statefulset, label or
+# legacy.
 EXAMPLE ?= native
 # Where; the namespace of the kubeconfig if empty.
 NAMESPACE ?=

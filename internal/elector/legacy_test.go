@@ -2,9 +2,7 @@ package elector
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"strconv"
 	"strings"
@@ -21,6 +19,7 @@ import (
 
 	"github.com/quorate/quorate/leader"
 	"github.com/quorate/quorate/leader/leadertest"
+	"github.com/quorate/quorate/test/legacy"
 )
 
 // locked is one Endpoints object, as an API server keeps it.
@@ -108,101 +107,21 @@ func (l *locked) record() legacyRecord {
 	return r
 }
 
-// oldCandidate contends as leader-elector 0.5 does: see its tryAcquireOrRenew.
-type oldCandidate struct {
-	id    string
-	ttl   time.Duration
-	locks *locked
+// oldWay is how a candidate of 0.5 reaches the object: without delay, for 0.5 itself
+// claims beyond its time when its requests hang.
+type oldWay struct{ *locked }
 
-	observed     legacyRecord
-	observedTime time.Time
+func (oldWay) New() metav1.Object { return &unstructured.Unstructured{} }
 
-	mu     sync.Mutex
-	claims bool
+func (o oldWay) Get(context.Context) (metav1.Object, error) { return o.get() }
+
+func (o oldWay) Put(_ context.Context, object metav1.Object) error {
+	_, err := o.put(object.(*unstructured.Unstructured))
+	return err
 }
 
-func (o *oldCandidate) leads() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.claims
-}
-
-func (o *oldCandidate) claim(is bool) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.claims = is
-}
-
-// run until the context ends, as a crash ends a process. began is called whenever it
-// begins to claim.
-func (o *oldCandidate) run(ctx context.Context, began func()) {
-	defer o.claim(false)
-	lasts := time.Now()
-	for ctx.Err() == nil {
-		switch {
-		case o.acquireOrRenew():
-			lasts = time.Now()
-			if !o.leads() {
-				o.claim(true)
-				began()
-			}
-			pause(ctx, o.ttl/4)
-		case o.leads() && time.Since(lasts) < o.ttl/2:
-			pause(ctx, o.ttl/4)
-		default:
-			o.claim(false)
-			pause(ctx, o.ttl/4+rand.N(o.ttl/4))
-		}
-	}
-}
-
-func (o *oldCandidate) acquireOrRenew() bool {
-	now := metav1.NewTime(time.Now().Truncate(time.Second))
-	record := legacyRecord{HolderIdentity: o.id, LeaseDurationSeconds: int32(o.ttl / time.Second), AcquireTime: now, RenewTime: now}
-	object, err := o.locks.get()
-	if apierrors.IsNotFound(err) {
-		object = &unstructured.Unstructured{}
-		object.SetName("example")
-		return o.put(object, record)
-	}
-	if err != nil {
-		return false
-	}
-	if raw, found := object.GetAnnotations()[legacyAnnotation]; found {
-		var is legacyRecord
-		if json.Unmarshal([]byte(raw), &is) != nil {
-			return false
-		}
-		is.Session = ""
-		if fmt.Sprint(is) != fmt.Sprint(o.observed) {
-			o.observed, o.observedTime = is, time.Now()
-		}
-		if is.HolderIdentity != o.id && o.observedTime.Add(o.ttl).After(time.Now()) {
-			return false
-		}
-		if is.HolderIdentity == o.id {
-			record.AcquireTime = is.AcquireTime
-		}
-	}
-	return o.put(object, record)
-}
-
-func (o *oldCandidate) put(object *unstructured.Unstructured, record legacyRecord) bool {
-	raw, err := json.Marshal(record)
-	if err != nil {
-		panic(err)
-	}
-	annotations := object.GetAnnotations()
-	if annotations == nil {
-		annotations = map[string]string{}
-	}
-	annotations[legacyAnnotation] = string(raw)
-	object.SetAnnotations(annotations)
-	if _, err := o.locks.put(object); err != nil {
-		return false
-	}
-	o.observed, o.observedTime = record, time.Now()
-	return true
+func oldCandidate(locks *locked, id string) *legacy.Candidate {
+	return &legacy.Candidate{ID: id, TTL: 10 * time.Second, Endpoints: oldWay{locks}}
 }
 
 // newCandidate with both locks, until the context ends.
@@ -220,17 +139,17 @@ func newCandidate(t *testing.T, server *leadertest.Server, locks *locked, id str
 func TestLegacyLock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, locks := leadertest.NewServer(), &locked{}
-		old := &oldCandidate{id: "old", ttl: 10 * time.Second, locks: locks}
+		old := oldCandidate(locks, "old")
 		oldCtx, crash := context.WithCancel(t.Context())
-		go old.run(oldCtx, func() {})
+		go old.Run(oldCtx, func() {})
 		time.Sleep(time.Second)
 		e, _ := newCandidate(t, server, locks, "new")
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- e.Run(ctx) }()
 		time.Sleep(time.Minute)
-		if !old.leads() || e.IsLeader() || server.Lease("ns", "example") != nil {
-			t.Fatalf("0.5 leads: %v, and the new one: %v", old.leads(), e.IsLeader())
+		if !old.Leads() || e.IsLeader() || server.Lease("ns", "example") != nil {
+			t.Fatalf("0.5 leads: %v, and the new one: %v", old.Leads(), e.IsLeader())
 		}
 		crash()
 		began := time.Now()
@@ -240,17 +159,17 @@ func TestLegacyLock(t *testing.T) {
 		if took := time.Since(began); took < 7500*time.Millisecond || took > 13*time.Second {
 			t.Errorf("it leads %s after the crash", took)
 		}
-		second := &oldCandidate{id: "old-2", ttl: 10 * time.Second, locks: locks}
-		go second.run(ctx, func() {})
+		second := oldCandidate(locks, "old-2")
+		go second.Run(ctx, func() {})
 		time.Sleep(time.Minute)
-		if !e.IsLeader() || second.leads() || locks.record().HolderIdentity != "new" {
-			t.Errorf("0.5 leads: %v, and the new one: %v", second.leads(), e.IsLeader())
+		if !e.IsLeader() || second.Leads() || locks.record().HolderIdentity != "new" {
+			t.Errorf("0.5 leads: %v, and the new one: %v", second.Leads(), e.IsLeader())
 		}
 		if err := e.Resign(ctx, 10*time.Minute); err != nil {
 			t.Fatal(err)
 		}
 		began = time.Now()
-		for !second.leads() && time.Since(began) < time.Minute {
+		for !second.Leads() && time.Since(began) < time.Minute {
 			time.Sleep(10 * time.Millisecond)
 		}
 		if took := time.Since(began); took > 6*time.Second {
@@ -308,7 +227,7 @@ func TestLegacyRefusals(t *testing.T) {
 		return err
 	}
 	shorter := &locked{}
-	if !(&oldCandidate{id: "old", ttl: 5 * time.Second, locks: shorter}).acquireOrRenew() {
+	if !(&legacy.Candidate{ID: "old", TTL: 5 * time.Second, Endpoints: oldWay{shorter}}).AcquireOrRenew(t.Context()) {
 		t.Fatal("0.5 does not get its own lock")
 	}
 	err := lease(shorter)
@@ -367,10 +286,10 @@ func mixed(t *testing.T, seed uint64, led map[bool]int) {
 		return before, after
 	}
 	server, locks := leadertest.NewServer(), &locked{late: delay}
-	var olds []*oldCandidate
+	var olds []*legacy.Candidate
 	var news []*leader.Elector
 	for i := range 2 {
-		olds = append(olds, &oldCandidate{id: "old-" + strconv.Itoa(i), ttl: 10 * time.Second, locks: locks})
+		olds = append(olds, oldCandidate(locks, "old-"+strconv.Itoa(i)))
 		e, client := newCandidate(t, server, locks, "new-"+strconv.Itoa(i))
 		client.Fault(func(leadertest.Call) leadertest.Fault {
 			before, after := delay()
@@ -385,7 +304,7 @@ func mixed(t *testing.T, seed uint64, led map[bool]int) {
 		mu.Unlock()
 		claims := 0
 		for i := range olds {
-			if olds[i].leads() {
+			if olds[i].Leads() {
 				claims++
 			}
 			if news[i].IsLeader() {
@@ -414,10 +333,9 @@ func mixed(t *testing.T, seed uint64, led map[bool]int) {
 		all.Go(func() {
 			for ctx.Err() == nil {
 				life, end := context.WithTimeout(ctx, 5*time.Second+some(time.Minute))
-				o.run(life, func() { check(false) })
+				o.Run(life, func() { check(false) })
 				end()
 				pause(ctx, some(40*time.Second))
-				o.observed, o.observedTime = legacyRecord{}, time.Time{}
 			}
 		})
 	}

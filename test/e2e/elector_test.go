@@ -39,7 +39,7 @@ type election struct{ namespace string }
 var _ = Describe("The leader-elector", Ordered, func() {
 	var e election
 	BeforeAll(func(ctx SpecContext) {
-		e = deployElection(ctx)
+		e = deployElection(ctx, "label")
 		e.agree(ctx, patience)
 	}, NodeTimeout(patience))
 
@@ -83,6 +83,8 @@ var _ = Describe("The leader-elector", Ordered, func() {
 		DeferCleanup(func() { _ = syscall.Kill(frozen, syscall.SIGCONT) })
 		Expect(syscall.Kill(frozen, syscall.SIGSTOP)).To(Succeed())
 		leader := e.follows(ctx, old, ttl+shortly)
+		// Who cannot do it itself has its label taken off.
+		e.labels(ctx, leader)
 		first := make(chan string, 1)
 		go func() {
 			defer GinkgoRecover()
@@ -111,13 +113,21 @@ var _ = Describe("The leader-elector", Ordered, func() {
 	}, NodeTimeout(patience))
 })
 
-// deployElection applies config/leader-elector/label to a namespace of its own.
-func deployElection(ctx context.Context) election {
+// deployElection applies one of config/leader-elector to a namespace of its own.
+func deployElection(ctx context.Context, variant string) election {
+	GinkgoHelper()
+	return deployElectionIn(ctx, newNamespace(ctx), variant)
+}
+
+func deployElectionIn(ctx context.Context, namespace, variant string, args ...string) election {
 	GinkgoHelper()
 	image := electorImage()
-	e := election{newNamespace(ctx)}
-	manifests, err := kubectl(ctx, "kustomize", filepath.Join(root, "config", "leader-elector", "label"))
+	e := election{namespace}
+	manifests, err := kubectl(ctx, "kustomize", filepath.Join(root, "config", "leader-elector", variant))
 	Expect(err).NotTo(HaveOccurred())
+	for _, arg := range args {
+		manifests = strings.ReplaceAll(manifests, "- --election=example", "- --election=example\n        - "+arg)
+	}
 	manifests = regexp.MustCompile(`ghcr\.io/quorate/leader-elector:\S+`).ReplaceAllLiteralString(manifests, image)
 	Expect(kubectlWith(ctx, manifests, "-n", e.namespace, "apply", "-f", "-")).Error().NotTo(HaveOccurred())
 	DeferCleanup(func(ctx SpecContext) {
