@@ -36,8 +36,10 @@ func (f extent) String() string {
 	return fmt.Sprintf("%d founders, sizes %v, %d faults %s", f.size, f.sizes, f.faults, which)
 }
 
-// short is enough for the mutants, usual is what fits into a minute or so of two
-// cores that do nothing else, and full is for make model.
+// short is enough for the mutants, and usual is what fits into a minute or so of two
+// cores that do nothing else. full is every kind of fault, three times where one or
+// three founders are and twice with five: 143 million worlds, 20 minutes and 18 GiB, for
+// make model.
 var (
 	short = []extent{
 		{size: 1, faults: 2, sizes: []int{1}, core: true},
