@@ -26,7 +26,6 @@ type EtcdClusterSpec struct {
 	// +kubebuilder:validation:XValidation:rule=`self.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$')`,message=`"…" is not a supported version of etcd — it is the tag of the image and decides how data is migrated, so it has to be exact — use 3.5.x (from 3.5.26), 3.6.x or 3.7.x, with no v in front and nothing behind`,messageExpression=`'"' + self + '" is not a supported version of etcd — it is the tag of the image and decides how data is migrated, so it has to be exact — use 3.5.x (from 3.5.26), 3.6.x or 3.7.x, with no v in front and nothing behind'`
 	// +kubebuilder:validation:XValidation:rule=`!self.matches('^3[.]5[.](0|[1-9]|1[0-9]|2[0-5])$')`,message=`… is too old — before 3.5.26 etcd can bring removed members back to life in the upgrade to 3.6 — use 3.5.26 or later`,messageExpression=`self + ' is too old — before 3.5.26 etcd can bring removed members back to life in the upgrade to 3.6 — use 3.5.26 or later'`
 	// +kubebuilder:validation:XValidation:rule=`!self.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') || !oldSelf.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') || int(self.split('.')[1]) <= int(oldSelf.split('.')[1]) + 1`,messageExpression=`'%s skips a minor release after %s — etcd migrates its data one minor release at a time — upgrade to 3.%d.x first'.format([self, oldSelf, int(oldSelf.split('.')[1]) + 1])`
-	// +kubebuilder:validation:XValidation:rule=`!self.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') || !oldSelf.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') || int(self.split('.')[1]) >= int(oldSelf.split('.')[1])`,messageExpression=`'%s is a lower minor release than %s — an older etcd cannot open the data of a newer one, so a downgrade is a procedure of its own and not an edit of version — keep 3.%d.x'.format([self, oldSelf, int(oldSelf.split('.')[1])])`
 	// +kubebuilder:default="3.6.16"
 	// +optional
 	Version string `json:"version,omitempty"`
@@ -434,6 +433,24 @@ type MemberStatus struct {
 	Message string `json:"message,omitempty"`
 }
 
+// OperationStatus is the work that is under way on a cluster.
+type OperationStatus struct {
+	// Kind of the work: Founding, Growing, Shrinking, Replacing, Upgrading or Rolling.
+	Kind string `json:"kind"`
+	// Step that was taken last, for example RestartMember; empty while something is
+	// waited for.
+	// +optional
+	Step string `json:"step,omitempty"`
+	// Member that the step is about.
+	// +optional
+	Member string `json:"member,omitempty"`
+	// Since when work of this kind has been under way.
+	Since metav1.Time `json:"since"`
+	// BlockedBy says what the next step waits for.
+	// +optional
+	BlockedBy string `json:"blockedBy,omitempty"`
+}
+
 // EtcdClusterStatus is what the operator last saw.
 // +kubebuilder:validation:XValidation:rule=`!has(oldSelf.incarnation) || (has(self.incarnation) && self.incarnation >= oldSelf.incarnation)`,messageExpression=`'%d is less than %d — the volumes of an older incarnation would count as members again — read the object again before writing its status'.format([self.?incarnation.orValue(0), oldSelf.incarnation])`,fieldPath=`.incarnation`
 // +kubebuilder:validation:XValidation:rule=`!has(oldSelf.nextOrdinal) || (has(self.nextOrdinal) && self.nextOrdinal >= oldSelf.nextOrdinal)`,messageExpression=`'%d is less than %d — a name would be given to a second member — read the object again before writing its status'.format([self.?nextOrdinal.orValue(0), oldSelf.nextOrdinal])`,fieldPath=`.nextOrdinal`
@@ -498,6 +515,10 @@ type EtcdClusterStatus struct {
 	// +optional
 	ClusterID string `json:"clusterID,omitempty"`
 
+	// Operation is the work that is under way; absent at rest.
+	// +optional
+	Operation *OperationStatus `json:"operation,omitempty"`
+
 	// Members in the order of their ordinals.
 	// +listType=map
 	// +listMapKey=name
@@ -537,6 +558,7 @@ type EtcdClusterStatus struct {
 // +kubebuilder:printcolumn:name="Leader",type=string,JSONPath=`.status.leader`
 // +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:validation:XValidation:rule=`!oldSelf.hasValue() || !has(self.spec) || !has(self.spec.version) || !oldSelf.value().?spec.version.hasValue() || !self.spec.version.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') || !oldSelf.value().spec.version.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') || int(self.spec.version.split('.')[1]) >= int(oldSelf.value().spec.version.split('.')[1]) || (self.?status.version.orValue('').matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') && int(self.status.version.split('.')[1]) <= int(self.spec.version.split('.')[1]))`,message=`… is a lower minor release than … — an older etcd cannot open the data of a newer one, so a downgrade is a procedure of its own and not an edit of version`,messageExpression=`'%s is a lower minor release than %s — an older etcd cannot open the data of a newer one, so a downgrade is a procedure of its own and not an edit of version, unless a member still runs the older release — keep 3.%d.x'.format([self.spec.version, oldSelf.value().spec.version, int(oldSelf.value().spec.version.split('.')[1])])`,fieldPath=`.spec.version`,optionalOldSelf=true
 // +kubebuilder:validation:XValidation:rule=`oldSelf.hasValue() || size(self.metadata.name) <= 40`,message=`metadata.name … has … characters — the names of pods, Services, volumes and certificates are made from it — use at most 40`,messageExpression=`'metadata.name %s has %d characters — the names of pods, Services, volumes and certificates are made from it — use at most 40'.format([self.metadata.name, size(self.metadata.name)])`,optionalOldSelf=true
 // +kubebuilder:validation:XValidation:rule=`oldSelf.hasValue() || self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')`,message=`metadata.name … is not a DNS label — it becomes the name of a Service and a part of host names — use lower-case letters, digits and dashes, starting with a letter and without dots`,messageExpression=`'metadata.name ' + self.metadata.name + ' is not a DNS label — it becomes the name of a Service and a part of host names — use lower-case letters, digits and dashes, starting with a letter and without dots'`,optionalOldSelf=true
 type EtcdCluster struct {

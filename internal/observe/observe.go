@@ -68,6 +68,9 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 	seen := plan.Observed{
 		Paused:   c.Spec.Paused,
 		Size:     int(c.Spec.Size),
+		Version:  c.Spec.Version,
+		InMemory: resources.InMemory(c),
+		Rolling:  rolling(c),
 		Founders: c.Status.Founders,
 		Joiner:   c.Status.Joiner,
 		FinalizerDue: controllerutil.ContainsFinalizer(c, v1alpha1.Finalizer) !=
@@ -110,7 +113,9 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 		return seen, err
 	}
 	seen.Problems = append(seen.Problems, certificates.conflicts...)
-	seen.TLSProblems = certificates.problems
+	if seen.TLSProblems = certificates.problems; len(seen.TLSProblems) > 0 {
+		seen.Expiring = seen.TLSProblems[0].Message
+	}
 	seen.Problems = append(seen.Problems, kube.problems(seen)...)
 	if problem, found := o.storageClass(ctx, kube); found {
 		seen.Problems = append([]plan.Problem{problem}, seen.Problems...)
@@ -146,6 +151,14 @@ func (o *Observer) remember(c *v1alpha1.EtcdCluster) *memory {
 		o.memory[key] = m
 	}
 	return m
+}
+
+// rolling is the reason of the roll that status says is under way.
+func rolling(c *v1alpha1.EtcdCluster) string {
+	if o := c.Status.Operation; o != nil && (o.Kind == v1alpha1.ReasonUpgrading || o.Kind == v1alpha1.ReasonRolling) {
+		return o.Kind
+	}
+	return ""
 }
 
 // Moving says that the cluster is being founded or that its members change: then

@@ -46,6 +46,8 @@ func (p *Performer) changeMembership(ctx context.Context, c *v1alpha1.EtcdCluste
 		return p.changeVoters(ctx, c, seen, step)
 	case plan.RemoveMember:
 		return p.removeMember(ctx, c, seen, step)
+	case plan.RestartMember:
+		return p.restartMember(ctx, c, seen, step)
 	case plan.StopMembers:
 		return p.stopMembers(ctx, c, seen, step.Members)
 	case plan.DiscardMembers:
@@ -337,7 +339,7 @@ func (p *Performer) removeMember(ctx context.Context, c *v1alpha1.EtcdCluster, s
 		return fmt.Errorf("removing %s, which has come back: %w", m.Name, ErrStale)
 	}
 	if !m.Learner {
-		if err := p.sparesNow(ctx, c, seen, m); err != nil {
+		if err := p.sparesNow(ctx, c, seen, m, seen.Voters()-1); err != nil {
 			return err
 		}
 	}
@@ -358,11 +360,11 @@ func (p *Performer) removeMember(ctx context.Context, c *v1alpha1.EtcdCluster, s
 }
 
 // sparesNow asks every other voter, now, and refuses when those that follow a
-// leader, and whose pods stay, are no quorum of what would be left.
-func (p *Performer) sparesNow(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, removed plan.Member) error {
+// leader, and whose pods stay, are no majority of so many voters.
+func (p *Performer) sparesNow(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, without plan.Member, voters int) error {
 	healthy := 0
 	for _, m := range seen.Members {
-		if m.Name == removed.Name || !m.Healthy() || !p.answersNow(ctx, c, seen, m) {
+		if m.Name == without.Name || !m.Healthy() || !p.answersNow(ctx, c, seen, m) {
 			continue
 		}
 		pod, err := p.ownPod(ctx, c, m.Name)
@@ -373,8 +375,8 @@ func (p *Performer) sparesNow(ctx context.Context, c *v1alpha1.EtcdCluster, seen
 			healthy++
 		}
 	}
-	if left := seen.Voters() - 1; left < 1 || healthy < plan.Majority(left) {
-		return fmt.Errorf("removing %s, and only %d of the other %d voters answer: %w", removed.Name, healthy, left, ErrStale)
+	if voters < 1 || healthy < plan.Majority(voters) {
+		return fmt.Errorf("doing without %s, and %d other voters answer where %d would be a quorum: %w", without.Name, healthy, plan.Majority(max(1, voters)), ErrStale)
 	}
 	return nil
 }

@@ -14,6 +14,17 @@ type Observed struct {
 	// Size is the number of voters that the user wants.
 	Size int
 
+	// Version of etcd that the user wants.
+	Version string
+	// InMemory says that a member's data goes with its pod.
+	InMemory bool
+	// Rolling is the reason of the roll that is under way, as status tells it; empty for
+	// none.
+	Rolling string
+	// Expiring says why nobody should be restarted because of certificates that end
+	// soon; empty if there are none.
+	Expiring string
+
 	// Founders are the latched founders of this incarnation; empty before.
 	Founders []string
 	// FounderNames are the names that founders would get now: the lowest that

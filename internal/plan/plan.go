@@ -65,6 +65,9 @@ const (
 	MoveLeader Kind = "MoveLeader"
 	// RemoveMember removes a member from etcd.
 	RemoveMember Kind = "RemoveMember"
+	// RestartMember deletes the pod of a member that runs, so that it is made again from
+	// the spec.
+	RestartMember Kind = "RestartMember"
 	// DropJoiner gives up the name of a member that is not needed any more.
 	DropJoiner Kind = "DropJoiner"
 	// DiscardMembers deletes what was prepared for a joiner that was dropped.
@@ -89,6 +92,9 @@ type Step struct {
 	ID uint64
 	// Reason is a condition reason.
 	Reason string
+	// Operation is the reason of the work that the step is part of, where Reason says
+	// what holds it up.
+	Operation string
 	// Message says what is done or waited for, and why.
 	Message string
 }
@@ -114,9 +120,8 @@ var founding = []rule{
 var running = slices.Concat([]rule{
 	paused, restoreLabels, refused, corrupt, recordMembers, relatchVolumes, relatch, deleteEnded, startMissing, restartOutdated, restartBlind,
 	setFinalizer, issueCertificates, applyObjects,
-}, membership, []rule{
-	dataMissing, waitForMembers, waitForLatch, waitForWrites, deleteExpired, rollPending, volumeChange,
-})
+}, membership, []rule{rollUnwell, dataMissing, waitForMembers, waitForLatch, waitForWrites, deleteExpired}, rolling,
+	[]rule{rollPending, volumeChange})
 
 // Next names the next step. It is total: when no rule answers, all is well.
 func Next(o Observed) Step {
@@ -146,8 +151,12 @@ func Next(o Observed) Step {
 // serving says what a repair is part of: the summary of a cluster that grows is
 // Growing, whatever is done for it.
 func (o Observed) serving(step Step) Step {
-	if step.Reason == "Repairing" && o.Quorate() && o.changing() {
+	repair := step.Reason == "Repairing" || step.Reason == "Degraded"
+	switch {
+	case step.Reason == "Repairing" && o.Quorate() && o.changing():
 		step.Reason = o.direction()
+	case repair && o.serves() && o.Rolling != "":
+		step.Reason = o.Rolling
 	}
 	return step
 }
@@ -489,13 +498,13 @@ func waitForLatch(o Observed) (Step, bool) {
 	}, o.ClusterID == 0
 }
 
-// rollPending tells of pods that run on an older spec, so that nobody takes the
-// edit for done.
+// rollPending tells of pods in memory that run on an older spec, so that nobody takes
+// the edit for done: a restart would cost each of them its data.
 func rollPending(o Observed) (Step, bool) {
 	who := names(o.Members, func(m Member) bool { return m.Pod == PodRunning && m.PodOutdated && !m.Held })
 	return Step{
 		Kind: Wait, Members: who, Reason: "RollPending",
-		Message: fmt.Sprintf("the pods of %s run on an older spec — this version of the operator restarts no member that runs — put the spec back, or delete one pod at a time and wait for Ready=True members in between",
+		Message: fmt.Sprintf("the pods of %s run on an older spec — their data is in memory and would go with them, so this version of the operator restarts none of them — put the spec back, or delete one pod at a time and wait until the member is replaced",
 			strings.Join(who, ", ")),
 	}, len(who) > 0
 }

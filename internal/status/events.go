@@ -67,7 +67,7 @@ func Note(message string) string { return cut(message, 1000) }
 func done(step plan.Step) []Event {
 	switch step.Kind {
 	case plan.LatchFounders, plan.StartMembers, plan.DeletePods, plan.ReplaceVolumes, plan.LatchCluster, plan.IssueCertificates,
-		plan.AddLearner, plan.Promote, plan.MoveLeader, plan.RemoveMember, plan.DropJoiner, plan.StopMembers,
+		plan.AddLearner, plan.Promote, plan.MoveLeader, plan.RemoveMember, plan.DropJoiner, plan.StopMembers, plan.RestartMember,
 		plan.DeleteVolumes, plan.QuarantineVolumes, plan.DeleteExpired:
 		return []Event{{corev1.EventTypeNormal, string(step.Kind), string(step.Kind), step.Message}}
 	case plan.RestoreLabels:

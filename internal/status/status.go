@@ -4,6 +4,7 @@
 package status
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,6 +45,7 @@ func Report(c *v1alpha1.EtcdCluster, o Outcome) {
 	s.MembersSummary = fmt.Sprintf("%d/%d", o.Seen.HealthyVoters(), c.Spec.Size)
 	s.Leader = leader(o.Seen)
 	s.Version = version(o.Seen, s.Version)
+	s.Operation = operation(s.Operation, o.Step, metav1.Now())
 	set(c, available(o), ready(o), reconciling(o), stalled(o))
 	setOrRemove(c, v1alpha1.ConditionStorageReady, storageReady(c, o.Seen))
 	setOrRemove(c, v1alpha1.ConditionKnownDefect, knownDefect(s.Version))
@@ -292,10 +294,10 @@ func problems(o Outcome) []plan.Problem {
 	return out
 }
 
-// notBuilt are wishes that this version of the operator does not fulfil.
+// notBuilt are wishes that the operator does not fulfil, or not as they are.
 func notBuilt(reason string) bool {
 	switch reason {
-	case v1alpha1.ReasonRollPending, v1alpha1.ReasonVolumeChangePending:
+	case v1alpha1.ReasonRollPending, v1alpha1.ReasonVolumeChangePending, v1alpha1.ReasonRollHalted:
 		return true
 	}
 	return false
@@ -327,6 +329,31 @@ func failure(o Outcome) state {
 		s.kind = moving
 	}
 	return s
+}
+
+// operation is the work that the step is part of; nil at rest, and while what is broken
+// is mended.
+func operation(before *v1alpha1.OperationStatus, step plan.Step, now metav1.Time) *v1alpha1.OperationStatus {
+	kind := cmp.Or(step.Operation, step.Reason)
+	switch kind {
+	case v1alpha1.ReasonFounding, v1alpha1.ReasonGrowing, v1alpha1.ReasonShrinking, v1alpha1.ReasonReplacing,
+		v1alpha1.ReasonUpgrading, v1alpha1.ReasonRolling:
+	default:
+		return nil
+	}
+	out := &v1alpha1.OperationStatus{Kind: kind, Since: now.Rfc3339Copy()}
+	if before != nil && before.Kind == kind {
+		out.Since = before.Since
+	}
+	if step.Kind == plan.Wait {
+		out.BlockedBy = short(step.Message)
+		return out
+	}
+	out.Step = string(step.Kind)
+	if len(step.Members) == 1 {
+		out.Member = step.Members[0]
+	}
+	return out
 }
 
 // passing errors are nobody's word on what was asked.

@@ -148,6 +148,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: observedGeneration
       type:
         scalar: numeric
+    - name: operation
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.OperationStatus
     - name: operator
       type:
         scalar: string
@@ -282,6 +285,24 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             namedType: io.k8s.api.networking.v1.NetworkPolicyPeer
           elementRelationship: atomic
+- name: com.github.quorate.quorate.api.v1alpha1.OperationStatus
+  map:
+    fields:
+    - name: blockedBy
+      type:
+        scalar: string
+    - name: kind
+      type:
+        scalar: string
+    - name: member
+      type:
+        scalar: string
+    - name: since
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: step
+      type:
+        scalar: string
 - name: com.github.quorate.quorate.api.v1alpha1.PodTemplate
   map:
     fields:

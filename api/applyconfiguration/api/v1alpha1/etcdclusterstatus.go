@@ -40,6 +40,8 @@ type EtcdClusterStatusApplyConfiguration struct {
 	// ClusterID is etcd's cluster ID in hex, written once a majority of the
 	// founders agrees on it. From then on no member is ever started as new.
 	ClusterID *string `json:"clusterID,omitempty"`
+	// Operation is the work that is under way; absent at rest.
+	Operation *OperationStatusApplyConfiguration `json:"operation,omitempty"`
 	// Members in the order of their ordinals.
 	Members []MemberStatusApplyConfiguration `json:"members,omitempty"`
 	// Replicas is the number of voters that etcd lists (for /scale).
@@ -142,6 +144,14 @@ func (b *EtcdClusterStatusApplyConfiguration) WithJoiner(value string) *EtcdClus
 // If called multiple times, the ClusterID field is set to the value of the last call.
 func (b *EtcdClusterStatusApplyConfiguration) WithClusterID(value string) *EtcdClusterStatusApplyConfiguration {
 	b.ClusterID = &value
+	return b
+}
+
+// WithOperation sets the Operation field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Operation field is set to the value of the last call.
+func (b *EtcdClusterStatusApplyConfiguration) WithOperation(value *OperationStatusApplyConfiguration) *EtcdClusterStatusApplyConfiguration {
+	b.Operation = value
 	return b
 }
 

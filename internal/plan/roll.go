@@ -1,0 +1,225 @@
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// rolling rules: a pod that runs and was made from an older spec is made again from the
+// new one, one member at a time, the leader last and only after it has handed over.
+//
+// Nothing is restarted while anything is wrong that a restart could make worse. But no
+// gate stands in the way of its own cure: who is unwell and outdated is restarted first,
+// and a database that is full does not hold up a larger quota.
+var rolling = []rule{rollUnwell, rollVersion, rollWait, handOver, roll}
+
+// outdated says that a voter runs in a pod that was made from an older spec. One whose
+// pod does not run is made again at once, by restartOutdated.
+func (m Member) outdated() bool {
+	return m.Voter() && m.PodOutdated && m.Pod == PodRunning && !m.Held && !m.Dead() && !m.Doomed()
+}
+
+// stale are the outdated members in the order in which they are restarted: the leader
+// last, and of the others the youngest first.
+func (o Observed) stale() []Member {
+	if o.InMemory {
+		// With its pod such a member would lose its data.
+		return nil
+	}
+	var out []Member
+	for _, m := range o.Members {
+		if m.outdated() {
+			out = append(out, m)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b Member) int {
+		return cmp.Or(cmp.Compare(truth(a.Leads), truth(b.Leads)), cmp.Compare(b.Ordinal, a.Ordinal))
+	})
+	return out
+}
+
+func truth(is bool) int {
+	if is {
+		return 1
+	}
+	return 0
+}
+
+// serves says that a majority of the voters of the latched cluster is healthy and that
+// reads go through; proposals may be refused, as they are by a full database.
+func (o Observed) serves() bool {
+	return o.List && o.ReadOK && o.ClusterID != 0 && o.AgreedClusterID == o.ClusterID &&
+		len(o.ForeignMembers) == 0 && o.HealthyVoters() >= Majority(o.Voters())
+}
+
+// full says that etcd refuses proposals because a database is full, and nothing else is
+// wrong.
+func (o Observed) full() bool {
+	return len(o.Alarms) > 0 && !slices.ContainsFunc(o.Alarms, func(a string) bool { return !strings.HasPrefix(a, "NOSPACE") })
+}
+
+// kept says that the voters are a quorum while this one is down.
+func (o Observed) kept(m Member) bool {
+	left := o.steady()
+	if m.lasting() {
+		left--
+	}
+	return o.Voters() == 1 || left >= Majority(o.Voters())
+}
+
+// change is the reason that the conditions give for a roll.
+func (o Observed) change() string {
+	if slices.ContainsFunc(o.Members, func(m Member) bool { return m.outdated() && m.Version != "" && m.Version != o.Version }) {
+		return "Upgrading"
+	}
+	return cmp.Or(o.Rolling, "Rolling")
+}
+
+// rollUnwell restarts a member that is outdated and not healthy before the others: the
+// new spec may be what it needs, and nothing is lost by it, as the others are a quorum.
+func rollUnwell(o Observed) (Step, bool) {
+	for _, m := range o.stale() {
+		if !m.Healthy() && m.Steady && o.serves() && o.kept(m) && o.barred() == "" {
+			return Step{Kind: RestartMember, Members: []string{m.Name}, ID: m.ID, Reason: o.change(), Message: fmt.Sprintf(
+				"restarting %s from the new spec first: it is not healthy%s", m.Name, because(m.Trouble))}, true
+		}
+	}
+	return Step{}, false
+}
+
+// barred says why etcd of the wanted version cannot open the data of the members;
+// empty if it can.
+func (o Observed) barred() string {
+	for _, m := range o.Members {
+		if !m.Voter() || m.Version == "" {
+			continue
+		}
+		step, known := minors(m.Version, o.Version)
+		switch {
+		case !known:
+		case step > 1:
+			return fmt.Sprintf("%s runs etcd %s and spec.version is %s — etcd migrates its data one minor release at a time — set spec.version to a release of the next minor first",
+				m.Name, m.Version, o.Version)
+		case step < 0 && !o.behind():
+			return fmt.Sprintf("every member runs etcd %s or newer and spec.version is %s — an older etcd cannot open the data of a newer one — put spec.version back",
+				m.Version, o.Version)
+		}
+	}
+	return ""
+}
+
+// behind says that a voter still runs the minor release that is wanted, or an older
+// one: then etcd's cluster version has not moved beyond it, and the others may go back.
+func (o Observed) behind() bool {
+	return slices.ContainsFunc(o.Members, func(m Member) bool {
+		step, known := minors(m.Version, o.Version)
+		return m.Voter() && known && step >= 0
+	})
+}
+
+// minors is how many minor releases lie between two versions; false for what is none.
+func minors(from, to string) (int, bool) {
+	a, ok := minor(from)
+	b, too := minor(to)
+	return b - a, ok && too
+}
+
+func minor(version string) (int, bool) {
+	parts := strings.Split(version, ".")
+	if len(parts) != 3 || parts[0] != "3" {
+		return 0, false
+	}
+	n, err := strconv.Atoi(parts[1])
+	return n, err == nil
+}
+
+// rollVersion stops a roll that etcd would not survive, or whose image is not what the
+// spec says.
+func rollVersion(o Observed) (Step, bool) {
+	stale := o.stale()
+	if len(stale) == 0 {
+		return Step{}, false
+	}
+	why := o.barred()
+	for _, m := range o.Members {
+		if why == "" && m.Voter() && !m.PodOutdated && m.Pod == PodRunning && m.Answers && m.Version != o.Version && o.Version != "" {
+			why = fmt.Sprintf("%s was made from the new spec and runs etcd %s, and spec.version is %s — the image is not of the version that it is taken for — correct spec.image, or spec.version",
+				m.Name, m.Version, o.Version)
+		}
+	}
+	return Step{Kind: Wait, Members: memberNames(stale), Reason: "RollHalted", Operation: o.change(), Message: why}, why != ""
+}
+
+// rollWait says what the next restart waits for.
+func rollWait(o Observed) (Step, bool) {
+	stale := o.stale()
+	if len(stale) == 0 {
+		return Step{}, false
+	}
+	next, reason, why := stale[0], o.change(), ""
+	switch {
+	case o.Downgrade != "" && o.change() == "Upgrading":
+		reason, why = "Downgrading", fmt.Sprintf("etcd is being downgraded to %s — finish that, or end it with etcdctl downgrade cancel", o.Downgrade)
+	case len(o.Alarms) > 0 && (!o.full() || o.change() == "Upgrading"):
+		reason, why = "AlarmActive", fmt.Sprintf("etcd raised %s — a member that is restarted now might not come back as it was — disarm it first", strings.Join(o.Alarms, ", "))
+	case o.Expiring != "":
+		why = o.Expiring
+	case !o.serves():
+		why = "a linearizable read got no answer"
+	case o.ProposeFailed != "" && !o.full():
+		why = "etcd refuses proposals: " + o.ProposeFailed
+	case o.HealthyVoters() < o.Voters():
+		why = "all voters must be healthy" + troubles(o)
+	case slices.ContainsFunc(o.Members, func(m Member) bool { return m.Voter() && !m.CaughtUp }):
+		why = "all voters must have the leader's log"
+	case !o.kept(next) || o.steady() < o.Voters():
+		why = "a second look confirms that all voters are healthy"
+	case !o.LeaderSettled && o.Voters() > 1:
+		why = "the leader is new, and nobody is restarted before it has led for a second"
+	}
+	return Step{Kind: Wait, Members: memberNames(stale), Reason: reason, Operation: o.change(), Message: fmt.Sprintf(
+		"%s to be restarted from the new spec; %s is next: %s", enumerate(stale), next.Name, why)}, why != ""
+}
+
+// handOver moves the leadership off the leader before it is restarted, which is last:
+// whoever takes it is of the new spec.
+func handOver(o Observed) (Step, bool) {
+	stale := o.stale()
+	if len(stale) == 0 || !stale[0].Leads || o.Voters() == 1 {
+		return Step{}, false
+	}
+	from := stale[0]
+	to, found := o.successor(from)
+	return Step{Kind: MoveLeader, Members: []string{from.Name, to.Name}, ID: to.ID, Reason: o.change(), Message: fmt.Sprintf(
+		"handing the leadership from %s to %s before %s is restarted", from.Name, to.Name, from.Name)}, found
+}
+
+func roll(o Observed) (Step, bool) {
+	stale := o.stale()
+	if len(stale) == 0 || (stale[0].Leads && o.Voters() > 1) {
+		return Step{}, false
+	}
+	m := stale[0]
+	message := fmt.Sprintf("restarting %s from the new spec; %d of %d members are left", m.Name, len(stale)-1, o.Voters())
+	if o.Voters() == 1 {
+		message = fmt.Sprintf("restarting %s from the new spec: it is the only member, so nobody is served meanwhile", m.Name)
+	}
+	return Step{Kind: RestartMember, Members: []string{m.Name}, ID: m.ID, Reason: o.change(), Message: message}, true
+}
+
+func memberNames(members []Member) (out []string) {
+	for _, m := range members {
+		out = append(out, m.Name)
+	}
+	return out
+}
+
+func enumerate(members []Member) string {
+	if len(members) == 1 {
+		return members[0].Name + " is"
+	}
+	return abbreviate(memberNames(members)) + " are"
+}
