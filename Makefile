@@ -217,8 +217,11 @@ test: ## Set everything up and run every check and every test.
 	printf '\n==> everything passed in %ds\n' $$((SECONDS-total))
 
 .PHONY: test-unit
-test-unit: ## Unit tests and the simulator.
-	go test -timeout 10m $(UNIT)
+test-unit: ## Unit tests, the model and the simulator, with what these have tried.
+	@mkdir -p $(STATE); \
+	go test -v -timeout 15m $(UNIT) 2>&1 | tee $(STATE)/unit.log \
+	  | grep --line-buffered -E '^(ok|FAIL|panic:) |^ +[a-z_]+_test.go:[0-9]+: [0-9]+ (states|elections)|^sim: ' \
+	  || { grep -vE '^=== |^ *--- (PASS|SKIP)' $(STATE)/unit.log; exit 1; }
 
 .PHONY: model
 model: ## The membership policy in many more worlds than test-unit tries: 20 minutes, up to 19 GiB.
@@ -242,7 +245,7 @@ soak: cluster-up deploy ## Random faults for DURATION, as SEED decides; the repo
 	$(BIN)/soak -duration $(DURATION) -seed $(SEED)
 
 # How often the leader is replaced under load, for bench; 40 for the record.
-BENCH_GAPS ?= 10
+BENCH_GAPS ?= 40
 # Further flags for bench: "-runs 1" for a quick look, "-only sizes,gaps" for some of the figures.
 BENCH_FLAGS ?=
 .PHONY: bench

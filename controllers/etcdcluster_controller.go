@@ -212,7 +212,7 @@ func (r *EtcdClusterReconciler) finalize(ctx context.Context, c *v1alpha1.EtcdCl
 		switch {
 		case err == nil:
 			r.Recorder.Eventf(c, nil, corev1.EventTypeNormal, v1alpha1.ReasonDeleting, "DeleteVolumes", "the volumes are deleted with the cluster, as spec.storage.whenDeleted says")
-		case r.Performer.Clock.Since(c.DeletionTimestamp.Time) < finalizeLimit:
+		case r.Performer.ServerTime.Or(r.Performer.Clock.Now()).Sub(c.DeletionTimestamp.Time) < finalizeLimit:
 			return fmt.Errorf("deleting the volumes: %w", err)
 		default:
 			r.Recorder.Eventf(c, nil, corev1.EventTypeWarning, v1alpha1.ReasonDeleting, "DeleteVolumes", "%s", status.Note(fmt.Sprintf(

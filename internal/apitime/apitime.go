@@ -54,6 +54,18 @@ func (s Source) Later(local time.Time) time.Time {
 	return local
 }
 
+// Or the machine's time: the other one, if it is known. What the API server has put a
+// time on is as old as its own clock says.
+func (s Source) Or(local time.Time) time.Time {
+	if s == nil {
+		return local
+	}
+	if other := s(); !other.IsZero() {
+		return other
+	}
+	return local
+}
+
 type listener struct {
 	clock *Clock
 	next  http.RoundTripper

@@ -166,9 +166,10 @@ var damage = []string{
 	"unexpected smaller revision", "unexpected empty keyIndex", "unexpected non-empty generations", "unexpected number of keys",
 	// A page of the mapped database that cannot be read, or that leads out of it.
 	"unexpected fault address", "SIGBUS",
-	// The disk.
-	"input/output error", "read-only file system", "structure needs cleaning",
 }
+
+// failing are the kernel's words for a disk that fails, or that it has given up.
+var failing = []string{"input/output error", "read-only file system", "structure needs cleaning"}
 
 func damaged(cause string) bool {
 	in := func(word string) bool { return strings.Contains(cause, word) }
@@ -177,7 +178,7 @@ func damaged(cause string) bool {
 	}
 	// 3.7 does not check for a log without its beginning, and falls over it.
 	fell := in("panic: runtime error: ") && in("in go.etcd.io/etcd/server/v3/etcdserver.bootstrap")
-	return fell || slices.ContainsFunc(damage, in)
+	return fell || slices.ContainsFunc(damage, in) || slices.ContainsFunc(failing, in)
 }
 
 // Corruption reports whether a container's termination message means that etcd
@@ -193,8 +194,12 @@ func Corruption(message string) bool {
 	switch Reason(reason) {
 	case ReasonDataCorrupt:
 		return true
+	case ReasonVolumeUnusable:
+		// The guard could not even take the lock: the disk goes on failing as it did
+		// when etcd died of it.
+		return slices.ContainsFunc(failing, func(word string) bool { return strings.Contains(message, word) })
 	case ReasonDataDiffers, ReasonEtcdFailed, ReasonRemoved, ReasonDataMissing, ReasonForeignData, ReasonLocked,
-		ReasonVolumeUnusable, ReasonNoAnnotations, ReasonUsage, ReasonNotStarted, ReasonNotListening:
+		ReasonNoAnnotations, ReasonUsage, ReasonNotStarted, ReasonNotListening:
 		return false
 	}
 	var w lastWords

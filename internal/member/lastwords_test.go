@@ -112,6 +112,9 @@ func TestCorruption(t *testing.T) {
 		"a fatal line that was cut off":          {fatal("discovery failed", "walpb: crc mismatch")[:130], true},
 		"the guard's refusal":                    {"DataMissing: volume v-1 of member m-0000: found wal: proto: nothing — x — y", false},
 		"the guard's word":                       {"DataCorrupt: etcd of member m-0000 ended with code 2: x — y — z", true},
+		"the guard cannot lock a read-only disk": {"VolumeUnusable: volume v-1 of member m-0000: opening lock: open /v/lock: read-only file system — x — y", true},
+		"the guard cannot read a broken disk":    {"VolumeUnusable: volume v-1 of member m-0000: reading marker: input/output error — x — y", true},
+		"the guard cannot lock a full disk":      {"VolumeUnusable: volume v-1 of member m-0000: opening lock: open /v/lock: no space left on device — x — y", false},
 		"another's word":                         {"Error: crc mismatch", false},
 	} {
 		t.Run(name, func(t *testing.T) {

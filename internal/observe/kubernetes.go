@@ -47,11 +47,13 @@ type kubernetes struct {
 	// certain is a time that has come by the operator's clock and by the API
 	// server's.
 	certain time.Time
+	// theirs is the API server's time, which it puts on what it creates.
+	theirs time.Time
 }
 
 func (o *Observer) kubernetes(ctx context.Context, c *v1alpha1.EtcdCluster, m *memory) (*kubernetes, error) {
 	k := &kubernetes{now: o.Clock.Now()}
-	k.certain = o.ServerTime.Earlier(k.now)
+	k.certain, k.theirs = o.ServerTime.Earlier(k.now), o.ServerTime.Or(k.now)
 	reader := o.reader(c, m)
 	var claims corev1.PersistentVolumeClaimList
 	var pods corev1.PodList
@@ -279,7 +281,7 @@ func (k *kubernetes) describePod(c *v1alpha1.EtcdCluster, m *plan.Member) {
 	m.Pod, m.PodUID = podState(pod), string(pod.UID)
 	m.PodReady, m.Held, m.Unschedulable = podReady(pod), resources.Held(pod), unscheduled(pod) != ""
 	m.Corrupt = corruption(pod)
-	m.PodFresh = k.now.Sub(pod.CreationTimestamp.Time) < endedPause
+	m.PodFresh = k.theirs.Sub(pod.CreationTimestamp.Time) < endedPause
 	m.PodMayBeEmpty = pod.Annotations[member.AnnotationMayBeEmpty] == "true"
 	m.PodOutdated = (m.Volume == plan.VolumePending && m.VolumeOutdated) ||
 		pod.Annotations[v1alpha1.AnnotationTemplateHash] != resources.TemplateHash(c) ||
@@ -314,7 +316,7 @@ func (k *kubernetes) describeMemory(c *v1alpha1.EtcdCluster, m *plan.Member) {
 	m.PodMayBeEmpty = pod.Annotations[member.AnnotationMayBeEmpty] == "true"
 	m.Refusal, m.Corrupt = refusal(pod), corruption(pod)
 	m.Trouble = waitingText(pod)
-	m.PodFresh = k.now.Sub(pod.CreationTimestamp.Time) < endedPause
+	m.PodFresh = k.theirs.Sub(pod.CreationTimestamp.Time) < endedPause
 	outdated := pod.Annotations[v1alpha1.AnnotationTemplateHash] != resources.TemplateHash(c)
 	if m.Pod = podState(pod); len(pod.Spec.SchedulingGates) > 0 && m.Pod == plan.PodWaiting {
 		m.Pod = plan.PodAbsent

@@ -63,6 +63,8 @@ type watchedMember struct {
 	applied  uint64
 	progress time.Time
 	id       uint64
+	// ran is when a joiner last was ready to run, or free to be so anywhere.
+	ran time.Time
 }
 
 // judge fills in what only several looks together can tell.
@@ -78,11 +80,12 @@ func (w *watched) judge(c *v1alpha1.EtcdCluster, seen *plan.Observed, k *kuberne
 		known[m.Name] = true
 		was := w.members[m.Name]
 		if was == nil {
-			was = &watchedMember{answered: k.now, heard: k.now, progress: k.now}
+			was = &watchedMember{answered: k.now, heard: k.now, progress: k.now, ran: k.now}
 			w.members[m.Name] = was
 		}
 		was.look(m, k.now)
 		m.Stuck, m.Lags = was.behind(*m, k.now, c.Spec.Failover.LearnerTimeout.Duration)
+		m.Stuck = m.Stuck || was.pinned(*m, k.now, c.Spec.Failover.LearnerTimeout.Duration)
 		was.fail(m, k.pod(m.Name), seen)
 		m.Gone = k.gone(c, *m, was.answered, down)
 		after := c.Spec.Failover.ReplaceAfter.Duration
@@ -117,6 +120,16 @@ const lagsAfter = time.Minute
 func (w *watchedMember) behind(m plan.Member, now time.Time, timeout time.Duration) (stuck, lags bool) {
 	learns, idle := m.Listed && m.Learner && !m.CaughtUp, now.Sub(w.progress)
 	return learns && idle >= timeout, learns && idle >= min(lagsAfter, timeout/2)
+}
+
+// pinned says that a joiner whose volume is bound, so that it cannot go elsewhere, did
+// not come to run for the timeout.
+func (w *watchedMember) pinned(m plan.Member, now time.Time, timeout time.Duration) bool {
+	free := !m.Joiner || m.Listed || m.Volume != plan.VolumeBound
+	if free || (m.Held && m.Pod == plan.PodRunning && !m.NodeDown) {
+		w.ran = now
+	}
+	return now.Sub(w.ran) >= timeout
 }
 
 // failedStarts is how often in a row etcd must have failed on its data before the
@@ -218,7 +231,7 @@ func (k *kubernetes) gone(c *v1alpha1.EtcdCluster, m plan.Member, answered time.
 	}
 	node, known := k.nodes[k.nodeOf(m)]
 	return known && node.state == nodeNotReady && down == 1 && after > 0 &&
-		k.now.Sub(node.since) >= after && k.now.Sub(answered) >= after
+		k.theirs.Sub(node.since) >= after && k.now.Sub(answered) >= after
 }
 
 // reach is how the members of a cluster were reached in the last look.

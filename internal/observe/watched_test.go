@@ -437,6 +437,62 @@ func removedThird(w *world) {
 	w.cluster.Spec.Size = 1
 }
 
+// TestPinned: a joiner whose volume is bound where it cannot run is given up after
+// failover.learnerTimeout.
+func TestPinned(t *testing.T) {
+	stuck := func(m plan.Member) bool { return m.Stuck }
+	joins := func(w *world) {
+		w.cluster.Status.Joiner = "a-0002"
+		w.etcd.list = w.etcd.list[:2]
+		w.etcd.silent(address(2))
+		p := third[*corev1.Pod](w)
+		p.Annotations[member.AnnotationHold] = "true"
+		running(w)
+	}
+	waits := func(w *world) {
+		third[*corev1.Pod](w).Status.ContainerStatuses[0].State = corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}}
+	}
+	unbound := func(w *world) {
+		third[*corev1.PersistentVolumeClaim](w).Status.Phase = corev1.ClaimPending
+	}
+	cases := map[string][]moment{
+		"it is ready to run":             {{0, joins, false}, {time.Hour, nil, false}},
+		"it does not come to run":        {{0, all(joins, waits), false}, {learnerTimeout - time.Second, nil, false}, {time.Second, nil, true}},
+		"it was ready, and is no more":   {{0, joins, false}, {time.Hour, nil, false}, {0, waits, false}, {learnerTimeout - time.Second, nil, false}, {time.Second, nil, true}},
+		"it runs at last":                {{0, all(joins, waits), false}, {learnerTimeout, nil, true}, {time.Second, running, false}},
+		"it is bound to no node yet":     {{0, all(joins, waits, unbound), false}, {time.Hour, nil, false}},
+		"the operator has just started":  {{0, all(joins, waits), false}, {10 * time.Minute, forgetAll, false}, {10 * time.Minute, nil, false}, {5 * time.Minute, nil, true}},
+		"whoever is a member is no such": {{0, waits, false}, {time.Hour, nil, false}},
+	}
+	for name, story := range cases {
+		t.Run(name, func(t *testing.T) { patient(t).tell(stuck, story) })
+	}
+}
+
+// TestAClockThatIsWrong: what the API server has put a time on is as old as its own
+// clock says.
+func TestAClockThatIsWrong(t *testing.T) {
+	for what, off := range map[string]time.Duration{"behind": -time.Hour, "ahead": time.Hour} {
+		w := patient(t)
+		nodeDown(w)
+		began := w.clock.Now()
+		server := began
+		w.observer = &Observer{Dialer: w.etcd, Clock: w.clock, ServerTime: func() time.Time { return server }}
+		third[*corev1.Pod](w).CreationTimestamp = metav1.NewTime(began)
+		w.node("node-2").Status.Conditions[0].LastTransitionTime = metav1.NewTime(began)
+		for _, step := range []struct {
+			after       time.Duration
+			fresh, gone bool
+		}{{0, true, false}, {endedPause - time.Second, true, false}, {endedPause, false, false}, {replaceAfter - time.Second, false, false}, {replaceAfter, false, true}} {
+			server = began.Add(step.after)
+			w.clock.SetTime(server.Add(off))
+			if m, _ := w.see().Member("a-0002"); m.PodFresh != step.fresh || m.Gone != step.gone {
+				t.Errorf("%s, after %v: fresh %v, gone %v", what, step.after, m.PodFresh, m.Gone)
+			}
+		}
+	}
+}
+
 // TestAClockThatJumpsDeletesNothing: of neither machine, and of both not for as long
 // as it takes to set them right.
 func TestAClockThatJumpsDeletesNothing(t *testing.T) {

@@ -265,6 +265,8 @@ func dropJoiner(o Observed) (Step, bool) {
 		why = "its volume is not the one that was made for it"
 	case j.Gone:
 		why = "its node is gone, and its volume cannot follow it to another"
+	case j.Stuck && !j.proven():
+		why = "it could not be made to run for failover.learnerTimeout" + because(j.Trouble)
 	case o.missing() < 0 || (o.missing() == 0 && !o.silent()):
 		why = "no further member is wanted"
 	case !o.needed() && j.Volume == VolumeAbsent && j.Pod == PodAbsent:
@@ -428,11 +430,25 @@ func (o Observed) victim() (Member, bool) {
 	slices.SortStableFunc(voters, func(a, b Member) int {
 		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(b.Ordinal, a.Ordinal))
 	})
+	// One that will be lost, and serves, waits until all that stay are healthy; it must
+	// not keep one that is not from leaving.
 	m := voters[0]
+	if next := 1; m.Doomed() && !o.leaves(m) && !voters[next].Healthy() {
+		m = voters[next]
+	}
+	return m, o.leaves(m)
+}
+
+// leaves says that a smaller cluster may do without this voter now.
+func (o Observed) leaves(m Member) bool {
 	// Whoever serves goes on serving until all that stay do: clients would else
 	// be sent to one that has just become a voter and answers nobody yet.
 	ready := !m.Healthy() || o.HealthyVoters() == o.Voters()
-	return m, m.Steady && ready && o.spares(m)
+	// A voter that was replaced before it is lost is the one to go. Nobody goes in its
+	// stead who may be back in a moment, only one that holds it up for long.
+	replaced := o.missing() == 0 && !m.Dead() && !m.Doomed() && !m.LongSilent &&
+		slices.ContainsFunc(o.Members, Member.Doomed)
+	return m.Steady && ready && !replaced && o.spares(m)
 }
 
 // moveLeader hands the leadership over before the leader is removed, to the
@@ -518,6 +534,8 @@ func waitForChange(o Observed) (Step, bool) {
 		return wait("LearnerNotSynced", "%s is a learner and has made no progress for a while%s; it is removed, and another one tried, after spec.failover.learnerTimeout", l.Name, because(l.Trouble))
 	case learning:
 		return wait(o.direction(), "%s is a learner and catches up%s", l.Name, because(l.Trouble))
+	case joining && o.missing() == 0 && o.Voters() == o.Size:
+		return wait("Degraded", "%s is kept ready to take the place of a voter that does not answer; as long as volume and node of that one are there, it is not replaced%s", j.Name, troubles(o))
 	case joining && !j.proven():
 		return wait(o.direction(), "%s is prepared to join%s", j.Name, because(j.Trouble))
 	case joining:

@@ -82,6 +82,13 @@ func TestMembership(t *testing.T) {
 		"data that etcd fails on, and no quorum without":   {observed: settledWith(3, member(1, up, crashed, waiting), member(2, up, crashed, waiting, steady, corrupted)).with(alone), want: Wait, wantOn: []string{"a-0001", "a-0002"}},
 		"a quarantine is over":                             {observed: settledWith(3).with(func(o *Observed) { o.Expired = []string{"a-0007"} }), want: DeleteExpired, wantOn: []string{"a-0007"}},
 		"a quarantine is over while a member is replaced":  {observed: settledWith(3, member(2, up, dead)).with(func(o *Observed) { o.Expired = []string{"a-0007"} }), want: AllotMember},
+		"a joiner is pinned to where it cannot run":        {observed: settledWith(3, member(2, up, dead), joiner(3, claimed, waiting, held, stuck, unschedulable)), want: DropJoiner, wantOn: []string{"a-0003"}},
+		"a proven joiner was pinned once":                  {observed: settledWith(3, member(2, up, dead), joiner(3, ready, stuck)), want: RemoveMember, wantOn: []string{"a-0002"}},
+		"a joiner is kept for a voter that crashes":        {observed: settledWith(3, member(2, up, crashed, waiting, steady), joiner(3, ready)), want: Wait, reason: "Degraded"},
+		"the doomed do not keep the unhealthy":             {observed: settledWith(5, member(1, up, steady, volume(VolumeTerminating)), member(2, up, steady, crashed, waiting)).with(size(3)), want: RemoveMember, wantOn: []string{"a-0002"}, wantID: 3},
+		"one that is down for a moment does not go for it": {observed: settledWith(6, member(1, up, steady, volume(VolumeTerminating)), member(2, up, steady, crashed, waiting)).with(size(5)), want: Wait},
+		"one that is down for long does":                   {observed: settledWith(6, member(1, up, steady, volume(VolumeTerminating)), member(2, up, steady, crashed, waiting, func(m *Member) { m.LongSilent = true })).with(size(5)), want: RemoveMember, wantOn: []string{"a-0002"}},
+		"a mark under another ID is nobody's to take off":  {observed: settledWith(3, member(2, up, steady, crashed, waiting, leavingMember, func(m *Member) { m.RecordedID, m.Founder = 77, false })), want: AllotMember},
 		"another ID under a name":                          {observed: settledWith(3, member(2, up, crashed, waiting, steady, func(m *Member) { m.RecordedID = 77 }), joiner(3, ready)), want: StopMembers, wantOn: []string{"a-0002"}},
 	}
 	for name, tc := range cases {

@@ -251,8 +251,8 @@ type Member struct {
 	Applied uint64
 	// CaughtUp says that a learner has nearly all of the leader's log.
 	CaughtUp bool
-	// Stuck says that a learner has made no progress for
-	// failover.learnerTimeout.
+	// Stuck says that a learner has made no progress for failover.learnerTimeout, or
+	// that a joiner whose volume is bound did not come to run for as long.
 	Stuck bool
 	// Lags says that a learner has made no progress for a minute, or for half of
 	// failover.learnerTimeout.

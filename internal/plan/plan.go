@@ -370,7 +370,7 @@ func recordMembers(o Observed) (Step, bool) {
 
 // stays says that a member which was marked to leave is wanted after all.
 func (o Observed) stays(m Member) bool {
-	return m.Leaving && m.Listed && o.List && o.Voters() <= o.Size && !m.lost()
+	return m.Leaving && m.Listed && o.List && o.Voters() <= o.Size && !m.lost() && !m.mistaken()
 }
 
 // latchCluster ends the founding: a majority of the founders answers with one

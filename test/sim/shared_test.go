@@ -98,7 +98,7 @@ func TestStaleCachesDoNotChangeTheEnd(t *testing.T) {
 	const spared = 5 // in step with neither the kinds nor the ways
 	done := map[string]int{}
 	for _, f := range workflows() {
-		if !f.shared {
+		if !f.shared && !all() {
 			continue
 		}
 		t.Run(f.name, func(t *testing.T) {
@@ -155,7 +155,7 @@ func TestAStaleNodeCacheStartsNobodyTwice(t *testing.T) {
 // They take turns pass by pass from each pass of the workflow on.
 func TestTwoOperatorsAtOnce(t *testing.T) {
 	for _, f := range workflows() {
-		if !f.shared {
+		if !f.shared && !all() {
 			continue
 		}
 		t.Run(f.name, func(t *testing.T) {
@@ -216,7 +216,7 @@ func TestTwoInstallations(t *testing.T) {
 // goes on with what it decided long ago.
 func TestAnOperatorHeldUpInItsPassDoesNoHarm(t *testing.T) {
 	for _, f := range workflows() {
-		if !f.shared {
+		if !f.shared && !all() {
 			continue
 		}
 		t.Run(f.name, func(t *testing.T) {

@@ -31,6 +31,17 @@ func (w *World) AddByHand(url string) {
 	}
 }
 
+// AddVoterByHand adds a member that votes at once, and that nobody starts.
+func (w *World) AddVoterByHand(url string) {
+	conn := w.Etcdctl().(interface {
+		AddVoter(context.Context, string) (etcd.Member, error)
+	})
+	_, err := conn.AddVoter(context.Background(), url)
+	w.note("the user adds the voter %s: %v", url, err)
+	w.must(err)
+	w.wake()
+}
+
 // RemoveByHand removes the member of that URL as a user does with etcdctl.
 func (w *World) RemoveByHand(url string) {
 	truth, ok := w.Etcd.Truth(resources.Token(w.Cluster()))

@@ -63,10 +63,12 @@ type World struct {
 	lastChange     int
 	// plans are what the world does at its own times.
 	plans []plannedAct
-	// puts are the user's writes so far, nextPut when the next one is due.
-	puts    int
-	nextPut time.Time
-	passes  int
+	// puts are the user's writes so far, of mostPuts; nextPut is when the next one is
+	// due.
+	puts     int
+	mostPuts int
+	nextPut  time.Time
+	passes   int
 
 	mu     sync.Mutex
 	counts map[string]int
@@ -94,7 +96,7 @@ func New() *World {
 		Key:     types.NamespacedName{Namespace: Namespace, Name: "c"},
 		Quantum: 100 * time.Millisecond, BadImages: map[string]bool{}, Deaf: map[string]bool{},
 		Installation: "quorate-system/quorate-operator",
-		counts:       map[string]int{}, beat: start,
+		counts:       map[string]int{}, beat: start, mostPuts: 8,
 	}
 	w.StartDelay = w.oneAfterTheOther
 	w.nodes = newMachines(w)
@@ -376,9 +378,8 @@ func (w *World) wake() { w.beat = w.Clock.Now() }
 // put writes a value now and then, through any member that serves: what is
 // acknowledged must never be lost, the time before the latch included.
 func (w *World) put() {
-	const most = 8
 	now := w.Clock.Now()
-	if w.puts == most || now.Before(w.nextPut) {
+	if w.puts == w.mostPuts || now.Before(w.nextPut) {
 		return
 	}
 	for _, run := range w.nodes.running() {

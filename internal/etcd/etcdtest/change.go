@@ -10,8 +10,17 @@ import (
 
 // AddLearner refuses in etcd's order: first what the asked member can see of
 // its peers' health, then what the log says.
-func (c *conn) AddLearner(ctx context.Context, peerURL string) (added etcd.Member, err error) {
-	err = c.call(ctx, "AddLearner", changes, func(p *Process) error {
+func (c *conn) AddLearner(ctx context.Context, peerURL string) (etcd.Member, error) {
+	return c.add(ctx, "AddLearner", etcd.Member{PeerURLs: []string{peerURL}, Learner: true})
+}
+
+// AddVoter is what etcdctl does without --learner, and no operator.
+func (c *conn) AddVoter(ctx context.Context, peerURL string) (etcd.Member, error) {
+	return c.add(ctx, "AddVoter", etcd.Member{PeerURLs: []string{peerURL}})
+}
+
+func (c *conn) add(ctx context.Context, method string, added etcd.Member) (etcd.Member, error) {
+	err := c.call(ctx, method, changes, func(p *Process) error {
 		leader, err := c.world.led(p)
 		if err != nil {
 			return err
@@ -20,7 +29,7 @@ func (c *conn) AddLearner(ctx context.Context, peerURL string) (added etcd.Membe
 		if voters := p.store.voters(); len(voters) > 1 && c.world.connected(p) < (len(voters)+1)/2+1 {
 			return etcd.ErrUnhealthyCluster
 		}
-		added = etcd.Member{ID: addedID(peerURL, c.world.now()), PeerURLs: []string{peerURL}, Learner: true}
+		added.ID = addedID(added.PeerURLs[0], c.world.now())
 		if err := mayAdd(leader.store, added); err != nil {
 			return err
 		}
@@ -48,7 +57,7 @@ func mayAdd(s *store, added etcd.Member) error {
 			learners++
 		}
 	}
-	if learners > 0 {
+	if learners > 0 && added.Learner {
 		return etcd.ErrTooManyLearners
 	}
 	return nil
