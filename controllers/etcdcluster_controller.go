@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -241,6 +242,11 @@ func verbosity(step plan.Step) int {
 	return 0
 }
 
+// changing are the reasons of work that waits for etcd's members.
+var changing = []string{
+	v1alpha1.ReasonGrowing, v1alpha1.ReasonShrinking, v1alpha1.ReasonReplacing, v1alpha1.ReasonUpgrading, v1alpha1.ReasonRolling,
+}
+
 func next(c *v1alpha1.EtcdCluster, step plan.Step) time.Duration {
 	switch {
 	case step.Kind == plan.Settled, step.Kind == plan.Pause:
@@ -249,7 +255,7 @@ func next(c *v1alpha1.EtcdCluster, step plan.Step) time.Duration {
 		return again
 	case c.Status.ClusterID == "" && step.Reason == v1alpha1.ReasonFounding:
 		return whileFounding
-	case step.Reason == v1alpha1.ReasonGrowing, step.Reason == v1alpha1.ReasonShrinking, step.Reason == v1alpha1.ReasonReplacing:
+	case slices.Contains(changing, step.Reason):
 		return whileChanging
 	default:
 		return whileWaiting

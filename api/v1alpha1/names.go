@@ -44,6 +44,9 @@ const (
 	AnnotationVolumeUID = "etcd.quorate.dev/volume-uid"
 	// AnnotationTemplateHash on a pod is the hash of what it was made from.
 	AnnotationTemplateHash = "etcd.quorate.dev/template-hash"
+	// AnnotationFence on a pod names the pod of another member that is restarted, and
+	// gives this one another resourceVersion: nobody who has looked before can delete it.
+	AnnotationFence = "etcd.quorate.dev/fence"
 
 	// Finalizer holds a cluster until its volumes are deleted. It is set only
 	// while storage.whenDeleted is Delete.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/quorate/quorate/api/v1alpha1"
@@ -15,35 +16,74 @@ import (
 // restartMember deletes the pod of a member that runs, after the others have said once
 // more that they are a quorum without it. The pod is made again, from the spec of then,
 // by another step; its data stays where it is.
+//
+// Of two operators, one of which was held up since it looked, only one restarts a
+// member: each of them touches the pods of all others between the reading of its own
+// and the last look at the quorum, so that whoever read one of those before cannot
+// delete it any more.
 func (p *Performer) restartMember(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, step plan.Step) error {
 	m, _ := seen.Member(step.Members[0])
-	if err := p.listedStill(ctx, c, seen); err != nil {
+	pod, err := p.outdatedPod(ctx, c, m)
+	if err != nil {
 		return err
 	}
 	if seen.Voters() > 1 {
-		if m.Leads {
+		if m.Leads && seen.ProposeFailed == "" {
 			return fmt.Errorf("restarting %s, which leads: %w", m.Name, ErrStale)
+		}
+		if err := p.fence(ctx, c, seen, pod); err != nil {
+			return err
 		}
 		if err := p.sparesNow(ctx, c, seen, m, seen.Voters()); err != nil {
 			return err
 		}
 	}
-	// It comes back on this volume, and on no other.
+	if err := p.listedStill(ctx, c, seen); err != nil {
+		return err
+	}
+	return p.delete(ctx, pod)
+}
+
+// outdatedPod is the pod of a member that is to be made again: it comes back on the
+// volume that it has, and on no other.
+func (p *Performer) outdatedPod(ctx context.Context, c *v1alpha1.EtcdCluster, m plan.Member) (*corev1.Pod, error) {
 	claim, err := p.ownClaim(ctx, c, m.Name)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	pod, err := p.ownPod(ctx, c, m.Name)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	same := pod != nil && pod.DeletionTimestamp.IsZero() && string(pod.UID) == m.PodUID &&
 		pod.Annotations[v1alpha1.AnnotationVolumeUID] == string(claim.UID) &&
 		claim.Annotations[v1alpha1.AnnotationMemberID] == hex(m.ID) && claim.Annotations[v1alpha1.AnnotationRefused] == ""
 	if !same || pod.Annotations[v1alpha1.AnnotationTemplateHash] == resources.TemplateHash(c) {
-		return fmt.Errorf("restarting %s, which is not as it was seen: %w", m.Name, ErrStale)
+		return nil, fmt.Errorf("restarting %s, which is not as it was seen: %w", m.Name, ErrStale)
 	}
-	return p.delete(ctx, pod)
+	return pod, nil
+}
+
+// fence has every other member's pod get another resourceVersion. The word names the
+// one that it had, so it is always a new one.
+func (p *Performer) fence(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, restarted *corev1.Pod) error {
+	for _, m := range seen.Members {
+		if !m.Listed || m.Name == restarted.Name {
+			continue
+		}
+		pod, err := p.ownPod(ctx, c, m.Name)
+		if err != nil {
+			return err
+		}
+		if pod == nil || !pod.DeletionTimestamp.IsZero() {
+			continue
+		}
+		word := string(restarted.UID) + "/" + pod.ResourceVersion
+		if err := p.annotate(ctx, pod, map[string]string{v1alpha1.AnnotationFence: word}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // listedStill says that etcd's members and their leader are those that were seen, and

@@ -17,6 +17,18 @@ var performers = map[string]string{
 // breaches are changes of the source, each of which gives up a rule. A test
 // that no longer fails for one of them has stopped to guard that rule.
 var breaches = map[string]mutants.Mutant{
+	"the leader is restarted first":               mutants.Of("roll.go", "cmp.Compare(truth(a.Leads), truth(b.Leads))", "cmp.Compare(truth(b.Leads), truth(a.Leads))"),
+	"the leader does not hand over":               mutants.Of("roll.go", "stale[0].Leads && o.Voters() > 1 &&", "stale[0].Leads && o.Voters() > 9 &&"),
+	"the unwell are restarted at any price":       mutants.Of("roll.go", "o.serves() && o.kept(m) && o.barred()", "o.serves() && o.barred()"),
+	"a roll goes on beside one that is not sure":  mutants.Of("roll.go", "case !o.kept(next) || o.steady() < o.Voters():", "case false:"),
+	"a roll goes on beside one that lags":         mutants.Of("roll.go", "return m.Voter() && !m.CaughtUp", "return false"),
+	"a roll goes on under a new leader":           mutants.Of("roll.go", "case !o.LeaderSettled && o.Voters() > 1:", "case false:"),
+	"an upgrade skips a minor release":            mutants.Of("roll.go", "case step > 1:", "case step > 9:"),
+	"an older etcd is let open newer data":        mutants.Of("roll.go", "case step < 0 && !o.behind():", "case false:"),
+	"an image of another version is rolled on":    mutants.Of("roll.go", "m.Version != o.Version && o.Version != \"\" {", "m.Version == \"none\" {"),
+	"data in memory is rolled":                    mutants.Of("roll.go", "if o.InMemory {", "if false {"),
+	"an alarm holds nothing up":                   mutants.Of("roll.go", "case len(o.Alarms) > 0 && (!o.full() ||", "case false && (!o.full() ||"),
+	"a full database holds its cure up":           mutants.Of("roll.go", "case o.ProposeFailed != \"\" && !o.full():", "case o.ProposeFailed != \"\":"),
 	"a majority is one too few":                   mutants.Of("observed.go", "return n/2 + 1", "return n / 2"),
 	"an answer of another cluster counts":         mutants.Of("plan.go", "m.FollowsLeader && m.AnswerClusterID == o.AgreedClusterID && m.Pod", "m.FollowsLeader && m.Pod"),
 	"voters of two clusters latch again":          mutants.Of("plan.go", "m.staying() && m.AnswerClusterID == o.AgreedClusterID", "m.staying()"),

@@ -19,7 +19,7 @@ var rolling = []rule{rollUnwell, rollVersion, rollWait, handOver, roll}
 // outdated says that a voter runs in a pod that was made from an older spec. One whose
 // pod does not run is made again at once, by restartOutdated.
 func (m Member) outdated() bool {
-	return m.Voter() && m.PodOutdated && m.Pod == PodRunning && !m.Held && !m.Dead() && !m.Doomed()
+	return m.Voter() && m.PodOutdated && m.Pod == PodRunning && !m.Held && m.Volume == VolumeBound && m.sound()
 }
 
 // stale are the outdated members in the order in which they are restarted: the leader
@@ -184,11 +184,17 @@ func rollWait(o Observed) (Step, bool) {
 		"%s to be restarted from the new spec; %s is next: %s", enumerate(stale), next.Name, why)}, why != ""
 }
 
+// handsOver says that the next to be restarted leads and can hand over. One that is
+// full takes no proposal to be sure of who leads; its etcd hands over as it ends.
+func (o Observed) handsOver(stale []Member) bool {
+	return len(stale) > 0 && stale[0].Leads && o.Voters() > 1 && o.ProposeFailed == ""
+}
+
 // handOver moves the leadership off the leader before it is restarted, which is last:
 // whoever takes it is of the new spec.
 func handOver(o Observed) (Step, bool) {
 	stale := o.stale()
-	if len(stale) == 0 || !stale[0].Leads || o.Voters() == 1 {
+	if !o.handsOver(stale) {
 		return Step{}, false
 	}
 	from := stale[0]
@@ -199,7 +205,7 @@ func handOver(o Observed) (Step, bool) {
 
 func roll(o Observed) (Step, bool) {
 	stale := o.stale()
-	if len(stale) == 0 || (stale[0].Leads && o.Voters() > 1) {
+	if len(stale) == 0 || o.handsOver(stale) {
 		return Step{}, false
 	}
 	m := stale[0]

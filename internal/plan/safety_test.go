@@ -164,6 +164,13 @@ func membershipViolations(o Observed, kind Kind, m Member) []string {
 	case StopMembers:
 		dies := m.Listed && !m.Learner && !m.Answers && m.Steady
 		rule("stops a member", dies || (left && (used || !m.Held)))
+	case RestartMember:
+		others, _, steady := tally(o, m.Name)
+		rule("restarts one that does not run, or is of the present spec", m.Listed && !m.Learner && m.PodOutdated && m.Pod == PodRunning)
+		rule("restarts one that would not have its data", !o.InMemory && m.Volume == VolumeBound && m.RecordedID == m.ID)
+		rule("restarts one that the quorum needs", others == 0 || steady*2 > others+1)
+		rule("restarts the leader", !m.Leads || others == 0 || o.ProposeFailed != "")
+		rule("restarts for a version that cannot open the data", o.barred() == "")
 	case DeleteVolumes:
 		rule("deletes a volume that was not marked to leave", left && used && m.Leaving)
 		rule("deletes a volume under a pod", m.Pod == PodAbsent || m.Pod == PodTerminating)

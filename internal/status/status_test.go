@@ -42,7 +42,7 @@ func cluster() *v1alpha1.EtcdCluster {
 
 // healthy is a look at a founded cluster of three.
 func healthy(changes ...change) plan.Observed {
-	o := plan.Observed{Size: 3, ClusterID: clusterID, VolumesLatched: true, List: true, AgreedClusterID: clusterID, ReadOK: true, LeaderSettled: true}
+	o := plan.Observed{Size: 3, Version: "3.6.16", ClusterID: clusterID, VolumesLatched: true, List: true, AgreedClusterID: clusterID, ReadOK: true, LeaderSettled: true}
 	for i := range 3 {
 		name := fmt.Sprintf("a-%04d", i)
 		o.Founders = append(o.Founders, name)
@@ -106,6 +106,8 @@ func troubled(reason string, severity plan.Severity) change {
 }
 
 func outdatedPod(o *plan.Observed)    { o.Members[1].PodOutdated = true }
+func inMemory(o *plan.Observed)       { o.InMemory = true }
+func wants(version string) change     { return func(o *plan.Observed) { o.Version = version } }
 func outdatedVolume(o *plan.Observed) { o.Members[1].VolumeOutdated = true }
 func paused(o *plan.Observed)         { o.Paused = true }
 func twoVolumesLost(o *plan.Observed) {
@@ -205,7 +207,9 @@ var states = map[string]struct {
 	"a volume is going":           {healthy(doomed), nil, status.InProgressStatus, v1alpha1.ReasonReplacing, metav1.ConditionTrue},
 	"somebody else's member":      {healthy(stranger), nil, status.FailedStatus, v1alpha1.ReasonUnknownMember, metav1.ConditionTrue},
 	"a stranger stops the growth": {healthy(stranger, sized(5)), nil, status.FailedStatus, v1alpha1.ReasonUnknownMember, metav1.ConditionTrue},
-	"the pod template changed":    {healthy(outdatedPod), nil, status.FailedStatus, v1alpha1.ReasonRollPending, metav1.ConditionTrue},
+	"the pod template changed":    {healthy(outdatedPod), nil, status.InProgressStatus, v1alpha1.ReasonRolling, metav1.ConditionTrue},
+	"and its data is in memory":   {healthy(outdatedPod, inMemory), nil, status.FailedStatus, v1alpha1.ReasonRollPending, metav1.ConditionTrue},
+	"the version cannot be":       {healthy(outdatedPod, wants("3.8.0")), nil, status.FailedStatus, v1alpha1.ReasonRollHalted, metav1.ConditionTrue},
 	"the storage changed":         {healthy(outdatedVolume), nil, status.FailedStatus, v1alpha1.ReasonVolumeChangePending, metav1.ConditionTrue},
 	"ready, and a name is taken":  {healthy(troubled(v1alpha1.ReasonNameConflict, plan.Stalling)), nil, status.FailedStatus, v1alpha1.ReasonNameConflict, metav1.ConditionTrue},
 }
@@ -486,9 +490,10 @@ func TestEvents(t *testing.T) {
 		"a member is replaced":        {healthy(), healthy(lostVolume), plan.Step{Kind: plan.Wait}, nil, []string{"Warning VolumeLost"}},
 		"quorum returns":              {healthy(down(2)), healthy(), plan.Step{Kind: plan.Wait}, nil, []string{"Normal ProbeSucceeded", "Normal Healthy"}},
 		"a member returns":            {healthy(down(1)), healthy(), plan.Step{Kind: plan.Wait}, nil, []string{"Normal Healthy"}},
-		"the user is needed":          {healthy(), healthy(outdatedPod), plan.Step{Kind: plan.Wait}, nil, []string{"Warning RollPending"}},
-		"the user is needed no more":  {healthy(outdatedPod), healthy(), plan.Step{Kind: plan.Wait}, nil, []string{"Normal Healthy"}},
-		"the user is needed for more": {healthy(outdatedPod), healthy(outdatedVolume), plan.Step{Kind: plan.Wait}, nil, []string{"Warning VolumeChangePending"}},
+		"the user is needed":          {healthy(), healthy(outdatedPod, inMemory), plan.Step{Kind: plan.Wait}, nil, []string{"Warning RollPending"}},
+		"the user is needed no more":  {healthy(outdatedPod, inMemory), healthy(), plan.Step{Kind: plan.Wait}, nil, []string{"Normal Healthy"}},
+		"a member is restarted":       {healthy(), healthy(outdatedPod), plan.Step{Kind: plan.RestartMember, Message: "x"}, nil, []string{"Normal RestartMember"}},
+		"the user is needed for more": {healthy(outdatedPod, inMemory), healthy(outdatedVolume), plan.Step{Kind: plan.Wait}, nil, []string{"Warning VolumeChangePending"}},
 		"old volumes are found":       {healthy(), healthy(oldVolume), plan.Step{Kind: plan.Wait}, nil, []string{"Warning OldVolumesFound"}},
 		"old volumes are gone":        {healthy(oldVolume), healthy(), plan.Step{Kind: plan.Wait}, nil, nil},
 	}
@@ -562,5 +567,33 @@ func TestTLSReady(t *testing.T) {
 	pass(c, healthy(), nil)
 	if slices.ContainsFunc(c.Status.Conditions, func(is metav1.Condition) bool { return is.Type == v1alpha1.ConditionTLSReady }) {
 		t.Error("TLSReady without TLS")
+	}
+}
+
+// TestOperation: what is under way, since when, and what holds it up.
+func TestOperation(t *testing.T) {
+	at := func(second int64) metav1.Time { return metav1.Unix(second, 0) }
+	before := &v1alpha1.OperationStatus{Kind: v1alpha1.ReasonUpgrading, Member: "a-0002", Step: "RestartMember", Since: at(1)}
+	for name, tc := range map[string]struct {
+		before *v1alpha1.OperationStatus
+		step   plan.Step
+		want   *v1alpha1.OperationStatus
+	}{
+		"at rest":             {before, plan.Step{Kind: plan.Settled, Reason: v1alpha1.ReasonHealthy}, nil},
+		"something is mended": {before, plan.Step{Kind: plan.StartMembers, Reason: v1alpha1.ReasonRepairing, Members: []string{"a-0000"}}, nil},
+		"it begins": {nil, plan.Step{Kind: plan.RestartMember, Reason: v1alpha1.ReasonUpgrading, Members: []string{"a-0002"}},
+			&v1alpha1.OperationStatus{Kind: v1alpha1.ReasonUpgrading, Step: "RestartMember", Member: "a-0002", Since: at(9)}},
+		"it goes on": {before, plan.Step{Kind: plan.MoveLeader, Reason: v1alpha1.ReasonUpgrading, Members: []string{"a-0000", "a-0001"}},
+			&v1alpha1.OperationStatus{Kind: v1alpha1.ReasonUpgrading, Step: "MoveLeader", Since: at(1)}},
+		"it waits": {before, plan.Step{Kind: plan.Wait, Reason: v1alpha1.ReasonUpgrading, Message: "why"},
+			&v1alpha1.OperationStatus{Kind: v1alpha1.ReasonUpgrading, BlockedBy: "why", Since: at(1)}},
+		"it is held up": {before, plan.Step{Kind: plan.Wait, Reason: v1alpha1.ReasonAlarm, Operation: v1alpha1.ReasonUpgrading, Message: "why"},
+			&v1alpha1.OperationStatus{Kind: v1alpha1.ReasonUpgrading, BlockedBy: "why", Since: at(1)}},
+		"another begins": {before, plan.Step{Kind: plan.AllotMember, Reason: v1alpha1.ReasonGrowing},
+			&v1alpha1.OperationStatus{Kind: v1alpha1.ReasonGrowing, Step: "AllotMember", Since: at(9)}},
+	} {
+		if diff := cmp.Diff(tc.want, operation(tc.before, tc.step, at(9))); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
 	}
 }

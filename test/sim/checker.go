@@ -14,6 +14,7 @@ import (
 	"github.com/quorate/quorate/api/v1alpha1"
 	"github.com/quorate/quorate/internal/etcd"
 	"github.com/quorate/quorate/internal/member"
+	"github.com/quorate/quorate/internal/plan"
 	"github.com/quorate/quorate/internal/resources"
 )
 
@@ -364,7 +365,7 @@ func (k *checker) podWritten(c *v1alpha1.EtcdCluster, wr write, pod *corev1.Pod)
 		if wr.options.Preconditions == nil || wr.options.Preconditions.UID == nil {
 			k.suspect("I2", "pod %s is deleted whatever its UID", pod.Name)
 		}
-		k.takesVoter(c, pod.Name)
+		k.takesVoter(c, wr, pod.Name)
 	case "patch":
 		if live := k.w.Pod(pod.Name); live != nil {
 			k.released(c, wr, live)
@@ -386,11 +387,27 @@ func (k *checker) unheard(name string) string {
 	return ""
 }
 
-// takesVoter: nothing that the operator does yet needs the pod of a member that
-// votes and serves to go.
-func (k *checker) takesVoter(c *v1alpha1.EtcdCluster, name string) {
-	if healthy, voters, taken := k.healthyVoters(c); taken[name] {
+// takesVoter: the pod of a member that votes and serves goes only to be made again from
+// another spec, and only while the others are a quorum, which one alone never has. Where
+// there are others, it does not lead. What was held up on its way may come when the
+// spec and the leader are others again; never when the others are no quorum.
+func (k *checker) takesVoter(c *v1alpha1.EtcdCluster, wr write, name string) {
+	healthy, voters, taken := k.healthyVoters(c)
+	if !taken[name] {
+		return
+	}
+	pod := k.w.Pod(name)
+	if voters > 1 && healthy-1 < plan.Majority(voters) {
+		k.suspect("I2", "pod %s is restarted, and %d of %d voters are healthy without it", name, healthy-1, voters)
+	}
+	if wr.op.heldUp {
+		return
+	}
+	if pod == nil || resources.InMemory(c) || pod.Annotations[v1alpha1.AnnotationTemplateHash] == resources.TemplateHash(c) {
 		k.suspect("I2", "pod %s is deleted, a healthy voter of %d, of whom %d are healthy", name, voters, healthy)
+	}
+	if voters > 1 && k.w.Leader() == name {
+		k.suspect("leader", "pod %s is restarted while it leads", name)
 	}
 }
 

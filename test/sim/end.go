@@ -40,6 +40,7 @@ func (w *World) End() string {
 			o.SetManagedFields(nil)
 			annotations := maps.Clone(o.GetAnnotations())
 			delete(annotations, v1alpha1.AnnotationNode)
+			delete(annotations, v1alpha1.AnnotationFence)
 			// Written only when etcd could not be asked for a while.
 			delete(annotations, v1alpha1.AnnotationBooted)
 			o.SetAnnotations(annotations)

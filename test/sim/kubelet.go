@@ -282,6 +282,11 @@ func identityOf(pod *corev1.Pod, c corev1.Container) member.Identity {
 	return member.Identity{ClusterUID: flagOf(c, "cluster-uid"), Incarnation: incarnation, Member: flagOf(c, "member"), VolumeUID: uid}
 }
 
+// versionOf the image, by its tag.
+func versionOf(image string) string {
+	return strings.TrimPrefix(image[strings.LastIndexByte(image, ':')+1:], "v")
+}
+
 func flagsOf(c corev1.Container, orders member.Annotations) etcdtest.Flags {
 	initial := map[string]string{}
 	for entry := range strings.SplitSeq(orders.InitialCluster, ",") {
@@ -294,6 +299,6 @@ func flagsOf(c corev1.Container, orders member.Annotations) etcdtest.Flags {
 	}
 	return etcdtest.Flags{
 		Name: flagOf(c, "name"), PeerURL: flagOf(c, "initial-advertise-peer-urls"), ClientURL: flagOf(c, "advertise-client-urls"),
-		InitialCluster: initial, State: state, Token: flagOf(c, "initial-cluster-token"),
+		InitialCluster: initial, State: state, Token: flagOf(c, "initial-cluster-token"), Version: versionOf(c.Image),
 	}
 }

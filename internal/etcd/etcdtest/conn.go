@@ -1,6 +1,7 @@
 package etcdtest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,7 +13,7 @@ import (
 	"github.com/quorate/quorate/internal/etcd"
 )
 
-// Version that every process reports.
+// Version that a process reports whose flags name none.
 const Version = "3.6.16"
 
 // Moment of a call at which it can be intercepted.
@@ -295,7 +296,7 @@ func (c *conn) Status(ctx context.Context) (s etcd.Status, err error) {
 		s = etcd.Status{
 			ClusterID: p.store.disk.ClusterID, MemberID: p.store.disk.MemberID, Leader: p.follows,
 			Term: p.store.term, Index: uint64(len(p.store.log)), Applied: uint64(len(p.store.log)),
-			Version: Version, DBSize: 20480, Learner: p.learner(), Downgrade: c.world.downgrade,
+			Version: cmp.Or(p.Flags.Version, Version), DBSize: 20480, Learner: p.learner(), Downgrade: c.world.downgrade,
 		}
 		if p.follows == 0 {
 			s.Errors = append(s.Errors, "etcdserver: no leader")

@@ -40,6 +40,8 @@ type Flags struct {
 	State State
 	// Token of the cluster.
 	Token string
+	// Version of etcd that runs; the usual one if empty.
+	Version string
 }
 
 // Disk is what a volume holds.

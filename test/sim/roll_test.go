@@ -1,0 +1,93 @@
+package sim
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+)
+
+// wants changes what pods are made from.
+func wants(edit func(*v1alpha1.EtcdClusterSpec)) func(*World) {
+	return func(w *World) { w.Apply(edit) }
+}
+
+func version(v string) func(*v1alpha1.EtcdClusterSpec) {
+	return func(s *v1alpha1.EtcdClusterSpec) { s.Version = v }
+}
+
+func snapshotCount(n int64) func(*v1alpha1.EtcdClusterSpec) {
+	return func(s *v1alpha1.EtcdClusterSpec) { s.Etcd.SnapshotCount = n }
+}
+
+// rolls are the workflows in which members are restarted by choice.
+func rolls() []workflow {
+	three, one := founded(spec(3, plaintext)), founded(spec(1, plaintext))
+	const absent = "3.6.99"
+	return []workflow{
+		{name: "rolling an option through three", every: true, faults: true, shared: true, before: three, begin: wants(snapshotCount(20000))},
+		{name: "rolling an option through one", shared: true, before: one, begin: wants(snapshotCount(20000))},
+		{name: "rolling an option through five with TLS", before: founded(spec(5)), begin: wants(snapshotCount(20000))},
+		{name: "upgrading three", faults: true, shared: true, before: three, begin: wants(version("3.7.3"))},
+		{name: "upgrading and changing one's mind", end: (*World).Shape, shared: true, before: three, begin: func(w *World) {
+			w.Apply(version("3.7.3"))
+			w.After(4*time.Second, func() { w.Apply(version("3.6.16")) })
+		}},
+		{name: "upgrading to an image that is not there, and back", shared: true, before: three, begin: func(w *World) {
+			w.BadImages["quay.io/coreos/etcd:v"+absent] = true
+			w.Apply(version(absent))
+			w.After(time.Minute, func() { w.Apply(version("3.6.16")) })
+		}},
+		{name: "rolling while a member is lost", end: (*World).Shape, shared: true, before: three, begin: func(w *World) {
+			w.Apply(snapshotCount(20000))
+			w.After(4*time.Second, func() { lose("c-0001")(w) })
+		}},
+		{name: "rolling while a member does not answer the operator", before: three, begin: func(w *World) {
+			w.Unreachable("c-0001", time.Minute)
+			w.Apply(snapshotCount(20000))
+		}},
+		{name: "rolling and growing at once", end: (*World).Shape, shared: true, before: three, begin: func(w *World) {
+			w.Apply(snapshotCount(20000))
+			w.After(5*time.Second, func() { w.Apply(spec(5)) })
+		}},
+	}
+}
+
+// TestARollRestartsEachMemberOnce, one at a time, the leader last, and moves the
+// leadership once.
+func TestARollRestartsEachMemberOnce(t *testing.T) {
+	for _, size := range []int32{1, 3, 5} {
+		w := workflow{name: fmt.Sprintf("rolling %d", size), before: founded(spec(size, plaintext))}.start()
+		leader, before := w.Leader(), map[string]string{}
+		for _, o := range w.API.all("Pod") {
+			before[o.GetName()] = string(o.GetUID())
+		}
+		w.calls = nil
+		wants(version("3.7.3"))(w)
+		if !w.Run(func() bool { return w.Healthy() && w.Cluster().Status.Version == "3.7.3" }, 3*time.Minute) {
+			t.Fatalf("size %d: it does not end\n%s", size, w.Notes(80))
+		}
+		moves, deletions, last := 0, 0, ""
+		for _, c := range w.calls {
+			switch c.kind() {
+			case "MoveLeader":
+				moves++
+			case "delete Pod":
+				deletions++
+				last = c.Key
+			}
+		}
+		if deletions != int(size) || (size > 1) != (moves == 1) || last != fmt.Sprintf("delete Pod %s #1", leader) {
+			t.Errorf("size %d: %d deletions, the last one %q, the leader was %s, it moved %d times", size, deletions, last, leader, moves)
+		}
+		for _, o := range w.API.all("Pod") {
+			if before[o.GetName()] == string(o.GetUID()) {
+				t.Errorf("size %d: %s was not made again", size, o.GetName())
+			}
+		}
+		if v := w.Violations(); len(v) > 0 {
+			t.Errorf("size %d: %v", size, v)
+		}
+	}
+}
