@@ -17,6 +17,11 @@ var performers = map[string]string{
 // breaches are changes of the source, each of which gives up a rule. A test
 // that no longer fails for one of them has stopped to guard that rule.
 var breaches = map[string]mutants.Mutant{
+	"a leader that sees nobody is kept":           mutants.Of("membership.go", "if !o.LeaderDoubted || !o.due()", "if true || !o.due()"),
+	"a leader is moved though it is right":        mutants.Of("membership.go", "!o.Quorate() || o.HealthyVoters() < o.Voters() {\n\t\treturn Step{}, false\n\t}\n\tfrom", "!o.Quorate() {\n\t\treturn Step{}, false\n\t}\n\tfrom"),
+	"a joiner is pinned for ever":                 mutants.Of("membership.go", "case j.Stuck && !j.proven():", "case false:"),
+	"the doomed keep the unhealthy":               mutants.Of("membership.go", "m.Doomed() && !o.leaves(m) && !voters[next].Healthy()", "false && !voters[next].Healthy()"),
+	"one that is down for a moment goes":          mutants.Of("membership.go", "return m.Steady && ready && !replaced", "return m.Steady && ready && (true || replaced)"),
 	"a majority is one too few":                   mutants.Of("observed.go", "return n/2 + 1", "return n / 2"),
 	"an answer of another cluster counts":         mutants.Of("plan.go", "m.FollowsLeader && m.AnswerClusterID == o.AgreedClusterID && m.Pod", "m.FollowsLeader && m.Pod"),
 	"voters of two clusters latch again":          mutants.Of("plan.go", "m.staying() && m.AnswerClusterID == o.AgreedClusterID", "m.staying()"),
@@ -53,7 +58,7 @@ var breaches = map[string]mutants.Mutant{
 	"a hopeless learner is promoted":              mutants.Of("membership.go", "l.Volume == VolumeBound && l.RecordedID == l.ID && o.hopeless(l) == \"\"", "true"),
 	"a removal leaves one voter too few":          mutants.Of("membership.go", "left >= Majority(o.Voters()-1)", "left >= Majority(o.Voters()-1)-1"),
 	"a dead voter is removed at first sight":      mutants.Of("membership.go", "m.Dead() && m.Steady && o.spares(m)", "m.Dead() && o.spares(m)"),
-	"a voter leaves at first sight":               mutants.Of("membership.go", "return m, m.Steady && ready", "return m, ready"),
+	"a voter leaves at first sight":               mutants.Of("membership.go", "return m.Steady && ready", "return ready"),
 	"a voter whose pod goes counts":               mutants.Of("observed.go", "return m.Healthy() && m.Pod != PodTerminating", "return m.Healthy()"),
 	"a second learner is added":                   mutants.Of("membership.go", "o.Quorate() && !learning && j.proven()", "o.Quorate() && (!learning || true) && j.proven()"),
 	"a joiner that is not proven is added":        mutants.Of("membership.go", "!learning && j.proven() &&", "!learning &&"),

@@ -64,6 +64,9 @@ type Observed struct {
 	// LeaderSettled says that the same member has led in the same term for a
 	// second or more.
 	LeaderSettled bool
+	// LeaderDoubted says that etcd's leader has refused a change of the members for long
+	// because of voters that it does not see, although all of them answered.
+	LeaderDoubted bool
 	// ReadOK is true when a linearizable read succeeded in this look.
 	ReadOK bool
 	// ReadFailed is why the list or the read failed; empty when it did not, and
