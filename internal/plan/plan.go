@@ -140,7 +140,11 @@ func Next(o Observed) Step {
 	if skipped != nil {
 		return *skipped
 	}
-	return Step{Kind: Settled, Reason: "Healthy", Message: fmt.Sprintf("all %d members are healthy", len(o.Members))}
+	message := fmt.Sprintf("all %d members are healthy", len(o.Members))
+	if len(o.Members) == 1 {
+		message = "the only member is healthy"
+	}
+	return Step{Kind: Settled, Reason: "Healthy", Message: message}
 }
 
 // serving says what a repair is part of: the summary of a cluster that grows is
