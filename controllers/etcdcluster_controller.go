@@ -75,6 +75,7 @@ type EtcdClusterReconciler struct {
 
 	repeats repeats
 	refused refusedSteps
+	doubts  doubts
 	rivals  rivals
 }
 
@@ -112,6 +113,7 @@ func (r *EtcdClusterReconciler) Reconcile(ctx context.Context, req ctrl.Request)
 		return ctrl.Result{}, errors.Join(fmt.Errorf("observing: %w", err), r.patchStatus(ctx, before, c, status.Outcome{}))
 	}
 	seen.Skip = r.refused.of(req.NamespacedName)
+	seen.LeaderDoubted = r.doubts.of(req.NamespacedName, seen, r.Performer.Clock.Now())
 	step := plan.Next(seen)
 	log := ctrl.LoggerFrom(ctx).V(verbosity(step))
 	log.Info("Decided", "step", step.Kind, "members", step.Members, "reason", step.Message)
@@ -145,6 +147,7 @@ func (r *EtcdClusterReconciler) perform(
 	limited, cancel := context.WithTimeoutCause(ctx, performTimeout, errPerform)
 	defer cancel()
 	err := r.Performer.Perform(limited, c, seen, step)
+	r.doubts.note(client.ObjectKeyFromObject(c), seen, step, err, r.Performer.Clock.Now())
 	wait := time.Duration(0)
 	switch {
 	case errors.Is(err, perform.ErrNotYet):
@@ -174,6 +177,7 @@ func (r *EtcdClusterReconciler) read(ctx context.Context, req ctrl.Request) (*v1
 		r.Observer.Forget(req.NamespacedName)
 		r.repeats.forget(req.NamespacedName)
 		r.refused.forget(req.NamespacedName)
+		r.doubts.forget(req.NamespacedName)
 		return nil, nil
 	}
 	if err != nil {

@@ -66,13 +66,13 @@ type memory struct {
 // Observe looks once.
 func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.Observed, error) {
 	seen := plan.Observed{
-		Paused:   c.Spec.Paused,
-		Size:     int(c.Spec.Size),
-		Version:  c.Spec.Version,
-		InMemory: resources.InMemory(c),
-		Rolling:  rolling(c),
-		Founders: c.Status.Founders,
-		Joiner:   c.Status.Joiner,
+		Paused:    c.Spec.Paused,
+		Size:      int(c.Spec.Size),
+		Version:   c.Spec.Version,
+		InMemory:  resources.InMemory(c),
+		Operation: operation(c),
+		Founders:  c.Status.Founders,
+		Joiner:    c.Status.Joiner,
 		FinalizerDue: controllerutil.ContainsFinalizer(c, v1alpha1.Finalizer) !=
 			(c.Spec.Storage.WhenDeleted == v1alpha1.WhenDeletedDelete),
 	}
@@ -153,9 +153,10 @@ func (o *Observer) remember(c *v1alpha1.EtcdCluster) *memory {
 	return m
 }
 
-// rolling is the reason of the roll that status says is under way.
-func rolling(c *v1alpha1.EtcdCluster) string {
-	if o := c.Status.Operation; o != nil && (o.Kind == v1alpha1.ReasonUpgrading || o.Kind == v1alpha1.ReasonRolling) {
+// operation is the reason of the work that status says is under way: until a member is
+// healthy that was restarted or has joined, that is part of it.
+func operation(c *v1alpha1.EtcdCluster) string {
+	if o := c.Status.Operation; o != nil && o.Kind != v1alpha1.ReasonFounding {
 		return o.Kind
 	}
 	return ""

@@ -19,7 +19,7 @@ var membership = []rule{
 	stopRemoved, deleteLeft, quarantine,
 	dropJoiner, removeLearner, releaseListed, promote,
 	discardUnused, allot, createJoiner, replaceJoiner, stopDead, holdJoiner,
-	removeDead, addLearner, moveLeader, shrink,
+	mistrust, removeDead, addLearner, moveLeader, shrink,
 	waitForChange,
 }
 
@@ -387,6 +387,19 @@ func (m Member) loss() string {
 	}
 }
 
+// mistrust has another voter lead when the leader has lost track of one that is there:
+// it would refuse every change of the members for ever.
+func mistrust(o Observed) (Step, bool) {
+	i := slices.IndexFunc(o.Members, func(m Member) bool { return m.Leads && m.Healthy() })
+	if !o.LeaderDoubted || !o.due() || i < 0 || !o.Quorate() || o.HealthyVoters() < o.Voters() {
+		return Step{}, false
+	}
+	from := o.Members[i]
+	to, found := o.successor(from)
+	return Step{Kind: MoveLeader, Members: []string{from.Name, to.Name}, ID: to.ID, Reason: o.direction(), Message: fmt.Sprintf(
+		"handing the leadership from %s to %s: it refuses to change the members because it does not see all voters, and they all answer", from.Name, to.Name)}, found
+}
+
 // addLearner adds the joiner once it is proven to run and nobody dead is listed.
 // The voters must be a quorum even if the new one should fail at once.
 func addLearner(o Observed) (Step, bool) {
@@ -446,7 +459,7 @@ func (o Observed) leaves(m Member) bool {
 	ready := !m.Healthy() || o.HealthyVoters() == o.Voters()
 	// A voter that was replaced before it is lost is the one to go. Nobody goes in its
 	// stead who may be back in a moment, only one that holds it up for long.
-	replaced := o.missing() == 0 && !m.Dead() && !m.Doomed() && !m.LongSilent &&
+	replaced := o.missing() == 0 && m.sound() && !m.LongSilent &&
 		slices.ContainsFunc(o.Members, Member.Doomed)
 	return m.Steady && ready && !replaced && o.spares(m)
 }

@@ -18,9 +18,9 @@ type Observed struct {
 	Version string
 	// InMemory says that a member's data goes with its pod.
 	InMemory bool
-	// Rolling is the reason of the roll that is under way, as status tells it; empty for
-	// none.
-	Rolling string
+	// Operation is the reason of the work that is under way, as status tells it; empty
+	// for none.
+	Operation string
 	// Expiring says why nobody should be restarted because of certificates that end
 	// soon; empty if there are none.
 	Expiring string
@@ -75,6 +75,9 @@ type Observed struct {
 	// LeaderSettled says that the same member has led in the same term for a
 	// second or more.
 	LeaderSettled bool
+	// LeaderDoubted says that etcd's leader has refused a change of the members for long
+	// because of voters that it does not see, although all of them answered.
+	LeaderDoubted bool
 	// ReadOK is true when a linearizable read succeeded in this look.
 	ReadOK bool
 	// ReadFailed is why the list or the read failed; empty when it did not, and

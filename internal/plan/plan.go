@@ -145,7 +145,11 @@ func Next(o Observed) Step {
 	if skipped != nil {
 		return *skipped
 	}
-	return Step{Kind: Settled, Reason: "Healthy", Message: fmt.Sprintf("all %d members are healthy", len(o.Members))}
+	message := fmt.Sprintf("all %d members are healthy", len(o.Members))
+	if len(o.Members) == 1 {
+		message = "the only member is healthy"
+	}
+	return Step{Kind: Settled, Reason: "Healthy", Message: message}
 }
 
 // serving says what a repair is part of: the summary of a cluster that grows is
@@ -155,8 +159,8 @@ func (o Observed) serving(step Step) Step {
 	switch {
 	case step.Reason == "Repairing" && o.Quorate() && o.changing():
 		step.Reason = o.direction()
-	case repair && o.serves() && o.Rolling != "":
-		step.Reason = o.Rolling
+	case repair && o.serves() && o.Operation != "":
+		step.Reason = o.Operation
 	}
 	return step
 }

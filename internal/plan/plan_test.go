@@ -204,6 +204,7 @@ func certificatesDue(o *Observed) {
 func objectsDue(o *Observed)   { o.ObjectsDue = []string{"Service a"} }
 func finalizerDue(o *Observed) { o.FinalizerDue = true }
 func size(n int) change        { return func(o *Observed) { o.Size = n } }
+func doubted(o *Observed)      { o.LeaderDoubted = true }
 func downgraded(o *Observed)   { o.Downgrade = "3.5.0" }
 func foreign(o *Observed)      { o.ForeignMembers = []string{"https://stranger:2380"} }
 func problem(reason string) change {

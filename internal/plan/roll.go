@@ -75,7 +75,10 @@ func (o Observed) change() string {
 	if slices.ContainsFunc(o.Members, func(m Member) bool { return m.outdated() && m.Version != "" && m.Version != o.Version }) {
 		return "Upgrading"
 	}
-	return cmp.Or(o.Rolling, "Rolling")
+	if o.Operation == "Upgrading" {
+		return o.Operation
+	}
+	return "Rolling"
 }
 
 // rollUnwell restarts a member that is outdated and not healthy before the others: the

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -40,6 +41,7 @@ func Report(c *v1alpha1.EtcdCluster, o Outcome) {
 	s.ObservedGeneration = c.Generation
 	s.Selector = resources.SelectorString(c)
 	s.Members = members(s.Members, o.Seen)
+	s.NextOrdinal = unused(s.NextOrdinal, o.Seen)
 	o.voters = voters(s.Members, o.Seen)
 	s.Replicas = replicas(o.Seen)
 	s.MembersSummary = fmt.Sprintf("%d/%d", o.Seen.HealthyVoters(), c.Spec.Size)
@@ -51,6 +53,20 @@ func Report(c *v1alpha1.EtcdCluster, o Outcome) {
 	setOrRemove(c, v1alpha1.ConditionKnownDefect, knownDefect(s.Version))
 	setOrRemove(c, v1alpha1.ConditionOldVolumes, oldVolumes(o.Seen))
 	setOrRemove(c, v1alpha1.ConditionTLSReady, tlsReady(c, o))
+}
+
+// unused is the number of the next new member: above all that were ever seen, those
+// that somebody added by hand among them, for no name is borne twice.
+func unused(next int32, seen plan.Observed) int32 {
+	if next == 0 {
+		return 0
+	}
+	for _, m := range seen.Members {
+		if m.Ordinal < math.MaxInt32 {
+			next = max(next, int32(m.Ordinal)+1) //nolint:gosec // just compared
+		}
+	}
+	return next
 }
 
 // Falls says that status calls the cluster available and this look does not. That is

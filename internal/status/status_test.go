@@ -597,3 +597,24 @@ func TestOperation(t *testing.T) {
 		}
 	}
 }
+
+// TestUnused: no number that anything of the cluster bears is given away.
+func TestUnused(t *testing.T) {
+	by := func(ordinals ...int) (o plan.Observed) {
+		for _, n := range ordinals {
+			o.Members = append(o.Members, plan.Member{Ordinal: n})
+		}
+		return o
+	}
+	for _, tc := range []struct {
+		next int32
+		seen plan.Observed
+		want int32
+	}{
+		{0, by(0, 1, 2), 0}, {3, by(0, 1, 2), 3}, {3, by(0, 1, 9), 10}, {7, by(1), 7}, {3, by(1 << 40), 3},
+	} {
+		if got := unused(tc.next, tc.seen); got != tc.want {
+			t.Errorf("after %d, with %v: %d, want %d", tc.next, tc.seen.Members, got, tc.want)
+		}
+	}
+}

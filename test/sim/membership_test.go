@@ -73,6 +73,14 @@ func memberships() []workflow {
 	all := []workflow{
 		{name: "growing from one to three", every: true, faults: true, shared: true, before: one, begin: resize(3)},
 		{name: "growing from three to five with TLS", before: founded(spec(3)), begin: resize(5)},
+		{name: "growing while the leader does not see its peers", shared: true, before: three, begin: func(w *World) {
+			w.Blind()
+			w.Apply(spec(5))
+		}},
+		{name: "replacing a member while the leader does not see its peers", before: three, begin: func(w *World) {
+			lose("c-0001")(w)
+			w.After(3*time.Second, w.Blind)
+		}},
 		{name: "shrinking from five to three", faults: true, shared: true, before: founded(spec(5, plaintext)), begin: resize(3)},
 		{name: "shrinking from three to one with TLS", faults: true, before: founded(spec(3)), begin: resize(1)},
 		{name: "changing one's mind twice", shared: true, before: three, begin: func(w *World) {

@@ -42,6 +42,13 @@ func (w *World) AddVoterByHand(url string) {
 	w.wake()
 }
 
+// Blind has the leader lose track of its peers, as etcd does when a connection to an
+// address of before fails late.
+func (w *World) Blind() {
+	w.note("%s does not see its peers any more", w.Leader())
+	w.Etcd.Blind(w.nodes.runs[w.Pod(w.Leader()).UID].process)
+}
+
 // RemoveByHand removes the member of that URL as a user does with etcdctl.
 func (w *World) RemoveByHand(url string) {
 	truth, ok := w.Etcd.Truth(resources.Token(w.Cluster()))

@@ -151,6 +151,9 @@ func (w *World) connected(p *Process) int {
 		if !slices.Contains(p.store.voters(), other.store.disk.MemberID) {
 			continue
 		}
+		if p.blind && other != p {
+			continue
+		}
 		since := other.since
 		if p.since.After(since) {
 			since = p.since

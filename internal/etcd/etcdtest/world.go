@@ -78,6 +78,8 @@ type Process struct {
 	cutFromPeers, cutFromClients bool
 	// synced is true once a learner has received the log.
 	synced bool
+	// blind says that it takes every peer for disconnected.
+	blind bool
 }
 
 // World holds processes, disks and the network between them. All its methods
@@ -149,6 +151,14 @@ func (w *World) Stop(p *Process) {
 		p.quit("stopped")
 		w.settle()
 	}
+}
+
+// Blind has a process take all its peers for disconnected from now on, as etcd takes one
+// whose address of before it reaches too late.
+func (w *World) Blind(p *Process) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p.blind = true
 }
 
 // Exited says whether the process runs no more, and why.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
@@ -83,6 +84,11 @@ func explain(ctx context.Context, does effect, connected func() bool, err error)
 		kinds = append(kinds, etcd.ErrNoLeader)
 	case answer.Code() == codes.DeadlineExceeded, answer.Code() == codes.Unavailable:
 		kinds = append(kinds, etcd.ErrUnreachable)
+	}
+	if due, bounded := ctx.Deadline(); bounded && !time.Now().Before(due) {
+		// The server, which is told of the deadline, may be quicker to end the call than
+		// the timer of the context.
+		<-ctx.Done()
 	}
 	if cause := context.Cause(ctx); ctx.Err() != nil && cause != nil {
 		// Why it ended says more than that a deadline was exceeded.
