@@ -1,0 +1,141 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/test/load"
+)
+
+// rolled waits until every member runs in another pod than before, of this version, and
+// says how long it took. Never were two pods away at once.
+func (c cluster) rolled(ctx context.Context, version string, before map[string]types.UID) time.Duration {
+	GinkgoHelper()
+	began := time.Now()
+	Eventually(ctx, func(g Gomega) {
+		away, now := 0, c.pods(ctx)
+		for name, uid := range before {
+			pod, there := now[name]
+			if !there || !ready(pod) || pod.DeletionTimestamp != nil {
+				away++
+				g.Expect(false).To(BeTrue(), name+" is away")
+			}
+			g.Expect(pod.UID).NotTo(Equal(uid), name)
+		}
+		if away > 1 {
+			StopTrying(fmt.Sprintf("%d pods are away at once", away)).Now()
+		}
+		object := c.get(ctx)
+		g.Expect(meta.IsStatusConditionTrue(object.Status.Conditions, v1alpha1.ConditionReady)).To(BeTrue())
+		g.Expect(object.Status.Version).To(Equal(version))
+		g.Expect(object.Status.Operation).To(BeNil())
+	}).Should(Succeed())
+	return time.Since(began)
+}
+
+func (c cluster) podUIDs(ctx context.Context) map[string]types.UID {
+	GinkgoHelper()
+	out := map[string]types.UID{}
+	for name, pod := range c.pods(ctx) {
+		out[name] = pod.UID
+	}
+	return out
+}
+
+var _ = Describe("A rolling change under load", Ordered, SpecPriority(90), func() {
+	var (
+		c cluster
+		l *load.Load
+	)
+	BeforeAll(func(ctx SpecContext) {
+		c = found(ctx, newNamespace(ctx), "rolled", `{version: 3.5.35}`)
+		c.runs(ctx, c.members(3)...)
+		l = c.startLoad(ctx)
+	}, NodeTimeout(2*patience))
+
+	It("upgrades from 3.5 to 3.6 and to 3.7, one member at a time, the leader last", func(ctx SpecContext) {
+		was := c.get(ctx)
+		for _, version := range []string{"3.6.16", "3.7.3"} {
+			before, leader, began := c.podUIDs(ctx), c.get(ctx).Status.Leader, time.Now()
+			c.edit(ctx, `spec: {version: "`+version+`"}`)
+			took := c.rolled(ctx, version, before)
+			AddReportEntry("upgrade to "+version, fmt.Sprintf("%s; %s led before, %s leads now; longest time without an acknowledged write: %s, of one writer: %s",
+				took.Round(time.Millisecond), leader, c.get(ctx).Status.Leader, l.Gap(began, time.Now()), l.WriterGap(began, time.Now())))
+		}
+		Expect(ids(c.get(ctx))).To(Equal(ids(was)), "members keep their IDs")
+		for _, m := range c.members(3) {
+			Expect(c.etcdctl(ctx, m, "endpoint", "status", "-w", "json")).To(ContainSubstring(`"version":"3.7.3"`))
+		}
+	}, NodeTimeout(2*patience))
+
+	It("refuses a lower minor release, which every member has left", func(ctx SpecContext) {
+		err := kube.Patch(ctx, c.object(), client.RawPatch(types.MergePatchType, []byte(`{"spec":{"version":"3.6.16"}}`)))
+		Expect(err).To(MatchError(ContainSubstring("3.6.16 is a lower minor release than 3.7.3")))
+	}, NodeTimeout(patience))
+
+	It("rolls an option, and the operator may be killed meanwhile", func(ctx SpecContext) {
+		before, operator := c.podUIDs(ctx), working(ctx)
+		c.edit(ctx, `spec: {etcd: {snapshotCount: 20000}}`)
+		Eventually(ctx, func() map[string]types.UID { return c.podUIDs(ctx) }).ShouldNot(Equal(before))
+		operator.diesUnmissed(ctx)
+		c.rolled(ctx, "3.7.3", before)
+		operator.succeeded(ctx)
+	}, NodeTimeout(2*patience))
+
+	It("halts at an image that is not there, says so, and goes back", func(ctx SpecContext) {
+		before := c.podUIDs(ctx)
+		c.edit(ctx, `spec: {version: "3.7.99"}`)
+		var halted string
+		Eventually(ctx, func(g Gomega) {
+			object := c.get(ctx)
+			stalled := meta.FindStatusCondition(object.Status.Conditions, v1alpha1.ConditionStalled)
+			g.Expect(stalled.Reason).To(Equal(v1alpha1.ReasonImagePullFailed))
+			g.Expect(stalled.Message).To(And(ContainSubstring("v3.7.99"), ContainSubstring("correct spec.version")))
+			g.Expect(object.Status.Operation).NotTo(BeNil())
+			g.Expect(object.Status.Operation.Kind).To(Equal(v1alpha1.ReasonUpgrading))
+			halted = object.Status.Operation.BlockedBy
+		}).Should(Succeed())
+		Expect(halted).To(ContainSubstring("not healthy"))
+		others := func() map[string]types.UID {
+			now := c.podUIDs(ctx)
+			maps.DeleteFunc(now, func(name string, uid types.UID) bool { return before[name] != uid })
+			return now
+		}
+		Consistently(ctx, others).WithTimeout(5*time.Second).Should(HaveLen(2), "nobody else is restarted")
+		c.edit(ctx, `spec: {version: "3.7.3"}`)
+		Eventually(ctx, func(g Gomega) {
+			object := c.get(ctx)
+			g.Expect(meta.IsStatusConditionTrue(object.Status.Conditions, v1alpha1.ConditionReady)).To(BeTrue())
+			g.Expect(object.Status.Version).To(Equal("3.7.3"))
+			g.Expect(object.Status.ObservedGeneration).To(Equal(object.Generation))
+		}).Should(Succeed())
+		Expect(others()).To(HaveLen(2))
+	}, NodeTimeout(2*patience))
+
+	It("lost nothing, and nobody noticed", func(ctx SpecContext) {
+		holds(ctx, l)
+	}, NodeTimeout(patience))
+})
+
+var _ = Describe("An upgrade of one member", func() {
+	It("says beforehand that nobody is served meanwhile, and may be put back before it is done", func(ctx SpecContext) {
+		c := found(ctx, newNamespace(ctx), "single", `{size: 1, version: 3.6.16}`)
+		c.runs(ctx, c.members(1)...)
+		before := c.podUIDs(ctx)
+		c.edit(ctx, `spec: {version: "3.7.3"}`)
+		c.rolled(ctx, "3.7.3", before)
+		out, err := kubectl(ctx, "-n", c.namespace, "get", "events", "-o", "jsonpath={.items[*].message}")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(strings.Contains(out, "it is the only member, so nobody is served meanwhile")).To(BeTrue(), out)
+	}, NodeTimeout(patience))
+})
