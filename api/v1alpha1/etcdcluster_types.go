@@ -541,7 +541,15 @@ type EtcdClusterStatus struct {
 	// +optional
 	Leader string `json:"leader,omitempty"`
 
-	// Version is etcd's cluster version's lowest member version.
+	// OldEntries is the raft index up to which the members' logs may hold entries that
+	// etcd 3.5 has written and 3.7 cannot read; -1 while a member runs 3.5, and absent
+	// once every member has taken a snapshot since. 3.7 is not rolled out before.
+	// +optional
+	OldEntries int64 `json:"oldEntries,omitempty"`
+
+	// Version is the lowest that any member runs: a cluster is as old as its oldest
+	// member.
+	// +kubebuilder:validation:MaxLength=64
 	// +optional
 	Version string `json:"version,omitempty"`
 }
@@ -559,7 +567,7 @@ type EtcdClusterStatus struct {
 // +kubebuilder:printcolumn:name="Leader",type=string,JSONPath=`.status.leader`
 // +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
-// +kubebuilder:validation:XValidation:rule=`!oldSelf.hasValue() || !has(self.spec) || !has(self.spec.version) || !oldSelf.value().?spec.version.hasValue() || !self.spec.version.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') || !oldSelf.value().spec.version.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') || int(self.spec.version.split('.')[1]) >= int(oldSelf.value().spec.version.split('.')[1]) || (self.?status.version.orValue(”).matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') && int(self.status.version.split('.')[1]) <= int(self.spec.version.split('.')[1]))`,message=`… is a lower minor release than … — an older etcd cannot open the data of a newer one, so a downgrade is a procedure of its own and not an edit of version`,messageExpression=`'%s is a lower minor release than %s — an older etcd cannot open the data of a newer one, so a downgrade is a procedure of its own and not an edit of version, unless a member still runs the older release — keep 3.%d.x'.format([self.spec.version, oldSelf.value().spec.version, int(oldSelf.value().spec.version.split('.')[1])])`,fieldPath=`.spec.version`,optionalOldSelf=true
+// +kubebuilder:validation:XValidation:rule=`!has(self.spec) || !has(self.spec.version) || !has(oldSelf.spec) || !has(oldSelf.spec.version) || !self.spec.version.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') || !oldSelf.spec.version.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') || int(self.spec.version.split('.')[1]) >= int(oldSelf.spec.version.split('.')[1]) || (has(self.status) && has(self.status.version) && self.status.version.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') && int(self.status.version.split('.')[1]) <= int(self.spec.version.split('.')[1]))`,message=`… is a lower minor release than … — an older etcd cannot open the data of a newer one, so a downgrade is a procedure of its own and not an edit of version`,messageExpression=`'%s is a lower minor release than %s — an older etcd cannot open the data of a newer one, so a downgrade is a procedure of its own and not an edit of version, unless a member still runs the older release — keep 3.%d.x'.format([self.spec.version, oldSelf.spec.version, int(oldSelf.spec.version.split('.')[1])])`,fieldPath=`.spec.version`
 // +kubebuilder:validation:XValidation:rule=`oldSelf.hasValue() || size(self.metadata.name) <= 40`,message=`metadata.name … has … characters — the names of pods, Services, volumes and certificates are made from it — use at most 40`,messageExpression=`'metadata.name %s has %d characters — the names of pods, Services, volumes and certificates are made from it — use at most 40'.format([self.metadata.name, size(self.metadata.name)])`,optionalOldSelf=true
 // +kubebuilder:validation:XValidation:rule=`oldSelf.hasValue() || self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')`,message=`metadata.name … is not a DNS label — it becomes the name of a Service and a part of host names — use lower-case letters, digits and dashes, starting with a letter and without dots`,messageExpression=`'metadata.name ' + self.metadata.name + ' is not a DNS label — it becomes the name of a Service and a part of host names — use lower-case letters, digits and dashes, starting with a letter and without dots'`,optionalOldSelf=true
 type EtcdCluster struct {

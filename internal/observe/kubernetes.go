@@ -298,6 +298,19 @@ func (k *kubernetes) describePod(c *v1alpha1.EtcdCluster, m *plan.Member) {
 	}
 }
 
+// madeFrom holds the members' pods against another spec.
+func (k *kubernetes) madeFrom(c *v1alpha1.EtcdCluster, members []plan.Member) {
+	for i := range members {
+		m := members[i]
+		if resources.InMemory(c) {
+			k.describeMemory(c, &m)
+		} else {
+			k.describePod(c, &m)
+		}
+		members[i].PodOutdated = m.PodOutdated
+	}
+}
+
 // describeMemory describes a member whose volume is its pod.
 func (k *kubernetes) describeMemory(c *v1alpha1.EtcdCluster, m *plan.Member) {
 	latched := c.Status.FounderVolumes[m.Name]

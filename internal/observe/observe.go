@@ -66,13 +66,14 @@ type memory struct {
 // Observe looks once.
 func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.Observed, error) {
 	seen := plan.Observed{
-		Paused:    c.Spec.Paused,
-		Size:      int(c.Spec.Size),
-		Version:   c.Spec.Version,
-		InMemory:  resources.InMemory(c),
-		Operation: operation(c),
-		Founders:  c.Status.Founders,
-		Joiner:    c.Status.Joiner,
+		Paused:     c.Spec.Paused,
+		Size:       int(c.Spec.Size),
+		Version:    c.Spec.Version,
+		OldEntries: c.Status.OldEntries,
+		InMemory:   resources.InMemory(c),
+		Operation:  operation(c),
+		Founders:   c.Status.Founders,
+		Joiner:     c.Status.Joiner,
 		FinalizerDue: controllerutil.ContainsFinalizer(c, v1alpha1.Finalizer) !=
 			(c.Spec.Storage.WhenDeleted == v1alpha1.WhenDeletedDelete),
 	}
@@ -105,6 +106,9 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 	o.remind(m, endpoints, certificates.credentials)
 	look := o.etcd(ctx, c, m, certificates.credentials, endpoints, seen.ClusterID)
 	join(c, &seen, members, look)
+	if seen.Barred() != "" {
+		kube.madeFrom(resources.AtVersion(c, c.Status.Version), seen.Members)
+	}
 	seen.Expired = m.expired(c, kube)
 	leader, term := look.leads()
 	m.watched.judge(c, &seen, kube, leader, term)

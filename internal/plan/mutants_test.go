@@ -19,10 +19,11 @@ var performers = map[string]string{
 var breaches = map[string]mutants.Mutant{
 	"the leader is restarted first":               mutants.Of("roll.go", "cmp.Compare(truth(a.Leads), truth(b.Leads))", "cmp.Compare(truth(b.Leads), truth(a.Leads))"),
 	"the leader does not hand over":               mutants.Of("roll.go", "stale[0].Leads && o.Voters() > 1 &&", "stale[0].Leads && o.Voters() > 9 &&"),
-	"the unwell are restarted at any price":       mutants.Of("roll.go", "o.serves() && o.kept(m) && o.barred()", "o.serves() && o.barred()"),
+	"the unwell are restarted at any price":       mutants.Of("roll.go", "o.serves() && o.kept(m) && o.Barred()", "o.serves() && o.Barred()"),
 	"a roll goes on beside one that is not sure":  mutants.Of("roll.go", "case !o.kept(next) || o.steady() < o.Voters():", "case false:"),
 	"a roll goes on beside one that lags":         mutants.Of("roll.go", "return m.Voter() && !m.CaughtUp", "return false"),
 	"a roll goes on under a new leader":           mutants.Of("roll.go", "case !o.LeaderSettled && o.Voters() > 1:", "case false:"),
+	"entries of 3.5 are let before 3.7":           mutants.Of("roll.go", "if o.OldEntries == 0 {", "if true {"),
 	"an upgrade skips a minor release":            mutants.Of("roll.go", "case step > 1:", "case step > 9:"),
 	"an older etcd is let open newer data":        mutants.Of("roll.go", "case step < 0 && !o.behind():", "case false:"),
 	"an image of another version is rolled on":    mutants.Of("roll.go", "m.Version != o.Version && o.Version != \"\" {", "m.Version == \"none\" {"),

@@ -16,6 +16,9 @@ type Observed struct {
 
 	// Version of etcd that the user wants.
 	Version string
+	// OldEntries is the raft index up to which the members' logs may hold entries of etcd
+	// 3.5, as status tells it: zero for none, -1 while they are still written.
+	OldEntries int64
 	// InMemory says that a member's data goes with its pod.
 	InMemory bool
 	// Operation is the reason of the work that is under way, as status tells it; empty

@@ -85,7 +85,7 @@ func (o Observed) change() string {
 // new spec may be what it needs, and nothing is lost by it, as the others are a quorum.
 func rollUnwell(o Observed) (Step, bool) {
 	for _, m := range o.stale() {
-		if !m.Healthy() && m.Steady && o.serves() && o.kept(m) && o.barred() == "" {
+		if !m.Healthy() && m.Steady && o.serves() && o.kept(m) && o.Barred() == "" {
 			return Step{Kind: RestartMember, Members: []string{m.Name}, ID: m.ID, Reason: o.change(), Message: fmt.Sprintf(
 				"restarting %s from the new spec first: it is not healthy%s", m.Name, because(m.Trouble))}, true
 		}
@@ -93,9 +93,19 @@ func rollUnwell(o Observed) (Step, bool) {
 	return Step{}, false
 }
 
-// barred says why etcd of the wanted version cannot open the data of the members;
+// Barred says why etcd of the wanted version cannot open the data of the members;
 // empty if it can.
-func (o Observed) barred() string {
+//
+// etcd 3.7 panics over entries of the log that 3.5 has written, before the data is
+// looked at (measured: 3.5.35 to 3.6.16 to 3.7.3 within a minute); and it wants members
+// of 3.6 to run 3.6.11 or later (etcd's upgrade guide). Until it can, pods are made as
+// if spec.version were that of the oldest member.
+func (o Observed) Barred() string {
+	if wanted, known := minor(o.Version); known && wanted >= 7 {
+		if why := o.barredFrom37(); why != "" {
+			return why
+		}
+	}
 	for _, m := range o.Members {
 		if !m.Voter() || m.Version == "" {
 			continue
@@ -112,6 +122,26 @@ func (o Observed) barred() string {
 		}
 	}
 	return ""
+}
+
+func (o Observed) barredFrom37() string {
+	for _, m := range o.Members {
+		if is, known := minor(m.Version); m.Voter() && known && is == 6 && patchOf(m.Version) < 11 {
+			return fmt.Sprintf("%s runs etcd %s and spec.version is %s — 3.7 joins members of 3.6.11 and later only — set spec.version to the newest 3.6.x first", m.Name, m.Version, o.Version)
+		}
+	}
+	if o.OldEntries == 0 {
+		return ""
+	}
+	return fmt.Sprintf("spec.version is %s, and the members' logs may still hold entries that etcd 3.5 has written — 3.7 cannot read them and would not start — wait until every member has taken a snapshot on 3.6, which it does after spec.etcd.snapshotCount changes (10000); with a smaller one it takes less", o.Version)
+}
+
+func patchOf(version string) int {
+	n, err := strconv.Atoi(version[strings.LastIndexByte(version, '.')+1:])
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 // behind says that a voter still runs the minor release that is wanted, or an older
@@ -142,13 +172,9 @@ func minor(version string) (int, bool) {
 // rollVersion stops a roll that etcd would not survive, or whose image is not what the
 // spec says.
 func rollVersion(o Observed) (Step, bool) {
-	stale := o.stale()
-	if len(stale) == 0 {
-		return Step{}, false
-	}
-	why := o.barred()
+	stale, why := o.stale(), o.Barred()
 	for _, m := range o.Members {
-		if why == "" && m.Voter() && !m.PodOutdated && m.Pod == PodRunning && m.Answers && m.Version != o.Version && o.Version != "" {
+		if why == "" && len(stale) > 0 && m.Voter() && !m.PodOutdated && m.Pod == PodRunning && m.Answers && m.Version != o.Version && o.Version != "" {
 			why = fmt.Sprintf("%s was made from the new spec and runs etcd %s, and spec.version is %s — the image is not of the version that it is taken for — correct spec.image, or spec.version",
 				m.Name, m.Version, o.Version)
 		}

@@ -116,6 +116,17 @@ func TemplateHash(c *v1alpha1.EtcdCluster) string {
 	return hex.EncodeToString(sum[:8])
 }
 
+// AtVersion is the cluster as if spec.version were another one. A digest names an image
+// whatever the version, so with one nothing changes.
+func AtVersion(c *v1alpha1.EtcdCluster, version string) *v1alpha1.EtcdCluster {
+	if version == "" || c.Spec.Image.Digest != "" {
+		return c
+	}
+	c = c.DeepCopy()
+	c.Spec.Version = version
+	return c
+}
+
 // Image of etcd.
 func Image(c *v1alpha1.EtcdCluster) string {
 	if c.Spec.Image.Digest != "" {

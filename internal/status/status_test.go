@@ -618,3 +618,40 @@ func TestUnused(t *testing.T) {
 		}
 	}
 }
+
+// TestOldEntries: 3.7 cannot read what 3.5 has written to the log, so it is known until
+// when that may be there.
+func TestOldEntries(t *testing.T) {
+	three := func(changes ...func(*plan.Observed)) plan.Observed {
+		o := healthy()
+		for i := range o.Members {
+			o.Members[i].Applied = 5000
+		}
+		for _, c := range changes {
+			c(&o)
+		}
+		return o
+	}
+	member := func(edit func(*plan.Member)) func(*plan.Observed) {
+		return func(o *plan.Observed) { edit(&o.Members[1]) }
+	}
+	for name, tc := range map[string]struct {
+		before int64
+		seen   plan.Observed
+		want   int64
+	}{
+		"none were ever written":      {0, three(), 0},
+		"a member runs 3.5":           {0, three(member(func(m *plan.Member) { m.Version = "3.5.35" })), -1},
+		"one went back to 3.5":        {900, three(member(func(m *plan.Member) { m.Version = "3.5.35" })), -1},
+		"the last one has left it":    {-1, three(member(func(m *plan.Member) { m.Applied = 5007 })), 5007},
+		"one does not answer":         {-1, three(member(func(m *plan.Member) { m.Answers = false })), -1},
+		"not enough has come":         {4900, three(), 4900},
+		"enough has come":             {4899, three(), 0},
+		"not for one of them":         {4899, three(member(func(m *plan.Member) { m.Applied = 4999 })), 4899},
+		"one runs with another count": {4000, three(member(func(m *plan.Member) { m.PodOutdated = true })), 4000},
+	} {
+		if got := oldEntries(tc.before, tc.seen, 100); got != tc.want {
+			t.Errorf("%s: %d, want %d", name, got, tc.want)
+		}
+	}
+}

@@ -58,7 +58,7 @@ var _ = Describe("A rolling change under load", Ordered, SpecPriority(90), func(
 		l *load.Load
 	)
 	BeforeAll(func(ctx SpecContext) {
-		c = found(ctx, newNamespace(ctx), "rolled", `{version: 3.5.35}`)
+		c = found(ctx, newNamespace(ctx), "rolled", `{version: 3.5.35, etcd: {snapshotCount: 100}}`)
 		c.runs(ctx, c.members(3)...)
 		l = c.startLoad(ctx)
 	}, NodeTimeout(2*patience))
@@ -85,7 +85,7 @@ var _ = Describe("A rolling change under load", Ordered, SpecPriority(90), func(
 
 	It("rolls an option, and the operator may be killed meanwhile", func(ctx SpecContext) {
 		before, operator := c.podUIDs(ctx), working(ctx)
-		c.edit(ctx, `spec: {etcd: {snapshotCount: 20000}}`)
+		c.edit(ctx, `spec: {etcd: {snapshotCount: 200}}`)
 		Eventually(ctx, func() map[string]types.UID { return c.podUIDs(ctx) }).ShouldNot(Equal(before))
 		operator.diesUnmissed(ctx)
 		c.rolled(ctx, "3.7.3", before)

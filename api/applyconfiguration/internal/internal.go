@@ -148,6 +148,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: observedGeneration
       type:
         scalar: numeric
+    - name: oldEntries
+      type:
+        scalar: numeric
     - name: operation
       type:
         namedType: com.github.quorate.quorate.api.v1alpha1.OperationStatus

@@ -52,7 +52,12 @@ type EtcdClusterStatusApplyConfiguration struct {
 	MembersSummary *string `json:"membersSummary,omitempty"`
 	// Leader is the name of the leading member.
 	Leader *string `json:"leader,omitempty"`
-	// Version is etcd's cluster version's lowest member version.
+	// OldEntries is the raft index up to which the members' logs may hold entries that
+	// etcd 3.5 has written and 3.7 cannot read; -1 while a member runs 3.5, and absent
+	// once every member has taken a snapshot since. 3.7 is not rolled out before.
+	OldEntries *int64 `json:"oldEntries,omitempty"`
+	// Version is the lowest that any member runs: a cluster is as old as its oldest
+	// member.
 	Version *string `json:"version,omitempty"`
 }
 
@@ -197,6 +202,14 @@ func (b *EtcdClusterStatusApplyConfiguration) WithMembersSummary(value string) *
 // If called multiple times, the Leader field is set to the value of the last call.
 func (b *EtcdClusterStatusApplyConfiguration) WithLeader(value string) *EtcdClusterStatusApplyConfiguration {
 	b.Leader = &value
+	return b
+}
+
+// WithOldEntries sets the OldEntries field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the OldEntries field is set to the value of the last call.
+func (b *EtcdClusterStatusApplyConfiguration) WithOldEntries(value int64) *EtcdClusterStatusApplyConfiguration {
+	b.OldEntries = &value
 	return b
 }
 
