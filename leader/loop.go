@@ -501,13 +501,12 @@ func (l *loop) publish() {
 	if l.claim != nil {
 		now.term = l.claim.Term
 	}
-	now.self = l.seen != nil && l.own != nil && l.own(l.seen)
 	// Who is named is worked out as anybody would who reads it.
-	s := l.stateOf(&view{lease: now.lease, term: now.term, self: now.self, valid: now.valid})
+	s := l.stateOf(&view{lease: now.lease, term: now.term, valid: now.valid})
 	// Readers may have been told already that what was said has run out.
 	known := l.stateOf(was)
 	now.said, now.version = s.Leader, known.Version
-	same := was.version > 0 && now.lease == was.lease && now.term == was.term && now.self == was.self && now.valid == was.valid
+	same := was.version > 0 && now.lease == was.lease && now.term == was.term && now.valid == was.valid
 	if same && now.connected == was.connected && now.said == was.said {
 		return
 	}

@@ -77,7 +77,7 @@ func TestWithoutThePodsLock(t *testing.T) {
 			t.Errorf("it signs as %s", by)
 		}
 		c := start(t, s, "pod-0", pod("uid-3"))
-		want(t, "beside it", c, false, "pod-0")
+		want(t, "beside it", c, false, "")
 	})
 }
 
