@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,8 +32,8 @@ type loop struct {
 	connected bool
 	// unreleased is why the Lease could not be given up at the end.
 	unreleased error
-	// mine is what this process wrote last for a term that is over, and may have written.
-	mine [2]*coordinationv1.Lease
+	// mine is what this process wrote last for a term that is over, or may have written.
+	mine []*coordinationv1.Lease
 	// terms counts the terms of this process.
 	terms int
 	// told is the trouble that was told last, by verb: it is not told again.
@@ -59,11 +60,13 @@ func (l *loop) run(ctx context.Context) error {
 				l.leave(l.config.clock.now())
 			}
 		case doLook:
-			l.look()
+			l.look(l.spare())
 		case doAcquire:
 			l.acquire()
 		case doRenew:
-			l.renew()
+			if l.catchUp(); l.claim != nil {
+				l.renew()
+			}
 		case doRelease:
 			l.release()
 		case doLose:
@@ -142,9 +145,15 @@ func (l *loop) spare() time.Duration {
 
 var errTimeout = errors.New("the API server did not answer in time")
 
-// look reads the Lease, and watches it if nothing does.
-func (l *loop) look() {
-	ctx, cancel := context.WithTimeoutCause(l.ctx, l.spare(), errTimeout)
+// afterConflict is how long a look may take that a write has to wait for, because what
+// is known of the Lease has grown old.
+func (l *loop) afterConflict() time.Duration {
+	return max(leastPause, min(l.claim.holds.left(l.config.clock.now()), l.config.RenewInterval))
+}
+
+// look reads the Lease within the time, and watches it if nothing does.
+func (l *loop) look(within time.Duration) {
+	ctx, cancel := context.WithTimeoutCause(l.ctx, within, errTimeout)
 	defer cancel()
 	if l.events != nil && l.opened.add(retryPause).leftOnBoth(l.config.clock.now()) <= 0 {
 		// It has said nothing for too long: it may be open and dead.
@@ -197,6 +206,23 @@ func (l *loop) endWatch() {
 	l.events, l.unwatch, l.watched = nil, nil, l.polls
 }
 
+// catchUp hears what the watch has told already: a renewal that is built on less would
+// be in vain.
+func (l *loop) catchUp() {
+	for {
+		select {
+		case event, open := <-l.events:
+			if !open {
+				l.miss()
+				return
+			}
+			l.hear(event)
+		default:
+			return
+		}
+	}
+}
+
 // miss notes that the watch has ended.
 func (l *loop) miss() {
 	now := l.config.clock.now()
@@ -244,10 +270,16 @@ func (l *loop) learn(lease *coordinationv1.Lease) {
 		}
 	}
 	if c := l.claim; c != nil {
+		renewal, ours := c.ours(lease)
 		switch {
-		case c.ours(lease):
-			c.lease, c.maybe = lease, nil
+		case ours:
+			if renewal != nil {
+				// It counts from when it was sent, as if its answer had come.
+				l.extend(renewal.sent)
+			}
+			c.is(lease)
 			l.note(lease, now)
+			l.publish()
 			return
 		case l.leaving && released(lease) && lease.Annotations[SessionAnnotation] == c.session:
 			// The release had come to pass.
@@ -327,7 +359,7 @@ func (l *loop) write(lease *coordinationv1.Lease) (*coordinationv1.Lease, string
 func (l *loop) take(lease *coordinationv1.Lease, by string, sent instant) {
 	config := l.config
 	deadline := sent.add(config.RenewDeadline)
-	l.mine = [2]*coordinationv1.Lease{lease}
+	l.mine = []*coordinationv1.Lease{lease}
 	if deadline.left(config.clock.now()) <= 0 {
 		return
 	}
@@ -368,27 +400,35 @@ func (l *loop) renew() {
 	switch {
 	case err == nil:
 		l.answered(verb)
-		c.lease, c.maybe = got, nil
+		c.is(got)
 		l.note(got, now)
-		c.renewAt, c.holds = sent.add(config.RenewInterval), sent.add(config.RenewDeadline)
-		if !l.leaving && !c.renew(sent.add(config.RenewDeadline)) && !c.resigned() {
+		c.renewAt = sent.add(config.RenewInterval)
+		if l.extend(sent) {
+			l.publish()
+		} else {
 			l.drop(ErrLost)
-			return
 		}
-		l.publish()
 	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
 		l.answered(verb)
 		c.renewAt = now.add(leastPause)
-		l.look()
+		l.look(l.afterConflict())
 	default:
 		if !refused(err) {
-			c.maybe = lease
+			c.unknown = append(c.unknown, attempt{lease: lease, sent: sent})
 		}
 		// From when it was sent: one that hung has waited for long enough. Whoever is told
 		// to wait does so, but not until it is too late for another try.
 		c.renewAt = sent.add(pause).later(now).later(now.add(min(delay(err), c.holds.left(now)/2)))
 		l.failed(verb, err)
 	}
+}
+
+// extend the claim by a renewal that is known to have come to pass; false if the term was
+// over by then.
+func (l *loop) extend(sent instant) bool {
+	c, until := l.claim, sent.add(l.config.RenewDeadline)
+	c.holds = c.holds.later(until)
+	return l.leaving || c.renew(until) || c.resigned()
 }
 
 // release gives the Lease up. This candidate claims nothing by then.
@@ -409,7 +449,7 @@ func (l *loop) release() {
 		// Its labels were edited, or an earlier renewal came late: what is ours is
 		// tried again, while its time lasts.
 		l.answered(verb)
-		l.look()
+		l.look(l.afterConflict())
 		if l.claim == c && c.lease.ResourceVersion == lease.ResourceVersion {
 			// Nothing is known that was not.
 			l.quiet = config.clock.now().add(leastPause)
@@ -431,7 +471,10 @@ func (l *loop) drop(why error) {
 	c := l.claim
 	c.finish(why)
 	l.claim, l.leaving = nil, false
-	l.mine = [2]*coordinationv1.Lease{c.lease, c.maybe}
+	l.mine = []*coordinationv1.Lease{c.lease}
+	for _, a := range c.unknown {
+		l.mine = append(l.mine, a.lease)
+	}
 	l.last = transitions(c.lease) + 1
 	l.mu.Lock()
 	l.term = nil
@@ -527,7 +570,7 @@ func (l *loop) wrote(lease *coordinationv1.Lease, alone bool) bool {
 	case holder(lease) != l.config.Identity:
 		return false
 	case by == l.session:
-		return (l.mine[0] != nil && sameSpec(lease, l.mine[0])) || (l.mine[1] != nil && sameSpec(lease, l.mine[1]))
+		return slices.ContainsFunc(l.mine, func(mine *coordinationv1.Lease) bool { return sameSpec(lease, mine) })
 	default:
 		return alone && l.config.PodUID != "" && podOf(by) == l.config.PodUID
 	}

@@ -155,17 +155,32 @@ type claim struct {
 	lease *coordinationv1.Lease
 	// session that is written with it.
 	session string
-	// maybe is a renewal that was sent and whose outcome nobody knows.
-	maybe *coordinationv1.Lease
+	// unknown are the renewals that were sent since, and whose outcome nobody knows.
+	unknown []attempt
 	// renewAt is when it is renewed next; holds is until when nobody else may have
 	// taken the Lease, whether this candidate still claims it or not.
 	renewAt, holds instant
 }
 
-// ours says that what was seen is what this claim wrote, or may have written.
-func (c *claim) ours(seen *coordinationv1.Lease) bool {
+// ours says that what was seen is what this claim wrote, or may have written; and which
+// renewal of unknown outcome has come to pass, if one has.
+func (c *claim) ours(seen *coordinationv1.Lease) (renewal *attempt, is bool) {
 	if seen == nil || seen.Annotations[SessionAnnotation] != c.session {
-		return false
+		return nil, false
 	}
-	return sameRecord(seen, c.lease) || (c.maybe != nil && sameRecord(seen, c.maybe))
+	for i := range c.unknown {
+		if sameRecord(seen, c.unknown[i].lease) {
+			return &c.unknown[i], true
+		}
+	}
+	return nil, sameRecord(seen, c.lease)
+}
+
+// is what the Lease was seen as, now or still. What builds on an older revision of it
+// cannot come to pass any more.
+func (c *claim) is(seen *coordinationv1.Lease) {
+	if seen.ResourceVersion != c.lease.ResourceVersion {
+		c.unknown = nil
+	}
+	c.lease = seen
 }

@@ -3,6 +3,7 @@ package leader_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -137,6 +138,100 @@ func TestIneligibleMeanwhile(t *testing.T) {
 		want(t, "once it is known", a, false, "")
 		if got := *s.Lease(namespace, election).Spec.HolderIdentity; got != "" {
 			t.Errorf("the Lease is still %q's", got)
+		}
+	})
+}
+
+// TestLostRenewal: one answer that is lost costs no term, however far away the API server
+// is, and whether it is the watch that tells what became of the renewal or a look.
+func TestLostRenewal(t *testing.T) {
+	for _, rtt := range []time.Duration{0, 40 * time.Millisecond, 110 * time.Millisecond, 300 * time.Millisecond} {
+		for name, blind := range map[string]string{"the watch says nothing": "watch", "reading fails": "get"} {
+			t.Run(fmt.Sprint(rtt, ", ", name), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					s := leadertest.NewServer()
+					a := start(t, s, "pod-a")
+					time.Sleep(time.Minute)
+					token, lost := a.State().Token, false
+					defer func() {
+						a.stop()
+						<-a.ended
+						// What is on its way arrives.
+						time.Sleep(time.Minute)
+					}()
+					a.client.Lag(rtt / 2)
+					if blind == "watch" {
+						a.client.Lag(time.Hour)
+					}
+					a.client.Fault(func(c leadertest.Call) leadertest.Fault {
+						f := leadertest.Fault{Before: rtt / 2, After: rtt / 2}
+						switch {
+						case c.Verb == "update" && !lost:
+							lost, f.Lose = true, leadertest.Answer
+						case c.Verb == blind:
+							f.Refuse = errors.New("no")
+						}
+						return f
+					})
+					for range 600 {
+						time.Sleep(100 * time.Millisecond)
+						if !a.IsLeader() {
+							t.Fatal("the term was lost")
+						}
+					}
+					if got := a.State().Token; !lost || got != token {
+						t.Errorf("token %d after %d", got, token)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestLostRelease: a release that an edit of the Lease crosses is tried again by somebody
+// far away from the API server, too.
+func TestLostRelease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := leadertest.NewServer()
+		a := start(t, s, "pod-a")
+		synctest.Wait()
+		a.client.Lag(time.Hour)
+		a.client.Fault(func(leadertest.Call) leadertest.Fault {
+			return leadertest.Fault{Before: 150 * time.Millisecond, After: 150 * time.Millisecond}
+		})
+		s.Edit(namespace, election, func(l *coordinationv1.Lease) { l.Labels = map[string]string{"team": "a"} })
+		began := time.Now()
+		a.stop()
+		if <-a.ended; a.err != nil || *s.Lease(namespace, election).Spec.HolderIdentity != "" {
+			t.Errorf("Run() = %v", a.err)
+		}
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("the release took %s", took)
+		}
+		time.Sleep(time.Minute)
+	})
+}
+
+// TestLostRenewals: whichever of several renewals it was that came to pass, it is known
+// again.
+func TestLostRenewals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := leadertest.NewServer()
+		a := start(t, s, "pod-a", func(c *leader.Config) { c.RenewInterval = time.Second })
+		time.Sleep(time.Minute)
+		token, lost := a.State().Token, 0
+		a.client.Lag(1500 * time.Millisecond)
+		a.client.Fault(func(c leadertest.Call) leadertest.Fault {
+			if c.Verb != "update" || lost == 2 {
+				return leadertest.Fault{}
+			}
+			lost++
+			return leadertest.Fault{Lose: map[int]leadertest.Loss{1: leadertest.Answer, 2: leadertest.Request}[lost]}
+		})
+		time.Sleep(30 * time.Second)
+		want(t, "after two answers were lost", a, true, "pod-a")
+		if got := a.State().Token; lost != 2 || got != token {
+			t.Errorf("token %d after %d", got, token)
 		}
 	})
 }
