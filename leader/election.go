@@ -57,8 +57,10 @@ type election struct {
 	crew *crew
 	// claim of the term that lasts, or is being given up; nil for none.
 	claim *claim
-	// attempt is an acquisition whose outcome nobody knows.
-	attempt *attempt
+	// attempts are the acquisitions whose outcome nobody knows, and which may still be on
+	// their way; unsure says that nothing was seen since the last one.
+	attempts []attempt
+	unsure   bool
 	// own says that the Lease as seen was written by this process, or by one that is
 	// known to have ended.
 	own func(*coordinationv1.Lease) bool
@@ -80,6 +82,29 @@ type attempt struct {
 	lease   *coordinationv1.Lease
 	session string
 	sent    instant
+}
+
+// outcome of the attempts, now that the Lease was seen: the one that has come to pass, or
+// nil. Those that build on another revision cannot any more, and the old ones would be of
+// no use.
+func (n *election) outcome(seen *coordinationv1.Lease, now instant) *attempt {
+	n.unsure = false
+	is := seen
+	if is == nil {
+		is = &coordinationv1.Lease{}
+	}
+	var pending []attempt
+	for _, a := range n.attempts {
+		if is.Annotations[SessionAnnotation] == a.session && sameSpec(is, a.lease) {
+			n.attempts = nil
+			return &a
+		}
+		if is.ResourceVersion == a.lease.ResourceVersion && a.sent.add(2*n.config.LeaseDuration).left(now) > 0 {
+			pending = append(pending, a)
+		}
+	}
+	n.attempts = pending
+	return nil
 }
 
 // note takes in what was seen of the Lease; nil for none. It answers whether the
@@ -127,11 +152,11 @@ func (n *election) next(now instant) (action, time.Duration) {
 	switch {
 	case n.claim != nil:
 		return n.lead(now)
-	case n.stopping && (n.attempt == nil || n.attempt.sent.add(n.config.RenewDeadline).left(now) <= 0):
+	case n.stopping && !(n.unsure && n.attempts[len(n.attempts)-1].sent.add(n.config.RenewDeadline).left(now) > 0):
 		return doStop, 0
 	case n.quiet.left(now) > 0:
 		return doRest, n.quiet.left(now)
-	case !n.known || n.attempt != nil || n.lookAt.left(now) <= 0:
+	case !n.known || n.unsure || n.lookAt.left(now) <= 0:
 		// Only a look can tell what became of an attempt.
 		return doLook, 0
 	}

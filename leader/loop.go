@@ -260,14 +260,11 @@ func (l *loop) old(lease *coordinationv1.Lease) bool {
 // learn takes in what the Lease is now.
 func (l *loop) learn(lease *coordinationv1.Lease) {
 	now := l.config.clock.now()
-	if a := l.attempt; a != nil {
-		l.attempt = nil
-		if lease != nil && lease.Annotations[SessionAnnotation] == a.session && sameSpec(lease, a.lease) {
-			// It had come to pass. The claim counts from when it was sent.
-			l.note(lease, now)
-			l.take(lease, a.session, a.sent)
-			return
-		}
+	if a := l.outcome(lease, now); a != nil {
+		// The claim counts from when it was sent.
+		l.note(lease, now)
+		l.take(lease, a.session, a.sent)
+		return
 	}
 	if c := l.claim; c != nil {
 		renewal, ours := c.ours(lease)
@@ -318,6 +315,7 @@ func (l *loop) acquire() {
 	switch {
 	case err == nil:
 		l.answered(verb)
+		l.outcome(got, config.clock.now())
 		l.note(got, config.clock.now())
 		l.take(got, by, sent)
 	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err), apierrors.IsNotFound(err) && verb == "update":
@@ -329,7 +327,7 @@ func (l *loop) acquire() {
 		l.quiet = l.lookAt.add(leastPause)
 	default:
 		if !refused(err) {
-			l.attempt = &attempt{lease: lease, session: by, sent: sent}
+			l.attempts, l.unsure = append(l.attempts, attempt{lease: lease, session: by, sent: sent}), true
 		}
 		l.failed(verb, err)
 	}

@@ -23,7 +23,7 @@ var breaches = map[string]mutants.Mutant{
 	"a process of the pod takes over from another":     mutants.Of("loop.go", "return alone && l.config.PodUID", "return (alone || true) && l.config.PodUID"),
 	"a foreign write is not noticed":                   mutants.Of("term.go", "return nil, sameRecord(seen, c.lease)", "return nil, true"),
 	"a renewal of unknown outcome counts":              mutants.Of("loop.go", "c.unknown = append(c.unknown, attempt{lease: lease, sent: sent})", "c.unknown = append(c.unknown, attempt{lease: lease, sent: sent})\n\t\t\tl.extend(sent)"),
-	"an acquisition of unknown outcome counts at once": mutants.Of("loop.go", "l.attempt = &attempt{lease: lease, session: by, sent: sent}", "l.take(lease, by, sent)"),
+	"an acquisition of unknown outcome counts at once": mutants.Of("loop.go", "l.attempts, l.unsure = append(l.attempts, attempt{lease: lease, session: by, sent: sent}), true", "l.take(lease, by, sent)"),
 	"the lease is released before the work has ended":  mutants.Of("election.go", "case leave && !n.crew.busy():", "case leave:"),
 	"the lease is released before the answer is no":    mutants.Of("loop.go", "	if l.claim != nil {\n\t\tl.claim.finish(ErrResigned)\n\t\tl.leaving, l.leaveAt", "	if l.claim != nil {\n\t\tl.leaving, l.leaveAt"),
 	"a standby names the leader for ever":              mutants.Of("state.go", "holder(v.lease) != e.config.Identity && v.valid.left(now) > 0:", "holder(v.lease) != e.config.Identity && v.lease != nil:"),
@@ -31,6 +31,7 @@ var breaches = map[string]mutants.Mutant{
 	"a look after a conflict is too short":             mutants.Of("loop.go", "return max(leastPause, min(l.claim.holds.left(l.config.clock.now()), l.config.RenewInterval))", "return leastPause"),
 	"what the watch has told waits":                    mutants.Of("loop.go", "if l.catchUp(); l.claim", "if l.claim"),
 	"only the last unknown renewal is remembered":      mutants.Of("loop.go", "c.unknown = append(c.unknown, attempt", "c.unknown = append(c.unknown[:0], attempt"),
+	"an acquisition that is on its way is forgotten":   mutants.Of("election.go", "pending = append(pending, a)", "_ = a"),
 	"old news is news":                                 mutants.Of("loop.go", "return a && b && is < was", "return a && b && is < was && false"),
 	"a term goes on after its end":                     mutants.Of("term.go", "if t.ended || t.deadline.left(t.clock.now()) <= 0 {\n\t\treturn false", "if false {\n\t\treturn false"),
 	"the context does not end with the claim":          mutants.Of("term.go", "			t.finish(ErrLost)\n", "			return\n"),
@@ -42,7 +43,7 @@ var breaches = map[string]mutants.Mutant{
 
 // guards are the tests of the rules of safety; the others know nothing of them.
 const guards = "^Test(TakesOver|Crash|SlowAnswers|RunsOut|SameName|RestartInItsPod|UnknownOutcome|Hands|EndOrder|WorkThatDoesNotEnd|" +
-	"WorkOutlivesItsTerm|ResignAfterTheEnd|WithoutThePodsLock|IneligibleMeanwhile|Resign|Forbidden|Requests|Config|LostRe.*|MixedElection|Suspen.*|Random)$"
+	"WorkOutlivesItsTerm|ResignAfterTheEnd|WithoutThePodsLock|IneligibleMeanwhile|Resign|Forbidden|Requests|Config|LostRe.*|LateAcquisition|MixedElection|Suspen.*|Random)$"
 
 // TestMutants runs the guards against each mutant.
 func TestMutants(t *testing.T) { mutants.Caught(t, breaches, "-run="+guards) }

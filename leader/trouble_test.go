@@ -235,3 +235,36 @@ func TestLostRenewals(t *testing.T) {
 		}
 	})
 }
+
+// TestLateAcquisition: one that was on its way for longer than anybody waits for its answer
+// is known again when it arrives, and counts from when it was sent.
+func TestLateAcquisition(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := leadertest.NewServer()
+		const late = 3400 * time.Millisecond
+		a := start(t, s, "pod-a", func(c *leader.Config) {
+			creates := 0
+			c.Leases.(*leadertest.Client).Fault(func(c leadertest.Call) leadertest.Fault {
+				if c.Verb != "create" {
+					return leadertest.Fault{}
+				}
+				if creates++; creates > 1 {
+					return leadertest.Fault{Refuse: errors.New("connection refused")}
+				}
+				return leadertest.Fault{Before: late}
+			})
+		})
+		sent := time.Now()
+		term, err := a.Lead(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(sent); took < late || took > 7*time.Second {
+			t.Errorf("it leads after %s", took)
+		}
+		if got, want := a.State().Remaining(), time.Until(sent.Add(7500*time.Millisecond)); got != want || a.State().Token != term.Token() {
+			t.Errorf("the claim lasts for %s, want %s", got, want)
+		}
+		time.Sleep(time.Minute)
+	})
+}
