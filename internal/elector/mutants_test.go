@@ -10,7 +10,10 @@ import (
 // leader-elector 0.5, or of the labels.
 var breaches = map[string]mutants.Mutant{
 	"what 0.5 holds is free":                    mutants.Of("legacy.go", "left > 0 {", "left > time.Hour {"),
-	"a candidate of 0.5 with a shorter ttl":     mutants.Of("legacy.go", "if lasts < ours {", "if lasts < ours && false {"),
+	"a candidate of 0.5 with a shorter ttl":     mutants.Of("legacy.go", "if l.lasts < ours && time", "if false && time"),
+	"what was taken from 0.5 by hand is free":   mutants.Of("legacy.go", "case record.Session != \"\", given && terms > l.terms:", "case record.Session != \"\", given:"),
+	"an emptied record is free":                 mutants.Of("legacy.go", "record.HolderIdentity == \"\" && record.LeaseDurationSeconds == 1", "record.HolderIdentity == \"\""),
+	"renewals of one second look alike":         mutants.Of("legacy.go", "record.RenewTime = metav1.NewTime(was.RenewTime.Add(time.Second))", "_ = was"),
 	"the lock of 0.5 is not renewed":            mutants.Of("legacy.go", "	do := (*legacyLock).hold\n", "	do := func(l *legacyLock, ctx context.Context, e legacyEndpoints, le *coordinationv1.Lease) error { if ptr.Deref(le.Spec.RenewTime, metav1.MicroTime{}) != ptr.Deref(le.Spec.AcquireTime, metav1.MicroTime{}) { return nil }; return l.hold(ctx, e, le) }\n"),
 	"the lock of 0.5 is taken after the Lease":  mutants.Of("legacy.go", "	if err := l.lock(lease).hold(ctx, l.endpoints, lease); err != nil {\n\t\treturn nil, err\n\t}\n\treturn l.Leases.Create(ctx, lease)", "	got, err := l.Leases.Create(ctx, lease)\n\tgo func() { _ = l.lock(lease).hold(ctx, l.endpoints, lease) }()\n\treturn got, err"),
 	"somebody else's lock is released":          mutants.Of("legacy.go", "record.Session == \"\" || record.Session != lease.Annotations[leader.SessionAnnotation]", "record.HolderIdentity == \"\""),
