@@ -365,9 +365,9 @@ func (l *loop) take(lease *coordinationv1.Lease, by string, sent instant) {
 	if !ok {
 		l.log.Error("The Lease's resourceVersion is no number: there is no token to be had from it", "resourceVersion", lease.ResourceVersion)
 	}
-	term := newTerm(l.ctx, config.clock, config.hooks, Token(version), deadline)
+	term := newTerm(l.ctx, config, Token(version), sent)
 	if config.hooks.claimed != nil {
-		config.hooks.claimed(term.token, deadline)
+		config.hooks.claimed(term.token, term.until())
 	}
 	l.claim = &claim{Term: term, lease: lease, session: by, renewAt: sent.add(config.RenewInterval), holds: deadline}
 	l.mu.Lock()
@@ -426,6 +426,7 @@ func (l *loop) renew() {
 func (l *loop) extend(sent instant) bool {
 	c, until := l.claim, sent.add(l.config.RenewDeadline)
 	c.holds = c.holds.later(until)
+	c.hold(sent.add(l.config.LeaseDuration))
 	return l.leaving || c.renew(until) || c.resigned()
 }
 

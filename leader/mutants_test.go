@@ -10,7 +10,7 @@ import (
 // that no longer fails for one of them has stopped to guard that rule.
 var breaches = map[string]mutants.Mutant{
 	"the answer is that of the last renewal":           mutants.Of("term.go", "return !t.ended && t.deadline.left(t.clock.now()) > 0", "return !t.ended"),
-	"a claim counts from the answer":                   mutants.Of("loop.go", "deadline := sent.add(config.RenewDeadline)", "deadline := config.clock.now().add(config.RenewDeadline)"),
+	"a claim counts from the answer":                   mutants.Of("term.go", "deadline: sent.add(c.RenewDeadline)", "deadline: c.clock.now().add(c.RenewDeadline)"),
 	"a renewal counts from the answer":                 mutants.Of("loop.go", "if l.extend(sent) {", "if l.extend(now) {"),
 	"a suspended machine's time stands still":          mutants.Of("clock.go", "func (i instant) left(now instant) time.Duration { return min(i.mono-now.mono, i.boot-now.boot) }", "func (i instant) left(now instant) time.Duration { return i.mono - now.mono }"),
 	"the claim lasts as long as the lease":             mutants.Of("config.go", "c.RenewDeadline = min(c.LeaseDuration*3/4, longestDeadline(c.LeaseDuration))", "c.RenewDeadline = c.LeaseDuration"),
@@ -32,6 +32,9 @@ var breaches = map[string]mutants.Mutant{
 	"what the watch has told waits":                    mutants.Of("loop.go", "if l.catchUp(); l.claim", "if l.claim"),
 	"only the last unknown renewal is remembered":      mutants.Of("loop.go", "c.unknown = append(c.unknown, attempt", "c.unknown = append(c.unknown[:0], attempt"),
 	"an acquisition that is on its way is forgotten":   mutants.Of("election.go", "pending = append(pending, a)", "_ = a"),
+	"a term sleeps through a suspension":               mutants.Of("term.go", "t.clock.after(min(left, wake))", "t.clock.after(left)"),
+	"the grace stands still in a suspension":           mutants.Of("term.go", "return max(0, t.others.left(t.clock.now()))", "return max(0, t.others.mono-t.clock.now().mono)"),
+	"the grace counts from the end of the claim":       mutants.Of("term.go", "others: sent.add(c.LeaseDuration)", "others: c.clock.now().add(c.LeaseDuration)"),
 	"old news is news":                                 mutants.Of("loop.go", "return a && b && is < was", "return a && b && is < was && false"),
 	"a term goes on after its end":                     mutants.Of("term.go", "if t.ended || t.deadline.left(t.clock.now()) <= 0 {\n\t\treturn false", "if false {\n\t\treturn false"),
 	"the context does not end with the claim":          mutants.Of("term.go", "			t.finish(ErrLost)\n", "			return\n"),
@@ -43,7 +46,7 @@ var breaches = map[string]mutants.Mutant{
 
 // guards are the tests of the rules of safety; the others know nothing of them.
 const guards = "^Test(TakesOver|Crash|SlowAnswers|RunsOut|SameName|RestartInItsPod|UnknownOutcome|Hands|EndOrder|WorkThatDoesNotEnd|" +
-	"WorkOutlivesItsTerm|ResignAfterTheEnd|WithoutThePodsLock|IneligibleMeanwhile|Resign|Forbidden|Requests|Config|LostRe.*|LateAcquisition|MixedElection|Suspen.*|Random)$"
+	"WorkOutlivesItsTerm|ResignAfterTheEnd|WithoutThePodsLock|IneligibleMeanwhile|Resign|Forbidden|Requests|Config|LostRe.*|LateAcquisition|MixedElection|Suspen.*|Grace|Random)$"
 
 // TestMutants runs the guards against each mutant.
 func TestMutants(t *testing.T) { mutants.Caught(t, breaches, "-run="+guards) }

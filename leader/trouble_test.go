@@ -268,3 +268,41 @@ func TestLateAcquisition(t *testing.T) {
 		time.Sleep(time.Minute)
 	})
 }
+
+// TestGrace: others are kept out until the lease is over that was renewed last, counted
+// from before it was asked for, also when the term has ended before.
+func TestGrace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const late = 100 * time.Millisecond
+		s := leadertest.NewServer()
+		a := start(t, s, "pod-a", drains(5*time.Second), func(c *leader.Config) {
+			c.RenewInterval = 3 * time.Second
+			c.Leases.(*leadertest.Client).Fault(func(c leadertest.Call) leadertest.Fault {
+				if c.Lease == nil {
+					return leadertest.Fault{}
+				}
+				return leadertest.Fault{Before: late}
+			})
+		})
+		term, err := a.Lead(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		grace := func(when string, want time.Duration) {
+			t.Helper()
+			synctest.Wait()
+			if got := term.Grace(); got != want {
+				t.Errorf("%s others are kept out for %s, want %s", when, got, want)
+			}
+		}
+		grace("at first", 10*time.Second-late)
+		time.Sleep(3 * time.Second)
+		grace("renewed,", 10*time.Second-late)
+		a.stop()
+		time.Sleep(3 * time.Second)
+		grace("renewed while it is drained,", 10*time.Second-late)
+		a.client.Fault(func(leadertest.Call) leadertest.Fault { return leadertest.Fault{Lose: leadertest.Request} })
+		time.Sleep(time.Minute)
+		grace("in the end", 0)
+	})
+}
