@@ -18,10 +18,16 @@ var breaches = map[string]mutants.Mutant{
 	"the lock of 0.5 is taken after the Lease":  mutants.Of("legacy.go", "	if err := l.lock(lease).hold(ctx, l.endpoints, lease); err != nil {\n\t\treturn nil, err\n\t}\n\treturn l.Leases.Create(ctx, lease)", "	got, err := l.Leases.Create(ctx, lease)\n\tgo func() { _ = l.lock(lease).hold(ctx, l.endpoints, lease) }()\n\treturn got, err"),
 	"somebody else's lock is released":          mutants.Of("legacy.go", "record.Session == \"\" || record.Session != lease.Annotations[leader.SessionAnnotation]", "record.HolderIdentity == \"\""),
 	"a released Lease keeps the lock of 0.5":    mutants.Of("legacy.go", "do = (*legacyLock).release", "return l.Leases.Update(ctx, lease)"),
+	"a suspended machine goes on":               mutants.Of("duty.go", "min(left, glance)", "left"),
+	"others are not waited out":                 mutants.Of("duty.go", "left := grace() - margin\n", "left := patience\n"),
+	"one that is late has its patience":         mutants.Of("duty.go", "	if left <= 0 {\n\t\tcancel()\n\t}\n", "	if left <= 0 {\n\t\tleft = patience\n\t}\n"),
+	"a stale label stays":                       mutants.Of("duty.go", "	p.later(ctx, p.end, over)\n", ""),
+	"a label leaves no trace":                   mutants.Of("label.go", "	pod.Annotations = map", "	_ = map"),
+	"one that leads no more labels others":      mutants.Of("label.go", "if err := t.check(); err != nil {", "if err := t.check(); false {"),
 	"a label is taken off whoever bears it now": mutants.Of("label.go", "pod.ResourceVersion != \"\"", "false"),
 }
 
 // TestMutants runs the guards against each mutant.
 func TestMutants(t *testing.T) {
-	mutants.Caught(t, breaches, "-run=^Test(Legacy.*|LabelOthers)$")
+	mutants.Caught(t, breaches, "-run=^Test(Legacy.*|Label.*|End.*)$")
 }
