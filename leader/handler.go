@@ -53,8 +53,8 @@ const (
 // Deployment, which would wait for ever for all of its pods to lead.
 func (e *Elector) Handler() http.Handler { return Handlers(e) }
 
-// Handlers is the Handler of several elections. The first one answers at /, and
-// wherever none is named; ?election=NAME and /v1/NAME/state name one.
+// Handlers is the Handler of several elections. The first one answers wherever none is
+// named; ?election=NAME, also at /, and /v1/NAME/state name one.
 func Handlers(electors ...*Elector) http.Handler {
 	if len(electors) == 0 {
 		return http.NotFoundHandler()
@@ -109,12 +109,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		election, verb = parts[2], parts[3]
 	}
 	to, ok := routes[verb]
-	if !ok {
-		serveName(h.electors[0], w)
-		return
-	}
 	e := h.elector(election)
 	switch {
+	case !ok:
+		serveName(e, w)
 	case e == nil:
 		refuse(w, http.StatusNotFound, "no such election here")
 	case !slices.Contains(to.methods, r.Method):
@@ -138,12 +136,17 @@ func (h *handler) elector(election string) *Elector {
 	return nil
 }
 
-// serveName answers as leader-elector 0.5 did, to the byte.
+// serveName answers as leader-elector 0.5 did, to the byte. Of an election that is not
+// held here nobody is known to lead.
 func serveName(e *Elector, w http.ResponseWriter) {
 	write(w, http.StatusOK, func() any {
-		return struct {
+		var answer struct {
 			Name string `json:"name"`
-		}{e.State().Leader}
+		}
+		if e != nil {
+			answer.Name = e.State().Leader
+		}
+		return answer
 	})
 }
 

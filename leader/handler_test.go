@@ -119,6 +119,25 @@ func TestStateAnswer(t *testing.T) {
 	})
 }
 
+// TestOldAnswerOfAnother: the election that is named is the one that answers, also as 0.5
+// did; nobody is known to lead in one that is not held here.
+func TestOldAnswerOfAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := leadertest.NewServer()
+		a, other := start(t, s, "pod-a"), start(t, s, "pod-a", elects("other"))
+		synctest.Wait()
+		if err := other.Resign(t.Context(), time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		h := serve(a, other)
+		for target, want := range map[string]string{"/": "pod-a", "/?election=example": "pod-a", "/?election=other": "", "/?election=nothing": "", "/some/path?x=y": "pod-a"} {
+			if w := h.ask("GET", target, ""); w.Code != 200 || w.Body.String() != fmt.Sprintf(`{"name":%q}`, want) {
+				t.Errorf("%s: %d %s", target, w.Code, w.Body)
+			}
+		}
+	})
+}
+
 // TestRoles: a code for those that cannot read.
 func TestRoles(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

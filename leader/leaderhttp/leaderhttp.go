@@ -53,14 +53,20 @@ type State struct {
 // known.
 type Answer struct {
 	state State
-	until time.Time
+	// until is when it runs out by the monotonic clock, and wall by the wall clock: the
+	// former stands still while the machine is suspended, the latter may be set. What comes
+	// first counts.
+	until, wall time.Time
 }
 
 // State as it was written. It does not run out: ask IsLeader and Leader.
 func (a Answer) State() State { return a.state }
 
 // Remaining is for how long the answer still holds.
-func (a Answer) Remaining() time.Duration { return max(0, time.Until(a.until)) }
+func (a Answer) Remaining() time.Duration {
+	now := time.Now()
+	return max(0, min(a.until.Sub(now), a.wall.Sub(now.Round(0))))
+}
 
 // IsLeader says whether this pod leads, by the clock of now.
 func (a Answer) IsLeader() bool { return a.state.IsLeader && a.Remaining() > 0 }
@@ -143,7 +149,13 @@ func (c *Client) ask(ctx context.Context, query url.Values) (Answer, error) {
 	if err := c.do(ctx, http.MethodGet, "/v1/state", query, "", &s); err != nil {
 		return Answer{}, err
 	}
-	return Answer{state: s, until: began.Add(time.Duration(s.ExpiresInMs) * time.Millisecond)}, nil
+	return answer(s, began), nil
+}
+
+// answer that was asked for at that time.
+func answer(s State, began time.Time) Answer {
+	until := began.Add(time.Duration(s.ExpiresInMs) * time.Millisecond)
+	return Answer{state: s, until: until, wall: until.Round(0)}
 }
 
 // Watch yields the state now, after every change, and often enough for an answer to
