@@ -40,7 +40,7 @@ type election struct {
 	// heard is when anything was last heard of the Lease.
 	heard instant
 	// valid is until when the holder is named: what it promises, from when its last
-	// change was seen.
+	// change was seen; never, while none was.
 	valid instant
 	// until is when everybody who may claim on the word of the Lease has stopped.
 	until instant
@@ -118,12 +118,16 @@ func (n *election) note(lease *coordinationv1.Lease, now instant) bool {
 		n.seen = lease
 		return false
 	}
-	n.valid = now.add(promised(lease))
+	if !first {
+		// What was there before may be from long ago: its holder is waited for, and not
+		// named before it shows that it lives.
+		n.valid = now.add(promised(lease))
+	}
 	switch {
 	case holder(lease) != "":
 		// Whoever wrote it claims for less than this, counted from before it was
 		// written; whoever held it before, too.
-		n.until = n.until.later(n.valid)
+		n.until = n.until.later(now.add(promised(lease)))
 	case released(lease):
 		n.until = now
 	case lease == nil && first:

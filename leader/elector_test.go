@@ -87,6 +87,38 @@ func want(t *testing.T, when string, c *candidate, leads bool, name string) {
 	}
 }
 
+// aRenewal is as long as it takes to see one: who starts beside a leader does not name it
+// before.
+func aRenewal() {
+	time.Sleep(10 * time.Second / 3)
+	synctest.Wait()
+}
+
+// TestLeftBehind: a Lease that was held by somebody who died long ago is waited for, and
+// its holder is not named; one that renews it is, from then on.
+func TestLeftBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := leadertest.NewServer()
+		dead := start(t, s, "pod-dead")
+		synctest.Wait()
+		dead.cut()
+		time.Sleep(time.Hour)
+		o, b := start(t, s, "", observes), start(t, s, "pod-b")
+		for range 99 {
+			want(t, "beside a dead Lease", o, false, "")
+			want(t, "beside a dead Lease", b, false, "")
+			time.Sleep(100 * time.Millisecond)
+		}
+		time.Sleep(200 * time.Millisecond)
+		want(t, "after its lease", b, true, "pod-b")
+		want(t, "after its lease", o, false, "pod-b")
+		late := start(t, s, "", observes)
+		want(t, "at once", late, false, "")
+		aRenewal()
+		want(t, "after a renewal", late, false, "pod-b")
+	})
+}
+
 // TestTakesOver goes through a leader's life and its end, with one standby.
 func TestTakesOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -94,7 +126,7 @@ func TestTakesOver(t *testing.T) {
 		a := start(t, s, "pod-a")
 		want(t, "at once", a, true, "pod-a")
 		b := start(t, s, "pod-b")
-		want(t, "beside a leader", b, false, "pod-a")
+		want(t, "beside a leader", b, false, "")
 		time.Sleep(time.Minute)
 		want(t, "after a minute", a, true, "pod-a")
 		want(t, "after a minute", b, false, "pod-a")
@@ -121,7 +153,7 @@ func TestCrash(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := leadertest.NewServer()
 		a, b, o := start(t, s, "pod-a"), start(t, s, "pod-b"), start(t, s, "", observes)
-		synctest.Wait()
+		aRenewal()
 		if !a.IsLeader() {
 			a, b = b, a
 		}
@@ -204,7 +236,8 @@ func TestRunsOut(t *testing.T) {
 		s := leadertest.NewServer()
 		a := start(t, s, "pod-a")
 		o := start(t, s, "", observes)
-		want(t, "at once", o, false, "pod-a")
+		aRenewal()
+		want(t, "after a renewal", o, false, "pod-a")
 		version := o.State().Version
 		a.cut()
 		time.Sleep(10*time.Second - time.Nanosecond)
@@ -342,7 +375,7 @@ func TestHands(t *testing.T) {
 				token := a.State().Token
 				// Nobody is there to see it first.
 				b := start(t, s, "pod-b")
-				synctest.Wait()
+				aRenewal()
 				if tc.stays {
 					tc.do(s)
 					time.Sleep(30 * time.Second)
@@ -399,7 +432,7 @@ func TestEndOrder(t *testing.T) {
 			})
 		}()
 		b := start(t, s, "pod-b")
-		synctest.Wait()
+		aRenewal()
 		began := time.Now()
 		a.stop()
 		want(t, "told to end", a, false, "")
@@ -429,7 +462,7 @@ func TestWorkThatDoesNotEnd(t *testing.T) {
 			_ = a.Do(t.Context(), func(context.Context, *leader.Term) error { <-release; return nil })
 		}()
 		b := start(t, s, "pod-b")
-		synctest.Wait()
+		aRenewal()
 		a.stop()
 		time.Sleep(9 * time.Second)
 		want(t, "while it works on", b, false, "pod-a")

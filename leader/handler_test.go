@@ -64,7 +64,7 @@ func TestOldAnswer(t *testing.T) {
 		a := start(t, s, "pod-a")
 		synctest.Wait()
 		b := start(t, s, "pod-b")
-		synctest.Wait()
+		aRenewal()
 		for _, c := range []*candidate{a, b} {
 			h := serve(c)
 			for _, target := range []string{"GET /", "POST /", "DELETE /some/path?x=y", "PUT //", "GET /v1", "GET /v1/nothing", "GET /v1/a/b/state", "GET /metrics", "PATCH /../v1/state/"} {
@@ -145,7 +145,7 @@ func TestRoles(t *testing.T) {
 		a := start(t, s, "pod-a")
 		synctest.Wait()
 		b := start(t, s, "pod-b")
-		synctest.Wait()
+		aRenewal()
 		for _, c := range []struct {
 			h    handler
 			path string
@@ -166,7 +166,7 @@ func TestLongPoll(t *testing.T) {
 		a := start(t, s, "pod-a")
 		synctest.Wait()
 		b := start(t, s, "pod-b")
-		synctest.Wait()
+		aRenewal()
 		h := serve(b)
 		poll := func(timeout string) (leaderhttp.State, time.Duration) {
 			began := time.Now()
@@ -393,6 +393,7 @@ func TestWatchStream(t *testing.T) {
 		a := start(t, s, "pod-a", lasts(60*time.Second))
 		synctest.Wait()
 		b := start(t, s, "pod-b", lasts(60*time.Second))
+		time.Sleep(20 * time.Second)
 		synctest.Wait()
 		conn := dial(t, serve(b))
 		_, _ = io.WriteString(conn, "GET /v1/watch HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -424,7 +425,7 @@ func TestWatchStream(t *testing.T) {
 		time.Sleep(59 * time.Second)
 		synctest.Wait()
 		mu.Lock()
-		// One at first, then after renewals at 20 s and 40 s.
+		// One at first, then after renewals at 40 s and 60 s.
 		if len(states) != 3 || states[2].ExpiresInMs != 60000 || states[0].Name != "pod-a" || comments != 3 {
 			t.Errorf("%d comments, states %+v", comments, states)
 		}

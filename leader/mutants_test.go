@@ -15,7 +15,7 @@ var breaches = map[string]mutants.Mutant{
 	"a suspended machine's time stands still":          mutants.Of("clock.go", "func (i instant) left(now instant) time.Duration { return min(i.mono-now.mono, i.boot-now.boot) }", "func (i instant) left(now instant) time.Duration { return i.mono - now.mono }"),
 	"the claim lasts as long as the lease":             mutants.Of("config.go", "c.RenewDeadline = min(c.LeaseDuration*3/4, longestDeadline(c.LeaseDuration))", "c.RenewDeadline = c.LeaseDuration"),
 	"a deadline that is not safe is taken":             mutants.Of("config.go", "most := longestDeadline(c.LeaseDuration)", "most := 2 * c.LeaseDuration"),
-	"a candidate does not wait for the lease":          mutants.Of("election.go", "n.until = n.until.later(n.valid)", "n.until = now"),
+	"a candidate does not wait for the lease":          mutants.Of("election.go", "n.until = n.until.later(now.add(promised(lease)))\n\tcase released", "n.until = now\n\tcase released"),
 	"a lease that was taken away is free":              mutants.Of("election.go", "n.until = n.until.later(now.add(max(promised(lease), promised(n.seen), n.config.LeaseDuration)))", "n.until = now"),
 	"an empty lease was released":                      mutants.Of("record.go", "holder(l) == \"\" && promised(l) == time.Second", "holder(l) == \"\""),
 	"a name is a session":                              mutants.Of("loop.go", "return alone && l.config.PodUID != \"\" && podOf", "return true || podOf"),
@@ -35,6 +35,7 @@ var breaches = map[string]mutants.Mutant{
 	"a term sleeps through a suspension":               mutants.Of("term.go", "t.clock.after(min(left, wake))", "t.clock.after(left)"),
 	"the grace stands still in a suspension":           mutants.Of("term.go", "return max(0, t.others.left(t.clock.now()))", "return max(0, t.others.mono-t.clock.now().mono)"),
 	"the grace counts from the end of the claim":       mutants.Of("term.go", "others: sent.add(c.LeaseDuration)", "others: c.clock.now().add(c.LeaseDuration)"),
+	"who held the lease long ago is named":             mutants.Of("election.go", "	if !first {\n", "	if true {\n"),
 	"old news is news":                                 mutants.Of("loop.go", "return a && b && is < was", "return a && b && is < was && false"),
 	"a term goes on after its end":                     mutants.Of("term.go", "if t.ended || t.deadline.left(t.clock.now()) <= 0 {\n\t\treturn false", "if false {\n\t\treturn false"),
 	"the context does not end with the claim":          mutants.Of("term.go", "			t.finish(ErrLost)\n", "			return\n"),
@@ -46,7 +47,7 @@ var breaches = map[string]mutants.Mutant{
 
 // guards are the tests of the rules of safety; the others know nothing of them.
 const guards = "^Test(TakesOver|Crash|SlowAnswers|RunsOut|SameName|RestartInItsPod|UnknownOutcome|Hands|EndOrder|WorkThatDoesNotEnd|" +
-	"WorkOutlivesItsTerm|ResignAfterTheEnd|WithoutThePodsLock|IneligibleMeanwhile|Resign|Forbidden|Requests|Config|LostRe.*|LateAcquisition|MixedElection|Suspen.*|Grace|Random)$"
+	"WorkOutlivesItsTerm|ResignAfterTheEnd|WithoutThePodsLock|IneligibleMeanwhile|Resign|Forbidden|Requests|Config|LostRe.*|LateAcquisition|MixedElection|Suspen.*|Grace|LeftBehind|Random)$"
 
 // TestMutants runs the guards against each mutant.
 func TestMutants(t *testing.T) { mutants.Caught(t, breaches, "-run="+guards) }
