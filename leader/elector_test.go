@@ -468,8 +468,10 @@ func TestWorkThatDoesNotEnd(t *testing.T) {
 		want(t, "while it works on", b, false, "pod-a")
 		time.Sleep(1200 * time.Millisecond)
 		want(t, "after the lease", b, true, "pod-b")
+		if <-a.ended; a.err == nil || !strings.Contains(a.err.Error(), "has not ended in time") {
+			t.Errorf("Run() = %v, although the Lease was not released", a.err)
+		}
 		close(release)
-		<-a.ended
 	})
 }
 
@@ -567,8 +569,19 @@ func TestForbidden(t *testing.T) {
 				t.Errorf("%q is told %d times:\n%s", missing, got, log.String())
 			}
 		}
+		before := s.Requests()["get"]
+		asked := 0
+		a.client.Fault(func(c leadertest.Call) leadertest.Fault {
+			asked++
+			return no("create", "watch")(c)
+		})
+		time.Sleep(time.Minute)
+		// It looks now and then in between.
+		if asked -= s.Requests()["get"] - before; asked > 13 {
+			t.Errorf("%d requests in a minute that are refused", asked)
+		}
 		a.client.Fault(no("watch"))
-		time.Sleep(2 * time.Second)
+		time.Sleep(5 * time.Second)
 		want(t, "with most of them", a, true, "pod-a")
 		b := start(t, s, "pod-b", func(c *leader.Config) { c.Leases.(*leadertest.Client).Fault(no("watch")) })
 		time.Sleep(time.Minute)

@@ -38,6 +38,8 @@ type loop struct {
 	terms int
 	// told is the trouble that was told last, by verb: it is not told again.
 	told map[string]string
+	// denied is the last pause after a missing right, by verb.
+	denied map[string]time.Duration
 }
 
 const (
@@ -45,6 +47,9 @@ const (
 	retryPause = time.Second
 	// leastPause is for an election with a short lease.
 	leastPause = 100 * time.Millisecond
+	// longestPause of a candidate that lacks a right: others lead, and somebody has to
+	// grant it.
+	longestPause = 10 * time.Second
 )
 
 func (l *loop) run(ctx context.Context) error {
@@ -70,7 +75,7 @@ func (l *loop) run(ctx context.Context) error {
 		case doRelease:
 			l.release()
 		case doLose:
-			l.drop(ErrLost)
+			l.lose()
 		case doStop:
 			return l.unreleased
 		}
@@ -465,6 +470,21 @@ func (l *loop) release() {
 	l.publish()
 }
 
+// lose the term, whose time is over. At the end of the loop others are kept out by the
+// Lease, which nobody has released.
+func (l *loop) lose() {
+	stuck := l.leaving && l.crew.busy()
+	l.drop(ErrLost)
+	switch {
+	case !l.stopping:
+		l.unreleased = nil
+	case stuck:
+		l.unreleased = fmt.Errorf("the work on the Lease %s/%s has not ended in time: it is not released, and others wait until it runs out", l.config.Namespace, l.config.Election)
+	case l.unreleased == nil:
+		l.unreleased = fmt.Errorf("the Lease %s/%s was lost before it could be released: others wait until it runs out", l.config.Namespace, l.config.Election)
+	}
+}
+
 // drop ends the claim, for whatever reason.
 func (l *loop) drop(why error) {
 	c := l.claim
@@ -505,6 +525,10 @@ func (l *loop) failed(verb string, err error) {
 	pause := max(min(retryPause, l.config.RenewInterval), leastPause)
 	pause = max(pause, delay(err))
 	if l.claim == nil {
+		if apierrors.IsForbidden(err) {
+			pause = min(max(pause, 2*l.denied[verb]), longestPause, l.config.LeaseDuration/2)
+			l.denied[verb] = pause
+		}
 		l.quiet = now.add(pause)
 	}
 	l.lookAt = l.lookAt.later(now.add(pause))
@@ -534,6 +558,7 @@ func (l *loop) right(verb string, err error) string {
 func (l *loop) answered(verb string) {
 	l.connected = true
 	delete(l.told, verb)
+	delete(l.denied, verb)
 }
 
 // publish lets everybody know what is known.

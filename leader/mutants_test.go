@@ -36,6 +36,7 @@ var breaches = map[string]mutants.Mutant{
 	"the grace stands still in a suspension":           mutants.Of("term.go", "return max(0, t.others.left(t.clock.now()))", "return max(0, t.others.mono-t.clock.now().mono)"),
 	"the grace counts from the end of the claim":       mutants.Of("term.go", "others: sent.add(c.LeaseDuration)", "others: c.clock.now().add(c.LeaseDuration)"),
 	"who held the lease long ago is named":             mutants.Of("election.go", "	if !first {\n", "	if true {\n"),
+	"work that goes on has ended":                      mutants.Of("elector.go", "defer e.workers.whenGone(alone.release)", "defer alone.release()"),
 	"old news is news":                                 mutants.Of("loop.go", "return a && b && is < was", "return a && b && is < was && false"),
 	"a term goes on after its end":                     mutants.Of("term.go", "if t.ended || t.deadline.left(t.clock.now()) <= 0 {\n\t\treturn false", "if false {\n\t\treturn false"),
 	"the context does not end with the claim":          mutants.Of("term.go", "			t.finish(ErrLost)\n", "			return\n"),
@@ -47,7 +48,7 @@ var breaches = map[string]mutants.Mutant{
 
 // guards are the tests of the rules of safety; the others know nothing of them.
 const guards = "^Test(TakesOver|Crash|SlowAnswers|RunsOut|SameName|RestartInItsPod|UnknownOutcome|Hands|EndOrder|WorkThatDoesNotEnd|" +
-	"WorkOutlivesItsTerm|ResignAfterTheEnd|WithoutThePodsLock|IneligibleMeanwhile|Resign|Forbidden|Requests|Config|LostRe.*|LateAcquisition|MixedElection|Suspen.*|Grace|LeftBehind|Random)$"
+	"WorkOutlives.*|ResignAfterTheEnd|WithoutThePodsLock|IneligibleMeanwhile|Resign|Forbidden|Requests|Config|LostRe.*|LateAcquisition|MixedElection|Suspen.*|Grace|LeftBehind|Random)$"
 
 // TestMutants runs the guards against each mutant.
 func TestMutants(t *testing.T) { mutants.Caught(t, breaches, "-run="+guards) }

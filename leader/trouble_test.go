@@ -306,3 +306,27 @@ func TestGrace(t *testing.T) {
 		grace("in the end", 0)
 	})
 }
+
+// TestWorkOutlivesItsElector: a process of the same pod is kept out by work that goes on,
+// although the elector has ended.
+func TestWorkOutlivesItsElector(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := leadertest.NewServer()
+		a := start(t, s, "pod-0", pod("uid-4"))
+		synctest.Wait()
+		done := make(chan struct{})
+		go func() {
+			_ = a.Do(t.Context(), func(context.Context, *leader.Term) error { <-done; return nil })
+		}()
+		synctest.Wait()
+		a.stop()
+		<-a.ended
+		b := start(t, s, "pod-0", pod("uid-4"))
+		want(t, "while the work goes on", b, false, "")
+		close(done)
+		synctest.Wait()
+		b.stop()
+		<-b.ended
+		want(t, "afterwards", start(t, s, "pod-0", pod("uid-4")), true, "pod-0")
+	})
+}
