@@ -69,7 +69,8 @@ type election struct {
 	leaving, stopping bool
 	leaveAt           instant
 	idleUntil         instant
-	ineligible        bool
+	// closed are the gates that keep this candidate from contending.
+	closed map[string]bool
 	// last is the transitions of the next term, if the Lease is gone by then.
 	last int32
 	// onEnd are called when the claim is over, with why: ErrResigned if the Lease was
@@ -209,6 +210,18 @@ func (n *election) lead(now instant) (action, time.Duration) {
 	return doRest, rest
 }
 
+// gates as they are at the start.
+func gates(c Config) map[string]bool {
+	closed := map[string]bool{}
+	for _, name := range c.Gates {
+		closed[name] = true
+	}
+	if c.Eligibility == Ineligible {
+		closed[becomes] = true
+	}
+	return closed
+}
+
 // resign has the Lease released as soon as nobody works on the term.
 func (n *election) resign(now instant) {
 	n.claim.finish(ErrResigned)
@@ -218,7 +231,7 @@ func (n *election) resign(now instant) {
 // contendAt is when this candidate may write the Lease.
 func (n *election) contendAt() (instant, bool) {
 	switch {
-	case n.config.Role == Observer || n.ineligible:
+	case n.config.Role == Observer || len(n.closed) > 0:
 		return instant{}, false
 	case n.own != nil && n.seen != nil && n.own(n.seen):
 		return n.idleUntil, true

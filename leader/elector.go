@@ -66,7 +66,7 @@ func (e *Elector) Run(ctx context.Context) error {
 		return ErrRunning
 	}
 	defer close(e.done)
-	l := &loop{Elector: e, ctx: context.WithoutCancel(ctx), config: e.config, told: map[string]string{}, denied: map[string]time.Duration{}, election: election{config: e.config, crew: &e.workers, ineligible: e.config.Eligibility == Ineligible}}
+	l := &loop{Elector: e, ctx: context.WithoutCancel(ctx), config: e.config, told: map[string]string{}, denied: map[string]time.Duration{}, election: election{config: e.config, crew: &e.workers, closed: gates(e.config)}}
 	alone := aloneInPod(e.config)
 	// Whoever works on has not ended.
 	defer e.workers.whenGone(alone.release)
@@ -186,15 +186,28 @@ const (
 	Ineligible
 )
 
+// becomes is the gate of Become.
+const becomes = ""
+
 // Become changes whether the candidate contends. One that leads and becomes
 // ineligible resigns.
 func (e *Elector) Become(ctx context.Context, is Eligibility) error {
+	return e.Gate(ctx, becomes, is)
+}
+
+// Gate is Become for one of several who decide, each by a name of its own: the candidate
+// contends when all of them say so.
+func (e *Elector) Gate(ctx context.Context, name string, is Eligibility) error {
 	if is == Ineligible {
 		e.renounce(ErrResigned)
 	}
 	return e.wish(ctx, func(n *election) {
-		n.ineligible = is == Ineligible
-		if n.claim != nil && n.ineligible {
+		if is == Eligible {
+			delete(n.closed, name)
+			return
+		}
+		n.closed[name] = true
+		if n.claim != nil {
 			n.resign(e.config.clock.now())
 		}
 	})

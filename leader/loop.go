@@ -172,8 +172,12 @@ func (l *loop) look(within time.Duration) {
 		l.failed("get", err)
 		return
 	}
+	back := !l.connected
 	l.answered("get")
 	l.learn(lease)
+	if back {
+		l.publish()
+	}
 	if l.events == nil && !l.polls {
 		l.watch()
 	}
@@ -383,7 +387,7 @@ func (l *loop) take(lease *coordinationv1.Lease, by string, sent instant) {
 	switch {
 	case l.stopping:
 		l.leave(now)
-	case l.ineligible || l.idleUntil.left(now) > 0:
+	case len(l.closed) > 0 || l.idleUntil.left(now) > 0:
 		// It was wished after the request was sent.
 		l.resign(now)
 	}

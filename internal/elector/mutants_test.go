@@ -24,10 +24,15 @@ var breaches = map[string]mutants.Mutant{
 	"a stale label stays":                       mutants.Of("duty.go", "	p.later(ctx, p.end, over)\n", ""),
 	"a label leaves no trace":                   mutants.Of("label.go", "	pod.Annotations = map", "	_ = map"),
 	"one that leads no more labels others":      mutants.Of("label.go", "if err := t.check(); err != nil {", "if err := t.check(); false {"),
+	"an outage is time without a leader":        mutants.Of("health.go", "case !s.Connected && !s.IsLeader():", "case false:"),
+	"the grace is never over":                   mutants.Of("health.go", "now.Sub(d.alone) >= h.grace", "false"),
+	"the unwell contend":                        mutants.Of("health.go", "d.standing, d.alone = unwell, time.Time{}", "d.alone = time.Time{}"),
+	"a pod contends before its first check":     mutants.Of("options.go", "c.Gates = []string{healthGate}", "_ = healthGate"),
+	"the application opens the checks' gate":    mutants.Of("health.go", "healthGate = \"health\"", "healthGate = \"\""),
 	"a label is taken off whoever bears it now": mutants.Of("label.go", "pod.ResourceVersion != \"\"", "false"),
 }
 
 // TestMutants runs the guards against each mutant.
 func TestMutants(t *testing.T) {
-	mutants.Caught(t, breaches, "-run=^Test(Legacy.*|Label.*|End.*)$")
+	mutants.Caught(t, breaches, "-run=^Test(Legacy.*|Label.*|End.*|Diagnosis|Rule|TwoGates)$")
 }

@@ -265,7 +265,7 @@ func (o *Options) config(election string, leases leader.Leases, log *slog.Logger
 	}
 	if o.HealthURL != "" || o.HealthFile != "" {
 		// The first check decides.
-		c.Eligibility = leader.Ineligible
+		c.Gates = []string{healthGate}
 	}
 	if o.ReadOnly {
 		c.Role = leader.Observer
