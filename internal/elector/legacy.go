@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
 
+	"github.com/quorate/quorate/internal/apiclient"
 	"github.com/quorate/quorate/leader"
 )
 
@@ -306,6 +307,8 @@ func untyped(config *rest.Config) (*rest.RESTClient, error) {
 	config.ContentType, config.AcceptContentTypes = runtime.ContentTypeJSON, runtime.ContentTypeJSON
 	// That Endpoints are deprecated is known, and is why there is a Lease.
 	config.WarningHandler = rest.NoWarnings{}
+	// The Lease waits for these requests.
+	apiclient.Hurry(config)
 	return rest.RESTClientFor(config)
 }
 

@@ -4,7 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,9 +20,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/rest"
 
 	"github.com/quorate/quorate/leader"
 	"github.com/quorate/quorate/leader/leadertest"
+	"github.com/quorate/quorate/test/deadway"
 	"github.com/quorate/quorate/test/legacy"
 )
 
@@ -534,5 +539,47 @@ func newLease(t *testing.T) *coordinationv1.Lease {
 	return &coordinationv1.Lease{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "example", Annotations: map[string]string{leader.SessionAnnotation: "s#1"}},
 		Spec:       coordinationv1.LeaseSpec{HolderIdentity: new("new"), LeaseDurationSeconds: new(int32(10)), AcquireTime: &now, RenewTime: &now},
+	}
+}
+
+// TestLegacyConnection: a dead connection is left within seconds, and nothing waits for a
+// limit to the rate of requests.
+func TestLegacyConnection(t *testing.T) {
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"kind":"Endpoints","apiVersion":"v1","metadata":{"name":"example"}}`)
+	}))
+	s.EnableHTTP2 = true
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	address, silence := deadway.Open(t, s.Listener.Addr().String())
+	c, err := newLegacyClient(&rest.Config{Host: "https://" + address, TLSClientConfig: rest.TLSClientConfig{Insecure: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	for range 30 {
+		if _, err := c.Get(t.Context(), "ns", "example"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("thirty requests took %s", took)
+	}
+	silence()
+	began = time.Now()
+	for {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		_, err := c.Get(ctx, "ns", "example")
+		cancel()
+		if err == nil {
+			break
+		}
+		if time.Since(began) > 20*time.Second {
+			t.Fatal(err)
+		}
+	}
+	if took := time.Since(began); took > 7*time.Second {
+		t.Errorf("it took %s to leave a dead connection", took)
 	}
 }
