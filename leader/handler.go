@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quorate/quorate/leader/leaderhttp"
@@ -31,6 +32,10 @@ const (
 	// caller does not say.
 	longestPoll = 5 * time.Minute
 	defaultPoll = 30 * time.Second
+	// mostWaiting are as many as may follow the elections or wait for a change at a time,
+	// and retryAfter is when one that is too many may ask again, in seconds.
+	mostWaiting = 2000
+	retryAfter  = "5"
 	// longestCooldown after a resignation.
 	longestCooldown = 24 * time.Hour
 )
@@ -49,8 +54,9 @@ const (
 //
 // Every answer is worked out when it is written. Callers wait in their own goroutines,
 // keep nothing of what they missed, and are cut off when they do not read: none of
-// them can hold the election up. /v1/leader is no good as the readiness of a
-// Deployment, which would wait for ever for all of its pods to lead.
+// them can hold the election up. Above 2,000 that follow or wait, further ones are told to
+// come later. /v1/leader is no good as the readiness of a Deployment, which would wait for
+// ever for all of its pods to lead.
 func (e *Elector) Handler() http.Handler { return Handlers(e) }
 
 // Handlers is the Handler of several elections. The first one answers wherever none is
@@ -65,23 +71,26 @@ func Handlers(electors ...*Elector) http.Handler {
 type handler struct {
 	electors []*Elector
 	pulses   []pulse
+	waiting  atomic.Int64
 }
 
 // route answers one path under /v1.
 type route struct {
 	methods []string
 	serve   func(*Elector, http.ResponseWriter, *http.Request)
+	// waits says that the answer takes its time; nil if it never does.
+	waits func(*http.Request) bool
 }
 
 var (
 	reads  = []string{http.MethodGet, http.MethodHead}
 	routes = map[string]route{
-		"state":    {reads, serveState},
-		"watch":    {[]string{http.MethodGet}, serveWatch},
-		"leader":   {reads, serveLeader},
-		"follower": {reads, serveFollower},
-		"resign":   {[]string{http.MethodPost}, serveResign},
-		"eligible": {[]string{http.MethodPut}, serveEligible},
+		"state":    {reads, serveState, func(r *http.Request) bool { return r.URL.Query().Has("after") }},
+		"watch":    {[]string{http.MethodGet}, serveWatch, func(*http.Request) bool { return true }},
+		"leader":   {reads, serveLeader, nil},
+		"follower": {reads, serveFollower, nil},
+		"resign":   {[]string{http.MethodPost}, serveResign, nil},
+		"eligible": {[]string{http.MethodPut}, serveEligible, nil},
 	}
 )
 
@@ -119,8 +128,22 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Allow", strings.Join(to.methods, ", "))
 		refuse(w, http.StatusMethodNotAllowed, "this path is not for this method")
 	default:
-		to.serve(e, w, r)
+		h.serve(to, e, w, r)
 	}
+}
+
+// serve the route, unless too many wait already: each of them costs memory, and what asks
+// without waiting is answered all the same.
+func (h *handler) serve(to route, e *Elector, w http.ResponseWriter, r *http.Request) {
+	if to.waits != nil && to.waits(r) {
+		defer h.waiting.Add(-1)
+		if h.waiting.Add(1) > mostWaiting {
+			w.Header().Set("Retry-After", retryAfter)
+			refuse(w, http.StatusServiceUnavailable, "too many wait for changes here already")
+			return
+		}
+	}
+	to.serve(e, w, r)
 }
 
 // elector of the election; nil if there is none.

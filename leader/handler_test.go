@@ -212,6 +212,39 @@ func TestLongPollRunsOut(t *testing.T) {
 	})
 }
 
+// TestCrowd: those that wait are bounded, and whoever only asks is answered beside them.
+func TestCrowd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := start(t, leadertest.NewServer(), "pod-a")
+		synctest.Wait()
+		h := serve(a)
+		poll := fmt.Sprintf("/v1/state?after=%d&timeout=30s", a.State().Version)
+		refused := make(chan int, 2000)
+		for range 2000 {
+			go func() { refused <- h.ask("GET", poll, "").Code }()
+		}
+		synctest.Wait()
+		for _, target := range []string{poll, "/v1/watch"} {
+			if w := h.ask("GET", target, ""); w.Code != 503 || w.Header().Get("Retry-After") == "" {
+				t.Errorf("%s beside a crowd: %d", target, w.Code)
+			}
+		}
+		for _, target := range []string{"/", "/v1/state", "/v1/leader", "/healthz"} {
+			if w := h.ask("GET", target, ""); w.Code != 200 {
+				t.Errorf("%s beside a crowd: %d", target, w.Code)
+			}
+		}
+		for range 2000 {
+			if code := <-refused; code != 200 {
+				t.Fatalf("one of the crowd gets %d", code)
+			}
+		}
+		if w := h.ask("GET", poll, ""); w.Code != 200 {
+			t.Errorf("after the crowd: %d", w.Code)
+		}
+	})
+}
+
 // TestMethods: only what reads is read, and nothing of a request is sent back.
 func TestMethods(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

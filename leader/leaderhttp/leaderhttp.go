@@ -187,11 +187,18 @@ func (c *Client) await(ctx context.Context, a Answer) {
 	ctx, cancel := context.WithTimeout(ctx, patient)
 	defer cancel()
 	query := url.Values{"after": {strconv.FormatUint(a.state.Version, 10)}, "timeout": {longPoll.String()}}
-	if _, err := c.ask(ctx, query); err != nil {
+	_, err := c.ask(ctx, query)
+	switch {
+	case errors.Is(err, errBusy):
+		rest(ctx, pause)
+	case err != nil:
 		// The time is over, or nobody answers, which the next question will show.
 		rest(ctx, pause/10)
 	}
 }
+
+// errBusy: it answers, and cannot do more for now.
+var errBusy = errors.New("it is busy")
 
 func rest(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
@@ -252,7 +259,11 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 		return fmt.Errorf("reading what the leader-elector says: %w", err)
 	}
 	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("the leader-elector at %s says %s to %s %s: %s", c.base, answer.Status, method, path, strings.TrimSpace(string(text)))
+		err := fmt.Errorf("the leader-elector at %s says %s to %s %s: %s", c.base, answer.Status, method, path, strings.TrimSpace(string(text)))
+		if answer.Header.Get("Retry-After") != "" {
+			err = fmt.Errorf("%w: %w", errBusy, err)
+		}
+		return err
 	}
 	if into == nil {
 		return nil
