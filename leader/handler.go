@@ -443,7 +443,8 @@ func control(e *Elector, w http.ResponseWriter, r *http.Request) ([]byte, bool) 
 }
 
 // local says that a request comes from this pod: neither from another one, nor through
-// a proxy of this one, nor from a page of another origin in a browser.
+// a proxy of this one, nor from a page of another origin in a browser. In a pod with
+// hostNetwork all that runs on the node's network does.
 func local(r *http.Request) bool {
 	if r.Header.Get("X-Forwarded-For") != "" || http.NewCrossOriginProtection().Check(r) != nil {
 		return false

@@ -116,9 +116,7 @@ func TestRule(t *testing.T) {
 func TestTwoGates(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "well")
 	p := launch(t, leadertest.NewServer(), "--health-file="+file)
-	if err := p.client.Become(t.Context(), leaderhttp.Eligible); err != nil {
-		t.Fatal(err)
-	}
+	eventually(t, "it takes the application's word", func() bool { return p.client.Become(t.Context(), leaderhttp.Eligible) == nil })
 	time.Sleep(500 * time.Millisecond)
 	if p.leads() {
 		t.Error("it leads, and is not well")
