@@ -539,7 +539,7 @@ func TestThrottled(t *testing.T) {
 		})
 		time.Sleep(6 * time.Second)
 		want(t, "while it is told to wait", a, true, "pod-a")
-		if asked > 3 {
+		if asked > 2 {
 			t.Errorf("it asked %d times", asked)
 		}
 		a.client.Fault(nil)

@@ -75,6 +75,10 @@ func TestLeaseRequests(t *testing.T) {
 			if err := json.Unmarshal(body, &got); err != nil || got.Kind != "Lease" || ptr.Deref(got.Spec.HolderIdentity, "") != "pod-a" {
 				t.Errorf("%s sent %s", r.Method, body)
 			}
+			// Without it the API server would take whatever comes.
+			if want := map[string]string{http.MethodPut: "6"}[r.Method]; got.ResourceVersion != want {
+				t.Errorf("%s builds on %q, want %q", r.Method, got.ResourceVersion, want)
+			}
 		}
 		reply(w, http.StatusOK, object("7"))
 	})

@@ -37,6 +37,14 @@ var breaches = map[string]mutants.Mutant{
 	"the grace counts from the end of the claim":       mutants.Of("term.go", "others: sent.add(c.LeaseDuration)", "others: c.clock.now().add(c.LeaseDuration)"),
 	"who held the lease long ago is named":             mutants.Of("election.go", "	if !first {\n", "	if true {\n"),
 	"work that goes on has ended":                      mutants.Of("elector.go", "defer e.workers.whenGone(alone.release)", "defer alone.release()"),
+	"a request has no timeout":                         mutants.Of("loop.go", "return context.WithTimeoutCause(l.ctx, most, errTimeout)", "return context.WithTimeoutCause(l.ctx, time.Hour+0*most, errTimeout)"),
+	"a look has no timeout":                            mutants.Of("loop.go", "context.WithTimeoutCause(l.ctx, within, errTimeout)", "context.WithTimeoutCause(l.ctx, time.Hour+0*within, errTimeout)"),
+	"an update is unconditional":                       mutants.Of("kubernetes.go", "Name(l.Name).Body(l))", "Name(l.Name).Body(func() *coordinationv1.Lease { l = l.DeepCopy(); l.ResourceVersion = \"\"; return l }()))"),
+	"a conflict is no news":                            mutants.Of("loop.go", "case apierrors.IsConflict(err), apierrors.IsNotFound(err):", "case apierrors.IsNotFound(err):"),
+	"a missing right is asked for every second":        mutants.Of("loop.go", "2*l.denied[verb]", "0*l.denied[verb]"),
+	"who is told to wait does not":                     mutants.Of("loop.go", "now.add(min(delay(err), c.holds.left(now)/2))", "now"),
+	"a lease lasts as long as ours":                    mutants.Of("election.go", "n.until = n.until.later(now.add(promised(lease)))\n\tcase released", "n.until = n.until.later(now.add(n.config.LeaseDuration))\n\tcase released"),
+	"a release keeps its duration":                     mutants.Of("loop.go", "new(\"\"), new(int32(1))", "new(\"\"), lease.Spec.LeaseDurationSeconds"),
 	"old news is news":                                 mutants.Of("loop.go", "return a && b && is < was", "return a && b && is < was && false"),
 	"a term goes on after its end":                     mutants.Of("term.go", "if t.ended || t.deadline.left(t.clock.now()) <= 0 {\n\t\treturn false", "if false {\n\t\treturn false"),
 	"the context does not end with the claim":          mutants.Of("term.go", "			t.finish(ErrLost)\n", "			return\n"),
@@ -47,8 +55,8 @@ var breaches = map[string]mutants.Mutant{
 }
 
 // guards are the tests of the rules of safety; the others know nothing of them.
-const guards = "^Test(TakesOver|Crash|SlowAnswers|RunsOut|SameName|RestartInItsPod|UnknownOutcome|Hands|EndOrder|WorkThatDoesNotEnd|" +
-	"WorkOutlives.*|ResignAfterTheEnd|WithoutThePodsLock|IneligibleMeanwhile|Resign|Forbidden|Requests|Config|LostRe.*|LateAcquisition|MixedElection|Suspen.*|Grace|LeftBehind|Random)$"
+const guards = "^Test(TakesOver|Crash|SlowAnswers|RunsOut|SameName|RestartInItsPod|UnknownOutcome|Hands|EndOrder|" +
+	"ResignAfterTheEnd|WithoutThePodsLock|IneligibleMeanwhile|Resign|Forbidden|Requests|Config|LostRe.*|LateAcquisition|MixedElection|Throttled|LeaseRequests|LeaseErrors|Work.*|Suspen.*|Grace|LeftBehind|Random)$"
 
 // TestMutants runs the guards against each mutant.
 func TestMutants(t *testing.T) { mutants.Caught(t, breaches, "-run="+guards) }
