@@ -157,7 +157,7 @@ func (n *election) next(now instant) (action, time.Duration) {
 	switch {
 	case n.claim != nil:
 		return n.lead(now)
-	case n.stopping && !(n.unsure && n.attempts[len(n.attempts)-1].sent.add(n.config.RenewDeadline).left(now) > 0):
+	case n.stopping && !n.mayLead(now):
 		return doStop, 0
 	case n.quiet.left(now) > 0:
 		return doRest, n.quiet.left(now)
@@ -174,6 +174,11 @@ func (n *election) next(now instant) (action, time.Duration) {
 	default:
 		return doRest, min(at.leftOnBoth(now), n.lookAt.left(now))
 	}
+}
+
+// mayLead says that an attempt may have come to pass, and the term of it would last.
+func (n *election) mayLead(now instant) bool {
+	return n.unsure && n.attempts[len(n.attempts)-1].sent.add(n.config.RenewDeadline).left(now) > 0
 }
 
 // lead is next for whoever holds the Lease, claiming or not.

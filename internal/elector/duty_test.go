@@ -120,7 +120,7 @@ func TestEndComesLate(t *testing.T) {
 		}
 		refuses = false
 		time.Sleep(time.Minute)
-		if got := strings.Join(said, " "); got != "begin end begin begin" {
+		if got := strings.Join(said, ", "); got != "begin, end, begin, begin" {
 			t.Errorf("in the next term: %s", got)
 		}
 		stop()
@@ -180,8 +180,10 @@ func TestSettling(t *testing.T) {
 		var label, file time.Duration
 		began := time.Now()
 		_, _, stop := performing(t,
-			duty{name: "label", settle: func(context.Context, told) error { time.Sleep(oneTry); return errNo },
-				begin: func(context.Context, told) error { label = time.Since(began); return nil }},
+			duty{
+				name: "label", settle: func(context.Context, told) error { time.Sleep(oneTry); return errNo },
+				begin: func(context.Context, told) error { label = time.Since(began); return nil },
+			},
 			duty{name: "file", begin: func(context.Context, told) error { file = time.Since(began); return nil }})
 		time.Sleep(time.Minute)
 		stop()

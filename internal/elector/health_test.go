@@ -107,7 +107,9 @@ func TestRule(t *testing.T) {
 		}
 		is(byThis)
 		stop()
-		<-ended
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
 	})
 }
 
