@@ -285,7 +285,9 @@ func (l *loop) learn(lease *coordinationv1.Lease) {
 			}
 			c.is(lease)
 			l.note(lease, now)
-			l.publish()
+			if renewal != nil {
+				l.publish()
+			}
 			return
 		case l.leaving && released(lease) && lease.Annotations[SessionAnnotation] == c.session:
 			// The release had come to pass.
