@@ -49,6 +49,8 @@ type Config struct {
 	Role Role
 	// Eligibility at the start; see [Elector.Become].
 	Eligibility Eligibility
+	// Gates that are closed at the start; see [Elector.Gate].
+	Gates []string
 	// Control says who may have the candidate resign through its Handler.
 	Control Control
 	// Logger; slog.Default() if nil.

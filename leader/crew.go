@@ -35,4 +35,17 @@ func (c *crew) idle() <-chan struct{} {
 	return c.gone
 }
 
+// whenGone does something once nobody works any more.
+func (c *crew) whenGone(do func()) {
+	gone := c.idle()
+	if gone == nil {
+		do()
+		return
+	}
+	go func() {
+		<-gone
+		do()
+	}()
+}
+
 func (c *crew) busy() bool { return c.idle() != nil }

@@ -40,7 +40,7 @@ type election struct {
 	// heard is when anything was last heard of the Lease.
 	heard instant
 	// valid is until when the holder is named: what it promises, from when its last
-	// change was seen.
+	// change was seen; never, while none was.
 	valid instant
 	// until is when everybody who may claim on the word of the Lease has stopped.
 	until instant
@@ -57,8 +57,10 @@ type election struct {
 	crew *crew
 	// claim of the term that lasts, or is being given up; nil for none.
 	claim *claim
-	// attempt is an acquisition whose outcome nobody knows.
-	attempt *attempt
+	// attempts are the acquisitions whose outcome nobody knows, and which may still be on
+	// their way; unsure says that nothing was seen since the last one.
+	attempts []attempt
+	unsure   bool
 	// own says that the Lease as seen was written by this process, or by one that is
 	// known to have ended.
 	own func(*coordinationv1.Lease) bool
@@ -67,7 +69,8 @@ type election struct {
 	leaving, stopping bool
 	leaveAt           instant
 	idleUntil         instant
-	ineligible        bool
+	// closed are the gates that keep this candidate from contending.
+	closed map[string]bool
 	// last is the transitions of the next term, if the Lease is gone by then.
 	last int32
 	// onEnd are called when the claim is over, with why: ErrResigned if the Lease was
@@ -82,6 +85,29 @@ type attempt struct {
 	sent    instant
 }
 
+// outcome of the attempts, now that the Lease was seen: the one that has come to pass, or
+// nil. Those that build on another revision cannot any more, and the old ones would be of
+// no use.
+func (n *election) outcome(seen *coordinationv1.Lease, now instant) *attempt {
+	n.unsure = false
+	is := seen
+	if is == nil {
+		is = &coordinationv1.Lease{}
+	}
+	var pending []attempt
+	for _, a := range n.attempts {
+		if is.Annotations[SessionAnnotation] == a.session && sameSpec(is, a.lease) {
+			n.attempts = nil
+			return &a
+		}
+		if is.ResourceVersion == a.lease.ResourceVersion && a.sent.add(2*n.config.LeaseDuration).left(now) > 0 {
+			pending = append(pending, a)
+		}
+	}
+	n.attempts = pending
+	return nil
+}
+
 // note takes in what was seen of the Lease; nil for none. It answers whether the
 // record differs from what was known.
 func (n *election) note(lease *coordinationv1.Lease, now instant) bool {
@@ -93,12 +119,16 @@ func (n *election) note(lease *coordinationv1.Lease, now instant) bool {
 		n.seen = lease
 		return false
 	}
-	n.valid = now.add(promised(lease))
+	if !first {
+		// What was there before may be from long ago: its holder is waited for, and not
+		// named before it shows that it lives.
+		n.valid = now.add(promised(lease))
+	}
 	switch {
 	case holder(lease) != "":
 		// Whoever wrote it claims for less than this, counted from before it was
 		// written; whoever held it before, too.
-		n.until = n.until.later(n.valid)
+		n.until = n.until.later(now.add(promised(lease)))
 	case released(lease):
 		n.until = now
 	case lease == nil && first:
@@ -127,11 +157,11 @@ func (n *election) next(now instant) (action, time.Duration) {
 	switch {
 	case n.claim != nil:
 		return n.lead(now)
-	case n.stopping && (n.attempt == nil || n.attempt.sent.add(n.config.RenewDeadline).left(now) <= 0):
+	case n.stopping && !n.mayLead(now):
 		return doStop, 0
 	case n.quiet.left(now) > 0:
 		return doRest, n.quiet.left(now)
-	case !n.known || n.attempt != nil || n.lookAt.left(now) <= 0:
+	case !n.known || n.unsure || n.lookAt.left(now) <= 0:
 		// Only a look can tell what became of an attempt.
 		return doLook, 0
 	}
@@ -144,6 +174,11 @@ func (n *election) next(now instant) (action, time.Duration) {
 	default:
 		return doRest, min(at.leftOnBoth(now), n.lookAt.left(now))
 	}
+}
+
+// mayLead says that an attempt may have come to pass, and the term of it would last.
+func (n *election) mayLead(now instant) bool {
+	return n.unsure && n.attempts[len(n.attempts)-1].sent.add(n.config.RenewDeadline).left(now) > 0
 }
 
 // lead is next for whoever holds the Lease, claiming or not.
@@ -180,6 +215,18 @@ func (n *election) lead(now instant) (action, time.Duration) {
 	return doRest, rest
 }
 
+// gates as they are at the start.
+func gates(c Config) map[string]bool {
+	closed := map[string]bool{}
+	for _, name := range c.Gates {
+		closed[name] = true
+	}
+	if c.Eligibility == Ineligible {
+		closed[becomes] = true
+	}
+	return closed
+}
+
 // resign has the Lease released as soon as nobody works on the term.
 func (n *election) resign(now instant) {
 	n.claim.finish(ErrResigned)
@@ -189,7 +236,7 @@ func (n *election) resign(now instant) {
 // contendAt is when this candidate may write the Lease.
 func (n *election) contendAt() (instant, bool) {
 	switch {
-	case n.config.Role == Observer || n.ineligible:
+	case n.config.Role == Observer || len(n.closed) > 0:
 		return instant{}, false
 	case n.own != nil && n.seen != nil && n.own(n.seen):
 		return n.idleUntil, true

@@ -58,16 +58,18 @@ func (e *Elector) Config() Config { return e.config }
 
 // Run contends, and contends again after every loss, until the context ends. Then it
 // stops claiming at once, waits for what runs in Do, and for Config.Drain, and releases
-// the Lease. Trouble with the API server never ends it. The error is ErrRunning, or
-// says that the Lease could not be released.
+// the Lease. What takes longer than the renew deadline it does not wait for: the Lease is
+// left to run out. Trouble with the API server never ends it. The error is ErrRunning, or
+// says that the Lease was not released.
 func (e *Elector) Run(ctx context.Context) error {
 	if !e.running.CompareAndSwap(false, true) {
 		return ErrRunning
 	}
 	defer close(e.done)
-	l := &loop{Elector: e, ctx: context.WithoutCancel(ctx), config: e.config, told: map[string]string{}, election: election{config: e.config, crew: &e.workers, ineligible: e.config.Eligibility == Ineligible}}
+	l := &loop{Elector: e, ctx: context.WithoutCancel(ctx), config: e.config, told: map[string]string{}, denied: map[string]time.Duration{}, election: election{config: e.config, crew: &e.workers, closed: gates(e.config)}}
 	alone := aloneInPod(e.config)
-	defer alone.release()
+	// Whoever works on has not ended.
+	defer e.workers.whenGone(alone.release)
 	if !alone.held {
 		// Nobody may take this process for a predecessor that has ended.
 		e.session = session("")
@@ -184,15 +186,28 @@ const (
 	Ineligible
 )
 
+// becomes is the gate of Become.
+const becomes = ""
+
 // Become changes whether the candidate contends. One that leads and becomes
 // ineligible resigns.
 func (e *Elector) Become(ctx context.Context, is Eligibility) error {
+	return e.Gate(ctx, becomes, is)
+}
+
+// Gate is Become for one of several who decide, each by a name of its own: the candidate
+// contends when all of them say so.
+func (e *Elector) Gate(ctx context.Context, name string, is Eligibility) error {
 	if is == Ineligible {
 		e.renounce(ErrResigned)
 	}
 	return e.wish(ctx, func(n *election) {
-		n.ineligible = is == Ineligible
-		if n.claim != nil && n.ineligible {
+		if is == Eligible {
+			delete(n.closed, name)
+			return
+		}
+		n.closed[name] = true
+		if n.claim != nil {
 			n.resign(e.config.clock.now())
 		}
 	})

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quorate/quorate/leader/leaderhttp"
@@ -31,6 +32,10 @@ const (
 	// caller does not say.
 	longestPoll = 5 * time.Minute
 	defaultPoll = 30 * time.Second
+	// mostWaiting are as many as may follow the elections or wait for a change at a time,
+	// and retryAfter is when one that is too many may ask again, in seconds.
+	mostWaiting = 2000
+	retryAfter  = "5"
 	// longestCooldown after a resignation.
 	longestCooldown = 24 * time.Hour
 )
@@ -49,12 +54,13 @@ const (
 //
 // Every answer is worked out when it is written. Callers wait in their own goroutines,
 // keep nothing of what they missed, and are cut off when they do not read: none of
-// them can hold the election up. /v1/leader is no good as the readiness of a
-// Deployment, which would wait for ever for all of its pods to lead.
+// them can hold the election up. Above 2,000 that follow or wait, further ones are told to
+// come later. /v1/leader is no good as the readiness of a Deployment, which would wait for
+// ever for all of its pods to lead.
 func (e *Elector) Handler() http.Handler { return Handlers(e) }
 
-// Handlers is the Handler of several elections. The first one answers at /, and
-// wherever none is named; ?election=NAME and /v1/NAME/state name one.
+// Handlers is the Handler of several elections. The first one answers wherever none is
+// named; ?election=NAME, also at /, and /v1/NAME/state name one.
 func Handlers(electors ...*Elector) http.Handler {
 	if len(electors) == 0 {
 		return http.NotFoundHandler()
@@ -65,23 +71,26 @@ func Handlers(electors ...*Elector) http.Handler {
 type handler struct {
 	electors []*Elector
 	pulses   []pulse
+	waiting  atomic.Int64
 }
 
 // route answers one path under /v1.
 type route struct {
 	methods []string
 	serve   func(*Elector, http.ResponseWriter, *http.Request)
+	// waits says that the answer takes its time; nil if it never does.
+	waits func(*http.Request) bool
 }
 
 var (
 	reads  = []string{http.MethodGet, http.MethodHead}
 	routes = map[string]route{
-		"state":    {reads, serveState},
-		"watch":    {[]string{http.MethodGet}, serveWatch},
-		"leader":   {reads, serveLeader},
-		"follower": {reads, serveFollower},
-		"resign":   {[]string{http.MethodPost}, serveResign},
-		"eligible": {[]string{http.MethodPut}, serveEligible},
+		"state":    {reads, serveState, func(r *http.Request) bool { return r.URL.Query().Has("after") }},
+		"watch":    {[]string{http.MethodGet}, serveWatch, func(*http.Request) bool { return true }},
+		"leader":   {reads, serveLeader, nil},
+		"follower": {reads, serveFollower, nil},
+		"resign":   {[]string{http.MethodPost}, serveResign, nil},
+		"eligible": {[]string{http.MethodPut}, serveEligible, nil},
 	}
 )
 
@@ -109,20 +118,32 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		election, verb = parts[2], parts[3]
 	}
 	to, ok := routes[verb]
-	if !ok {
-		serveName(h.electors[0], w)
-		return
-	}
 	e := h.elector(election)
 	switch {
+	case !ok:
+		serveName(e, w)
 	case e == nil:
 		refuse(w, http.StatusNotFound, "no such election here")
 	case !slices.Contains(to.methods, r.Method):
 		w.Header().Set("Allow", strings.Join(to.methods, ", "))
 		refuse(w, http.StatusMethodNotAllowed, "this path is not for this method")
 	default:
-		to.serve(e, w, r)
+		h.serve(to, e, w, r)
 	}
+}
+
+// serve the route, unless too many wait already: each of them costs memory, and what asks
+// without waiting is answered all the same.
+func (h *handler) serve(to route, e *Elector, w http.ResponseWriter, r *http.Request) {
+	if to.waits != nil && to.waits(r) {
+		defer h.waiting.Add(-1)
+		if h.waiting.Add(1) > mostWaiting {
+			w.Header().Set("Retry-After", retryAfter)
+			refuse(w, http.StatusServiceUnavailable, "too many wait for changes here already")
+			return
+		}
+	}
+	to.serve(e, w, r)
 }
 
 // elector of the election; nil if there is none.
@@ -138,12 +159,17 @@ func (h *handler) elector(election string) *Elector {
 	return nil
 }
 
-// serveName answers as leader-elector 0.5 did, to the byte.
+// serveName answers as leader-elector 0.5 did, to the byte. Of an election that is not
+// held here nobody is known to lead.
 func serveName(e *Elector, w http.ResponseWriter) {
 	write(w, http.StatusOK, func() any {
-		return struct {
+		var answer struct {
 			Name string `json:"name"`
-		}{e.State().Leader}
+		}
+		if e != nil {
+			answer.Name = e.State().Leader
+		}
+		return answer
 	})
 }
 
@@ -417,7 +443,8 @@ func control(e *Elector, w http.ResponseWriter, r *http.Request) ([]byte, bool) 
 }
 
 // local says that a request comes from this pod: neither from another one, nor through
-// a proxy of this one, nor from a page of another origin in a browser.
+// a proxy of this one, nor from a page of another origin in a browser. In a pod with
+// hostNetwork all that runs on the node's network does.
 func local(r *http.Request) bool {
 	if r.Header.Get("X-Forwarded-For") != "" || http.NewCrossOriginProtection().Check(r) != nil {
 		return false

@@ -64,7 +64,7 @@ func TestOldAnswer(t *testing.T) {
 		a := start(t, s, "pod-a")
 		synctest.Wait()
 		b := start(t, s, "pod-b")
-		synctest.Wait()
+		aRenewal()
 		for _, c := range []*candidate{a, b} {
 			h := serve(c)
 			for _, target := range []string{"GET /", "POST /", "DELETE /some/path?x=y", "PUT //", "GET /v1", "GET /v1/nothing", "GET /v1/a/b/state", "GET /metrics", "PATCH /../v1/state/"} {
@@ -119,6 +119,25 @@ func TestStateAnswer(t *testing.T) {
 	})
 }
 
+// TestOldAnswerOfAnother: the election that is named is the one that answers, also as 0.5
+// did; nobody is known to lead in one that is not held here.
+func TestOldAnswerOfAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := leadertest.NewServer()
+		a, other := start(t, s, "pod-a"), start(t, s, "pod-a", elects("other"))
+		synctest.Wait()
+		if err := other.Resign(t.Context(), time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		h := serve(a, other)
+		for target, want := range map[string]string{"/": "pod-a", "/?election=example": "pod-a", "/?election=other": "", "/?election=nothing": "", "/some/path?x=y": "pod-a"} {
+			if w := h.ask("GET", target, ""); w.Code != 200 || w.Body.String() != fmt.Sprintf(`{"name":%q}`, want) {
+				t.Errorf("%s: %d %s", target, w.Code, w.Body)
+			}
+		}
+	})
+}
+
 // TestRoles: a code for those that cannot read.
 func TestRoles(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -126,7 +145,7 @@ func TestRoles(t *testing.T) {
 		a := start(t, s, "pod-a")
 		synctest.Wait()
 		b := start(t, s, "pod-b")
-		synctest.Wait()
+		aRenewal()
 		for _, c := range []struct {
 			h    handler
 			path string
@@ -147,7 +166,7 @@ func TestLongPoll(t *testing.T) {
 		a := start(t, s, "pod-a")
 		synctest.Wait()
 		b := start(t, s, "pod-b")
-		synctest.Wait()
+		aRenewal()
 		h := serve(b)
 		poll := func(timeout string) (leaderhttp.State, time.Duration) {
 			began := time.Now()
@@ -189,6 +208,39 @@ func TestLongPollRunsOut(t *testing.T) {
 		}
 		if took := time.Since(began); took != remaining {
 			t.Errorf("it said so after %s, want %s", took, remaining)
+		}
+	})
+}
+
+// TestCrowd: those that wait are bounded, and whoever only asks is answered beside them.
+func TestCrowd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := start(t, leadertest.NewServer(), "pod-a")
+		synctest.Wait()
+		h := serve(a)
+		poll := fmt.Sprintf("/v1/state?after=%d&timeout=30s", a.State().Version)
+		refused := make(chan int, 2000)
+		for range 2000 {
+			go func() { refused <- h.ask("GET", poll, "").Code }()
+		}
+		synctest.Wait()
+		for _, target := range []string{poll, "/v1/watch"} {
+			if w := h.ask("GET", target, ""); w.Code != 503 || w.Header().Get("Retry-After") == "" {
+				t.Errorf("%s beside a crowd: %d", target, w.Code)
+			}
+		}
+		for _, target := range []string{"/", "/v1/state", "/v1/leader", "/healthz"} {
+			if w := h.ask("GET", target, ""); w.Code != 200 {
+				t.Errorf("%s beside a crowd: %d", target, w.Code)
+			}
+		}
+		for range 2000 {
+			if code := <-refused; code != 200 {
+				t.Fatalf("one of the crowd gets %d", code)
+			}
+		}
+		if w := h.ask("GET", poll, ""); w.Code != 200 {
+			t.Errorf("after the crowd: %d", w.Code)
 		}
 	})
 }
@@ -374,6 +426,7 @@ func TestWatchStream(t *testing.T) {
 		a := start(t, s, "pod-a", lasts(60*time.Second))
 		synctest.Wait()
 		b := start(t, s, "pod-b", lasts(60*time.Second))
+		time.Sleep(20 * time.Second)
 		synctest.Wait()
 		conn := dial(t, serve(b))
 		_, _ = io.WriteString(conn, "GET /v1/watch HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -405,7 +458,7 @@ func TestWatchStream(t *testing.T) {
 		time.Sleep(59 * time.Second)
 		synctest.Wait()
 		mu.Lock()
-		// One at first, then after renewals at 20 s and 40 s.
+		// One at first, then after renewals at 40 s and 60 s.
 		if len(states) != 3 || states[2].ExpiresInMs != 60000 || states[0].Name != "pod-a" || comments != 3 {
 			t.Errorf("%d comments, states %+v", comments, states)
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"strconv"
 	"time"
@@ -15,11 +14,12 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
-	utilnet "k8s.io/apimachinery/pkg/util/net"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	restclient "k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/quorate/quorate/internal/apiclient"
 )
 
 const (
@@ -29,12 +29,6 @@ const (
 	longestWatch  = time.Hour
 	// openTimeout is how long a watch may take to open.
 	openTimeout = 5 * time.Second
-	// A connection that has said nothing for pingAfter is asked whether it lives, and
-	// is closed after pingTimeout. Both together are shorter than the renew deadline of
-	// the usual lease, so that a connection that died without a word does not cost the
-	// leadership while another would get through.
-	pingAfter   = 3 * time.Second
-	pingTimeout = 2 * time.Second
 )
 
 // InCluster reaches the Leases of the cluster in which this pod runs, as its service
@@ -72,48 +66,12 @@ func ForConfig(config *restclient.Config) (Leases, error) {
 	config.GroupVersion = &coordinationv1.SchemeGroupVersion
 	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
 	config.ContentType, config.AcceptContentTypes = runtime.ContentTypeJSON, runtime.ContentTypeJSON
-	config.QPS, config.RateLimiter = -1, nil
-	if config.Transport == nil {
-		ping(config)
-	}
+	apiclient.Hurry(config)
 	client, err := restclient.RESTClientFor(config)
 	if err != nil {
 		return nil, fmt.Errorf("making a client of %s: %w", config.Host, err)
 	}
 	return &cluster{client}, nil
-}
-
-// ping has dead connections noticed sooner than client-go does, after 45 s.
-func ping(config *restclient.Config) {
-	if config.Dial == nil {
-		// client-go shares connections between configurations that are alike. One with
-		// a dialer of its own has them for itself.
-		config.Dial = (&net.Dialer{Timeout: openTimeout, KeepAlive: 30 * time.Second}).DialContext
-	}
-	outer := config.WrapTransport
-	config.WrapTransport = func(rt http.RoundTripper) http.RoundTripper {
-		if t := innermost(rt); t != nil {
-			t.HTTP2 = &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout}
-		}
-		if outer != nil {
-			rt = outer(rt)
-		}
-		return rt
-	}
-}
-
-// innermost is the transport that opens the connections; nil if it is another kind.
-func innermost(rt http.RoundTripper) *http.Transport {
-	for {
-		switch is := rt.(type) {
-		case *http.Transport:
-			return is
-		case utilnet.RoundTripperWrapper:
-			rt = is.WrappedRoundTripper()
-		default:
-			return nil
-		}
-	}
 }
 
 // cluster is the Leases of a Kubernetes cluster. No request is tried again here: the

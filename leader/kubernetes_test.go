@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -23,6 +22,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/quorate/quorate/leader"
+	"github.com/quorate/quorate/test/deadway"
 )
 
 const leases = "/apis/coordination.k8s.io/v1/namespaces/ns/leases"
@@ -74,6 +74,10 @@ func TestLeaseRequests(t *testing.T) {
 			body, _ := io.ReadAll(r.Body)
 			if err := json.Unmarshal(body, &got); err != nil || got.Kind != "Lease" || ptr.Deref(got.Spec.HolderIdentity, "") != "pod-a" {
 				t.Errorf("%s sent %s", r.Method, body)
+			}
+			// Without it the API server would take whatever comes.
+			if want := map[string]string{http.MethodPut: "6"}[r.Method]; got.ResourceVersion != want {
+				t.Errorf("%s builds on %q, want %q", r.Method, got.ResourceVersion, want)
 			}
 		}
 		reply(w, http.StatusOK, object("7"))
@@ -245,42 +249,9 @@ func TestWatchHangs(t *testing.T) {
 // within seconds.
 func TestDeadConnection(t *testing.T) {
 	s, _ := api(t, func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, object("7")) })
-	// The way to the server, on which the first connection goes dead.
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = listener.Close() })
-	var dead atomic.Bool
-	go func() {
-		for first := true; ; first = false {
-			in, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			out, err := net.Dial("tcp", s.Listener.Addr().String())
-			if err != nil {
-				return
-			}
-			for _, way := range [][2]net.Conn{{in, out}, {out, in}} {
-				go func() {
-					buffer := make([]byte, 32<<10)
-					for {
-						n, err := way[0].Read(buffer)
-						if err != nil {
-							_ = way[1].Close()
-							return
-						}
-						if !first || !dead.Load() {
-							_, _ = way[1].Write(buffer[:n])
-						}
-					}
-				}()
-			}
-		}
-	}()
+	address, silence := deadway.Open(t, s.Listener.Addr().String())
 	c := config(s)
-	c.Host = "https://" + listener.Addr().String()
+	c.Host = "https://" + address
 	l, err := leader.ForConfig(c)
 	if err != nil {
 		t.Fatal(err)
@@ -288,7 +259,7 @@ func TestDeadConnection(t *testing.T) {
 	if _, err := l.Get(t.Context(), "ns", "example"); err != nil {
 		t.Fatal(err)
 	}
-	dead.Store(true)
+	silence()
 	began := time.Now()
 	for {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)

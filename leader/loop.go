@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,12 +32,14 @@ type loop struct {
 	connected bool
 	// unreleased is why the Lease could not be given up at the end.
 	unreleased error
-	// mine is what this process wrote last for a term that is over, and may have written.
-	mine [2]*coordinationv1.Lease
+	// mine is what this process wrote last for a term that is over, or may have written.
+	mine []*coordinationv1.Lease
 	// terms counts the terms of this process.
 	terms int
 	// told is the trouble that was told last, by verb: it is not told again.
 	told map[string]string
+	// denied is the last pause after a missing right, by verb.
+	denied map[string]time.Duration
 }
 
 const (
@@ -44,6 +47,9 @@ const (
 	retryPause = time.Second
 	// leastPause is for an election with a short lease.
 	leastPause = 100 * time.Millisecond
+	// longestPause of a candidate that lacks a right: others lead, and somebody has to
+	// grant it.
+	longestPause = 10 * time.Second
 )
 
 func (l *loop) run(ctx context.Context) error {
@@ -59,15 +65,17 @@ func (l *loop) run(ctx context.Context) error {
 				l.leave(l.config.clock.now())
 			}
 		case doLook:
-			l.look()
+			l.look(l.spare())
 		case doAcquire:
 			l.acquire()
 		case doRenew:
-			l.renew()
+			if l.catchUp(); l.claim != nil {
+				l.renew()
+			}
 		case doRelease:
 			l.release()
 		case doLose:
-			l.drop(ErrLost)
+			l.lose()
 		case doStop:
 			return l.unreleased
 		}
@@ -142,9 +150,15 @@ func (l *loop) spare() time.Duration {
 
 var errTimeout = errors.New("the API server did not answer in time")
 
-// look reads the Lease, and watches it if nothing does.
-func (l *loop) look() {
-	ctx, cancel := context.WithTimeoutCause(l.ctx, l.spare(), errTimeout)
+// afterConflict is how long a look may take that a write has to wait for, because what
+// is known of the Lease has grown old.
+func (l *loop) afterConflict() time.Duration {
+	return max(leastPause, min(l.claim.holds.left(l.config.clock.now()), l.config.RenewInterval))
+}
+
+// look reads the Lease within the time, and watches it if nothing does.
+func (l *loop) look(within time.Duration) {
+	ctx, cancel := context.WithTimeoutCause(l.ctx, within, errTimeout)
 	defer cancel()
 	if l.events != nil && l.opened.add(retryPause).leftOnBoth(l.config.clock.now()) <= 0 {
 		// It has said nothing for too long: it may be open and dead.
@@ -158,8 +172,12 @@ func (l *loop) look() {
 		l.failed("get", err)
 		return
 	}
+	back := !l.connected
 	l.answered("get")
 	l.learn(lease)
+	if back {
+		l.publish()
+	}
 	if l.events == nil && !l.polls {
 		l.watch()
 	}
@@ -195,6 +213,23 @@ func (l *loop) endWatch() {
 		l.unwatch()
 	}
 	l.events, l.unwatch, l.watched = nil, nil, l.polls
+}
+
+// catchUp hears what the watch has told already: a renewal that is built on less would
+// be in vain.
+func (l *loop) catchUp() {
+	for {
+		select {
+		case event, open := <-l.events:
+			if !open {
+				l.miss()
+				return
+			}
+			l.hear(event)
+		default:
+			return
+		}
+	}
 }
 
 // miss notes that the watch has ended.
@@ -234,20 +269,25 @@ func (l *loop) old(lease *coordinationv1.Lease) bool {
 // learn takes in what the Lease is now.
 func (l *loop) learn(lease *coordinationv1.Lease) {
 	now := l.config.clock.now()
-	if a := l.attempt; a != nil {
-		l.attempt = nil
-		if lease != nil && lease.Annotations[SessionAnnotation] == a.session && sameSpec(lease, a.lease) {
-			// It had come to pass. The claim counts from when it was sent.
-			l.note(lease, now)
-			l.take(lease, a.session, a.sent)
-			return
-		}
+	if a := l.outcome(lease, now); a != nil {
+		// The claim counts from when it was sent.
+		l.note(lease, now)
+		l.take(lease, a.session, a.sent)
+		return
 	}
 	if c := l.claim; c != nil {
+		renewal, ours := c.ours(lease)
 		switch {
-		case c.ours(lease):
-			c.lease, c.maybe = lease, nil
+		case ours:
+			if renewal != nil {
+				// It counts from when it was sent, as if its answer had come.
+				l.extend(renewal.sent)
+			}
+			c.is(lease)
 			l.note(lease, now)
+			if renewal != nil {
+				l.publish()
+			}
 			return
 		case l.leaving && released(lease) && lease.Annotations[SessionAnnotation] == c.session:
 			// The release had come to pass.
@@ -286,6 +326,7 @@ func (l *loop) acquire() {
 	switch {
 	case err == nil:
 		l.answered(verb)
+		l.outcome(got, config.clock.now())
 		l.note(got, config.clock.now())
 		l.take(got, by, sent)
 	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err), apierrors.IsNotFound(err) && verb == "update":
@@ -297,7 +338,7 @@ func (l *loop) acquire() {
 		l.quiet = l.lookAt.add(leastPause)
 	default:
 		if !refused(err) {
-			l.attempt = &attempt{lease: lease, session: by, sent: sent}
+			l.attempts, l.unsure = append(l.attempts, attempt{lease: lease, session: by, sent: sent}), true
 		}
 		l.failed(verb, err)
 	}
@@ -327,7 +368,7 @@ func (l *loop) write(lease *coordinationv1.Lease) (*coordinationv1.Lease, string
 func (l *loop) take(lease *coordinationv1.Lease, by string, sent instant) {
 	config := l.config
 	deadline := sent.add(config.RenewDeadline)
-	l.mine = [2]*coordinationv1.Lease{lease}
+	l.mine = []*coordinationv1.Lease{lease}
 	if deadline.left(config.clock.now()) <= 0 {
 		return
 	}
@@ -335,9 +376,9 @@ func (l *loop) take(lease *coordinationv1.Lease, by string, sent instant) {
 	if !ok {
 		l.log.Error("The Lease's resourceVersion is no number: there is no token to be had from it", "resourceVersion", lease.ResourceVersion)
 	}
-	term := newTerm(l.ctx, config.clock, config.hooks, Token(version), deadline)
+	term := newTerm(l.ctx, config, Token(version), sent)
 	if config.hooks.claimed != nil {
-		config.hooks.claimed(term.token, deadline)
+		config.hooks.claimed(term.token, term.until())
 	}
 	l.claim = &claim{Term: term, lease: lease, session: by, renewAt: sent.add(config.RenewInterval), holds: deadline}
 	l.mu.Lock()
@@ -348,7 +389,7 @@ func (l *loop) take(lease *coordinationv1.Lease, by string, sent instant) {
 	switch {
 	case l.stopping:
 		l.leave(now)
-	case l.ineligible || l.idleUntil.left(now) > 0:
+	case len(l.closed) > 0 || l.idleUntil.left(now) > 0:
 		// It was wished after the request was sent.
 		l.resign(now)
 	}
@@ -368,27 +409,36 @@ func (l *loop) renew() {
 	switch {
 	case err == nil:
 		l.answered(verb)
-		c.lease, c.maybe = got, nil
+		c.is(got)
 		l.note(got, now)
-		c.renewAt, c.holds = sent.add(config.RenewInterval), sent.add(config.RenewDeadline)
-		if !l.leaving && !c.renew(sent.add(config.RenewDeadline)) && !c.resigned() {
+		c.renewAt = sent.add(config.RenewInterval)
+		if l.extend(sent) {
+			l.publish()
+		} else {
 			l.drop(ErrLost)
-			return
 		}
-		l.publish()
 	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
 		l.answered(verb)
 		c.renewAt = now.add(leastPause)
-		l.look()
+		l.look(l.afterConflict())
 	default:
 		if !refused(err) {
-			c.maybe = lease
+			c.unknown = append(c.unknown, attempt{lease: lease, sent: sent})
 		}
 		// From when it was sent: one that hung has waited for long enough. Whoever is told
 		// to wait does so, but not until it is too late for another try.
 		c.renewAt = sent.add(pause).later(now).later(now.add(min(delay(err), c.holds.left(now)/2)))
 		l.failed(verb, err)
 	}
+}
+
+// extend the claim by a renewal that is known to have come to pass; false if the term was
+// over by then.
+func (l *loop) extend(sent instant) bool {
+	c, until := l.claim, sent.add(l.config.RenewDeadline)
+	c.holds = c.holds.later(until)
+	c.hold(sent.add(l.config.LeaseDuration))
+	return l.leaving || c.renew(until) || c.resigned()
 }
 
 // release gives the Lease up. This candidate claims nothing by then.
@@ -409,7 +459,7 @@ func (l *loop) release() {
 		// Its labels were edited, or an earlier renewal came late: what is ours is
 		// tried again, while its time lasts.
 		l.answered(verb)
-		l.look()
+		l.look(l.afterConflict())
 		if l.claim == c && c.lease.ResourceVersion == lease.ResourceVersion {
 			// Nothing is known that was not.
 			l.quiet = config.clock.now().add(leastPause)
@@ -426,12 +476,30 @@ func (l *loop) release() {
 	l.publish()
 }
 
+// lose the term, whose time is over. At the end of the loop others are kept out by the
+// Lease, which nobody has released.
+func (l *loop) lose() {
+	stuck := l.leaving && l.crew.busy()
+	l.drop(ErrLost)
+	switch {
+	case !l.stopping:
+		l.unreleased = nil
+	case stuck:
+		l.unreleased = fmt.Errorf("the work on the Lease %s/%s has not ended in time: it is not released, and others wait until it runs out", l.config.Namespace, l.config.Election)
+	case l.unreleased == nil:
+		l.unreleased = fmt.Errorf("the Lease %s/%s was lost before it could be released: others wait until it runs out", l.config.Namespace, l.config.Election)
+	}
+}
+
 // drop ends the claim, for whatever reason.
 func (l *loop) drop(why error) {
 	c := l.claim
 	c.finish(why)
 	l.claim, l.leaving = nil, false
-	l.mine = [2]*coordinationv1.Lease{c.lease, c.maybe}
+	l.mine = []*coordinationv1.Lease{c.lease}
+	for _, a := range c.unknown {
+		l.mine = append(l.mine, a.lease)
+	}
 	l.last = transitions(c.lease) + 1
 	l.mu.Lock()
 	l.term = nil
@@ -463,6 +531,10 @@ func (l *loop) failed(verb string, err error) {
 	pause := max(min(retryPause, l.config.RenewInterval), leastPause)
 	pause = max(pause, delay(err))
 	if l.claim == nil {
+		if apierrors.IsForbidden(err) {
+			pause = min(max(pause, 2*l.denied[verb]), longestPause, l.config.LeaseDuration/2)
+			l.denied[verb] = pause
+		}
 		l.quiet = now.add(pause)
 	}
 	l.lookAt = l.lookAt.later(now.add(pause))
@@ -492,6 +564,7 @@ func (l *loop) right(verb string, err error) string {
 func (l *loop) answered(verb string) {
 	l.connected = true
 	delete(l.told, verb)
+	delete(l.denied, verb)
 }
 
 // publish lets everybody know what is known.
@@ -501,13 +574,12 @@ func (l *loop) publish() {
 	if l.claim != nil {
 		now.term = l.claim.Term
 	}
-	now.self = l.seen != nil && l.own != nil && l.own(l.seen)
 	// Who is named is worked out as anybody would who reads it.
-	s := l.stateOf(&view{lease: now.lease, term: now.term, self: now.self, valid: now.valid})
+	s := l.stateOf(&view{lease: now.lease, term: now.term, valid: now.valid})
 	// Readers may have been told already that what was said has run out.
 	known := l.stateOf(was)
 	now.said, now.version = s.Leader, known.Version
-	same := was.version > 0 && now.lease == was.lease && now.term == was.term && now.self == was.self && now.valid == was.valid
+	same := was.version > 0 && now.lease == was.lease && now.term == was.term && now.valid == was.valid
 	if same && now.connected == was.connected && now.said == was.said {
 		return
 	}
@@ -528,7 +600,7 @@ func (l *loop) wrote(lease *coordinationv1.Lease, alone bool) bool {
 	case holder(lease) != l.config.Identity:
 		return false
 	case by == l.session:
-		return (l.mine[0] != nil && sameSpec(lease, l.mine[0])) || (l.mine[1] != nil && sameSpec(lease, l.mine[1]))
+		return slices.ContainsFunc(l.mine, func(mine *coordinationv1.Lease) bool { return sameSpec(lease, mine) })
 	default:
 		return alone && l.config.PodUID != "" && podOf(by) == l.config.PodUID
 	}

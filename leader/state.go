@@ -11,7 +11,8 @@ import (
 type State struct {
 	// Election and Namespace name the Lease.
 	Election, Namespace string
-	// Leader is the identity of whoever leads; empty if nobody is known to.
+	// Leader is the identity of whoever leads; empty if nobody is known to. Only a
+	// candidate that leads is told its own: a namesake's would be taken for it.
 	Leader string
 	// Self is the candidate's own identity.
 	Self string
@@ -47,8 +48,6 @@ type view struct {
 	lease *coordinationv1.Lease
 	// term is this candidate's, or nil.
 	term *Term
-	// self says that the Lease names this process: without a term it is nobody's word.
-	self bool
 	// valid is until when the Lease is its holder's.
 	valid     instant
 	version   uint64
@@ -75,7 +74,7 @@ func (e *Elector) stateOf(v *view) State {
 	switch {
 	case v.term != nil && v.term.lasts():
 		s.Leader, s.leads, s.Token, s.left = e.config.Identity, true, v.term.Token(), v.term.until().left(now)
-	case v.term == nil && !v.self && v.valid.left(now) > 0:
+	case v.term == nil && holder(v.lease) != e.config.Identity && v.valid.left(now) > 0:
 		s.Leader, s.left = holder(v.lease), v.valid.left(now)
 	}
 	if s.Leader == "" {

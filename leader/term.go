@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 )
@@ -31,15 +32,20 @@ type Term struct {
 
 	mu       sync.Mutex
 	deadline instant
+	// others is when another one may lead at the soonest.
+	others instant
 	// ended is true once nothing may be claimed any more.
 	ended bool
 	// cause is why it ended.
 	cause error
 }
 
-func newTerm(ctx context.Context, c clock, h hooks, token Token, deadline instant) *Term {
+func newTerm(ctx context.Context, c Config, token Token, sent instant) *Term {
 	ctx, cancel := context.WithCancelCause(ctx)
-	t := &Term{ctx: ctx, token: token, clock: c, end: cancel, hooks: h, deadline: deadline}
+	t := &Term{
+		ctx: ctx, token: token, clock: c.clock, end: cancel, hooks: c.hooks,
+		deadline: sent.add(c.RenewDeadline), others: sent.add(c.LeaseDuration),
+	}
 	go t.expire()
 	return t
 }
@@ -67,6 +73,16 @@ func (t *Term) Check() error {
 	return fmt.Errorf("term %d: %w", t.token, ErrLost)
 }
 
+// Grace is for how long from now nobody else can lead, whether this term lasts or not:
+// what it began must have stopped by then. It counts from the last renewal, by the clock
+// of now, and is over at once in a process that was frozen beyond it. Only Do keeps the
+// Lease from being released before.
+func (t *Term) Grace() time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return max(0, t.others.left(t.clock.now()))
+}
+
 // lasts says whether the claim holds at this moment.
 func (t *Term) lasts() bool {
 	t.mu.Lock()
@@ -79,6 +95,13 @@ func (t *Term) until() instant {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.deadline
+}
+
+// hold notes that the Lease was renewed: nobody else can lead before then.
+func (t *Term) hold(others instant) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.others = t.others.later(others)
 }
 
 // renew lets the term last until the deadline. One that has ended, or whose time had
@@ -111,6 +134,10 @@ func (t *Term) finish(cause error) {
 	t.end(cause)
 }
 
+// wake is how often a term looks at its clocks: a timer stands still while the machine is
+// suspended, and would go on from there.
+const wake = 250 * time.Millisecond
+
 // expire ends the term at its deadline, whatever the elector waits for by then.
 func (t *Term) expire() {
 	for {
@@ -119,7 +146,7 @@ func (t *Term) expire() {
 			t.finish(ErrLost)
 			return
 		}
-		c, stop := t.clock.after(left)
+		c, stop := t.clock.after(min(left, wake))
 		select {
 		case <-c:
 		case <-t.ctx.Done():
@@ -155,17 +182,32 @@ type claim struct {
 	lease *coordinationv1.Lease
 	// session that is written with it.
 	session string
-	// maybe is a renewal that was sent and whose outcome nobody knows.
-	maybe *coordinationv1.Lease
+	// unknown are the renewals that were sent since, and whose outcome nobody knows.
+	unknown []attempt
 	// renewAt is when it is renewed next; holds is until when nobody else may have
 	// taken the Lease, whether this candidate still claims it or not.
 	renewAt, holds instant
 }
 
-// ours says that what was seen is what this claim wrote, or may have written.
-func (c *claim) ours(seen *coordinationv1.Lease) bool {
+// ours says that what was seen is what this claim wrote, or may have written; and which
+// renewal of unknown outcome has come to pass, if one has.
+func (c *claim) ours(seen *coordinationv1.Lease) (renewal *attempt, is bool) {
 	if seen == nil || seen.Annotations[SessionAnnotation] != c.session {
-		return false
+		return nil, false
 	}
-	return sameRecord(seen, c.lease) || (c.maybe != nil && sameRecord(seen, c.maybe))
+	for i := range c.unknown {
+		if sameRecord(seen, c.unknown[i].lease) {
+			return &c.unknown[i], true
+		}
+	}
+	return nil, sameRecord(seen, c.lease)
+}
+
+// is what the Lease was seen as, now or still. What builds on an older revision of it
+// cannot come to pass any more.
+func (c *claim) is(seen *coordinationv1.Lease) {
+	if seen.ResourceVersion != c.lease.ResourceVersion {
+		c.unknown = nil
+	}
+	c.lease = seen
 }

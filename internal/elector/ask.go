@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/quorate/quorate/leader/leaderhttp"
@@ -24,7 +25,7 @@ type question struct {
 	timeout, cooldown     time.Duration
 }
 
-// Questions that Ask knows.
+// questions are the commands that Ask carries out.
 var questions = map[string]func(context.Context, *leaderhttp.Client, question, io.Writer) error{
 	"wait": waitFor, "status": status, "resign": resign, "watch": watch,
 }
@@ -34,38 +35,14 @@ func Asks(command string) bool { return questions[command] != nil }
 
 // Ask carries out wait, status, resign or watch, and returns the exit code.
 func Ask(ctx context.Context, command string, args []string, env func(string) string, stdout, stderr io.Writer) int {
-	q := question{}
-	fs := flag.NewFlagSet("leader-elector "+command, flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
-	fs.StringVar(&q.http, "http", "localhost:4040", "address of the leader-elector: host:port or unix:/path")
-	fs.StringVar(&q.election, "election", "", "`name` of the election; the first one if empty")
-	switch command {
-	case "wait":
-		fs.StringVar(&q.until, "for", "self", "self: until this pod leads; any: until somebody does")
-		fs.DurationVar(&q.timeout, "timeout", 0, "how long to wait; for ever if zero")
-	case "resign":
-		fs.DurationVar(&q.cooldown, "cooldown", 30*time.Second, "how long not to contend after that")
-		fs.DurationVar(&q.timeout, "timeout", time.Minute, "how long to wait for the release")
-	}
-	err := parse(fs, args, env, stdout)
-	if errors.Is(err, flag.ErrHelp) {
+	q, client, err := understand(command, args, env, stdout)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
 		return 0
-	}
-	if err == nil && fs.NArg() > 0 {
-		err = fmt.Errorf("unexpected argument %q — %s takes flags only — see --help", fs.Arg(0), command)
-	}
-	if err == nil && q.until != "" && q.until != "self" && q.until != "any" {
-		err = fmt.Errorf("--for is %q — one can wait for self or any — use one of them", q.until)
-	}
-	var client *leaderhttp.Client
-	if err == nil {
-		client, err = leaderhttp.New(q.http)
-	}
-	if err != nil {
+	case err != nil:
 		fmt.Fprintln(stderr, err)
 		return ExitUsage
 	}
-	client.Election = q.election
 	if q.timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, q.timeout)
@@ -76,6 +53,44 @@ func Ask(ctx context.Context, command string, args []string, env func(string) st
 		return ExitFatal
 	}
 	return 0
+}
+
+// understand the command line of a question, and whom it is put to.
+func understand(command string, args []string, env func(string) string, help io.Writer) (question, *leaderhttp.Client, error) {
+	q := question{}
+	fs := q.flags(command)
+	if err := parse(fs, args, env, help); err != nil {
+		return q, nil, err
+	}
+	if fs.NArg() > 0 {
+		return q, nil, fmt.Errorf("unexpected argument %q — %s takes flags only — see --help", fs.Arg(0), command)
+	}
+	if q.until != "" && q.until != "self" && q.until != "any" {
+		return q, nil, fmt.Errorf("--for is %q — one can wait for self or any — use one of them", q.until)
+	}
+	client, err := leaderhttp.New(q.http)
+	if err != nil {
+		return q, nil, err
+	}
+	// The environment may be that of the leader-elector itself, which has several.
+	client.Election, _, _ = strings.Cut(q.election, ",")
+	return q, client, nil
+}
+
+func (q *question) flags(command string) *flag.FlagSet {
+	fs := flag.NewFlagSet("leader-elector "+command, flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.StringVar(&q.http, "http", "localhost:4040", "address of the leader-elector: host:port or unix:/path")
+	fs.StringVar(&q.election, "election", "", "`name` of the election, the first one of several by commas; the leader-elector's first one if empty")
+	switch command {
+	case "wait":
+		fs.StringVar(&q.until, "for", "self", "self: until this pod leads; any: until somebody does")
+		fs.DurationVar(&q.timeout, "timeout", 0, "how long to wait; for ever if zero")
+	case "resign":
+		fs.DurationVar(&q.cooldown, "cooldown", 30*time.Second, "how long not to contend after that")
+		fs.DurationVar(&q.timeout, "timeout", time.Minute, "how long to wait for the release")
+	}
+	return fs
 }
 
 // waitFor a leader. A leader-elector that does not answer yet is waited for, too.

@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"sync/atomic"
 	"syscall"
-	"time"
 
 	"github.com/quorate/quorate/leader"
 )
@@ -36,7 +35,10 @@ func supervise(ctx context.Context, stop context.CancelFunc, e *leader.Elector, 
 		if ctx.Err() != nil {
 			return nil
 		}
-		code = child(ctx, term, o.Command, tell(e, roleLeader, t.Token()), grace(e), log)
+		late := func() (context.Context, context.CancelFunc) {
+			return ending(context.WithoutCancel(ctx), patience(e), t.Grace)
+		}
+		code = child(ctx, term, o.Command, tell(e, roleLeader, t), late, log)
 		if ctx.Err() != nil {
 			stop()
 		}
@@ -46,9 +48,9 @@ func supervise(ctx context.Context, stop context.CancelFunc, e *leader.Elector, 
 }
 
 // child runs the command until it ends. When the context ends it is asked to end, and
-// when the term does so it is, too, and is killed after the patience with all that it
-// has started.
-func child(ctx, term context.Context, argv []string, t told, patience time.Duration, log *slog.Logger) int {
+// when the term does so it is, too, and is killed when it is late, with all that it has
+// started.
+func child(ctx, term context.Context, argv []string, t told, late func() (context.Context, context.CancelFunc), log *slog.Logger) int {
 	c := exec.Command(argv[0], argv[1:]...) //nolint:gosec // the command that the command line names
 	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
 	c.Env = t.environment()
@@ -67,12 +69,12 @@ func child(ctx, term context.Context, argv []string, t told, patience time.Durat
 	case <-term.Done():
 	}
 	signal(c, syscall.SIGTERM)
-	kill := time.NewTimer(patience)
-	defer kill.Stop()
+	kill, cancel := late()
+	defer cancel()
 	select {
 	case err := <-ended:
 		return exitCode(err)
-	case <-kill.C:
+	case <-kill.Done():
 		log.Warn("The command did not end in time: killing it", "command", argv[0])
 		signal(c, syscall.SIGKILL)
 		return exitCode(<-ended)

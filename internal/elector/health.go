@@ -14,6 +14,9 @@ import (
 // checkEvery is the time between two health checks, and the most that one may take.
 const checkEvery = 2 * time.Second
 
+// healthGate is the checks' own: PUT /v1/eligible is the application's.
+const healthGate = "health"
+
 // health decides from the application's own word whether this pod may lead.
 type health struct {
 	check    func(context.Context) error
@@ -74,7 +77,7 @@ const (
 type diagnosis struct {
 	standing standing
 	failed   int
-	// alone is since when nobody has led; zero while somebody does.
+	// alone is since when nobody has led; zero while somebody does, or may.
 	alone time.Time
 }
 
@@ -84,6 +87,8 @@ type rule int
 const (
 	// byNobody in at least one of them.
 	byNobody rule = iota
+	// byUnknown: the same, but without the API server nobody can be known to lead.
+	byUnknown
 	// byThis pod in at least one, and by somebody in all.
 	byThis
 	// byOthers in all of them.
@@ -94,8 +99,11 @@ func ruleOf(electors []*leader.Elector) rule {
 	out := byOthers
 	for _, e := range electors {
 		switch s := e.State(); {
+		case !s.Connected && !s.IsLeader():
+			return byUnknown
 		case s.Leader == "":
-			return byNobody
+			out = byNobody
+		case out == byNobody:
 		case s.IsLeader():
 			out = byThis
 		}
@@ -165,6 +173,6 @@ func (h *health) become(ctx context.Context, d diagnosis, err error, electors []
 	}
 	for _, e := range electors {
 		// It fails only when the context has ended.
-		_ = e.Become(ctx, is)
+		_ = e.Gate(ctx, healthGate, is)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -30,14 +31,19 @@ func newLabeller(config *rest.Config, pod Pod, label Label) (*labeller, error) {
 // duty is to label this pod. Its UID keeps the label from another pod of the name.
 func (l *labeller) duty() duty {
 	set := func(ctx context.Context, t told) error {
-		value := l.standby()
-		if t.Role == roleLeader {
-			value = l.label.Leader
+		pod := metav1.ObjectMeta{Name: l.pod.Name, UID: types.UID(l.pod.UID)}
+		if t.Role != roleLeader {
+			return l.patch(ctx, pod, l.standby())
 		}
-		return l.patch(ctx, metav1.ObjectMeta{Name: l.pod.Name, UID: types.UID(l.pod.UID)}, value)
+		// A label that is there already would leave the pod as it was seen by others.
+		pod.Annotations = map[string]string{tokenAnnotation: strconv.FormatUint(uint64(t.Token), 10)}
+		return l.patch(ctx, pod, l.label.Leader)
 	}
-	return duty{name: "--label", begin: set, end: set, settle: set}
+	return duty{name: "--label", begin: set, end: set, settle: set, keep: true}
 }
+
+// tokenAnnotation of a pod is the token of the last term in which it was labelled.
+const tokenAnnotation = "leader.quorate.dev/token"
 
 // standby is the label's value on a pod that does not lead. A merge patch takes a label
 // off with null.
@@ -51,7 +57,7 @@ func (l *labeller) standby() any {
 // others is the duty to take the leader's label off those that bear it still: they were
 // killed, or cannot reach the API server.
 func (l *labeller) others() duty {
-	return duty{name: "--label-others", begin: func(ctx context.Context, _ told) error {
+	return duty{name: "--label-others", begin: func(ctx context.Context, t told) error {
 		pods, err := l.labelled(ctx)
 		if err != nil {
 			return err
@@ -61,9 +67,12 @@ func (l *labeller) others() duty {
 			if pod.Name == l.pod.Name {
 				continue
 			}
-			// Only as it was seen: should this pod be a leader of the past that wakes up
-			// here, the one that it would rob has been labelled since.
-			if err := l.patch(ctx, pod.ObjectMeta, l.standby()); err != nil && !apierrors.IsNotFound(err) {
+			// Only as it was seen while this pod led: should it be a leader of the past that
+			// wakes up here, the one that it would rob has been labelled since.
+			if err := t.check(); err != nil {
+				return err
+			}
+			if err := l.patch(ctx, metav1.ObjectMeta{Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion}, l.standby()); err != nil && !apierrors.IsNotFound(err) {
 				trouble = append(trouble, err)
 			}
 		}
@@ -88,8 +97,8 @@ func (l *labeller) labelled(ctx context.Context) ([]metav1.PartialObjectMetadata
 	return list.Items, nil
 }
 
-// patch the label of a pod, if it still has the UID and the resourceVersion; empty ones
-// do not matter.
+// patch the label of a pod, and its annotations, if it still has the UID and the
+// resourceVersion; empty ones do not matter.
 func (l *labeller) patch(ctx context.Context, pod metav1.ObjectMeta, value any) error {
 	meta := map[string]any{"labels": map[string]any{l.label.Key: value}}
 	if pod.UID != "" {
@@ -97,6 +106,9 @@ func (l *labeller) patch(ctx context.Context, pod metav1.ObjectMeta, value any) 
 	}
 	if pod.ResourceVersion != "" {
 		meta["resourceVersion"] = pod.ResourceVersion
+	}
+	if pod.Annotations != nil {
+		meta["annotations"] = pod.Annotations
 	}
 	patch, err := json.Marshal(map[string]any{"metadata": meta})
 	if err != nil {

@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
 
+	"github.com/quorate/quorate/internal/apiclient"
 	"github.com/quorate/quorate/leader"
 )
 
@@ -66,6 +67,11 @@ type legacyLock struct {
 	// raw is the record as it was seen last, and since is from when on.
 	raw   string
 	since time.Time
+	// lasts is for how long from then on a candidate of 0.5, the holder, may claim; zero if
+	// none does. terms are the Lease's transitions of that time.
+	lasts  time.Duration
+	holder string
+	terms  int32
 	// object as this process wrote it last, and nothing has failed since; nil otherwise.
 	object *unstructured.Unstructured
 }
@@ -160,28 +166,51 @@ func (l *legacyLock) read(ctx context.Context, endpoints legacyEndpoints, lease 
 // one that holds the Lease too, or one of 0.5 that has not renewed it for a lease.
 func (l *legacyLock) look(object *unstructured.Unstructured, lease *coordinationv1.Lease) (legacyRecord, error) {
 	record, raw := recordOf(object)
-	now := time.Now()
 	if raw != l.raw || l.since.IsZero() {
-		l.raw, l.since = raw, now
+		l.see(record, raw, lease)
 	}
-	if raw == "" || record.Session != "" || record.HolderIdentity == "" && record.LeaseDurationSeconds > 0 {
+	if l.lasts == 0 {
 		return record, nil
 	}
-	ours := ptr.Deref(lease.Spec.LeaseDurationSeconds, 0)
-	lasts := record.LeaseDurationSeconds
-	if lasts < 1 {
-		lasts = ours
-	}
-	where := fmt.Sprintf("the Endpoints %s/%s are held by %q, which runs leader-elector 0.5", object.GetNamespace(), object.GetName(), record.HolderIdentity)
-	if lasts < ours {
+	ours := time.Duration(ptr.Deref(lease.Spec.LeaseDurationSeconds, 0)) * time.Second
+	where := fmt.Sprintf("the Endpoints %s/%s are held by %q, which runs leader-elector 0.5", object.GetNamespace(), object.GetName(), l.holder)
+	if l.lasts < ours && time.Since(l.since) < abandoned*ours {
 		return record, apierrors.NewTooManyRequests(fmt.Sprintf(
-			"%s with --ttl=%ds — its kind would take over while this one with --ttl=%ds still claims to lead — give this one the same --ttl", where, lasts, ours), int(ours))
+			"%s with --ttl=%s — its kind would take over while this one with --ttl=%s still claims to lead — give this one the same --ttl, or end it", where, l.lasts, ours), int(ours/time.Second))
 	}
-	if left := time.Until(l.since.Add(time.Duration(lasts) * time.Second)); left > 0 {
-		wait := min(left, time.Duration(lasts)*time.Second/4)
+	if left := time.Until(l.since.Add(l.lasts)); left > 0 {
+		wait := min(left, l.lasts/4)
 		return record, apierrors.NewTooManyRequests(where+" — this one does not lead beside it — wait, or end it", int(max(1, (wait+time.Second-1)/time.Second)))
 	}
 	return record, nil
+}
+
+// abandoned is for how many leases nobody has renewed a record whose holder is gone for
+// good, and with it whoever had another --ttl.
+const abandoned = 3
+
+// see notes a record that is another one than before. What 0.5 writes is its own for as
+// long as it says, and so is what somebody took away from it by hand: it has not heard of
+// that. One that holds the Lease too has waited by itself, and so has one that held it
+// meanwhile and took the record off.
+func (l *legacyLock) see(record legacyRecord, raw string, lease *coordinationv1.Lease) {
+	terms := ptr.Deref(lease.Spec.LeaseTransitions, 0)
+	given := raw == "" || record.HolderIdentity == "" && record.LeaseDurationSeconds == 1
+	switch {
+	case record.Session != "", given && terms > l.terms:
+		l.lasts = 0
+	case given:
+		// lasts and holder stay those of who had it before.
+	default:
+		if record.HolderIdentity != "" {
+			l.holder = record.HolderIdentity
+		}
+		l.lasts = time.Duration(record.LeaseDurationSeconds) * time.Second
+		if l.lasts < time.Second {
+			l.lasts = time.Duration(ptr.Deref(lease.Spec.LeaseDurationSeconds, 0)) * time.Second
+		}
+	}
+	l.raw, l.since, l.terms = raw, time.Now(), terms
 }
 
 // next is the record that goes with the Lease.
@@ -193,6 +222,11 @@ func next(was legacyRecord, lease *coordinationv1.Lease) legacyRecord {
 		RenewTime:            metav1.NewTime(lease.Spec.RenewTime.Time),
 		LeaderTransitions:    was.LeaderTransitions,
 		Session:              lease.Annotations[leader.SessionAnnotation],
+	}
+	if was.HolderIdentity == record.HolderIdentity && record.RenewTime.Unix() <= was.RenewTime.Unix() {
+		// Times are written in whole seconds, and 0.5 takes what is the same for not
+		// renewed.
+		record.RenewTime = metav1.NewTime(was.RenewTime.Add(time.Second))
 	}
 	if was.Session != record.Session {
 		record.LeaderTransitions++
@@ -229,7 +263,7 @@ func (l *legacyLock) write(ctx context.Context, endpoints legacyEndpoints, objec
 	if err != nil {
 		return legacyTrouble(verb, object.GetNamespace(), object.GetName(), err)
 	}
-	l.object, l.raw, l.since = got, record, time.Now()
+	l.object, l.raw, l.since, l.lasts = got, record, time.Now(), 0
 	return nil
 }
 
@@ -273,6 +307,8 @@ func untyped(config *rest.Config) (*rest.RESTClient, error) {
 	config.ContentType, config.AcceptContentTypes = runtime.ContentTypeJSON, runtime.ContentTypeJSON
 	// That Endpoints are deprecated is known, and is why there is a Lease.
 	config.WarningHandler = rest.NoWarnings{}
+	// The Lease waits for these requests.
+	apiclient.Hurry(config)
 	return rest.RESTClientFor(config)
 }
 

@@ -2,8 +2,12 @@ package elector
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"io"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,9 +20,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/rest"
 
 	"github.com/quorate/quorate/leader"
 	"github.com/quorate/quorate/leader/leadertest"
+	"github.com/quorate/quorate/test/deadway"
 	"github.com/quorate/quorate/test/legacy"
 )
 
@@ -107,6 +113,32 @@ func (l *locked) record() legacyRecord {
 	return r
 }
 
+// edit the record, or the whole object, by hand.
+func (l *locked) edit(do func(*unstructured.Unstructured) *unstructured.Unstructured) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.object == nil {
+		return
+	}
+	l.revision++
+	if l.object = do(l.object.DeepCopy()); l.object != nil {
+		l.object.SetResourceVersion(strconv.Itoa(l.revision))
+	}
+}
+
+// hands are what may be done to a record.
+var hands = map[string]func(*unstructured.Unstructured) *unstructured.Unstructured{
+	"emptied": func(o *unstructured.Unstructured) *unstructured.Unstructured {
+		record, _ := recordOf(o)
+		record.HolderIdentity, record.Session = "", ""
+		text, _ := json.Marshal(record)
+		o.SetAnnotations(map[string]string{legacyAnnotation: string(text)})
+		return o
+	},
+	"removed": func(o *unstructured.Unstructured) *unstructured.Unstructured { o.SetAnnotations(nil); return o },
+	"deleted": func(*unstructured.Unstructured) *unstructured.Unstructured { return nil },
+}
+
 // oldWay is how a candidate of 0.5 reaches the object: without delay, for 0.5 itself
 // claims beyond its time when its requests hang.
 type oldWay struct{ *locked }
@@ -180,6 +212,127 @@ func TestLegacyLock(t *testing.T) {
 			t.Error(err)
 		}
 		time.Sleep(time.Minute)
+	})
+}
+
+// TestLegacyHands: what somebody takes away from a candidate of 0.5 by hand is not free
+// before that one can have heard of it.
+func TestLegacyHands(t *testing.T) {
+	for name, hand := range hands {
+		for _, at := range []time.Duration{100 * time.Millisecond, time.Second, 2400 * time.Millisecond} {
+			t.Run(name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					server, locks := leadertest.NewServer(), &locked{}
+					old := oldCandidate(locks, "old")
+					ctx, stop := context.WithCancel(t.Context())
+					oldCtx, crash := context.WithCancel(ctx)
+					var all sync.WaitGroup
+					all.Go(func() { old.Run(oldCtx, func() {}) })
+					time.Sleep(time.Second)
+					e, _ := newCandidate(t, server, locks, "new")
+					all.Go(func() { _ = e.Run(ctx) })
+					time.Sleep(30*time.Second + at)
+					locks.edit(hand)
+					for range 1000 {
+						time.Sleep(10 * time.Millisecond)
+						if old.Leads() && e.IsLeader() {
+							t.Error("both lead")
+							break
+						}
+					}
+					crash()
+					locks.edit(hands["removed"])
+					time.Sleep(14 * time.Second)
+					if !e.IsLeader() {
+						t.Error("it waits for somebody who has ended")
+					}
+					stop()
+					all.Wait()
+				})
+			})
+		}
+	}
+}
+
+// TestLegacyMeanwhile: what one of the new kind held after 0.5, and took off, is free for
+// whoever saw it held by 0.5.
+func TestLegacyMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, locks := leadertest.NewServer(), &locked{}
+		ctx, stop := context.WithCancel(t.Context())
+		oldCtx, crash := context.WithCancel(ctx)
+		var all sync.WaitGroup
+		all.Go(func() { oldCandidate(locks, "old").Run(oldCtx, func() {}) })
+		time.Sleep(time.Second)
+		var news [2]*leader.Elector
+		for i := range news {
+			news[i], _ = newCandidate(t, server, locks, "new-"+strconv.Itoa(i))
+			all.Go(func() { _ = news[i].Run(ctx) })
+		}
+		time.Sleep(30 * time.Second)
+		crash()
+		time.Sleep(30 * time.Second)
+		first, second := news[0], news[1]
+		if !first.IsLeader() {
+			first, second = second, first
+		}
+		if err := first.Resign(ctx, time.Minute); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(200 * time.Millisecond)
+		if !second.IsLeader() {
+			t.Error("the second one waits for 0.5, which has ended")
+		}
+		stop()
+		all.Wait()
+	})
+}
+
+// TestLegacyRenewals: no two look alike to 0.5, however soon one follows the other.
+func TestLegacyRenewals(t *testing.T) {
+	locks := &locked{}
+	leases := withLegacyLock(leadertest.NewServer().Client(), locks)
+	lease, seen := newLease(t), map[int64]bool{}
+	for range 5 {
+		renewed := metav1.NewMicroTime(lease.Spec.RenewTime.Add(300 * time.Millisecond))
+		lease.Spec.RenewTime = &renewed
+		write := leases.Update
+		if lease.ResourceVersion == "" {
+			write = leases.Create
+		}
+		var err error
+		if lease, err = write(t.Context(), lease); err != nil {
+			t.Fatal(err)
+		}
+		at := locks.record().RenewTime.Unix()
+		if seen[at] {
+			t.Error("a renewal looks like the one before")
+		}
+		seen[at] = true
+	}
+}
+
+// TestLegacyAbandoned: a record that nobody renews is taken over, whatever its ttl was.
+func TestLegacyAbandoned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, locks := leadertest.NewServer(), &locked{}
+		if !(&legacy.Candidate{ID: "old", TTL: 5 * time.Second, Endpoints: oldWay{locks}}).AcquireOrRenew(t.Context()) {
+			t.Fatal("0.5 does not get its own lock")
+		}
+		e, _ := newCandidate(t, server, locks, "new")
+		ctx, stop := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		all.Go(func() { _ = e.Run(ctx) })
+		time.Sleep(29 * time.Second)
+		if e.IsLeader() {
+			t.Error("it leads beside one with a shorter ttl, which may be there")
+		}
+		time.Sleep(15 * time.Second)
+		if !e.IsLeader() {
+			t.Error("it waits for ever")
+		}
+		stop()
+		all.Wait()
 	})
 }
 
@@ -288,6 +441,8 @@ func mixed(t *testing.T, seed uint64, led map[bool]int) {
 	server, locks := leadertest.NewServer(), &locked{late: delay}
 	var olds []*legacy.Candidate
 	var news []*leader.Elector
+	// What is removed from a candidate of 0.5, any other one of it takes at once.
+	handled := seed%3 == 0
 	for i := range 2 {
 		olds = append(olds, oldCandidate(locks, "old-"+strconv.Itoa(i)))
 		e, client := newCandidate(t, server, locks, "new-"+strconv.Itoa(i))
@@ -330,6 +485,9 @@ func mixed(t *testing.T, seed uint64, led map[bool]int) {
 		})
 	}
 	for _, o := range olds {
+		if handled && o != olds[0] {
+			break
+		}
 		all.Go(func() {
 			for ctx.Err() == nil {
 				life, end := context.WithTimeout(ctx, 5*time.Second+some(time.Minute))
@@ -341,6 +499,10 @@ func mixed(t *testing.T, seed uint64, led map[bool]int) {
 	}
 	for range 5 {
 		time.Sleep(30*time.Second + some(time.Minute))
+		if handled {
+			handle(olds[0], locks, some)
+			continue
+		}
 		_ = news[0].Resign(ctx, some(20*time.Second))
 		time.Sleep(some(time.Minute))
 		_ = news[1].Resign(ctx, some(20*time.Second))
@@ -351,11 +513,73 @@ func mixed(t *testing.T, seed uint64, led map[bool]int) {
 	time.Sleep(time.Minute)
 }
 
+// handle the record once all have seen that the candidate of 0.5 leads; one that has not
+// could not know of it.
+func handle(old *legacy.Candidate, locks *locked, some func(time.Duration) time.Duration) {
+	for range 3000 {
+		led := 0
+		for led < 200 && old.Leads() {
+			time.Sleep(100 * time.Millisecond)
+			led++
+		}
+		if led == 200 {
+			time.Sleep(some(2 * time.Second))
+			if old.Leads() {
+				locks.edit(hands[[]string{"emptied", "removed", "deleted"}[some(3)]])
+			}
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
 func newLease(t *testing.T) *coordinationv1.Lease {
 	t.Helper()
 	now := metav1.NewMicroTime(time.Now())
 	return &coordinationv1.Lease{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "example", Annotations: map[string]string{leader.SessionAnnotation: "s#1"}},
 		Spec:       coordinationv1.LeaseSpec{HolderIdentity: new("new"), LeaseDurationSeconds: new(int32(10)), AcquireTime: &now, RenewTime: &now},
+	}
+}
+
+// TestLegacyConnection: a dead connection is left within seconds, and nothing waits for a
+// limit to the rate of requests.
+func TestLegacyConnection(t *testing.T) {
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"kind":"Endpoints","apiVersion":"v1","metadata":{"name":"example"}}`)
+	}))
+	s.EnableHTTP2 = true
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	address, silence := deadway.Open(t, s.Listener.Addr().String())
+	c, err := newLegacyClient(&rest.Config{Host: "https://" + address, TLSClientConfig: rest.TLSClientConfig{Insecure: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	for range 30 {
+		if _, err := c.Get(t.Context(), "ns", "example"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("thirty requests took %s", took)
+	}
+	silence()
+	began = time.Now()
+	for {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		_, err := c.Get(ctx, "ns", "example")
+		cancel()
+		if err == nil {
+			break
+		}
+		if time.Since(began) > 20*time.Second {
+			t.Fatal(err)
+		}
+	}
+	if took := time.Since(began); took > 7*time.Second {
+		t.Errorf("it took %s to leave a dead connection", took)
 	}
 }

@@ -104,6 +104,8 @@ func (m *metered) count(verb string, err error) {
 	code := "200"
 	var status apierrors.APIStatus
 	switch {
+	case err == nil && verb == "create":
+		code = "201"
 	case errors.As(err, &status):
 		code = strconv.Itoa(int(status.Status().Code))
 	case err != nil:

@@ -181,29 +181,39 @@ func (o *Options) complete(env func(string) string) error {
 
 // check says what is wrong, before anything is started.
 func (o *Options) check() error {
-	var wrong []error
-	say := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
+	wrong := o.checkElections()
+	if o.LogFormat != "text" && o.LogFormat != "json" {
+		wrong = append(wrong, fmt.Errorf("--log-format is %q — logs are written as text or json — use one of them", o.LogFormat))
+	}
+	wrong = append(wrong, o.checkHealth()...)
+	wrong = append(wrong, o.checkLabel()...)
+	wrong = append(wrong, o.checkAddresses()...)
+	return errors.Join(wrong...)
+}
+
+func (o *Options) checkElections() (wrong []error) {
 	if len(o.Elections) == 0 {
-		say("--election is not set — it names the Lease — set it")
+		wrong = append(wrong, errors.New("--election is not set — it names the Lease — set it"))
 	}
 	if o.TTL == 0 {
 		// Zero would be the package's default.
-		say("--ttl is 0s — a lease that has run out when it is written is nobody's — use 2s or more")
+		wrong = append(wrong, errors.New("--ttl is 0s — a lease that has run out when it is written is nobody's — use 2s or more"))
 	}
 	seen := map[string]bool{}
 	for _, e := range o.Elections {
 		if _, err := leader.New(o.config(e, unconnected{}, slog.Default())); err != nil {
-			wrong = append(wrong, err)
-			break
+			return append(wrong, err)
 		}
 		if seen[e] {
-			say("--election names %q twice — one process would contend against itself — name it once", e)
+			wrong = append(wrong, fmt.Errorf("--election names %q twice — one process would contend against itself — name it once", e))
 		}
 		seen[e] = true
 	}
-	if o.LogFormat != "text" && o.LogFormat != "json" {
-		say("--log-format is %q — logs are written as text or json — use one of them", o.LogFormat)
-	}
+	return wrong
+}
+
+func (o *Options) checkHealth() (wrong []error) {
+	say := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
 	if o.HealthFailures < 1 {
 		say("--health-failures is %d — without a failure nobody is unhealthy — use 1 or more", o.HealthFailures)
 	}
@@ -216,14 +226,17 @@ func (o *Options) check() error {
 	if o.HealthGrace > 0 && o.HealthURL == "" && o.HealthFile == "" {
 		say("--health-grace is set and neither --health-url nor --health-file is — without them nobody is unhealthy — set one, or leave it out")
 	}
+	return wrong
+}
+
+func (o *Options) checkLabel() (wrong []error) {
 	if o.LabelOthers && o.Label.Key == "" {
-		say("--label-others is set and --label is not — it says which label is taken off — set it")
+		wrong = append(wrong, errors.New("--label-others is set and --label is not — it says which label is taken off — set it"))
 	}
 	if o.Label.Key != "" && o.Pod.Namespace == "" {
-		say("--label is set and --pod-namespace is not — the pod is patched there — set it, or env POD_NAMESPACE from metadata.namespace")
+		wrong = append(wrong, errors.New("--label is set and --pod-namespace is not — the pod is patched there — set it, or env POD_NAMESPACE from metadata.namespace"))
 	}
-	wrong = append(wrong, o.checkAddresses()...)
-	return errors.Join(wrong...)
+	return wrong
 }
 
 // checkAddresses of what is asked, listened on and run.
@@ -265,7 +278,7 @@ func (o *Options) config(election string, leases leader.Leases, log *slog.Logger
 	}
 	if o.HealthURL != "" || o.HealthFile != "" {
 		// The first check decides.
-		c.Eligibility = leader.Ineligible
+		c.Gates = []string{healthGate}
 	}
 	if o.ReadOnly {
 		c.Role = leader.Observer

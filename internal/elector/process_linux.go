@@ -7,8 +7,9 @@ import (
 	"syscall"
 )
 
-// start runs a command in a process group of its own, which the kernel kills when this
-// process dies: nobody would end it then. The kernel means the thread that started it,
+// start runs a command in a process group of its own, so that it can be ended with all that
+// it has started. When this process dies nobody would end it: the kernel kills the command
+// then, though not what that has started. The kernel means the thread that started it,
 // which therefore waits with it.
 func start(c *exec.Cmd, started, ended chan<- error) {
 	runtime.LockOSThread()
@@ -19,6 +20,13 @@ func start(c *exec.Cmd, started, ended chan<- error) {
 	if err == nil {
 		ended <- c.Wait()
 	}
+}
+
+// together has a command in a process group of its own, which is killed as a whole when the
+// command's context ends.
+func together(c *exec.Cmd) {
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGKILL) }
 }
 
 // signal the command and all that it has started.

@@ -17,6 +17,9 @@ func start(c *exec.Cmd, started, ended chan<- error) {
 	}
 }
 
+// together is what one command is by itself.
+func together(*exec.Cmd) {}
+
 // signal the command.
 func signal(c *exec.Cmd, s syscall.Signal) { _ = c.Process.Signal(s) }
 

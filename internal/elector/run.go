@@ -67,6 +67,16 @@ func (o *Options) run(ctx context.Context, leases leader.Leases, duties []duty, 
 	defer serve(listeners, log)(context.WithoutCancel(ctx))
 	o.greet(electors[0].Config(), version, log)
 
+	code, err := o.work(ctx, electors, duties, m, log)
+	if err != nil && code == 0 {
+		code = 1
+	}
+	return code, err
+}
+
+// work contends, and does all that goes with it, until the context ends or the command
+// does.
+func (o *Options) work(ctx context.Context, electors []*leader.Elector, duties []duty, m *metrics, log *slog.Logger) (code int, err error) {
 	told := ctx
 	if len(o.Command) > 0 {
 		// The command is told first, and may work on for a while.
@@ -88,7 +98,6 @@ func (o *Options) run(ctx context.Context, leases leader.Leases, duties []duty, 
 	if len(duties) > 0 {
 		beside.Go(func() { perform(ctx, electors[0], duties, log) })
 	}
-	code := 0
 	if len(o.Command) > 0 {
 		beside.Go(func() {
 			code = supervise(told, stop, electors[0], o, log)
@@ -98,9 +107,6 @@ func (o *Options) run(ctx context.Context, leases leader.Leases, duties []duty, 
 	err = contend(ctx, electors)
 	stop()
 	beside.Wait()
-	if err != nil && code == 0 {
-		code = 1
-	}
 	return code, err
 }
 

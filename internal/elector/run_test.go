@@ -124,7 +124,7 @@ func TestSidecar(t *testing.T) {
 	metrics := p.get("/metrics")
 	for _, want := range []string{
 		`leader_election_master_status{name="example"} 1`, `leader_elector_is_leader{election="second"} 1`, `leader_elector_lease_remaining_seconds{election="example"}`,
-		`leader_elector_api_requests_total{code="200",election="example",verb="create"} 1`, `leader_elector_api_requests_total{code="404",election="example",verb="get"} 1`,
+		`leader_elector_api_requests_total{code="201",election="example",verb="create"} 1`, `leader_elector_api_requests_total{code="404",election="example",verb="get"} 1`,
 		`leader_elector_build_info{version="v1.2.3"} 1`,
 	} {
 		if !strings.Contains(metrics, want) {
@@ -199,14 +199,14 @@ func TestLabel(t *testing.T) {
 	}))
 	defer server.Close()
 	p := launchWith(t, s, &rest.Config{Host: server.URL}, "--label=example.com/role", "--pod-uid=uid-a")
-	on, off := `{"metadata":{"labels":{"example.com/role":"leader"},"uid":"uid-a"}} pod-a`, `{"metadata":{"labels":{"example.com/role":null},"uid":"uid-a"}} pod-a`
+	on, off := `{"metadata":{"annotations":{"leader.quorate.dev/token":"1"},"labels":{"example.com/role":"leader"},"uid":"uid-a"}} pod-a`, `{"metadata":{"labels":{"example.com/role":null},"uid":"uid-a"}} pod-a`
 	eventually(t, "the label is on", func() bool {
 		mu.Lock()
 		defer mu.Unlock()
 		return len(patches) > 0 && patches[len(patches)-1] == on
 	})
 	p.end()
-	if n := len(patches); n != 3 || !strings.Contains(patches[0], "null") || patches[2] != off {
+	if n := len(patches); patches[n-2] != on || patches[n-1] != off {
 		t.Errorf("patches: %q", patches)
 	}
 }
@@ -441,6 +441,9 @@ func TestAsk(t *testing.T) {
 		if code, _ := ask(t.Context(), wrong...); code != ExitUsage {
 			t.Errorf("%s: %d", wrong, code)
 		}
+	}
+	if code, out := ask(t.Context(), "status", "--election=example,other"); code != 0 || !strings.Contains(out, `"election":"example"`) {
+		t.Errorf("several elections: %d, %s", code, out)
 	}
 	if code, out := ask(t.Context(), "status", "--election=other"); code != 1 || !strings.Contains(out, "no such election") {
 		t.Errorf("another election: %d, %s", code, out)

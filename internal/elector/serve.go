@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -34,6 +35,48 @@ func listen(ctx context.Context, flag, address string) (net.Listener, error) {
 	return l, nil
 }
 
+// mostConnections of a listener at a time: twice as many as may wait for changes.
+const mostConnections = 4096
+
+// bounded is a listener with so many connections at most. Another one is closed at once:
+// who asks is not left to wait for an answer that is not to come.
+type bounded struct {
+	net.Listener
+	open chan struct{}
+}
+
+func bound(l net.Listener, most int) net.Listener {
+	return &bounded{l, make(chan struct{}, most)}
+}
+
+// Accept implements net.Listener.
+func (b *bounded) Accept() (net.Conn, error) {
+	for {
+		c, err := b.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case b.open <- struct{}{}:
+			return &counted{Conn: c, leave: sync.OnceFunc(func() { <-b.open })}, nil
+		default:
+			_ = c.Close()
+		}
+	}
+}
+
+// counted is a connection that makes room when it is closed.
+type counted struct {
+	net.Conn
+	leave func()
+}
+
+// Close implements net.Conn.
+func (c *counted) Close() error {
+	defer c.leave()
+	return c.Conn.Close()
+}
+
 // serve answers on all listeners until the returned function is called.
 func serve(listeners map[net.Listener]http.Handler, log *slog.Logger) (stop func(context.Context)) {
 	var servers []*http.Server
@@ -46,7 +89,7 @@ func serve(listeners map[net.Listener]http.Handler, log *slog.Logger) (stop func
 		}
 		servers = append(servers, s)
 		go func() {
-			if err := s.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			if err := s.Serve(bound(l, mostConnections)); err != nil && !errors.Is(err, http.ErrServerClosed) {
 				log.Error("Answering ended", "address", l.Addr().String(), "error", err)
 			}
 		}()

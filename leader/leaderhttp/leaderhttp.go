@@ -53,14 +53,20 @@ type State struct {
 // known.
 type Answer struct {
 	state State
-	until time.Time
+	// until is when it runs out by the monotonic clock, and wall by the wall clock: the
+	// former stands still while the machine is suspended, the latter may be set. What comes
+	// first counts.
+	until, wall time.Time
 }
 
 // State as it was written. It does not run out: ask IsLeader and Leader.
 func (a Answer) State() State { return a.state }
 
 // Remaining is for how long the answer still holds.
-func (a Answer) Remaining() time.Duration { return max(0, time.Until(a.until)) }
+func (a Answer) Remaining() time.Duration {
+	now := time.Now()
+	return max(0, min(a.until.Sub(now), a.wall.Sub(now.Round(0))))
+}
 
 // IsLeader says whether this pod leads, by the clock of now.
 func (a Answer) IsLeader() bool { return a.state.IsLeader && a.Remaining() > 0 }
@@ -143,7 +149,13 @@ func (c *Client) ask(ctx context.Context, query url.Values) (Answer, error) {
 	if err := c.do(ctx, http.MethodGet, "/v1/state", query, "", &s); err != nil {
 		return Answer{}, err
 	}
-	return Answer{state: s, until: began.Add(time.Duration(s.ExpiresInMs) * time.Millisecond)}, nil
+	return answer(s, began), nil
+}
+
+// answer that was asked for at that time.
+func answer(s State, began time.Time) Answer {
+	until := began.Add(time.Duration(s.ExpiresInMs) * time.Millisecond)
+	return Answer{state: s, until: until, wall: until.Round(0)}
 }
 
 // Watch yields the state now, after every change, and often enough for an answer to
@@ -175,11 +187,18 @@ func (c *Client) await(ctx context.Context, a Answer) {
 	ctx, cancel := context.WithTimeout(ctx, patient)
 	defer cancel()
 	query := url.Values{"after": {strconv.FormatUint(a.state.Version, 10)}, "timeout": {longPoll.String()}}
-	if _, err := c.ask(ctx, query); err != nil {
+	_, err := c.ask(ctx, query)
+	switch {
+	case errors.Is(err, errBusy):
+		rest(ctx, pause)
+	case err != nil:
 		// The time is over, or nobody answers, which the next question will show.
 		rest(ctx, pause/10)
 	}
 }
+
+// errBusy: it answers, and cannot do more for now.
+var errBusy = errors.New("it is busy")
 
 func rest(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
@@ -240,7 +259,11 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 		return fmt.Errorf("reading what the leader-elector says: %w", err)
 	}
 	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("the leader-elector at %s says %s to %s %s: %s", c.base, answer.Status, method, path, strings.TrimSpace(string(text)))
+		err := fmt.Errorf("the leader-elector at %s says %s to %s %s: %s", c.base, answer.Status, method, path, strings.TrimSpace(string(text)))
+		if answer.Header.Get("Retry-After") != "" {
+			err = fmt.Errorf("%w: %w", errBusy, err)
+		}
+		return err
 	}
 	if into == nil {
 		return nil

@@ -62,6 +62,7 @@ func TestAnswerRunsOut(t *testing.T) {
 func TestNoAnswer(t *testing.T) {
 	for name, f := range map[string]http.HandlerFunc{
 		"an error": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(http.StatusServiceUnavailable)
 			leads(w, 10000)
 		},

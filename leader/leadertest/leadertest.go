@@ -148,7 +148,8 @@ type Call struct {
 	Lease *coordinationv1.Lease
 }
 
-// Fault is what becomes of a request. The zero value is none.
+// Fault is what becomes of a request, the opening of a watch among them; what a watch says
+// is late by Lag. The zero value is none.
 type Fault struct {
 	// Before and After are how long the request and its answer are on their way.
 	Before, After time.Duration
@@ -299,8 +300,19 @@ type late struct {
 
 // Watch implements leader.Leases.
 func (c *Client) Watch(ctx context.Context, namespace, name string) (<-chan leader.Event, error) {
-	if f := c.faultOf(Call{Verb: "watch"}); f.Refuse != nil {
+	f := c.faultOf(Call{Verb: "watch"})
+	if f.Lose != Nothing {
+		<-ctx.Done()
+		return nil, context.Cause(ctx)
+	}
+	if err := wait(ctx, f.Before); err != nil {
+		return nil, err
+	}
+	if f.Refuse != nil {
 		return nil, f.Refuse
+	}
+	if err := wait(ctx, f.After); err != nil {
+		return nil, err
 	}
 	w := &watch{client: c, key: types.NamespacedName{Namespace: namespace, Name: name}, more: make(chan struct{}, 1)}
 	c.server.open(w)

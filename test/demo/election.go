@@ -78,11 +78,15 @@ func (d *demo) replicas(ctx context.Context) ([]string, error) {
 	return pods, nil
 }
 
-// askAll replicas who leads.
+// askAll replicas who leads. One that has just started names nobody before it has seen that
+// the leader lives.
 func (d *demo) askAll(ctx context.Context, pods []string) error {
 	for _, pod := range pods {
 		path, err := d.proxy(ctx, pod)
 		if err != nil {
+			return err
+		}
+		if _, err := d.named(ctx, path, ""); err != nil {
 			return err
 		}
 		if err := d.say(ctx, "get", "--raw", path); err != nil {
@@ -108,6 +112,11 @@ func (d *demo) follower(ctx context.Context, old string, pods []string) (string,
 	if err != nil {
 		return "", err
 	}
+	return d.named(ctx, path, old)
+}
+
+// named is who leads as the replica at the path has it, once it is not the old one.
+func (d *demo) named(ctx context.Context, path, old string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, handover)
 	defer cancel()
 	for {
@@ -115,7 +124,7 @@ func (d *demo) follower(ctx context.Context, old string, pods []string) (string,
 		name := strings.TrimSuffix(strings.TrimPrefix(answer, `{"name":"`), `"}`)
 		switch {
 		case ctx.Err() != nil:
-			return "", fmt.Errorf("waiting for another leader than %s: %w", old, context.Cause(ctx))
+			return "", fmt.Errorf("waiting for a leader other than %q: %w", old, context.Cause(ctx))
 		case err != nil:
 			return "", err
 		case name != "" && name != old:

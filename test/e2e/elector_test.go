@@ -188,7 +188,8 @@ func (e election) ask(ctx context.Context, pod string) string {
 	return string(body)
 }
 
-// agree waits until all replicas name the holder of the Lease, and returns it.
+// agree waits until all replicas name the holder of the Lease, and returns it. One that has
+// just started does so when it has seen a renewal.
 func (e election) agree(ctx context.Context, within time.Duration) (leader string) {
 	GinkgoHelper()
 	Eventually(ctx, func(g Gomega) {
@@ -197,7 +198,7 @@ func (e election) agree(ctx context.Context, within time.Duration) (leader strin
 		for _, pod := range e.pods(ctx) {
 			g.Expect(e.ask(ctx, pod.Name)).To(Equal(`{"name":"`+leader+`"}`), pod.Name)
 		}
-	}).WithTimeout(within).Should(Succeed())
+	}).WithTimeout(within + ttl/3).Should(Succeed())
 	return leader
 }
 

@@ -15,7 +15,7 @@ import (
 // figures of one subject.
 type figures struct {
 	terminated, killed []time.Duration
-	// both is how often the old leader still said that it led when another one did.
+	// both is how often two said that they led when all were asked.
 	both int
 	// leader and follower are requests per second at rest.
 	leader, follower float64

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -35,9 +37,12 @@ type subject struct {
 	holders chan holder
 	unwatch context.CancelFunc
 	leader  string
-	running map[string]*candidate
 	made    int
 	figures figures
+
+	// mu guards who runs, for the census.
+	mu      sync.Mutex
+	running map[string]*candidate
 }
 
 // holder of the Lease, and when it was seen.
@@ -135,7 +140,9 @@ func (s *subject) add(ctx context.Context) error {
 	if err := c.cmd.Start(); err != nil {
 		return fmt.Errorf("starting a candidate: %w", err)
 	}
+	s.mu.Lock()
 	s.running[id] = c
+	s.mu.Unlock()
 	go func() {
 		defer close(c.ended)
 		_ = c.cmd.Wait()
@@ -193,6 +200,9 @@ func (s *subject) elected(ctx context.Context, old string, at *time.Time) error 
 
 // repeat ends the leader with a signal, and measures how soon another one leads.
 func (s *subject) repeat(ctx context.Context, signal syscall.Signal, runs int, to *[]time.Duration) error {
+	if !s.peer {
+		defer s.census(ctx)()
+	}
 	for range runs {
 		if err := pause(ctx, rand.N(s.phase)); err != nil { //nolint:gosec // no secret
 			return err
@@ -211,11 +221,10 @@ func (s *subject) repeat(ctx context.Context, signal syscall.Signal, runs int, t
 			return err
 		}
 		*to = append(*to, at.Sub(began))
-		if c.claims(ctx) {
-			s.figures.both++
-		}
 		<-c.ended
+		s.mu.Lock()
 		delete(s.running, old)
+		s.mu.Unlock()
 		if err := s.add(ctx); err != nil {
 			return err
 		}
@@ -223,8 +232,47 @@ func (s *subject) repeat(ctx context.Context, signal syscall.Signal, runs int, t
 	return nil
 }
 
-// claims says that a candidate says of itself that it leads. Client-go's cannot be
-// asked.
+// census asks all candidates whether they lead, all the time until it is stopped, and
+// counts how often two of them did at once. Client-go's cannot be asked.
+func (s *subject) census(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var ended sync.WaitGroup
+	ended.Go(func() {
+		for pause(ctx, censusEvery) == nil {
+			if s.twoClaim(ctx) {
+				s.figures.both++
+			}
+		}
+	})
+	return func() {
+		cancel()
+		ended.Wait()
+	}
+}
+
+// censusEvery is the time between two questions to all.
+const censusEvery = 10 * time.Millisecond
+
+// twoClaim asks one after the other. Should two have claimed, and the first one claim
+// still, both did when the second one was asked.
+func (s *subject) twoClaim(ctx context.Context) bool {
+	s.mu.Lock()
+	all := slices.Collect(maps.Values(s.running))
+	s.mu.Unlock()
+	var first *candidate
+	for _, c := range all {
+		switch {
+		case !c.claims(ctx):
+		case first == nil:
+			first = c
+		case first.claims(ctx):
+			return true
+		}
+	}
+	return false
+}
+
+// claims says that a candidate says of itself that it leads.
 func (c *candidate) claims(ctx context.Context) bool {
 	code, _, err := get(ctx, "http://"+c.address+"/v1/leader")
 	return err == nil && code == 200

@@ -38,7 +38,7 @@ func rows(ours *subject, clients int) []row {
 		{"memory at rest (RSS), MiB", "%.1f", func(s *subject) float64 { return float64(s.figures.rss) / 1024 }, rssLimit},
 		{"binary, MB", "%.1f", func(s *subject) float64 { return float64(s.figures.binary) / 1e6 }, binaryLimit},
 		{fmt.Sprintf("memory with %d clients, MiB", clients), "%.1f", func(s *subject) float64 { return float64(s.figures.crowded) / 1024 }, crowdLimit},
-		{"the old leader claims beside the new, times", "%.0f", func(s *subject) float64 { return float64(s.figures.both) }, 0},
+		{"two claim at once, times", "%.0f", func(s *subject) float64 { return float64(s.figures.both) }, 0},
 	}
 }
 
