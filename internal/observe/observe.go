@@ -65,19 +65,7 @@ type memory struct {
 
 // Observe looks once.
 func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.Observed, error) {
-	seen := plan.Observed{
-		Paused:     c.Spec.Paused,
-		Size:       int(c.Spec.Size),
-		Version:    c.Spec.Version,
-		OldEntries: c.Status.OldEntries,
-		InMemory:   resources.InMemory(c),
-		Operation:  operation(c),
-		Founders:   c.Status.Founders,
-		Joiner:     c.Status.Joiner,
-		FinalizerDue: controllerutil.ContainsFinalizer(c, v1alpha1.Finalizer) !=
-			(c.Spec.Storage.WhenDeleted == v1alpha1.WhenDeletedDelete),
-	}
-	seen.VolumesLatched = len(c.Status.Founders) > 0 && len(c.Status.FounderVolumes) == len(c.Status.Founders)
+	seen := onRecord(c)
 	if id := c.Status.ClusterID; id != "" {
 		parsed, err := strconv.ParseUint(id, 16, 64)
 		if err != nil {
@@ -124,8 +112,29 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 	if problem, found := o.storageClass(ctx, kube); found {
 		seen.Problems = append([]plan.Problem{problem}, seen.Problems...)
 	}
-	slices.SortStableFunc(seen.Problems, func(a, b plan.Problem) int { return cmp.Compare(b.Severity, a.Severity) })
+	worstFirst(seen.Problems)
 	return seen, nil
+}
+
+// onRecord is what the cluster itself says: what is wanted, and what was written down.
+func onRecord(c *v1alpha1.EtcdCluster) plan.Observed {
+	return plan.Observed{
+		Paused:         c.Spec.Paused,
+		Size:           int(c.Spec.Size),
+		Version:        c.Spec.Version,
+		OldEntries:     c.Status.OldEntries,
+		InMemory:       resources.InMemory(c),
+		Operation:      operation(c),
+		Founders:       c.Status.Founders,
+		VolumesLatched: len(c.Status.Founders) > 0 && len(c.Status.FounderVolumes) == len(c.Status.Founders),
+		Joiner:         c.Status.Joiner,
+		FinalizerDue: controllerutil.ContainsFinalizer(c, v1alpha1.Finalizer) !=
+			(c.Spec.Storage.WhenDeleted == v1alpha1.WhenDeletedDelete),
+	}
+}
+
+func worstFirst(problems []plan.Problem) {
+	slices.SortStableFunc(problems, func(a, b plan.Problem) int { return cmp.Compare(b.Severity, a.Severity) })
 }
 
 // Forget drops what is remembered of a cluster, and its connections.

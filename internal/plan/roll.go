@@ -36,16 +36,16 @@ func (o Observed) stale() []Member {
 		}
 	}
 	slices.SortStableFunc(out, func(a, b Member) int {
-		return cmp.Or(cmp.Compare(truth(a.Leads), truth(b.Leads)), cmp.Compare(b.Ordinal, a.Ordinal))
+		switch {
+		case a.Leads:
+			return 1
+		case b.Leads:
+			return -1
+		default:
+			return cmp.Compare(b.Ordinal, a.Ordinal)
+		}
 	})
 	return out
-}
-
-func truth(is bool) int {
-	if is {
-		return 1
-	}
-	return 0
 }
 
 // serves says that a majority of the voters of the latched cluster is healthy and that

@@ -581,16 +581,31 @@ func TestOperation(t *testing.T) {
 	}{
 		"at rest":             {before, plan.Step{Kind: plan.Settled, Reason: v1alpha1.ReasonHealthy}, nil},
 		"something is mended": {before, plan.Step{Kind: plan.StartMembers, Reason: v1alpha1.ReasonRepairing, Members: []string{"a-0000"}}, nil},
-		"it begins": {nil, plan.Step{Kind: plan.RestartMember, Reason: v1alpha1.ReasonUpgrading, Members: []string{"a-0002"}},
-			&v1alpha1.OperationStatus{Kind: v1alpha1.ReasonUpgrading, Step: "RestartMember", Member: "a-0002", Since: at(9)}},
-		"it goes on": {before, plan.Step{Kind: plan.MoveLeader, Reason: v1alpha1.ReasonUpgrading, Members: []string{"a-0000", "a-0001"}},
-			&v1alpha1.OperationStatus{Kind: v1alpha1.ReasonUpgrading, Step: "MoveLeader", Since: at(1)}},
-		"it waits": {before, plan.Step{Kind: plan.Wait, Reason: v1alpha1.ReasonUpgrading, Message: "why"},
-			&v1alpha1.OperationStatus{Kind: v1alpha1.ReasonUpgrading, BlockedBy: "why", Since: at(1)}},
-		"it is held up": {before, plan.Step{Kind: plan.Wait, Reason: v1alpha1.ReasonAlarm, Operation: v1alpha1.ReasonUpgrading, Message: "why"},
-			&v1alpha1.OperationStatus{Kind: v1alpha1.ReasonUpgrading, BlockedBy: "why", Since: at(1)}},
-		"another begins": {before, plan.Step{Kind: plan.AllotMember, Reason: v1alpha1.ReasonGrowing},
-			&v1alpha1.OperationStatus{Kind: v1alpha1.ReasonGrowing, Step: "AllotMember", Since: at(9)}},
+		"it begins": {
+			nil,
+			plan.Step{Kind: plan.RestartMember, Reason: v1alpha1.ReasonUpgrading, Members: []string{"a-0002"}},
+			&v1alpha1.OperationStatus{Kind: v1alpha1.ReasonUpgrading, Step: "RestartMember", Member: "a-0002", Since: at(9)},
+		},
+		"it goes on": {
+			before,
+			plan.Step{Kind: plan.MoveLeader, Reason: v1alpha1.ReasonUpgrading, Members: []string{"a-0000", "a-0001"}},
+			&v1alpha1.OperationStatus{Kind: v1alpha1.ReasonUpgrading, Step: "MoveLeader", Since: at(1)},
+		},
+		"it waits": {
+			before,
+			plan.Step{Kind: plan.Wait, Reason: v1alpha1.ReasonUpgrading, Message: "why"},
+			&v1alpha1.OperationStatus{Kind: v1alpha1.ReasonUpgrading, BlockedBy: "why", Since: at(1)},
+		},
+		"it is held up": {
+			before,
+			plan.Step{Kind: plan.Wait, Reason: v1alpha1.ReasonAlarm, Operation: v1alpha1.ReasonUpgrading, Message: "why"},
+			&v1alpha1.OperationStatus{Kind: v1alpha1.ReasonUpgrading, BlockedBy: "why", Since: at(1)},
+		},
+		"another begins": {
+			before,
+			plan.Step{Kind: plan.AllotMember, Reason: v1alpha1.ReasonGrowing},
+			&v1alpha1.OperationStatus{Kind: v1alpha1.ReasonGrowing, Step: "AllotMember", Since: at(9)},
+		},
 	} {
 		if diff := cmp.Diff(tc.want, operation(tc.before, tc.step, at(9))); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
