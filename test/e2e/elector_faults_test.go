@@ -30,6 +30,7 @@ import (
 
 	"github.com/quorate/quorate/leader"
 	"github.com/quorate/quorate/test/legacy"
+	"github.com/quorate/quorate/test/soak/testbed"
 )
 
 var _ = Describe("The leader-elector, beside 0.5,", func() {
@@ -187,7 +188,13 @@ var _ = Describe("The leader-elector's answer", Label(local), Ordered, Serial, S
 		w.end()
 	}, NodeTimeout(2*patience))
 
-	It("is that nobody leads while the API server says nothing, and one leads when it goes on", func(ctx SpecContext) {
+	It("is that nobody leads while the API server says nothing, and one leads when it goes on; etcd clusters serve, and nobody of theirs is replaced", func(ctx SpecContext) {
+		c := found(ctx, newNamespace(ctx), "left", `{}`)
+		c.runs(ctx, c.members(3)...)
+		l, was, pods := c.startLoad(ctx), c.get(ctx), c.pods(ctx)
+		followers, _ := c.followers(ctx)
+		etcd, err := testbed.Processes(pods[followers[0]], testbed.Etcd)
+		Expect(err).NotTo(HaveOccurred())
 		e.agree(ctx, shortly)
 		w := e.watch(ctx)
 		pid := machineProcess("kube-apiserver")
@@ -196,6 +203,9 @@ var _ = Describe("The leader-elector's answer", Label(local), Ordered, Serial, S
 		began := time.Now()
 		Eventually(ctx, w.leaders).WithTimeout(ttl).Should(BeEmpty())
 		Expect(time.Since(began)).To(BeNumerically("<", ttl*3/4+time.Second))
+		for _, pid := range etcd {
+			Expect(syscall.Kill(pid, syscall.SIGKILL)).To(Succeed())
+		}
 		Consistently(ctx, w.leaders).WithTimeout(time.Until(began.Add(time.Minute))).Should(BeEmpty())
 		Expect(syscall.Kill(pid, syscall.SIGCONT)).To(Succeed())
 		Eventually(ctx, w.leaders).WithTimeout(2*ttl + shortly).Should(HaveLen(1))
@@ -205,6 +215,10 @@ var _ = Describe("The leader-elector's answer", Label(local), Ordered, Serial, S
 			nodeBecomes(ctx, node, true)
 		}
 		operatorWorks(ctx)
+		c.comesBack(ctx, pods)
+		Expect(ids(c.get(ctx))).To(Equal(ids(was)), "members keep their IDs")
+		Expect(c.get(ctx).Status.NextOrdinal).To(Equal(was.Status.NextOrdinal), "nobody else was thought of")
+		holds(ctx, l)
 	}, NodeTimeout(2*patience))
 })
 

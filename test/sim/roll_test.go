@@ -26,20 +26,20 @@ func rolls() []workflow {
 	three, one := founded(spec(3, plaintext)), founded(spec(1, plaintext))
 	const absent = "3.6.99"
 	return []workflow{
-		{name: "rolling an option through three", every: true, faults: true, shared: true, before: three, begin: wants(snapshotCount(20000))},
+		{name: "rolling an option through three", faults: true, shared: true, before: three, begin: wants(snapshotCount(20000))},
 		{name: "rolling an option through one", shared: true, before: one, begin: wants(snapshotCount(20000))},
-		{name: "rolling an option through five with TLS", before: founded(spec(5)), begin: wants(snapshotCount(20000))},
-		{name: "upgrading three", faults: true, shared: true, before: three, begin: wants(version("3.7.3"))},
-		{name: "upgrading and changing one's mind", end: (*World).Shape, shared: true, before: three, begin: func(w *World) {
+		{name: "rolling an option through five with TLS", long: true, before: founded(spec(5)), begin: wants(snapshotCount(20000))},
+		{name: "upgrading three", before: three, begin: wants(version("3.7.3"))},
+		{name: "upgrading and changing one's mind", end: (*World).Shape, long: true, shared: true, before: three, begin: func(w *World) {
 			w.Apply(version("3.7.3"))
 			w.After(4*time.Second, func() { w.Apply(version("3.6.16")) })
 		}},
-		{name: "upgrading to an image that is not there, and back", shared: true, before: three, begin: func(w *World) {
+		{name: "upgrading to an image that is not there, and back", long: true, before: three, begin: func(w *World) {
 			w.BadImages["quay.io/coreos/etcd:v"+absent] = true
 			w.Apply(version(absent))
 			w.After(time.Minute, func() { w.Apply(version("3.6.16")) })
 		}},
-		{name: "rolling while a member is lost", end: (*World).Shape, shared: true, before: three, begin: func(w *World) {
+		{name: "rolling while a member is lost", end: (*World).Shape, long: true, before: three, begin: func(w *World) {
 			w.Apply(snapshotCount(20000))
 			w.After(4*time.Second, func() { lose("c-0001")(w) })
 		}},
@@ -47,7 +47,7 @@ func rolls() []workflow {
 			w.Unreachable("c-0001", time.Minute)
 			w.Apply(snapshotCount(20000))
 		}},
-		{name: "rolling and growing at once", end: (*World).Shape, shared: true, before: three, begin: func(w *World) {
+		{name: "rolling and growing at once", end: (*World).Shape, long: true, before: three, begin: func(w *World) {
 			w.Apply(snapshotCount(20000))
 			w.After(5*time.Second, func() { w.Apply(spec(5)) })
 		}},
