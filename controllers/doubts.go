@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -52,7 +53,7 @@ func (d *doubts) note(cluster types.NamespacedName, seen plan.Observed, step pla
 			d.since = map[types.NamespacedName]doubt{}
 		}
 		d.since[cluster] = doubt{leader, now}
-	case step.Kind == plan.AddLearner && err == nil:
+	case err == nil && slices.Contains([]plan.Kind{plan.AddLearner, plan.RemoveMember, plan.Promote}, step.Kind):
 		delete(d.since, cluster)
 	}
 }

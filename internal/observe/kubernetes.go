@@ -282,6 +282,7 @@ func (k *kubernetes) describePod(c *v1alpha1.EtcdCluster, m *plan.Member) {
 	m.PodReady, m.Held, m.Unschedulable = podReady(pod), resources.Held(pod), unscheduled(pod) != ""
 	m.Corrupt = corruption(pod)
 	m.PodFresh = k.theirs.Sub(pod.CreationTimestamp.Time) < endedPause
+	m.SnapshotCount = snapshotCount(pod)
 	m.PodMayBeEmpty = pod.Annotations[member.AnnotationMayBeEmpty] == "true"
 	m.PodOutdated = (m.Volume == plan.VolumePending && m.VolumeOutdated) ||
 		pod.Annotations[v1alpha1.AnnotationTemplateHash] != resources.TemplateHash(c) ||
@@ -296,6 +297,19 @@ func (k *kubernetes) describePod(c *v1alpha1.EtcdCluster, m *plan.Member) {
 	} else if m.NodeDown {
 		m.Trouble = fmt.Sprintf("its node %s is not Ready", pod.Spec.NodeName)
 	}
+}
+
+// snapshotCount that the pod's etcd was started with.
+func snapshotCount(pod *corev1.Pod) int64 {
+	for _, c := range pod.Spec.Containers {
+		for _, arg := range c.Args {
+			if text, is := strings.CutPrefix(arg, "--snapshot-count="); is {
+				n, _ := strconv.ParseInt(text, 10, 64)
+				return n
+			}
+		}
+	}
+	return 0
 }
 
 // madeFrom holds the members' pods against another spec.

@@ -94,6 +94,7 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 	o.remind(m, endpoints, certificates.credentials)
 	look := o.etcd(ctx, c, m, certificates.credentials, endpoints, seen.ClusterID)
 	join(c, &seen, members, look)
+	recall(c, seen.Members)
 	if seen.Barred() != "" {
 		kube.madeFrom(resources.AtVersion(c, c.Status.Version), seen.Members)
 	}
@@ -116,6 +117,18 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 	return seen, nil
 }
 
+// recall the versions of members that do not answer: what they ran decides what may open
+// their data.
+func recall(c *v1alpha1.EtcdCluster, members []plan.Member) {
+	for _, was := range c.Status.Members {
+		for i := range members {
+			if members[i].Name == was.Name && members[i].Version == "" {
+				members[i].Version = was.Version
+			}
+		}
+	}
+}
+
 // onRecord is what the cluster itself says: what is wanted, and what was written down.
 func onRecord(c *v1alpha1.EtcdCluster) plan.Observed {
 	return plan.Observed{
@@ -123,6 +136,7 @@ func onRecord(c *v1alpha1.EtcdCluster) plan.Observed {
 		Size:           int(c.Spec.Size),
 		Version:        c.Spec.Version,
 		OldEntries:     c.Status.OldEntries,
+		Pinned:         c.Spec.Image.Digest != "",
 		InMemory:       resources.InMemory(c),
 		Operation:      operation(c),
 		Founders:       c.Status.Founders,

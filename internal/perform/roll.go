@@ -23,13 +23,17 @@ import (
 // delete it any more.
 func (p *Performer) restartMember(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, step plan.Step) error {
 	m, _ := seen.Member(step.Members[0])
-	pod, err := p.outdatedPod(ctx, c, m)
+	pod, err := p.outdatedPod(ctx, c, startedAs(c, seen), m)
 	if err != nil {
 		return err
 	}
 	if seen.Voters() > 1 {
 		if m.Leads && seen.ProposeFailed == "" {
 			return fmt.Errorf("restarting %s, which leads: %w", m.Name, ErrStale)
+		}
+		// Before anything is written: what cannot be done now is tried again and again.
+		if err := p.listedStill(ctx, c, seen); err != nil {
+			return err
 		}
 		if err := p.fence(ctx, c, seen, pod); err != nil {
 			return err
@@ -44,9 +48,18 @@ func (p *Performer) restartMember(ctx context.Context, c *v1alpha1.EtcdCluster, 
 	return p.delete(ctx, pod)
 }
 
-// outdatedPod is the pod of a member that is to be made again: it comes back on the
-// volume that it has, and on no other.
-func (p *Performer) outdatedPod(ctx context.Context, c *v1alpha1.EtcdCluster, m plan.Member) (*corev1.Pod, error) {
+// startedAs is the cluster as pods are made from it: while etcd of the wanted version
+// cannot open the data, at the version of the oldest member.
+func startedAs(c *v1alpha1.EtcdCluster, seen plan.Observed) *v1alpha1.EtcdCluster {
+	if seen.Barred() == "" {
+		return c
+	}
+	return resources.AtVersion(c, c.Status.Version)
+}
+
+// outdatedPod is the pod of a member that is to be made again from another spec than its
+// own: it comes back on the volume that it has, and on no other.
+func (p *Performer) outdatedPod(ctx context.Context, c, made *v1alpha1.EtcdCluster, m plan.Member) (*corev1.Pod, error) {
 	claim, err := p.ownClaim(ctx, c, m.Name)
 	if err != nil {
 		return nil, err
@@ -58,7 +71,7 @@ func (p *Performer) outdatedPod(ctx context.Context, c *v1alpha1.EtcdCluster, m 
 	same := pod != nil && pod.DeletionTimestamp.IsZero() && string(pod.UID) == m.PodUID &&
 		pod.Annotations[v1alpha1.AnnotationVolumeUID] == string(claim.UID) &&
 		claim.Annotations[v1alpha1.AnnotationMemberID] == hex(m.ID) && claim.Annotations[v1alpha1.AnnotationRefused] == ""
-	if !same || pod.Annotations[v1alpha1.AnnotationTemplateHash] == resources.TemplateHash(c) {
+	if !same || pod.Annotations[v1alpha1.AnnotationTemplateHash] == resources.TemplateHash(made) {
 		return nil, fmt.Errorf("restarting %s, which is not as it was seen: %w", m.Name, ErrStale)
 	}
 	return pod, nil

@@ -19,6 +19,8 @@ type Observed struct {
 	// OldEntries is the raft index up to which the members' logs may hold entries of etcd
 	// 3.5, as status tells it: zero for none, -1 while they are still written.
 	OldEntries int64
+	// Pinned says that the image is named by its digest.
+	Pinned bool
 	// InMemory says that a member's data goes with its pod.
 	InMemory bool
 	// Operation is the reason of the work that is under way, as status tells it; empty
@@ -251,8 +253,12 @@ type Member struct {
 	Leads bool
 	// FollowsLeader says that it knows the leader.
 	FollowsLeader bool
-	Version       string
-	DBSize        int64
+	// Version of etcd that it runs, or ran when it last answered.
+	Version string
+	DBSize  int64
+	// SnapshotCount is how many changes it applies at most between two snapshots of its
+	// own, by its pod; zero if that is not known.
+	SnapshotCount int64
 	// Applied is the index up to which it has applied raft's log.
 	Applied uint64
 	// CaughtUp says that a learner has nearly all of the leader's log.

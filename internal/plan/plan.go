@@ -119,8 +119,8 @@ var founding = []rule{
 // a member changes only after that.
 var running = slices.Concat([]rule{
 	paused, restoreLabels, refused, corrupt, recordMembers, relatchVolumes, relatch, deleteEnded, startMissing, restartOutdated, restartBlind,
-	setFinalizer, issueCertificates, applyObjects,
-}, membership, []rule{rollUnwell, dataMissing, waitForMembers, waitForLatch, waitForWrites, deleteExpired}, rolling,
+	setFinalizer, issueCertificates, applyObjects, rollUnwell,
+}, membership, []rule{dataMissing, waitForMembers, waitForLatch, waitForWrites, deleteExpired}, rolling,
 	[]rule{rollPending, volumeChange})
 
 // Next names the next step. It is total: when no rule answers, all is well.
@@ -327,7 +327,7 @@ func start(o Observed, reason, message string) (Step, bool) {
 // here: that is a roll, with gates of its own.
 func restartOutdated(o Observed) (Step, bool) {
 	who := names(o.Members, func(m Member) bool {
-		return (m.Pod == PodWaiting || (m.Held && !m.Started && !m.Booted)) && m.Pod.mayRun() && m.PodOutdated
+		return (m.Pod == PodWaiting || (m.Held && !m.Started && !m.Booted)) && m.Pod.mayRun() && m.PodOutdated && !o.stranded()
 	})
 	return Step{
 		Kind: DeletePods, Members: who, Reason: "Repairing",
@@ -533,8 +533,12 @@ func (m Member) startable(o Observed) bool {
 	removed := o.ClusterID != 0 && o.List && (!m.Listed || m.mistaken())
 	unknown := !o.List && !m.Founder && !m.Booted
 	return m.Pod == PodAbsent && onRecord && (m.Volume == VolumeBound || m.Volume == VolumePending) && !m.RunningElsewhere &&
-		!removed && !unknown
+		!removed && !unknown && !o.stranded()
 }
+
+// stranded says that pods can be made of no image that may run: the wanted one is barred,
+// and it is pinned by its digest, so that nobody knows the one before.
+func (o Observed) stranded() bool { return o.Pinned && o.Barred() != "" }
 
 // refusedBlindly says that the guard missed data that may never have been there:
 // its pod was told not to start on an empty volume because etcd could not be

@@ -14,7 +14,7 @@ import (
 // Nothing is restarted while anything is wrong that a restart could make worse. But no
 // gate stands in the way of its own cure: who is unwell and outdated is restarted first,
 // and a database that is full does not hold up a larger quota.
-var rolling = []rule{rollUnwell, rollVersion, rollWait, handOver, roll}
+var rolling = []rule{rollImage, rollWait, handOver, roll, rollBarred}
 
 // outdated says that a voter runs in a pod that was made from an older spec. One whose
 // pod does not run is made again at once, by restartOutdated.
@@ -81,11 +81,20 @@ func (o Observed) change() string {
 	return "Rolling"
 }
 
+// enters says that the next restart is the first of a minor release that no voter runs.
+// What comes after it, and the way back, are not held up by what the first is.
+func (o Observed) enters() bool {
+	return o.Barred() == "" && !slices.ContainsFunc(o.Members, func(m Member) bool {
+		step, known := minors(m.Version, o.Version)
+		return m.Voter() && (!known || step == 0)
+	})
+}
+
 // rollUnwell restarts a member that is outdated and not healthy before the others: the
 // new spec may be what it needs, and nothing is lost by it, as the others are a quorum.
 func rollUnwell(o Observed) (Step, bool) {
 	for _, m := range o.stale() {
-		if !m.Healthy() && m.Steady && o.serves() && o.kept(m) && o.Barred() == "" {
+		if !m.Healthy() && m.Steady && o.serves() && o.kept(m) {
 			return Step{Kind: RestartMember, Members: []string{m.Name}, ID: m.ID, Reason: o.change(), Message: fmt.Sprintf(
 				"restarting %s from the new spec first: it is not healthy%s", m.Name, because(m.Trouble))}, true
 		}
@@ -169,10 +178,19 @@ func minor(version string) (int, bool) {
 	return n, err == nil
 }
 
-// rollVersion stops a roll that etcd would not survive, or whose image is not what the
-// spec says.
-func rollVersion(o Observed) (Step, bool) {
-	stale, why := o.stale(), o.Barred()
+// rollBarred says that the wanted version cannot be. Whatever else the spec asks for has
+// been rolled by then, at the version that is.
+func rollBarred(o Observed) (Step, bool) {
+	why := o.Barred()
+	return Step{Kind: Wait, Reason: "RollHalted", Operation: "Upgrading", Message: why}, why != ""
+}
+
+// rollImage stops a roll whose image is not of the version that the spec says.
+func rollImage(o Observed) (Step, bool) {
+	stale, why := o.stale(), ""
+	if o.Barred() != "" {
+		return Step{}, false
+	}
 	for _, m := range o.Members {
 		if why == "" && len(stale) > 0 && m.Voter() && !m.PodOutdated && m.Pod == PodRunning && m.Answers && m.Version != o.Version && o.Version != "" {
 			why = fmt.Sprintf("%s was made from the new spec and runs etcd %s, and spec.version is %s — the image is not of the version that it is taken for — correct spec.image, or spec.version",
@@ -190,9 +208,9 @@ func rollWait(o Observed) (Step, bool) {
 	}
 	next, reason, why := stale[0], o.change(), ""
 	switch {
-	case o.Downgrade != "" && o.change() == "Upgrading":
+	case o.Downgrade != "" && o.enters():
 		reason, why = "Downgrading", fmt.Sprintf("etcd is being downgraded to %s — finish that, or end it with etcdctl downgrade cancel", o.Downgrade)
-	case len(o.Alarms) > 0 && (!o.full() || o.change() == "Upgrading"):
+	case len(o.Alarms) > 0 && (!o.full() || o.enters()):
 		reason, why = "AlarmActive", fmt.Sprintf("etcd raised %s — a member that is restarted now might not come back as it was — disarm it first", strings.Join(o.Alarms, ", "))
 	case o.Expiring != "":
 		why = o.Expiring

@@ -170,7 +170,6 @@ func membershipViolations(o Observed, kind Kind, m Member) []string {
 		rule("restarts one that would not have its data", !o.InMemory && m.Volume == VolumeBound && m.RecordedID == m.ID)
 		rule("restarts one that the quorum needs", others == 0 || steady*2 > others+1)
 		rule("restarts the leader", !m.Leads || others == 0 || o.ProposeFailed != "")
-		rule("restarts for a version that cannot open the data", o.Barred() == "")
 	case DeleteVolumes:
 		rule("deletes a volume that was not marked to leave", left && used && m.Leaving)
 		rule("deletes a volume under a pod", m.Pod == PodAbsent || m.Pod == PodTerminating)

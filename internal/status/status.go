@@ -47,7 +47,7 @@ func Report(c *v1alpha1.EtcdCluster, o Outcome) {
 	s.MembersSummary = fmt.Sprintf("%d/%d", o.Seen.HealthyVoters(), c.Spec.Size)
 	s.Leader = leader(o.Seen)
 	s.Version = version(o.Seen, s.Version)
-	s.OldEntries = oldEntries(s.OldEntries, o.Seen, snapshotCount(c))
+	s.OldEntries = oldEntries(s.OldEntries, o.Seen)
 	s.Operation = operation(s.Operation, o.Step, metav1.Now())
 	set(c, available(o), ready(o), reconciling(o), stalled(o))
 	setOrRemove(c, v1alpha1.ConditionStorageReady, storageReady(c, o.Seen))
@@ -348,16 +348,10 @@ func failure(o Outcome) state {
 	return s
 }
 
-// snapshotCount is how many changes a member applies at most between two snapshots of
-// its own; etcd's default for those whose spec says nothing.
-func snapshotCount(c *v1alpha1.EtcdCluster) int64 {
-	return cmp.Or(c.Spec.Etcd.SnapshotCount, 10000)
-}
-
 // oldEntries is up to which index the logs may hold entries of etcd 3.5. They do while a
 // member runs it; and once none does, until each of them has applied as many changes
 // since as it takes until the next snapshot, from which it would start again.
-func oldEntries(before int64, seen plan.Observed, count int64) int64 {
+func oldEntries(before int64, seen plan.Observed) int64 {
 	least, most := int64(math.MaxInt64), int64(0)
 	for _, m := range seen.Members {
 		if strings.HasPrefix(m.Version, "3.5.") {
@@ -366,16 +360,16 @@ func oldEntries(before int64, seen plan.Observed, count int64) int64 {
 		if !m.Listed {
 			continue
 		}
-		if !m.Answers || m.PodOutdated {
+		if !m.Answers || m.SnapshotCount == 0 {
 			return before
 		}
 		applied := int64(min(m.Applied, math.MaxInt64)) //nolint:gosec // just compared
-		least, most = min(least, applied), max(most, applied)
+		least, most = min(least, applied-m.SnapshotCount), max(most, applied)
 	}
 	switch {
 	case before == -1 && most > 0:
 		return most
-	case before > 0 && least < math.MaxInt64 && least > before+count:
+	case before > 0 && least < math.MaxInt64 && least > before:
 		return 0
 	default:
 		return before
@@ -520,7 +514,7 @@ func members(before []v1alpha1.MemberStatus, seen plan.Observed) []v1alpha1.Memb
 	out := make([]v1alpha1.MemberStatus, 0, len(seen.Members))
 	for _, m := range seen.Members {
 		was := previous(before, m.Name)
-		s := v1alpha1.MemberStatus{Name: m.Name, Version: m.Version, Health: metav1.ConditionFalse, Message: short(m.Trouble)}
+		s := v1alpha1.MemberStatus{Name: m.Name, Version: cmp.Or(m.Version, was.Version), Health: metav1.ConditionFalse, Message: short(m.Trouble)}
 		switch {
 		case m.ID != 0:
 			s.ID = fmt.Sprintf("%x", m.ID)

@@ -209,7 +209,7 @@ var states = map[string]struct {
 	"a stranger stops the growth": {healthy(stranger, sized(5)), nil, status.FailedStatus, v1alpha1.ReasonUnknownMember, metav1.ConditionTrue},
 	"the pod template changed":    {healthy(outdatedPod), nil, status.InProgressStatus, v1alpha1.ReasonRolling, metav1.ConditionTrue},
 	"and its data is in memory":   {healthy(outdatedPod, inMemory), nil, status.FailedStatus, v1alpha1.ReasonRollPending, metav1.ConditionTrue},
-	"the version cannot be":       {healthy(outdatedPod, wants("3.8.0")), nil, status.FailedStatus, v1alpha1.ReasonRollHalted, metav1.ConditionTrue},
+	"the version cannot be":       {healthy(wants("3.8.0")), nil, status.FailedStatus, v1alpha1.ReasonRollHalted, metav1.ConditionTrue},
 	"the storage changed":         {healthy(outdatedVolume), nil, status.FailedStatus, v1alpha1.ReasonVolumeChangePending, metav1.ConditionTrue},
 	"ready, and a name is taken":  {healthy(troubled(v1alpha1.ReasonNameConflict, plan.Stalling)), nil, status.FailedStatus, v1alpha1.ReasonNameConflict, metav1.ConditionTrue},
 }
@@ -640,7 +640,7 @@ func TestOldEntries(t *testing.T) {
 	three := func(changes ...func(*plan.Observed)) plan.Observed {
 		o := healthy()
 		for i := range o.Members {
-			o.Members[i].Applied = 5000
+			o.Members[i].Applied, o.Members[i].SnapshotCount = 5000, 100
 		}
 		for _, c := range changes {
 			c(&o)
@@ -655,17 +655,18 @@ func TestOldEntries(t *testing.T) {
 		seen   plan.Observed
 		want   int64
 	}{
-		"none were ever written":      {0, three(), 0},
-		"a member runs 3.5":           {0, three(member(func(m *plan.Member) { m.Version = "3.5.35" })), -1},
-		"one went back to 3.5":        {900, three(member(func(m *plan.Member) { m.Version = "3.5.35" })), -1},
-		"the last one has left it":    {-1, three(member(func(m *plan.Member) { m.Applied = 5007 })), 5007},
-		"one does not answer":         {-1, three(member(func(m *plan.Member) { m.Answers = false })), -1},
-		"not enough has come":         {4900, three(), 4900},
-		"enough has come":             {4899, three(), 0},
-		"not for one of them":         {4899, three(member(func(m *plan.Member) { m.Applied = 4999 })), 4899},
-		"one runs with another count": {4000, three(member(func(m *plan.Member) { m.PodOutdated = true })), 4000},
+		"none were ever written":          {0, three(), 0},
+		"a member runs 3.5":               {0, three(member(func(m *plan.Member) { m.Version = "3.5.35" })), -1},
+		"one went back to 3.5":            {900, three(member(func(m *plan.Member) { m.Version = "3.5.35" })), -1},
+		"the last one has left it":        {-1, three(member(func(m *plan.Member) { m.Applied = 5007 })), 5007},
+		"one does not answer":             {-1, three(member(func(m *plan.Member) { m.Answers = false })), -1},
+		"not enough has come":             {4900, three(), 4900},
+		"enough has come":                 {4899, three(), 0},
+		"not for one of them":             {4899, three(member(func(m *plan.Member) { m.Applied = 4999 })), 4899},
+		"one takes snapshots seldom":      {4000, three(member(func(m *plan.Member) { m.SnapshotCount = 1000 })), 4000},
+		"nobody knows how often one does": {4000, three(member(func(m *plan.Member) { m.SnapshotCount = 0 })), 4000},
 	} {
-		if got := oldEntries(tc.before, tc.seen, 100); got != tc.want {
+		if got := oldEntries(tc.before, tc.seen); got != tc.want {
 			t.Errorf("%s: %d, want %d", name, got, tc.want)
 		}
 	}

@@ -19,7 +19,7 @@ type MemberStatusApplyConfiguration struct {
 	ID *string `json:"id,omitempty"`
 	// Role in raft; empty until etcd's list names the member.
 	Role *apiv1alpha1.MemberRole `json:"role,omitempty"`
-	// Version of etcd that the member runs.
+	// Version of etcd that the member runs, or ran when it last answered.
 	Version *string `json:"version,omitempty"`
 	// DBSize of the member, rounded so that it does not change on every pass.
 	DBSize *resource.Quantity `json:"dbSize,omitempty"`
