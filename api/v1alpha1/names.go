@@ -44,6 +44,9 @@ const (
 	AnnotationVolumeUID = "etcd.quorate.dev/volume-uid"
 	// AnnotationTemplateHash on a pod is the hash of what it was made from.
 	AnnotationTemplateHash = "etcd.quorate.dev/template-hash"
+	// AnnotationSnapshotCount on a pod is how many changes its etcd applies at most
+	// between two snapshots of its own.
+	AnnotationSnapshotCount = "etcd.quorate.dev/snapshot-count"
 	// AnnotationFence on a pod names the pod of another member that is restarted, and
 	// gives this one another resourceVersion: nobody who has looked before can delete it.
 	AnnotationFence = "etcd.quorate.dev/fence"

@@ -299,17 +299,13 @@ func (k *kubernetes) describePod(c *v1alpha1.EtcdCluster, m *plan.Member) {
 	}
 }
 
-// snapshotCount that the pod's etcd was started with.
+// snapshotCount that the pod's etcd was started with; zero for a pod that does not say.
 func snapshotCount(pod *corev1.Pod) int64 {
-	for _, c := range pod.Spec.Containers {
-		for _, arg := range c.Args {
-			if text, is := strings.CutPrefix(arg, "--snapshot-count="); is {
-				n, _ := strconv.ParseInt(text, 10, 64)
-				return n
-			}
-		}
+	n, err := strconv.ParseInt(pod.Annotations[v1alpha1.AnnotationSnapshotCount], 10, 64)
+	if err != nil {
+		return 0
 	}
-	return 0
+	return n
 }
 
 // madeFrom holds the members' pods against another spec.

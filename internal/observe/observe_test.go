@@ -560,3 +560,23 @@ func TestBlindness(t *testing.T) {
 		t.Error("a cluster ID that cannot be read is ignored")
 	}
 }
+
+// TestSnapshotCount is read from the pod that runs, whatever the spec says by now.
+func TestSnapshotCount(t *testing.T) {
+	c := &v1alpha1.EtcdCluster{}
+	c.Name, c.Spec.Etcd.SnapshotCount = "a", 4711
+	if got := snapshotCount(resources.MemberPod(c, resources.Start{Member: "a-0000"})); got != 4711 {
+		t.Errorf("%d", got)
+	}
+}
+
+// TestRecall: what a silent member ran is known from before.
+func TestRecall(t *testing.T) {
+	c := &v1alpha1.EtcdCluster{}
+	c.Status.Members = []v1alpha1.MemberStatus{{Name: "a-0000", Version: "3.6.16"}, {Name: "a-0001", Version: "3.6.16"}, {Name: "a-0009", Version: "3.5.35"}}
+	members := []plan.Member{{Name: "a-0000"}, {Name: "a-0001", Version: "3.7.3"}, {Name: "a-0002"}}
+	recall(c, members)
+	if members[0].Version != "3.6.16" || members[1].Version != "3.7.3" || members[2].Version != "" {
+		t.Errorf("%+v", members)
+	}
+}

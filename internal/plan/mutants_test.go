@@ -25,7 +25,7 @@ var breaches = map[string]mutants.Mutant{
 	"a roll goes on under a new leader":           mutants.Of("roll.go", "case !o.LeaderSettled && o.Voters() > 1:", "case false:"),
 	"entries of 3.5 are let before 3.7":           mutants.Of("roll.go", "if o.OldEntries == 0 {", "if true {"),
 	"a pinned image is started though barred":     mutants.Of("plan.go", "return o.Pinned && o.Barred() != \"\"", "return false"),
-	"the way back is held up by an alarm":         mutants.Of("roll.go", "return m.Voter() && (!known || step == 0)", "return false"),
+	"the way back is held up by an alarm":         mutants.Of("roll.go", "return m.Voter() && (!known || step == 0)", "return m.Voter() && known && step == 99"),
 	"an upgrade skips a minor release":            mutants.Of("roll.go", "case step > 1:", "case step > 9:"),
 	"an older etcd is let open newer data":        mutants.Of("roll.go", "case step < 0 && !o.behind():", "case false:"),
 	"an image of another version is rolled on":    mutants.Of("roll.go", "m.Version != o.Version && o.Version != \"\" {", "m.Version == \"none\" {"),

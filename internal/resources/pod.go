@@ -145,6 +145,7 @@ func MemberPod(c *v1alpha1.EtcdCluster, s Start) *corev1.Pod {
 	maps.Copy(annotations, s.Orders.Annotations(c))
 	annotations["kubectl.kubernetes.io/default-container"] = EtcdContainer
 	annotations[v1alpha1.AnnotationTemplateHash] = TemplateHash(c)
+	annotations[v1alpha1.AnnotationSnapshotCount] = strconv.FormatInt(c.Spec.Etcd.SnapshotCount, 10)
 	if InMemory(c) {
 		annotations[v1alpha1.AnnotationFounders] = strings.Join(c.Status.Founders, ",")
 	} else {
