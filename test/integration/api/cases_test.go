@@ -10,6 +10,7 @@ type specCase struct {
 	name   string // a sentence
 	object string // metadata.name, "case" if empty
 	before string // the spec of the object that is edited; empty for a new one
+	status string // JSON of its status; empty for none
 	spec   string
 	want   string // part of the refusal; empty when it must be accepted
 }
@@ -98,7 +99,10 @@ var cases = []specCase{
 	{name: "an early 3.5", spec: `{version: 3.5.4}`, want: `3.5.4 is too old`},
 	{name: "an upgrade by one minor release", before: `{version: 3.5.35}`, spec: `{version: 3.6.16}`},
 	{name: "an upgrade over two minor releases", before: `{version: 3.5.26}`, spec: `{version: 3.7.0}`, want: `spec.version: Invalid value: "3.7.0": 3.7.0 skips a minor release after 3.5.26 — etcd migrates its data one minor release at a time — upgrade to 3.6.x first`},
-	{name: "a downgrade by edit", before: `{version: 3.7.1}`, spec: `{version: 3.6.14}`, want: `spec.version: Invalid value: "3.6.14": 3.6.14 is a lower minor release than 3.7.1 — an older etcd cannot open the data of a newer one, so a downgrade is a procedure of its own and not an edit of version — keep 3.7.x`},
+	{name: "a downgrade by edit", before: `{version: 3.7.1}`, status: `{"incarnation":1,"clusterID":"cafe","version":"3.7.1"}`, spec: `{version: 3.6.14}`, want: `3.6.14 is a lower minor release than 3.7.1 — an older etcd cannot open the data of a newer one, so a downgrade is a procedure of its own and not an edit of version, unless a member still runs the older release — keep 3.7.x`},
+	{name: "a downgrade by edit of a cluster of unknown version", before: `{version: 3.7.1}`, status: `{"incarnation":1,"clusterID":"cafe"}`, spec: `{version: 3.6.14}`, want: `3.6.14 is a lower minor release than 3.7.1`},
+	{name: "an upgrade that is put back while a member runs the release of before", before: `{version: 3.7.1}`, status: `{"incarnation":1,"clusterID":"cafe","version":"3.6.14"}`, spec: `{version: 3.6.14}`},
+	{name: "a lower release before anything was founded", before: `{version: 3.7.99}`, spec: `{version: 3.6.16}`},
 	{name: "back to an earlier patch release", before: `{version: 3.6.14}`, spec: `{version: 3.6.2}`},
 	{name: "size and version in one edit", before: `{size: 3, version: 3.6.14}`, spec: `{size: 5, version: 3.6.16}`, want: `spec.version: Invalid value: size (3 to 5) and version (3.6.14 to 3.6.16)` + togetherWhy},
 	{name: "version and another field in one edit", before: `{version: 3.6.14}`, spec: `{version: 3.6.16, paused: true}`},

@@ -32,6 +32,9 @@ var _ = Describe("An EtcdCluster that is applied", func() {
 			} else {
 				existing := cluster(name, c.before)
 				create(ctx, existing)
+				if c.status != "" {
+					Expect(patchStatus(ctx, existing, c.status)).To(Succeed())
+				}
 				edited := cluster(name, c.spec)
 				edited.SetResourceVersion(existing.GetResourceVersion())
 				err = k8s.Update(ctx, edited, client.FieldValidation("Strict"))
