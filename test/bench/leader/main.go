@@ -31,6 +31,8 @@ const (
 	// stepTimeout is for whatever has no limit of its own.
 	stepTimeout = time.Minute
 	candidates  = 3
+	// atOnce is how many elections of ours lose their leaders at the same time.
+	atOnce = 5
 )
 
 // bench is the command line, and where it runs.
@@ -123,16 +125,37 @@ func (b *bench) measure(ctx context.Context) error {
 			return err
 		}
 	}
-	progress("kill -9; load %s", loadAverage())
-	if err := together(subjects, func(s *subject) error {
-		return s.repeat(ctx, syscall.SIGKILL, b.count(s, b.kills, b.peerKills), &s.figures.killed)
-	}); err != nil {
+	if err := b.killAll(ctx, ours, subjects); err != nil {
 		return err
 	}
 	if !report(os.Stdout, subjects, b.clients) {
 		return errors.New("a figure is above its limit")
 	}
 	return nil
+}
+
+// killAll kills the leaders of several elections of ours at once, beside those of the
+// others: each takes most of a lease, in which nothing happens.
+func (b *bench) killAll(ctx context.Context, ours *subject, subjects []*subject) error {
+	progress("kill -9, in %d elections at once; load %s", atOnce, loadAverage())
+	all := subjects
+	for i := range atOnce - 1 {
+		s := b.ours()
+		s.election = fmt.Sprintf("%s-%d", ours.election, i)
+		defer s.stop()
+		if err := s.start(ctx); err != nil {
+			return fmt.Errorf("starting the candidates of %s: %w", s.election, err)
+		}
+		all = append(all, s)
+	}
+	err := together(all, func(s *subject) error {
+		return s.repeat(ctx, syscall.SIGKILL, b.count(s, (b.kills+atOnce-1)/atOnce, b.peerKills), &s.figures.killed)
+	})
+	for _, s := range all[len(subjects):] {
+		ours.figures.killed = append(ours.figures.killed, s.figures.killed...)
+		ours.figures.both += s.figures.both
+	}
+	return err
 }
 
 func (b *bench) count(s *subject, ours, peers int) int {

@@ -251,7 +251,7 @@ func (s *subject) census(ctx context.Context) (stop func()) {
 }
 
 // censusEvery is the time between two questions to all.
-const censusEvery = 10 * time.Millisecond
+const censusEvery = 25 * time.Millisecond
 
 // twoClaim asks one after the other. Should two have claimed, and the first one claim
 // still, both did when the second one was asked.
