@@ -65,11 +65,8 @@ func (d *doubts) forget(cluster types.NamespacedName) {
 	delete(d.since, cluster)
 }
 
+// leaderOf is the ID of the member that leads; zero for nobody.
 func leaderOf(seen plan.Observed) uint64 {
-	for _, m := range seen.Members {
-		if m.Leads && m.Healthy() {
-			return m.ID
-		}
-	}
-	return 0
+	m, _ := seen.Leader()
+	return m.ID
 }

@@ -217,14 +217,9 @@ func (p *Performer) releaseMember(ctx context.Context, c *v1alpha1.EtcdCluster, 
 // proposal through somebody else could overtake it. The cluster is read once more
 // after all that: an operator that is held up is as likely as not held up here.
 func (p *Performer) settled(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed) (etcd.Conn, error) {
-	i := slices.IndexFunc(seen.Members, func(m plan.Member) bool { return m.Leads && m.Healthy() })
-	if i < 0 {
-		return nil, fmt.Errorf("asking the leader, whom nobody can reach: %w", ErrStale)
-	}
-	leader := seen.Members[i]
-	conn, err := p.Etcd.Reach(client.ObjectKeyFromObject(c), c.UID, leader.Name)
+	leader, conn, err := p.reachLeader(c, seen)
 	if err != nil {
-		return nil, fmt.Errorf("asking the leader: %w: %w", ErrStale, err)
+		return nil, err
 	}
 	before, err := conn.Members(ctx)
 	if err != nil {
@@ -249,6 +244,19 @@ func (p *Performer) settled(ctx context.Context, c *v1alpha1.EtcdCluster, seen p
 		return nil, fmt.Errorf("the members or the leader have changed: %w", ErrStale)
 	}
 	return conn, p.unchanged(ctx, c)
+}
+
+// reachLeader is a connection to the member that led when it was looked.
+func (p *Performer) reachLeader(c *v1alpha1.EtcdCluster, seen plan.Observed) (plan.Member, etcd.Conn, error) {
+	leader, led := seen.Leader()
+	if !led {
+		return plan.Member{}, nil, fmt.Errorf("asking the leader, whom nobody can reach: %w", ErrStale)
+	}
+	conn, err := p.Etcd.Reach(client.ObjectKeyFromObject(c), c.UID, leader.Name)
+	if err != nil {
+		return plan.Member{}, nil, fmt.Errorf("asking the leader: %w: %w", ErrStale, err)
+	}
+	return leader, conn, nil
 }
 
 // sameMembers says that the list has exactly the members that were seen.

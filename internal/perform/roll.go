@@ -3,10 +3,8 @@ package perform
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/quorate/quorate/api/v1alpha1"
 	"github.com/quorate/quorate/internal/plan"
@@ -108,14 +106,9 @@ func (p *Performer) listedStill(ctx context.Context, c *v1alpha1.EtcdCluster, se
 		_, err := p.settled(ctx, c, seen)
 		return err
 	}
-	i := slices.IndexFunc(seen.Members, func(m plan.Member) bool { return m.Leads && m.Healthy() })
-	if i < 0 {
-		return fmt.Errorf("asking the leader, whom nobody can reach: %w", ErrStale)
-	}
-	leader := seen.Members[i]
-	conn, err := p.Etcd.Reach(client.ObjectKeyFromObject(c), c.UID, leader.Name)
+	leader, conn, err := p.reachLeader(c, seen)
 	if err != nil {
-		return fmt.Errorf("asking the leader: %w: %w", ErrStale, err)
+		return err
 	}
 	list, err := conn.Members(ctx)
 	if err != nil {

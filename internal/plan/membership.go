@@ -75,8 +75,12 @@ func (m Member) proven() bool {
 // Quorate says that a majority of the voters is healthy, and that reads and
 // proposals have gone through; without it no membership is changed. The members
 // must be those of the latched cluster, and nobody else's.
-func (o Observed) Quorate() bool {
-	return o.List && o.ReadOK && o.ProposeFailed == "" && o.ClusterID != 0 && o.AgreedClusterID == o.ClusterID &&
+func (o Observed) Quorate() bool { return o.serves() && o.ProposeFailed == "" }
+
+// serves says that a majority of the voters of the latched cluster is healthy and that
+// reads go through; proposals may be refused, as they are by a full database.
+func (o Observed) serves() bool {
+	return o.List && o.ReadOK && o.ClusterID != 0 && o.AgreedClusterID == o.ClusterID &&
 		len(o.ForeignMembers) == 0 && o.HealthyVoters() >= Majority(o.Voters())
 }
 
@@ -390,11 +394,10 @@ func (m Member) loss() string {
 // mistrust has another voter lead when the leader has lost track of one that is there:
 // it would refuse every change of the members for ever.
 func mistrust(o Observed) (Step, bool) {
-	i := slices.IndexFunc(o.Members, func(m Member) bool { return m.Leads && m.Healthy() })
-	if !o.LeaderDoubted || !o.due() || i < 0 || !o.Quorate() || o.HealthyVoters() < o.Voters() {
+	from, led := o.Leader()
+	if !o.LeaderDoubted || !o.due() || !led || !o.Quorate() || o.HealthyVoters() < o.Voters() {
 		return Step{}, false
 	}
-	from := o.Members[i]
 	to, found := o.successor(from)
 	return Step{Kind: MoveLeader, Members: []string{from.Name, to.Name}, ID: to.ID, Reason: o.direction(), Message: fmt.Sprintf(
 		"handing the leadership from %s to %s: it refuses to change the members because it does not see all voters, and they all answer", from.Name, to.Name)}, found

@@ -32,8 +32,8 @@ var breaches = map[string]mutants.Mutant{
 	"data in memory is rolled":                    mutants.Of("roll.go", "if o.InMemory {", "if false {"),
 	"an alarm holds nothing up":                   mutants.Of("roll.go", "case len(o.Alarms) > 0 && (!o.full() ||", "case false && (!o.full() ||"),
 	"a full database holds its cure up":           mutants.Of("roll.go", "case o.ProposeFailed != \"\" && !o.full():", "case o.ProposeFailed != \"\":"),
-	"a leader that sees nobody is kept":           mutants.Of("membership.go", "if !o.LeaderDoubted || !o.due()", "if true || !o.due()"),
-	"a leader is moved though it is right":        mutants.Of("membership.go", "!o.Quorate() || o.HealthyVoters() < o.Voters() {\n\t\treturn Step{}, false\n\t}\n\tfrom", "!o.Quorate() {\n\t\treturn Step{}, false\n\t}\n\tfrom"),
+	"a leader that sees nobody is kept":           mutants.Of("membership.go", "if !o.LeaderDoubted || !o.due()", "if led || !o.due()"),
+	"a leader is moved though it is right":        mutants.Of("membership.go", "!led || !o.Quorate() || o.HealthyVoters() < o.Voters() {", "!led || !o.Quorate() {"),
 	"a joiner is pinned for ever":                 mutants.Of("membership.go", "case j.Stuck && !j.proven():", "case false:"),
 	"the doomed keep the unhealthy":               mutants.Of("membership.go", "m.Doomed() && !o.leaves(m) && !voters[next].Healthy()", "false && !voters[next].Healthy()"),
 	"one that is down for a moment goes":          mutants.Of("membership.go", "return m.Steady && ready && !replaced", "return m.Steady && ready && (true || replaced)"),
@@ -99,7 +99,7 @@ var breaches = map[string]mutants.Mutant{
 	"a volume is made anew beside a pod":          mutants.Of("membership.go", "j.Volume == VolumeAbsent && j.Pod == PodAbsent && o.needed()", "j.Volume == VolumeAbsent && o.needed()"),
 	"a founder that goes latches":                 mutants.Of("plan.go", "m.AnswerClusterID == o.AgreedClusterID && m.Pod != PodTerminating {", "m.AnswerClusterID == o.AgreedClusterID {"),
 	"a loss is acted on at first sight":           mutants.Of("membership.go", "o.needed() && o.steadyLoss()", "o.needed()"),
-	"a write path in doubt is trusted":            mutants.Of("membership.go", "o.ReadOK && o.ProposeFailed == \"\"", "o.ReadOK"),
+	"a write path in doubt is trusted":            mutants.Of("membership.go", "o.serves() && o.ProposeFailed == \"\"", "o.serves()"),
 	"data is given up before its labels are back": mutants.Of("plan.go", "paused, restoreLabels, refused, corrupt,", "paused, refused, corrupt, restoreLabels,"),
 }
 

@@ -304,6 +304,15 @@ func (o Observed) Member(name string) (Member, bool) {
 	return o.Members[i], true
 }
 
+// Leader is the healthy voter that leads.
+func (o Observed) Leader() (Member, bool) {
+	i := slices.IndexFunc(o.Members, func(m Member) bool { return m.Leads && m.Healthy() })
+	if i < 0 {
+		return Member{}, false
+	}
+	return o.Members[i], true
+}
+
 // HealthyVoters counts the voters that answer and follow the leader.
 func (o Observed) HealthyVoters() int {
 	return count(o.Members, Member.Healthy)

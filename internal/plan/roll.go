@@ -48,13 +48,6 @@ func (o Observed) stale() []Member {
 	return out
 }
 
-// serves says that a majority of the voters of the latched cluster is healthy and that
-// reads go through; proposals may be refused, as they are by a full database.
-func (o Observed) serves() bool {
-	return o.List && o.ReadOK && o.ClusterID != 0 && o.AgreedClusterID == o.ClusterID &&
-		len(o.ForeignMembers) == 0 && o.HealthyVoters() >= Majority(o.Voters())
-}
-
 // full says that etcd refuses proposals because a database is full, and nothing else is
 // wrong.
 func (o Observed) full() bool {
@@ -197,7 +190,7 @@ func rollImage(o Observed) (Step, bool) {
 				m.Name, m.Version, o.Version)
 		}
 	}
-	return Step{Kind: Wait, Members: memberNames(stale), Reason: "RollHalted", Operation: o.change(), Message: why}, why != ""
+	return Step{Kind: Wait, Members: names(stale, Member.outdated), Reason: "RollHalted", Operation: o.change(), Message: why}, why != ""
 }
 
 // rollWait says what the next restart waits for.
@@ -227,7 +220,7 @@ func rollWait(o Observed) (Step, bool) {
 	case !o.LeaderSettled && o.Voters() > 1:
 		why = "the leader is new, and nobody is restarted before it has led for a second"
 	}
-	return Step{Kind: Wait, Members: memberNames(stale), Reason: reason, Operation: o.change(), Message: fmt.Sprintf(
+	return Step{Kind: Wait, Members: names(stale, Member.outdated), Reason: reason, Operation: o.change(), Message: fmt.Sprintf(
 		"%s to be restarted from the new spec; %s is next: %s", enumerate(stale), next.Name, why)}, why != ""
 }
 
@@ -263,16 +256,9 @@ func roll(o Observed) (Step, bool) {
 	return Step{Kind: RestartMember, Members: []string{m.Name}, ID: m.ID, Reason: o.change(), Message: message}, true
 }
 
-func memberNames(members []Member) (out []string) {
-	for _, m := range members {
-		out = append(out, m.Name)
-	}
-	return out
-}
-
 func enumerate(members []Member) string {
 	if len(members) == 1 {
 		return members[0].Name + " is"
 	}
-	return abbreviate(memberNames(members)) + " are"
+	return abbreviate(names(members, Member.outdated)) + " are"
 }
