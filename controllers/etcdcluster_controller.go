@@ -83,6 +83,8 @@ type EtcdClusterReconciler struct {
 // +kubebuilder:rbac:groups=etcd.quorate.dev,resources=etcdclusters/status,verbs=patch
 // +kubebuilder:rbac:groups=etcd.quorate.dev,resources=etcdclusters/finalizers,verbs=update
 // +kubebuilder:rbac:groups="",resources=pods;persistentvolumeclaims,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups="",resources=pods/eviction,verbs=create
+// +kubebuilder:rbac:groups="",resources=pods/resize,verbs=patch
 // +kubebuilder:rbac:groups="",resources=services;serviceaccounts,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=get;list;watch;create;patch
@@ -249,6 +251,7 @@ func verbosity(step plan.Step) int {
 // changing are the reasons of work that waits for etcd's members.
 var changing = []string{
 	v1alpha1.ReasonGrowing, v1alpha1.ReasonShrinking, v1alpha1.ReasonReplacing, v1alpha1.ReasonUpgrading, v1alpha1.ReasonRolling,
+	v1alpha1.ReasonDowngrading,
 }
 
 func next(c *v1alpha1.EtcdCluster, step plan.Step) time.Duration {

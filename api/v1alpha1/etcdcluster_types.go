@@ -12,6 +12,7 @@ import (
 // +kubebuilder:validation:XValidation:rule=`!has(self.size) || !has(oldSelf.size) || !has(self.version) || !has(oldSelf.version) || self.size == oldSelf.size || self.version == oldSelf.version`,message=`size (… to …) and version (… to …) change in one update — each moves one member at a time, and doing both at once would leave no way to tell which of them went wrong — change one, wait for Reconciling=False, then change the other`,messageExpression=`'size (%d to %d) and version (%s to %s) change in one update — each moves one member at a time, and doing both at once would leave no way to tell which of them went wrong — change one, wait for Reconciling=False, then change the other'.format([oldSelf.size, self.size, oldSelf.version, self.version])`,fieldPath=`.version`
 // +kubebuilder:validation:XValidation:rule=`(oldSelf.?storage.size == self.?storage.size && oldSelf.?etcd.quotaBackendBytes == self.?etcd.quotaBackendBytes) || !(string(self.storage.size).matches('^[0-9.]{1,16}[EGKMPTkm]?i?$') && isQuantity(string(self.storage.size))) || !(string(self.etcd.quotaBackendBytes).matches('^[0-9.]{1,16}[EGKMPTkm]?i?$') && isQuantity(string(self.etcd.quotaBackendBytes))) || quantity(string(self.storage.size)).compareTo(quantity(string(self.etcd.quotaBackendBytes)).add(quantity(string(self.etcd.quotaBackendBytes)))) >= 0`,messageExpression=`string(self.storage.size) + ' is less than twice etcd.quotaBackendBytes (' + string(self.etcd.quotaBackendBytes) + ') — the volume holds the database, the log, and a second copy of the database while it is defragmented or received from the leader — make the volume larger or the quota smaller'`,fieldPath=`.storage.size`,optionalOldSelf=true
 // +kubebuilder:validation:XValidation:rule=`!has(self.storage) || !has(self.storage.medium) || self.storage.medium != 'Memory' || !(string(self.storage.size).matches('^[0-9.]{1,16}[EGKMPTkm]?i?$') && isQuantity(string(self.storage.size))) || (oldSelf.?storage.medium == self.?storage.medium && oldSelf.?storage.size == self.?storage.size && oldSelf.?podTemplate.resources.limits[?'memory'].hasValue() == self.?podTemplate.resources.limits[?'memory'].hasValue() && (!self.?podTemplate.resources.limits[?'memory'].hasValue() || oldSelf.value().podTemplate.resources.limits['memory'] == self.podTemplate.resources.limits['memory'])) || (has(self.podTemplate) && has(self.podTemplate.resources) && has(self.podTemplate.resources.limits) && 'memory' in self.podTemplate.resources.limits && (string(self.podTemplate.resources.limits['memory']).matches('^[0-9.]{1,16}[EGKMPTkm]?i?$') && isQuantity(string(self.podTemplate.resources.limits['memory']))) && quantity(string(self.podTemplate.resources.limits['memory'])).compareTo(quantity(string(self.storage.size)).add(quantity('256Mi'))) >= 0)`,message=`… is too little for memory-backed storage of … — the data counts as memory of the pod, which is killed at its limit — set podTemplate.resources.limits.memory to at least storage.size + 256Mi`,messageExpression=`'%s is too little for memory-backed storage of %s — the data counts as memory of the pod, which is killed at its limit — set podTemplate.resources.limits.memory to at least storage.size + 256Mi'.format([self.?podTemplate.resources.limits[?'memory'].orValue('no limit'), self.storage.size])`,fieldPath=`.podTemplate.resources.limits.memory`,optionalOldSelf=true
+// +kubebuilder:validation:XValidation:rule=`!has(self.version) || !has(oldSelf.version) || !self.version.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') || !oldSelf.version.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') || int(self.version.split('.')[1]) <= int(oldSelf.version.split('.')[1]) + 1 || (self.?update.through.orValue(false) && self.?image.digest.orValue(”) == ”)`,message=`version skips a minor release — etcd migrates its data one minor release at a time — upgrade to the release in between first, or set update.through to true`,messageExpression=`'%s skips a minor release after %s — etcd migrates its data one minor release at a time — upgrade to 3.%d.x first, or set update.through to true'.format([self.version, oldSelf.version, int(oldSelf.version.split('.')[1]) + 1])`,fieldPath=`.version`
 type EtcdClusterSpec struct {
 	// Size is the number of voting members: 1, 3, 5 or 7. An even size costs a
 	// member and tolerates no more failures than the odd size below it.
@@ -25,7 +26,6 @@ type EtcdClusterSpec struct {
 	// +kubebuilder:validation:MaxLength=64
 	// +kubebuilder:validation:XValidation:rule=`self.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$')`,message=`"…" is not a supported version of etcd — it is the tag of the image and decides how data is migrated, so it has to be exact — use 3.5.x (from 3.5.26), 3.6.x or 3.7.x, with no v in front and nothing behind`,messageExpression=`'"' + self + '" is not a supported version of etcd — it is the tag of the image and decides how data is migrated, so it has to be exact — use 3.5.x (from 3.5.26), 3.6.x or 3.7.x, with no v in front and nothing behind'`
 	// +kubebuilder:validation:XValidation:rule=`!self.matches('^3[.]5[.](0|[1-9]|1[0-9]|2[0-5])$')`,message=`… is too old — before 3.5.26 etcd can bring removed members back to life in the upgrade to 3.6 — use 3.5.26 or later`,messageExpression=`self + ' is too old — before 3.5.26 etcd can bring removed members back to life in the upgrade to 3.6 — use 3.5.26 or later'`
-	// +kubebuilder:validation:XValidation:rule=`!self.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') || !oldSelf.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') || int(self.split('.')[1]) <= int(oldSelf.split('.')[1]) + 1`,messageExpression=`'%s skips a minor release after %s — etcd migrates its data one minor release at a time — upgrade to 3.%d.x first'.format([self, oldSelf, int(oldSelf.split('.')[1]) + 1])`
 	// +kubebuilder:default="3.6.16"
 	// +optional
 	Version string `json:"version,omitempty"`
@@ -64,10 +64,31 @@ type EtcdClusterSpec struct {
 	// +optional
 	Failover FailoverSpec `json:"failover,omitempty,omitzero"`
 
+	// Update says how far a change of version may go by itself.
+	// +optional
+	Update UpdateSpec `json:"update,omitempty,omitzero"`
+
 	// Paused stops every change that the operator would make to this cluster
 	// and its objects. Status is still refreshed.
 	// +optional
 	Paused bool `json:"paused,omitempty"`
+}
+
+// UpdateSpec says how far a change of version may go by itself.
+type UpdateSpec struct {
+	// Through lets version be several minor releases ahead: the members pass through the
+	// ones in between, each in its newest release that this operator knows, one after the
+	// other. It cannot be used with image.digest, which names one image.
+	// +optional
+	Through bool `json:"through,omitempty"`
+
+	// DowngradeTo is the minor release, for example "3.6", to which version may be set
+	// although the members run the next one. The members' storage is rewritten for it by
+	// etcd's own procedure before any of them is restarted.
+	// +kubebuilder:validation:MaxLength=8
+	// +kubebuilder:validation:XValidation:rule=`size(self) == 0 || self.matches('^3[.][56]$')`,message=`"…" is not a minor release that a cluster can be downgraded to — etcd goes back by one minor release at a time, from 3.7 or 3.6 — use 3.6 or 3.5`,messageExpression=`'"' + self + '" is not a minor release that a cluster can be downgraded to — etcd goes back by one minor release at a time, from 3.7 or 3.6 — use 3.6 or 3.5'`
+	// +optional
+	DowngradeTo string `json:"downgradeTo,omitempty"`
 }
 
 // ImageSpec names the etcd image.
@@ -435,7 +456,8 @@ type MemberStatus struct {
 
 // OperationStatus is the work that is under way on a cluster.
 type OperationStatus struct {
-	// Kind of the work: Founding, Growing, Shrinking, Replacing, Upgrading or Rolling.
+	// Kind of the work: Founding, Growing, Shrinking, Replacing, Upgrading,
+	// Downgrading or Rolling.
 	Kind string `json:"kind"`
 	// Step that was taken last, for example RestartMember; empty while something is
 	// waited for.
@@ -519,6 +541,13 @@ type EtcdClusterStatus struct {
 	// +optional
 	Operation *OperationStatus `json:"operation,omitempty"`
 
+	// Plan is what the operator would do, step by step, while the annotation
+	// etcd.quorate.dev/plan is "true"; absent otherwise.
+	// +kubebuilder:validation:MaxItems=200
+	// +listType=atomic
+	// +optional
+	Plan []string `json:"plan,omitempty"`
+
 	// Members in the order of their ordinals.
 	// +listType=map
 	// +listMapKey=name
@@ -540,6 +569,12 @@ type EtcdClusterStatus struct {
 	// Leader is the name of the leading member.
 	// +optional
 	Leader string `json:"leader,omitempty"`
+
+	// Downgrade is the minor release that the operator has begun to downgrade the members
+	// to; absent once that is over.
+	// +kubebuilder:validation:MaxLength=8
+	// +optional
+	Downgrade string `json:"downgrade,omitempty"`
 
 	// OldEntries is the raft index up to which the members' logs may hold entries that
 	// etcd 3.5 has written and 3.7 cannot read; -1 while a member runs 3.5, and absent
@@ -567,7 +602,7 @@ type EtcdClusterStatus struct {
 // +kubebuilder:printcolumn:name="Leader",type=string,JSONPath=`.status.leader`
 // +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
-// +kubebuilder:validation:XValidation:rule=`!has(self.spec) || !has(self.spec.version) || !has(oldSelf.spec) || !has(oldSelf.spec.version) || !self.spec.version.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') || !oldSelf.spec.version.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') || int(self.spec.version.split('.')[1]) >= int(oldSelf.spec.version.split('.')[1]) || !has(self.status) || !has(self.status.clusterID) || size(self.status.clusterID) == 0 || (has(self.status.version) && self.status.version.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') && int(self.status.version.split('.')[1]) <= int(self.spec.version.split('.')[1]))`,message=`… is a lower minor release than … — an older etcd cannot open the data of a newer one, so a downgrade is a procedure of its own and not an edit of version — keep the minor release`,messageExpression=`'%s is a lower minor release than %s — an older etcd cannot open the data of a newer one, so a downgrade is a procedure of its own and not an edit of version, unless a member still runs the older release — keep 3.%d.x'.format([self.spec.version, oldSelf.spec.version, int(oldSelf.spec.version.split('.')[1])])`,fieldPath=`.spec.version`
+// +kubebuilder:validation:XValidation:rule=`!has(self.spec) || !has(self.spec.version) || !has(oldSelf.spec) || !has(oldSelf.spec.version) || !self.spec.version.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') || !oldSelf.spec.version.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') || int(self.spec.version.split('.')[1]) >= int(oldSelf.spec.version.split('.')[1]) || !has(self.status) || !has(self.status.clusterID) || size(self.status.clusterID) == 0 || (has(self.status.version) && self.status.version.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') && int(self.status.version.split('.')[1]) <= int(self.spec.version.split('.')[1])) || (self.spec.?update.downgradeTo.orValue(”) != ” && self.spec.version.startsWith(self.spec.update.downgradeTo + '.') && int(self.spec.version.split('.')[1]) == int(oldSelf.spec.version.split('.')[1]) - 1)`,message=`… is a lower minor release than … — an older etcd cannot open the data of a newer one, so a downgrade is a procedure of its own — keep the minor release, or ask for it with update.downgradeTo`,messageExpression=`'%s is a lower minor release than %s — an older etcd cannot open the data of a newer one, so a downgrade is a procedure of its own, unless a member still runs the older release — keep 3.%d.x, or ask for a downgrade by one minor release with update.downgradeTo'.format([self.spec.version, oldSelf.spec.version, int(oldSelf.spec.version.split('.')[1])])`,fieldPath=`.spec.version`
 // +kubebuilder:validation:XValidation:rule=`oldSelf.hasValue() || size(self.metadata.name) <= 40`,message=`metadata.name … has … characters — the names of pods, Services, volumes and certificates are made from it — use at most 40`,messageExpression=`'metadata.name %s has %d characters — the names of pods, Services, volumes and certificates are made from it — use at most 40'.format([self.metadata.name, size(self.metadata.name)])`,optionalOldSelf=true
 // +kubebuilder:validation:XValidation:rule=`oldSelf.hasValue() || self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')`,message=`metadata.name … is not a DNS label — it becomes the name of a Service and a part of host names — use lower-case letters, digits and dashes, starting with a letter and without dots`,messageExpression=`'metadata.name ' + self.metadata.name + ' is not a DNS label — it becomes the name of a Service and a part of host names — use lower-case letters, digits and dashes, starting with a letter and without dots'`,optionalOldSelf=true
 type EtcdCluster struct {

@@ -47,6 +47,14 @@ const (
 	// AnnotationSnapshotCount on a pod is how many changes its etcd applies at most
 	// between two snapshots of its own.
 	AnnotationSnapshotCount = "etcd.quorate.dev/snapshot-count"
+	// AnnotationResources on a pod is the hash of the CPU and memory that the spec gave it.
+	AnnotationResources = "etcd.quorate.dev/resources"
+	// AnnotationResizeRefused on a pod is the hash of the CPU and memory that the API server
+	// did not give it while it runs: it is made again for them.
+	AnnotationResizeRefused = "etcd.quorate.dev/resize-refused"
+	// AnnotationPlan on a cluster, "true", has the operator write into status.plan what it
+	// would do, and do nothing.
+	AnnotationPlan = "etcd.quorate.dev/plan"
 	// AnnotationFence on a pod names the pod of another member that is restarted, and
 	// gives this one another resourceVersion: nobody who has looked before can delete it.
 	AnnotationFence = "etcd.quorate.dev/fence"
@@ -86,6 +94,7 @@ const (
 	ReasonQuorumLost           = "QuorumLost"
 	ReasonRepairing            = "Repairing"
 	ReasonPaused               = "Paused"
+	ReasonPlanned              = "Planned"
 	ReasonDeleting             = "Deleting"
 	ReasonUnknown              = "Unknown"
 	ReasonProbeSucceeded       = "ProbeSucceeded"
@@ -109,7 +118,6 @@ const (
 	ReasonUpgrading            = "Upgrading"
 	ReasonRolling              = "Rolling"
 	ReasonRollHalted           = "RollHalted"
-	ReasonRollPending          = "RollPending"
 	ReasonVolumeChangePending  = "VolumeChangePending"
 	ReasonUnknownMember        = "UnknownMember"
 	ReasonAuthFailed           = "AuthFailed"
@@ -118,6 +126,11 @@ const (
 	ReasonStaleReads           = "StaleReads"
 	ReasonChildDrift           = "ChildDrift"
 	ReasonDowngrading          = "Downgrading"
+	ReasonDowngradeRefused     = "DowngradeRefused"
+	ReasonInvalidOptions       = "InvalidOptions"
+	ReasonExpanding            = "Expanding"
+	ReasonResizing             = "Resizing"
+	ReasonResizeInfeasible     = "ResizeInfeasible"
 	ReasonLearnerNotSynced     = "LearnerNotSynced"
 	ReasonObservationFailed    = "ObservationFailed"
 	ReasonCertificatesValid    = "CertificatesValid"

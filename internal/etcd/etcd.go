@@ -51,6 +51,9 @@ type Status struct {
 	Term, Index, Applied uint64
 	// Version of etcd that the member runs, without a leading v.
 	Version string
+	// StorageVersion is the release whose format the member's storage has, "3.6.0" for
+	// example; empty before etcd 3.6, which does not tell.
+	StorageVersion string
 	// DBSize is the size of the database on disk, in bytes.
 	DBSize int64
 	// Learner is true for a member that does not vote.
@@ -104,6 +107,10 @@ var (
 	ErrNotLeader = errors.New("not the leader")
 	// ErrLearner: the member asked is a learner, which answers Status alone.
 	ErrLearner = errors.New("asked of a learner")
+	// ErrDowngrading: a downgrade is enabled already.
+	ErrDowngrading = errors.New("downgrade in progress")
+	// ErrNoDowngrade: none is.
+	ErrNoDowngrade = errors.New("no downgrade in progress")
 	// ErrPermission: authentication is on and does not take our certificate
 	// for root.
 	ErrPermission = errors.New("permission denied")
@@ -142,7 +149,21 @@ type Conn interface {
 	Remove(ctx context.Context, id uint64) error
 	// MoveLeader hands the leadership over; only the leader takes the call.
 	MoveLeader(ctx context.Context, to uint64) error
+	// Downgrade asks for a step of etcd's own downgrade to a version, for example "3.6.0".
+	Downgrade(ctx context.Context, action DowngradeAction, version string) error
 }
+
+// DowngradeAction is a step of a downgrade.
+type DowngradeAction int
+
+const (
+	// DowngradeValidate asks whether the cluster can be downgraded to the version.
+	DowngradeValidate DowngradeAction = iota
+	// DowngradeEnable has the members prepare for it; nobody can join from then on.
+	DowngradeEnable
+	// DowngradeCancel ends it.
+	DowngradeCancel
+)
 
 // Endpoint is where a member answers.
 type Endpoint struct {

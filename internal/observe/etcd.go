@@ -277,7 +277,7 @@ func joinAnswer(m *plan.Member, latched uint64, l look) {
 	m.CaughtUp = l.caughtUp(answer)
 	m.Leads = answer.Leader != 0 && answer.Leader == answer.MemberID
 	m.FollowsLeader = answer.Leader != 0
-	m.Version, m.DBSize = answer.Version, answer.DBSize
+	m.Version, m.StorageVersion, m.DBSize = answer.Version, answer.StorageVersion, answer.DBSize
 	switch {
 	case !m.FollowsLeader:
 		m.Trouble = "it knows no leader"

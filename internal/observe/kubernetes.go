@@ -245,7 +245,9 @@ func (k *kubernetes) describeVolume(c *v1alpha1.EtcdCluster, m *plan.Member) {
 	m.Booted = claim.Annotations[v1alpha1.AnnotationBooted] != ""
 	m.LastNode = claim.Annotations[v1alpha1.AnnotationNode]
 	m.Leaving = claim.Annotations[v1alpha1.AnnotationLeaving] != ""
-	m.VolumeOutdated = resources.ClaimOutdated(c, claim)
+	m.VolumeOutdated, m.VolumeElsewhere = resources.ClaimOutdated(c, claim), resources.ClaimElsewhere(c, claim)
+	m.VolumeSmall, m.VolumeGrows = resources.ClaimSmall(c, claim), resources.ClaimGrows(claim)
+	m.VolumeSize = claim.Status.Capacity.Storage().Value()
 	refused := claim.Annotations[v1alpha1.AnnotationRefused]
 	switch {
 	case !claim.DeletionTimestamp.IsZero():
@@ -287,6 +289,7 @@ func (k *kubernetes) describePod(c *v1alpha1.EtcdCluster, m *plan.Member) {
 	m.PodOutdated = (m.Volume == plan.VolumePending && m.VolumeOutdated) ||
 		pod.Annotations[v1alpha1.AnnotationTemplateHash] != resources.TemplateHash(c) ||
 		(claim != nil && pod.Annotations[v1alpha1.AnnotationVolumeUID] != string(claim.UID))
+	describeResources(c, m, pod)
 	m.NodeMoved = claim != nil && pod.Spec.NodeName != "" && claim.Annotations[v1alpha1.AnnotationNode] != pod.Spec.NodeName
 	m.Refusal = refusal(pod)
 	m.NodeDown = pod.Spec.NodeName != "" && k.nodes.mayStillRun(pod.Spec.NodeName, time.Time{})
@@ -297,6 +300,34 @@ func (k *kubernetes) describePod(c *v1alpha1.EtcdCluster, m *plan.Member) {
 	} else if m.NodeDown {
 		m.Trouble = fmt.Sprintf("its node %s is not Ready", pod.Spec.NodeName)
 	}
+}
+
+// describeResources says whether the pod has the CPU and memory of the spec, and what it
+// takes to give them to it: one that does not run, or whose resize was refused, is made
+// again.
+func describeResources(c *v1alpha1.EtcdCluster, m *plan.Member, pod *corev1.Pod) {
+	wanted := resources.ResourcesHash(c)
+	if m.Pod == plan.PodRunning {
+		m.PodResizing = resizing(pod) != ""
+	}
+	switch have := pod.Annotations[v1alpha1.AnnotationResources]; {
+	case have == wanted || have == "":
+	case m.Pod == plan.PodRunning && !m.Held && pod.Annotations[v1alpha1.AnnotationResizeRefused] != wanted:
+		m.PodResize = true
+	default:
+		m.PodOutdated = true
+	}
+}
+
+// resizing is what the kubelet says of a change of CPU and memory that it has not carried
+// out; empty for none.
+func resizing(pod *corev1.Pod) string {
+	for _, is := range pod.Status.Conditions {
+		if (is.Type == corev1.PodResizePending || is.Type == corev1.PodResizeInProgress) && is.Status == corev1.ConditionTrue {
+			return strings.TrimSpace(is.Reason + ": " + is.Message)
+		}
+	}
+	return ""
 }
 
 // snapshotCount that the pod's etcd was started with; zero for a pod that does not say.
@@ -365,6 +396,9 @@ func (k *kubernetes) describeMemory(c *v1alpha1.EtcdCluster, m *plan.Member) {
 		// Between two runs of its container the pod still has the data, so it is
 		// outdated only while it runs: then nobody deletes it for that.
 		m.Volume, m.PodOutdated = plan.VolumeBound, outdated && m.Pod == plan.PodRunning
+	}
+	if m.Pod == plan.PodRunning && m.Volume == plan.VolumeBound {
+		describeResources(c, m, pod)
 	}
 }
 
@@ -497,6 +531,25 @@ func (n nodes) mayStillRun(node string, since time.Time) bool {
 	}
 	seen, known := n[node]
 	return known && seen.state == nodeNotReady
+}
+
+// fixed says of small claims whose class does not let them grow. Where the classes cannot
+// be read, the API server is asked, and says no itself.
+func (o *Observer) fixed(ctx context.Context, k *kubernetes, members []plan.Member) {
+	for i := range members {
+		claim := k.claim(members[i].Name)
+		if !members[i].VolumeSmall || claim == nil || o.Cluster == nil {
+			continue
+		}
+		class, name := &storagev1.StorageClass{}, claim.Spec.StorageClassName
+		if name == nil || *name == "" {
+			members[i].VolumeFixed = "it has no class"
+			continue
+		}
+		if err := o.Cluster.Get(ctx, client.ObjectKey{Name: *name}, class); err == nil && (class.AllowVolumeExpansion == nil || !*class.AllowVolumeExpansion) {
+			members[i].VolumeFixed = fmt.Sprintf("class %s does not allow expansion", *name)
+		}
+	}
 }
 
 // storageClass says that the class of an unbound claim does not exist, in the

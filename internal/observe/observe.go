@@ -93,10 +93,14 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 	endpoints := kube.endpoints(c)
 	o.remind(m, endpoints, certificates.credentials)
 	look := o.etcd(ctx, c, m, certificates.credentials, endpoints, seen.ClusterID)
+	o.fixed(ctx, kube, members)
 	join(c, &seen, members, look)
 	recall(c, seen.Members)
-	if seen.Barred() != "" {
-		kube.madeFrom(resources.AtVersion(c, c.Status.Version), seen.Members)
+	seen.Version = seen.Hop()
+	made := resources.MadeAs(c, seen)
+	seen.OptionTrouble = resources.OptionTrouble(made)
+	if made != c {
+		kube.madeFrom(made, seen.Members)
 	}
 	seen.Expired = m.expired(c, kube)
 	leader, term := look.leads()
@@ -133,9 +137,14 @@ func recall(c *v1alpha1.EtcdCluster, members []plan.Member) {
 func onRecord(c *v1alpha1.EtcdCluster) plan.Observed {
 	return plan.Observed{
 		Paused:         c.Spec.Paused,
+		Planned:        c.Annotations[v1alpha1.AnnotationPlan] == "true",
 		Size:           int(c.Spec.Size),
 		Version:        c.Spec.Version,
+		Through:        c.Spec.Update.Through,
+		DowngradeTo:    c.Spec.Update.DowngradeTo,
+		DowngradeBegun: c.Status.Downgrade,
 		OldEntries:     c.Status.OldEntries,
+		Quota:          c.Spec.Etcd.QuotaBackendBytes.Value(),
 		Pinned:         c.Spec.Image.Digest != "",
 		InMemory:       resources.InMemory(c),
 		Operation:      operation(c),

@@ -2,6 +2,7 @@ package observe
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -43,6 +44,10 @@ func podProblem(pod *corev1.Pod, now time.Time) (plan.Problem, bool) {
 		return plan.Problem{Reason: v1alpha1.ReasonMemberPodRejected, Message: fmt.Sprintf(
 			"pod %s has ended: %s %s — the member does not run — it is made again after some seconds; if that goes on, mend what the kubelet names",
 			pod.Name, pod.Status.Reason, firstLine(pod.Status.Message))}, true
+	}
+	if text := resizing(pod); strings.HasPrefix(text, corev1.PodReasonInfeasible) {
+		return plan.Problem{Reason: v1alpha1.ReasonResizeInfeasible, Severity: plan.Stalling, Message: fmt.Sprintf(
+			"pod %s cannot be given the CPU and memory of the spec on its node: %s — it goes on with what it has, and no other pod is changed — ask for less in spec.podTemplate.resources, or drain the node so that the pod is made elsewhere", pod.Name, text)}, true
 	}
 	for _, status := range containers(pod) {
 		if p, found := containerProblem(pod, status, now); found {

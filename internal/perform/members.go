@@ -38,6 +38,24 @@ func (p *Performer) createVolume(ctx context.Context, c *v1alpha1.EtcdCluster, s
 	return nil
 }
 
+// expandVolume asks for as much storage as the spec does.
+func (p *Performer) expandVolume(ctx context.Context, c *v1alpha1.EtcdCluster, name string) error {
+	claim, err := p.ownClaim(ctx, c, name)
+	if err != nil {
+		return err
+	}
+	if claim.Status.Phase != corev1.ClaimBound || !resources.ClaimSmall(c, claim) {
+		return fmt.Errorf("expanding claim %s, which is as large as it should be, or not bound: %w", claim.Name, ErrStale)
+	}
+	before := claim.DeepCopy()
+	claim.Spec.Resources.Requests[corev1.ResourceStorage] = c.Spec.Storage.Size
+	patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
+	if err := p.Writer.Patch(ctx, claim, patch, client.FieldOwner(resources.FieldOwner)); err != nil {
+		return fmt.Errorf("expanding claim %s to %s: %w", claim.Name, c.Spec.Storage.Size.String(), err)
+	}
+	return nil
+}
+
 // replaceVolume deletes a volume that was never used and is not on record, so
 // that it is made again.
 func (p *Performer) replaceVolume(ctx context.Context, c *v1alpha1.EtcdCluster, name string) error {
@@ -125,7 +143,7 @@ func (p *Performer) nobodyRuns(ctx context.Context, name, last string) error {
 
 func (p *Performer) createPod(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, start resources.Start) error {
 	start.GuardImage = p.GuardImage
-	c = startedAs(c, seen)
+	c = resources.MadeAs(c, seen)
 	if start.Orders.State == "" {
 		start.Orders = orders(c, seen, start.Member, nil)
 	}

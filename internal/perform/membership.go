@@ -48,6 +48,15 @@ func (p *Performer) changeMembership(ctx context.Context, c *v1alpha1.EtcdCluste
 		return p.removeMember(ctx, c, seen, step)
 	case plan.RestartMember:
 		return p.restartMember(ctx, c, seen, step)
+	case plan.ExpandVolumes:
+		return each(step.Members, func(name string) error { return p.expandVolume(ctx, c, name) })
+	case plan.ResizePod:
+		return each(step.Members, func(name string) error { return p.resizePod(ctx, c, seen, name) })
+	case plan.LatchDowngrade:
+		c.Status.Downgrade = seen.DowngradeTo
+		return nil
+	case plan.EnableDowngrade, plan.CancelDowngrade:
+		return p.downgrade(ctx, c, seen, step)
 	case plan.StopMembers:
 		return p.stopMembers(ctx, c, seen, step.Members)
 	case plan.DiscardMembers:
@@ -287,6 +296,7 @@ func refusal(err error) error {
 	}
 	for _, again := range []error{
 		etcd.ErrPeerURLExists, etcd.ErrMemberNotFound, etcd.ErrTooManyLearners, etcd.ErrNotLearner, etcd.ErrNotLeader, etcd.ErrNoLeader,
+		etcd.ErrDowngrading, etcd.ErrNoDowngrade,
 	} {
 		if errors.Is(err, again) {
 			return fmt.Errorf("%w: %w", ErrStale, err)
@@ -403,9 +413,10 @@ func (p *Performer) answersNow(ctx context.Context, c *v1alpha1.EtcdCluster, see
 // with its member, before the member is removed: afterwards nobody could tell a
 // scale-in from a removal by hand, and the volume of that one is kept.
 func (p *Performer) markLeaving(ctx context.Context, c *v1alpha1.EtcdCluster, m plan.Member) error {
-	if m.Volume != plan.VolumeBound || m.Dead() || m.RecordedID != m.ID {
-		// A volume with the data of another member than the one that goes, or
-		// with none, is not that member's to take along.
+	if m.Volume != plan.VolumeBound || m.Dead() || m.RecordedID != m.ID || m.VolumeElsewhere {
+		// A volume with the data of another member than the one that goes, or with none,
+		// is not that member's to take along; and one of another class than is wanted is
+		// kept for a while, as any that is replaced.
 		return nil
 	}
 	volume, err := p.ownVolume(ctx, c, m.Name)

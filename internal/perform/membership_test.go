@@ -103,8 +103,11 @@ func (l *line) AddLearner(_ context.Context, url string) (etcd.Member, error) {
 	return added, err
 }
 
-func (l *line) Promote(_ context.Context, id uint64) error    { return l.call("Promote", id) }
-func (l *line) Remove(_ context.Context, id uint64) error     { return l.call("Remove", id) }
+func (l *line) Promote(_ context.Context, id uint64) error { return l.call("Promote", id) }
+func (l *line) Remove(_ context.Context, id uint64) error  { return l.call("Remove", id) }
+func (l *line) Downgrade(_ context.Context, action etcd.DowngradeAction, version string) error {
+	return l.call("Downgrade", action, version)
+}
 func (l *line) MoveLeader(_ context.Context, id uint64) error { return l.call("MoveLeader", id) }
 
 // change is a cluster of three voters that grows to five: the fourth member is

@@ -62,7 +62,7 @@ func (p *Performer) Perform(ctx context.Context, c *v1alpha1.EtcdCluster, seen p
 	case plan.Settled, plan.Wait, plan.Pause:
 		return nil
 	case plan.LatchFounders:
-		return latchFounders(&c.Status, step.Members)
+		return latchFounders(&c.Status, seen, step.Members)
 	case plan.LatchVolumes:
 		return p.latchVolumes(ctx, c, step.Members)
 	case plan.LatchCluster:
@@ -82,6 +82,12 @@ func (p *Performer) Perform(ctx context.Context, c *v1alpha1.EtcdCluster, seen p
 	case plan.ReplaceVolumes:
 		return each(step.Members, func(name string) error { return p.replaceVolume(ctx, c, name) })
 	case plan.StartMembers:
+		if c.Status.ClusterID != "" {
+			// Not from a spec of yesterday: the pod would be made a second time.
+			if err := p.unchanged(ctx, c); err != nil {
+				return err
+			}
+		}
 		return each(step.Members, func(name string) error { return p.startMember(ctx, c, seen, name) })
 	case plan.DeletePods:
 		return each(step.Members, func(name string) error { return p.deletePod(ctx, c, name) })
@@ -116,9 +122,14 @@ func each(members []string, do func(string) error) error {
 // Stale errors say that the world has moved since it was looked at: decide again.
 func Stale(err error) bool { return errors.Is(err, ErrStale) || apierrors.IsConflict(err) }
 
-func latchFounders(s *v1alpha1.EtcdClusterStatus, founders []string) error {
+func latchFounders(s *v1alpha1.EtcdClusterStatus, seen plan.Observed, founders []string) error {
 	if len(s.Founders) > 0 {
 		return fmt.Errorf("latching the founders: %w", ErrStale)
+	}
+	if len(seen.RecoveredFounders) > 0 {
+		// Status was lost, and with it whether the logs may hold entries of etcd 3.5: they
+		// are believed to until every member has taken a snapshot.
+		s.OldEntries = -1
 	}
 	s.Founders = founders
 	s.Incarnation = max(1, s.Incarnation)

@@ -1,19 +1,29 @@
 package perform
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/etcd"
 	"github.com/quorate/quorate/internal/plan"
 	"github.com/quorate/quorate/internal/resources"
 )
 
-// restartMember deletes the pod of a member that runs, after the others have said once
+// restartMember evicts the pod of a member that runs, after the others have said once
 // more that they are a quorum without it. The pod is made again, from the spec of then,
-// by another step; its data stays where it is.
+// by another step; its data stays where it is. An eviction is counted by the cluster's
+// disruption budget, so that a node that is drained at the same moment and a roll never
+// take two members; the only member of a cluster, which no budget lets go, is deleted.
 //
 // Of two operators, one of which was held up since it looked, only one restarts a
 // member: each of them touches the pods of all others between the reading of its own
@@ -21,9 +31,12 @@ import (
 // delete it any more.
 func (p *Performer) restartMember(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, step plan.Step) error {
 	m, _ := seen.Member(step.Members[0])
-	pod, err := p.outdatedPod(ctx, c, startedAs(c, seen), m)
+	pod, err := p.outdatedPod(ctx, c, resources.MadeAs(c, seen), m)
 	if err != nil {
 		return err
+	}
+	if !seen.List {
+		return p.restartSilent(ctx, c, seen, m, pod)
 	}
 	if seen.Voters() > 1 {
 		if m.Leads && seen.ProposeFailed == "" {
@@ -43,16 +56,40 @@ func (p *Performer) restartMember(ctx context.Context, c *v1alpha1.EtcdCluster, 
 	if err := p.listedStill(ctx, c, seen); err != nil {
 		return err
 	}
+	if seen.Voters() == 1 {
+		return p.delete(ctx, pod)
+	}
+	return p.evict(ctx, pod)
+}
+
+// restartSilent deletes the pod of a member that answers nobody, and that the kubelet does
+// not call ready, where there is no quorum to ask.
+func (p *Performer) restartSilent(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, m plan.Member, pod *corev1.Pod) error {
+	m.ID = m.RecordedID
+	ready := slices.ContainsFunc(pod.Status.Conditions, func(is corev1.PodCondition) bool {
+		return is.Type == corev1.PodReady && is.Status == corev1.ConditionTrue
+	})
+	if ready || p.answersNow(ctx, c, seen, m) {
+		return fmt.Errorf("restarting %s, which is back: %w", m.Name, ErrStale)
+	}
 	return p.delete(ctx, pod)
 }
 
-// startedAs is the cluster as pods are made from it: while etcd of the wanted version
-// cannot open the data, at the version of the oldest member.
-func startedAs(c *v1alpha1.EtcdCluster, seen plan.Observed) *v1alpha1.EtcdCluster {
-	if seen.Barred() == "" {
-		return c
+// evict the very pod that was read, in the version that was read, if the disruption
+// budget lets it go.
+func (p *Performer) evict(ctx context.Context, pod *corev1.Pod) error {
+	err := p.Writer.SubResource("eviction").Create(ctx, pod, &policyv1.Eviction{
+		ObjectMeta:    metav1.ObjectMeta{Name: pod.Name, Namespace: pod.Namespace},
+		DeleteOptions: &metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &pod.UID, ResourceVersion: &pod.ResourceVersion}},
+	})
+	switch {
+	case client.IgnoreNotFound(err) == nil:
+		return nil
+	case apierrors.IsTooManyRequests(err):
+		return fmt.Errorf("evicting %s: %w: %w", pod.Name, ErrNotYet, err)
+	default:
+		return fmt.Errorf("evicting %s: %w", pod.Name, err)
 	}
-	return resources.AtVersion(c, c.Status.Version)
 }
 
 // outdatedPod is the pod of a member that is to be made again from another spec than its
@@ -68,7 +105,7 @@ func (p *Performer) outdatedPod(ctx context.Context, c, made *v1alpha1.EtcdClust
 	}
 	same := pod != nil && pod.DeletionTimestamp.IsZero() && string(pod.UID) == m.PodUID &&
 		pod.Annotations[v1alpha1.AnnotationVolumeUID] == string(claim.UID) &&
-		claim.Annotations[v1alpha1.AnnotationMemberID] == hex(m.ID) && claim.Annotations[v1alpha1.AnnotationRefused] == ""
+		claim.Annotations[v1alpha1.AnnotationMemberID] == hex(cmp.Or(m.ID, m.RecordedID)) && claim.Annotations[v1alpha1.AnnotationRefused] == ""
 	if !same || pod.Annotations[v1alpha1.AnnotationTemplateHash] == resources.TemplateHash(made) {
 		return nil, fmt.Errorf("restarting %s, which is not as it was seen: %w", m.Name, ErrStale)
 	}
@@ -122,4 +159,50 @@ func (p *Performer) listedStill(ctx context.Context, c *v1alpha1.EtcdCluster, se
 		return fmt.Errorf("the members or the leader have changed: %w", ErrStale)
 	}
 	return p.unchanged(ctx, c)
+}
+
+// resizePod changes the CPU and memory of the very pod that was seen, while it runs. What
+// was given is put on record after it, so that a crash in between only does it again. Where
+// the API server refuses that, because it does not know how or because the change would
+// move the pod to another class of service, that is put on record instead, and the pod is
+// made again.
+func (p *Performer) resizePod(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, name string) error {
+	m, _ := seen.Member(name)
+	pod, err := p.ownPod(ctx, c, name)
+	if err != nil {
+		return err
+	}
+	if pod == nil || !pod.DeletionTimestamp.IsZero() || string(pod.UID) != m.PodUID {
+		return fmt.Errorf("resizing %s, which has another pod by now: %w", name, ErrStale)
+	}
+	before, wanted := pod.DeepCopy(), resources.ResourcesHash(c)
+	resources.Resize(c, pod)
+	record := map[string]string{v1alpha1.AnnotationResources: wanted, v1alpha1.AnnotationResizeRefused: ""}
+	if !equality.Semantic.DeepEqual(before.Spec, pod.Spec) {
+		err = p.Writer.SubResource("resize").Patch(ctx, pod, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+	}
+	switch {
+	case apierrors.IsInvalid(err) || apierrors.IsMethodNotSupported(err) || apierrors.IsNotFound(err):
+		pod, record = before, map[string]string{v1alpha1.AnnotationResizeRefused: wanted}
+	case err != nil:
+		return fmt.Errorf("resizing %s: %w", name, err)
+	}
+	return p.annotate(ctx, pod, record)
+}
+
+// downgrade takes a step of etcd's own downgrade, with the members and the leader as
+// they were seen and nothing of an earlier step still to come.
+func (p *Performer) downgrade(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, step plan.Step) error {
+	leader, err := p.settled(ctx, c, seen)
+	if err != nil {
+		return err
+	}
+	if step.Kind == plan.CancelDowngrade {
+		return refusal(leader.Downgrade(ctx, etcd.DowngradeCancel, seen.Downgrade))
+	}
+	to := seen.DowngradeTo + ".0"
+	if err := leader.Downgrade(ctx, etcd.DowngradeValidate, to); err != nil {
+		return refusal(fmt.Errorf("asking etcd whether a downgrade to %s is possible: %w", seen.DowngradeTo, err))
+	}
+	return refusal(leader.Downgrade(ctx, etcd.DowngradeEnable, to))
 }

@@ -15,7 +15,7 @@ import (
 // to run. Only then is a dead voter removed, the learner added, or the cluster
 // made smaller.
 var membership = []rule{
-	strangers, downgrading,
+	strangers, cancelDowngrade, downgrading,
 	stopRemoved, deleteLeft, quarantine,
 	dropJoiner, removeLearner, releaseListed, promote,
 	discardUnused, allot, createJoiner, replaceJoiner, stopDead, holdJoiner,
@@ -54,9 +54,10 @@ func (m Member) holds() bool {
 // one that the operator cannot reach may serve others.
 func (m Member) alive() bool { return m.Answers || (m.PodReady && m.Pod == PodRunning) }
 
-// Doomed says that a voter still runs, and that its data goes with its pod.
+// Doomed says that a voter still runs, and that its data goes with its pod; or that it is
+// the one to be replaced because it cannot follow the spec where its data is.
 func (m Member) Doomed() bool {
-	return m.Voter() && (m.alive() || m.holds()) && m.lost() && m.Pod != PodTerminating && !m.Dead()
+	return m.Displaced || m.Voter() && (m.alive() || m.holds()) && m.lost() && m.Pod != PodTerminating && !m.Dead()
 }
 
 // sound says that a voter counts for the wanted size.
@@ -380,6 +381,10 @@ func (m Member) VolumeTrouble() string {
 // loss says in a few words what became of a member that is lost.
 func (m Member) loss() string {
 	switch {
+	case m.Displaced && !m.VolumeElsewhere:
+		return "it runs on an older spec, and its data is in memory"
+	case m.Displaced:
+		return "its volume is of another class than spec.storage.storageClassName"
 	case m.Gone && !m.lost():
 		return "its node is gone"
 	case m.mistaken() && !m.lost():

@@ -82,7 +82,7 @@ func (k Kind) patches() bool {
 // settles says that the step begins with a proposal and etcd's list.
 func (k Kind) settles() bool {
 	switch k {
-	case AddLearner, Promote, MoveLeader, RemoveMember, StopMembers, DeleteVolumes, QuarantineVolumes:
+	case AddLearner, Promote, MoveLeader, RemoveMember, StopMembers, DeleteVolumes, QuarantineVolumes, RestartMember:
 		return true
 	default:
 		return false
@@ -162,6 +162,8 @@ func (w *world) touch(kind Kind, i int) bool {
 	case StopMembers:
 		// A member that was taken for dead is asked once more.
 		s.stop(s.entry() == noEntry || !s.answers() || !w.quorum())
+	case RestartMember:
+		w.restart(i)
 	case RecordMembers:
 		return w.record(s)
 	case RecordRefusals:
@@ -190,6 +192,27 @@ func (s *slot) makePod(held, mayBeEmpty bool) {
 func (s *slot) stop(may bool) {
 	if s.pod() == podThere && may {
 		s.setPod(podGoing)
+	}
+}
+
+// restart evicts the pod of a member that is to be made again, once the others have said
+// that they are a quorum without it. It is fenced: another operator that has decided on a
+// restart before does not carry it out any more.
+func (w *world) restart(i int) {
+	s := &w.slots[i]
+	n := 0
+	for j, other := range w.slots {
+		if j != i && other.voter() && other.connected() && other.answers() {
+			n++
+		}
+	}
+	alone := w.voters() == 1
+	if !s.owned() || !s.has(claimRecorded) || s.has(claimRefused) || !s.has(podOld) || !alone && (s.has(leading) || !half(n, w.voters())) {
+		return
+	}
+	s.stop(true)
+	if kinds[w.paused.kind] == RestartMember {
+		w.paused.specMoved = true
 	}
 }
 

@@ -298,8 +298,11 @@ func (w *world) nodeFaults(i int, out emit) {
 	}
 }
 
-// edits of the size. At rest they cost nothing.
+// edits of the size, and of what pods are made from. At rest they cost nothing.
 func (w *world) edits(p price, out emit) {
+	if scope.rolls {
+		w.retemplate(p, out)
+	}
 	for _, size := range scope.sizes {
 		if uint8(size) == w.size {
 			continue
@@ -310,4 +313,22 @@ func (w *world) edits(p price, out emit) {
 		next.paused.specMoved = w.paused.kind != 0
 		out(successor{world: next, price: p, what: fmt.Sprintf("spec.size becomes %d", size), whom: -1})
 	}
+}
+
+// retemplate changes what pods are made from: those that there are, are outdated.
+func (w *world) retemplate(p price, out emit) {
+	next, changes := *w, false
+	for i := range next.slots {
+		if s := &next.slots[i]; s.pod() != noPod && !s.has(podOld) {
+			s.set(podOld)
+			changes = true
+		}
+	}
+	if !changes {
+		return
+	}
+	next.flight.specMoved = w.flight.kind != 0
+	next.paused.specMoved = w.paused.kind != 0
+	next.settle()
+	out(successor{world: next, price: p, what: "spec.podTemplate changes", whom: -1})
 }

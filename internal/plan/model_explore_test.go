@@ -218,7 +218,7 @@ func (w *world) wanted() bool {
 			continue
 		}
 		healthy := s.voter() && s.connected() && s.answers() && s.claim() == claimBound && s.pod() == podThere &&
-			s.has(claimRecorded) && !s.has(podMayBeEmpty|isJoiner|claimLeaving)
+			s.has(claimRecorded) && !s.has(podMayBeEmpty|isJoiner|claimLeaving|podOld)
 		if !healthy {
 			return false
 		}

@@ -30,7 +30,7 @@ const (
 var kinds = []Kind{
 	"nothing", CreateVolumes, LatchVolumes, StartMembers, RecordMembers, LatchCluster, RecordRefusals, DeletePods,
 	AllotMember, HoldMembers, AddLearner, ReleaseMembers, Promote, MoveLeader, RemoveMember, DropJoiner, DiscardMembers,
-	StopMembers, DeleteVolumes, QuarantineVolumes,
+	StopMembers, DeleteVolumes, QuarantineVolumes, RestartMember,
 }
 
 // answers says that the process answers the operator.
@@ -107,7 +107,7 @@ func (w *world) member(i int, quorum, list bool, down int, g glance) Member {
 	m.Volume = s.volume()
 	m.Pod = s.podSeen()
 	if m.Pod != PodAbsent {
-		m.Held, m.PodMayBeEmpty = s.has(podHeld), s.has(podMayBeEmpty)
+		m.Held, m.PodMayBeEmpty, m.PodOutdated = s.has(podHeld), s.has(podMayBeEmpty), s.has(podOld)
 		m.Unschedulable = s.unscheduled()
 		m.NodeMoved = s.claim() != noClaim && s.claim() != claimPending && !s.unscheduled() && !s.has(claimNode)
 	} else if s.claim() != noClaim {
@@ -126,7 +126,7 @@ func (w *world) member(i int, quorum, list bool, down int, g glance) Member {
 	}
 	if s.answers() {
 		m.Answers, m.AnswerClusterID, m.FollowsLeader = true, clusterID, quorum && s.entry() != noEntry
-		m.Leads, m.CaughtUp = s.has(leading), s.has(synced)
+		m.Leads, m.CaughtUp = s.has(leading), s.has(synced) || s.voter()
 	}
 	m.PodReady = s.ready(quorum)
 	m.Gone = !m.Answers && ((s.has(claimNode) && s.unscheduled()) || (s.node() == nodeAway && s.nodeKnown() && down == 1))
@@ -225,7 +225,7 @@ func (w *world) look(m *mind, out emit) {
 // One look is asked for nothing else, since steadiness only ever lets more be done.
 func (k Kind) wantsLooks() bool {
 	switch k {
-	case AllotMember, RemoveMember, MoveLeader, StopMembers, QuarantineVolumes, RecordRefusals, Promote, AddLearner:
+	case AllotMember, RemoveMember, MoveLeader, StopMembers, QuarantineVolumes, RecordRefusals, Promote, AddLearner, RestartMember:
 		return true
 	default:
 		return false
@@ -389,6 +389,10 @@ func (w *world) forbids(d decision) string {
 	case AddLearner:
 		if slices.ContainsFunc(w.slots[:], func(s slot) bool { return s.entry() == learnerEntry }) {
 			return "I5: a second learner"
+		}
+	case RestartMember:
+		if w.voters() > 1 {
+			return w.forbidsStop(d.who)
 		}
 	case StopMembers, DeletePods:
 		return w.forbidsStop(d.who)

@@ -23,6 +23,8 @@ type extent struct {
 	core bool
 	// others adds what others do beside the operator: see strangers and pause.
 	others bool
+	// rolls adds edits of what pods are made from.
+	rolls bool
 }
 
 func (f extent) String() string {
@@ -32,6 +34,9 @@ func (f extent) String() string {
 		which = "of the core"
 	case f.others:
 		which = "of all kinds, others beside the operator"
+	}
+	if f.rolls {
+		which += ", pods of older specs"
 	}
 	return fmt.Sprintf("%d founders, sizes %v, %d faults %s", f.size, f.sizes, f.faults, which)
 }
@@ -45,6 +50,7 @@ var (
 		{size: 1, faults: 2, sizes: []int{1}, core: true},
 		{size: 1, faults: 1, sizes: []int{1, 3}},
 		{size: 3, faults: 1, sizes: []int{1, 3}},
+		{size: 3, faults: 1, sizes: []int{3}, core: true, rolls: true},
 	}
 	usual = []extent{
 		{size: 1, faults: 2, sizes: []int{1, 3}},
@@ -57,6 +63,8 @@ var (
 		{size: 1, faults: 2, sizes: []int{1}, others: true},
 		{size: 1, faults: 1, sizes: []int{1, 3}, others: true},
 		{size: 3, faults: 1, sizes: []int{1, 3}, others: true},
+		{size: 1, faults: 1, sizes: []int{1, 3}, rolls: true},
+		{size: 3, faults: 1, sizes: []int{3}, rolls: true},
 	}
 	full = []extent{
 		{size: 5, faults: 2, sizes: []int{3, 5}},
@@ -67,6 +75,8 @@ var (
 		{size: 1, faults: 2, sizes: []int{1, 3}, others: true},
 		{size: 3, faults: 2, sizes: []int{3}, others: true},
 		{size: 3, faults: 3, sizes: []int{1, 3}},
+		{size: 3, faults: 2, sizes: []int{3}, rolls: true},
+		{size: 3, faults: 1, sizes: []int{1, 3}, others: true, rolls: true},
 	}
 )
 

@@ -59,6 +59,8 @@ const (
 	asked
 	// isJoiner: status names it as the joiner.
 	isJoiner
+	// podOld: the pod was made from an older spec.
+	podOld
 )
 
 // Fields of a slot.
@@ -370,7 +372,7 @@ const claimWords = claimRecorded | claimBooted | claimLeaving | claimRefused | c
 
 func (w *world) settleObjects(s *slot) {
 	if s.pod() == noPod {
-		s.clear(podHeld | podMayBeEmpty | podBooted | processUp | unheard)
+		s.clear(podHeld | podMayBeEmpty | podBooted | processUp | unheard | podOld)
 		if s.claim() == claimGoing {
 			s.setClaim(noClaim)
 		}
@@ -460,6 +462,7 @@ func (s slot) String() string {
 		{hampered, "hampered"},
 		{leading, "LEADS"},
 		{isJoiner, "JOINER"},
+		{podOld, "of-an-older-spec"},
 		{asked, "change-pending"},
 		{target, "<-target"},
 	} {

@@ -11,14 +11,30 @@ import "slices"
 type Observed struct {
 	// Paused is the user's word that nothing may be changed.
 	Paused bool
+	// Planned is the user's word that what would be done is to be told and not done.
+	Planned bool
 	// Size is the number of voters that the user wants.
 	Size int
 
-	// Version of etcd that the user wants.
+	// Version of etcd that pods are to be made of: the one that the user wants, or one on
+	// the way to it.
 	Version string
+	// Through says that the user lets the operator pass through minor releases in between.
+	Through bool
+	// DowngradeTo is the minor release that the user lets the cluster be downgraded to;
+	// empty for none.
+	DowngradeTo string
+	// DowngradeBegun is the minor release of the downgrade that the operator has put on
+	// record; empty for none.
+	DowngradeBegun string
 	// OldEntries is the raft index up to which the members' logs may hold entries of etcd
 	// 3.5, as status tells it: zero for none, -1 while they are still written.
 	OldEntries int64
+	// OptionTrouble says which of etcd's options etcd would not start with; empty for none.
+	OptionTrouble string
+	// Quota is the size in bytes at which the database of the spec is full; zero if that is
+	// not known.
+	Quota int64
 	// Pinned says that the image is named by its digest.
 	Pinned bool
 	// InMemory says that a member's data goes with its pod.
@@ -185,6 +201,19 @@ type Member struct {
 	VolumeLatched bool
 	// VolumeOutdated says that the claim was made from another spec.
 	VolumeOutdated bool
+	// VolumeSmall says that the claim asks for less than the spec does.
+	VolumeSmall bool
+	// VolumeFixed says why the claim cannot grow; empty if it may.
+	VolumeFixed string
+	// VolumeGrows says that the volume is smaller than its claim asks for.
+	VolumeGrows bool
+	// VolumeElsewhere says that the claim is of another class than the spec's.
+	VolumeElsewhere bool
+	// VolumeSize is how large the volume is, in bytes; zero if that is not known.
+	VolumeSize int64
+	// Displaced says that the member is the one that is being replaced because its volume
+	// is of another class. The planner sets it.
+	Displaced bool
 	// RecordedID is the member ID on the claim; zero for none.
 	RecordedID uint64
 	// Booted says that the claim is on record as booted.
@@ -207,6 +236,11 @@ type Member struct {
 	PodReady bool
 	// PodOutdated says that the pod was made from another spec.
 	PodOutdated bool
+	// PodResize says that the pod runs with other CPU or memory than the spec gives it,
+	// and that the API server has not refused to change that while it runs.
+	PodResize bool
+	// PodResizing says that the kubelet has not carried out such a change yet.
+	PodResizing bool
 	// PodMayBeEmpty says that the guard would still start etcd on an empty
 	// directory.
 	PodMayBeEmpty bool
@@ -255,7 +289,10 @@ type Member struct {
 	FollowsLeader bool
 	// Version of etcd that it runs, or ran when it last answered.
 	Version string
-	DBSize  int64
+	// StorageVersion is the release whose format its storage has; empty if it does not
+	// tell.
+	StorageVersion string
+	DBSize         int64
 	// SnapshotCount is how many changes it applies at most between two snapshots of its
 	// own, by its pod; zero if that is not known.
 	SnapshotCount int64

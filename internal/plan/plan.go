@@ -68,6 +68,17 @@ const (
 	// RestartMember deletes the pod of a member that runs, so that it is made again from
 	// the spec.
 	RestartMember Kind = "RestartMember"
+	// ExpandVolumes asks for larger volumes.
+	ExpandVolumes Kind = "ExpandVolumes"
+	// ResizePod changes the CPU and memory of a pod while it runs.
+	ResizePod Kind = "ResizePod"
+	// LatchDowngrade writes into status which minor release the members are to be
+	// downgraded to.
+	LatchDowngrade Kind = "LatchDowngrade"
+	// EnableDowngrade has etcd prepare its storage for the release before.
+	EnableDowngrade Kind = "EnableDowngrade"
+	// CancelDowngrade ends that.
+	CancelDowngrade Kind = "CancelDowngrade"
 	// DropJoiner gives up the name of a member that is not needed any more.
 	DropJoiner Kind = "DropJoiner"
 	// DiscardMembers deletes what was prepared for a joiner that was dropped.
@@ -108,9 +119,9 @@ type rule func(Observed) (Step, bool)
 // volumes they are, then pods. Pods come last because from the first pod on a
 // volume may hold data.
 var founding = []rule{
-	paused, latchFounders, restoreLabels, refused, recordMembers, latchCluster,
+	paused, planned, latchFounders, restoreLabels, refused, recordMembers, latchCluster,
 	setFinalizer, deleteEnded, issueCertificates, applyObjects, nameTaken,
-	restartOutdated, replaceUnbound, createVolumes, latchVolumes, startFounders, waitForFounders,
+	restartOutdated, replaceUnbound, optionTrouble, createVolumes, latchVolumes, startFounders, waitForFounders,
 }
 
 // running rules: after what must be on record, bring back what is missing, for
@@ -118,13 +129,14 @@ var founding = []rule{
 // a certificate that cannot be written must not stand in the way of that. Who is
 // a member changes only after that.
 var running = slices.Concat([]rule{
-	paused, restoreLabels, refused, corrupt, recordMembers, relatchVolumes, relatch, deleteEnded, startMissing, restartOutdated, restartBlind,
-	setFinalizer, issueCertificates, applyObjects, rollUnwell,
+	paused, planned, restoreLabels, refused, corrupt, recordMembers, relatchVolumes, relatch, deleteEnded, startMissing, restartOutdated, restartBlind,
+	setFinalizer, issueCertificates, applyObjects, resize, expand, rollUnwell, rollSilent,
 }, membership, []rule{dataMissing, waitForMembers, waitForLatch, waitForWrites, deleteExpired}, rolling,
-	[]rule{rollPending, volumeChange})
+	[]rule{volumesWait, resizeWait})
 
 // Next names the next step. It is total: when no rule answers, all is well.
 func Next(o Observed) Step {
+	o = o.displace()
 	rules := founding
 	if o.Founded() && len(o.Founders) > 0 {
 		rules = running
@@ -168,11 +180,18 @@ func (o Observed) serving(step Step) Step {
 // housekeeping steps are not what another step builds upon; nor are the pods that
 // a quota refuses, which a smaller cluster may be the cure for.
 func (k Kind) housekeeping() bool {
-	return k == RestoreLabels || k == SetFinalizer || k == IssueCertificates || k == ApplyObjects || k == StartMembers
+	return k == RestoreLabels || k == SetFinalizer || k == IssueCertificates || k == ApplyObjects || k == StartMembers ||
+		k == ExpandVolumes || k == ResizePod
 }
 
 func paused(o Observed) (Step, bool) {
 	return Step{Kind: Pause, Reason: "Paused", Message: "spec.paused is true: nothing is changed until it is false"}, o.Paused
+}
+
+// planned does nothing but tell of it.
+func planned(o Observed) (Step, bool) {
+	return Step{Kind: Pause, Reason: "Planned", Message: "status.plan says what would be done, and nothing is, until the annotation etcd.quorate.dev/plan is taken away"},
+		o.Planned
 }
 
 // latchFounders fixes who founds before anything is created, so that a second
@@ -500,27 +519,6 @@ func waitForLatch(o Observed) (Step, bool) {
 		Kind: Wait, Reason: "Founding",
 		Message: fmt.Sprintf("the cluster was founded and status has lost its ID: a majority of its %d voters has to agree on one", o.Voters()),
 	}, o.ClusterID == 0
-}
-
-// rollPending tells of pods in memory that run on an older spec, so that nobody takes
-// the edit for done: a restart would cost each of them its data.
-func rollPending(o Observed) (Step, bool) {
-	who := names(o.Members, func(m Member) bool { return m.Pod == PodRunning && m.PodOutdated && !m.Held })
-	return Step{
-		Kind: Wait, Members: who, Reason: "RollPending",
-		Message: fmt.Sprintf("the pods of %s run on an older spec — their data is in memory and would go with them, so this version of the operator restarts none of them — put the spec back, or delete one pod at a time and wait until the member is replaced",
-			strings.Join(who, ", ")),
-	}, len(who) > 0
-}
-
-// volumeChange tells of volumes that were made from an older spec.
-func volumeChange(o Observed) (Step, bool) {
-	who := names(o.Members, func(m Member) bool { return m.Volume == VolumeBound && m.VolumeOutdated })
-	return Step{
-		Kind: Wait, Members: who, Reason: "VolumeChangePending",
-		Message: fmt.Sprintf("the claims of %s are smaller than spec.storage.size or of another class — this version of the operator changes no volume that is in use — enlarge the claims with kubectl edit pvc, if their class allows it, or put the class back",
-			strings.Join(who, ", ")),
-	}, len(who) > 0
 }
 
 // startable says that a pod may be made: its volume is there and on record, so

@@ -309,7 +309,7 @@ func TestNext(t *testing.T) {
 		"a pod is on its way out":                     {observed: founded(leaving), want: Settled},
 		"a pod waits and was made from another spec":  {observed: founded(crashed, waiting, outdated), want: DeletePods, wantOn: []string{"a-0002"}},
 		"a pod runs and was made from another spec":   {observed: founded(podOutdated), want: Wait, reason: "Rolling", wantOn: []string{"a-0002"}},
-		"a volume was made from another spec":         {observed: founded(volumeOutdated), want: Wait, reason: "VolumeChangePending", wantOn: []string{"a-0002"}},
+		"a volume was made from another spec":         {observed: founded(fixedSize), want: Wait, reason: "VolumeChangePending"},
 		"the guard refuses the data":                  {observed: founded(crashed, waiting, refusedData), want: RecordRefusals, wantOn: []string{"a-0002"}},
 		"refused data gets no pod":                    {observed: founded(crashed, volume(VolumeRefused)), want: Wait, reason: "Replacing"},
 		"data is refused and nobody can be asked":     {observed: founded(crashed, volume(VolumeRefused)).with(alone), want: Wait, wantOn: []string{"a-0002"}, reason: "DataMissing"},

@@ -14,7 +14,7 @@ import (
 // Nothing is restarted while anything is wrong that a restart could make worse. But no
 // gate stands in the way of its own cure: who is unwell and outdated is restarted first,
 // and a database that is full does not hold up a larger quota.
-var rolling = []rule{rollImage, rollWait, handOver, roll, rollBarred}
+var rolling = []rule{optionTrouble, rollImage, rollWait, handOver, roll, beginDowngrade, rollBarred}
 
 // outdated says that a voter runs in a pod that was made from an older spec. One whose
 // pod does not run is made again at once, by restartOutdated.
@@ -25,8 +25,9 @@ func (m Member) outdated() bool {
 // stale are the outdated members in the order in which they are restarted: the leader
 // last, and of the others the youngest first.
 func (o Observed) stale() []Member {
-	if o.InMemory {
-		// With its pod such a member would lose its data.
+	if o.InMemory || o.OptionTrouble != "" {
+		// With its pod a member in memory would lose its data; and nobody is restarted with
+		// an option that etcd does not start with.
 		return nil
 	}
 	var out []Member
@@ -65,6 +66,9 @@ func (o Observed) kept(m Member) bool {
 
 // change is the reason that the conditions give for a roll.
 func (o Observed) change() string {
+	if o.lowers() && (o.lowering() || o.Operation == "Downgrading") {
+		return "Downgrading"
+	}
 	if slices.ContainsFunc(o.Members, func(m Member) bool { return m.outdated() && m.Version != "" && m.Version != o.Version }) {
 		return "Upgrading"
 	}
@@ -95,6 +99,29 @@ func rollUnwell(o Observed) (Step, bool) {
 	return Step{}, false
 }
 
+// rollSilent restarts, where no quorum is left, a member that runs and has answered nobody
+// for long, if it was made from an older spec: that one may be why it hangs, and only its
+// own volume is needed for it to come back.
+func rollSilent(o Observed) (Step, bool) {
+	if o.List || o.InMemory || o.OptionTrouble != "" || o.Barred() != "" {
+		return Step{}, false
+	}
+	for _, m := range o.Members {
+		if m.silent() {
+			return Step{Kind: RestartMember, Members: []string{m.Name}, ID: m.RecordedID, Reason: o.change(), Message: fmt.Sprintf(
+				"restarting %s from the new spec: it runs, and has answered nobody for failover.replaceAfter%s", m.Name, because(m.Trouble))}, true
+		}
+	}
+	return Step{}, false
+}
+
+// silent says that a member runs in a pod of an older spec, on its own volume, and has
+// answered nobody, the kubelet neither, for long.
+func (m Member) silent() bool {
+	return m.Pod == PodRunning && m.PodOutdated && !m.Held && m.Volume == VolumeBound && m.RecordedID != 0 &&
+		!m.Answers && !m.PodReady && m.LongSilent && m.Steady && !m.mistaken() && !m.NodeDown
+}
+
 // Barred says why etcd of the wanted version cannot open the data of the members;
 // empty if it can.
 //
@@ -118,8 +145,8 @@ func (o Observed) Barred() string {
 		case step > 1:
 			return fmt.Sprintf("%s runs etcd %s and spec.version is %s — etcd migrates its data one minor release at a time — set spec.version to a release of the next minor first",
 				m.Name, m.Version, o.Version)
-		case step < 0 && !o.behind():
-			return fmt.Sprintf("every member runs etcd %s or newer and spec.version is %s — an older etcd cannot open the data of a newer one — put spec.version back",
+		case step < 0 && !o.behind() && !o.lowering():
+			return fmt.Sprintf("every member runs etcd %s or newer and spec.version is %s — an older etcd cannot open the data of a newer one — put spec.version back, or ask for a downgrade with spec.update.downgradeTo",
 				m.Version, o.Version)
 		}
 	}
@@ -132,10 +159,18 @@ func (o Observed) barredFrom37() string {
 			return fmt.Sprintf("%s runs etcd %s and spec.version is %s — 3.7 joins members of 3.6.11 and later only — set spec.version to the newest 3.6.x first", m.Name, m.Version, o.Version)
 		}
 	}
-	if o.OldEntries == 0 {
+	if o.OldEntries == 0 || !o.opened(6) {
 		return ""
 	}
 	return fmt.Sprintf("spec.version is %s, and the members' logs may still hold entries that etcd 3.5 has written — 3.7 cannot read them and would not start — wait until every member has taken a snapshot on 3.6, which it does after spec.etcd.snapshotCount changes (10000); with a smaller one it takes less", o.Version)
+}
+
+// opened says that a voter runs this minor release or an older one.
+func (o Observed) opened(least int) bool {
+	return slices.ContainsFunc(o.Members, func(m Member) bool {
+		n, known := minor(m.Version)
+		return m.Voter() && (!known || n <= least)
+	})
 }
 
 func patchOf(version string) int {
@@ -144,6 +179,33 @@ func patchOf(version string) int {
 		return 0
 	}
 	return n
+}
+
+// passes are the releases that a cluster passes through on its way over several minor
+// releases: the newest known one of each, by minor release.
+var passes = map[int]string{6: "3.6.16"}
+
+// Hop is the version that the pods are made of now: the wanted one or, with
+// spec.update.through and while a voter is further away, the one in between that comes
+// next.
+func (o Observed) Hop() string {
+	if !o.Through || o.Pinned {
+		return o.Version
+	}
+	wanted, known := minor(o.Version)
+	oldest := wanted
+	for _, m := range o.Members {
+		if n, ok := minor(m.Version); ok && m.Voter() {
+			if n == 6 && wanted > 6 && patchOf(m.Version) < 11 {
+				n-- // 3.7 joins members of 3.6.11 and later only.
+			}
+			oldest = min(oldest, n)
+		}
+	}
+	if next := passes[oldest+1]; known && wanted-oldest > 1 && next != "" {
+		return next
+	}
+	return o.Version
 }
 
 // behind says that a voter still runs the minor release that is wanted, or an older
@@ -169,6 +231,11 @@ func minor(version string) (int, bool) {
 	}
 	n, err := strconv.Atoi(parts[1])
 	return n, err == nil
+}
+
+// optionTrouble restarts nobody, and founds nothing, with options that etcd would refuse.
+func optionTrouble(o Observed) (Step, bool) {
+	return Step{Kind: Wait, Reason: "InvalidOptions", Operation: "Rolling", Message: o.OptionTrouble}, o.OptionTrouble != ""
 }
 
 // rollBarred says that the wanted version cannot be. Whatever else the spec asks for has
@@ -199,12 +266,29 @@ func rollWait(o Observed) (Step, bool) {
 	if len(stale) == 0 {
 		return Step{}, false
 	}
-	next, reason, why := stale[0], o.change(), ""
+	next := stale[0]
+	reason, why := o.unsettled(o.change())
 	switch {
-	case o.Downgrade != "" && o.enters():
-		reason, why = "Downgrading", fmt.Sprintf("etcd is being downgraded to %s — finish that, or end it with etcdctl downgrade cancel", o.Downgrade)
+	case why != "":
+	case !o.kept(next):
+		why = "a second look confirms that all voters are healthy"
+	case o.cramped() != "":
+		why = o.cramped()
+	case o.lowering():
+		why = o.rewritten()
+	}
+	return Step{Kind: Wait, Members: names(stale, Member.outdated), Reason: reason, Operation: o.change(), Message: fmt.Sprintf(
+		"%s to be restarted from the new spec; %s is next: %s", enumerate(stale), next.Name, why)}, why != ""
+}
+
+// unsettled says why nobody should be restarted now, and with which reason; empty if
+// all is well.
+func (o Observed) unsettled(reason string) (because, why string) {
+	switch {
+	case o.Downgrade != "" && o.enters() && !o.lowering():
+		return "Downgrading", fmt.Sprintf("etcd is being downgraded to %s — finish that, or end it with etcdctl downgrade cancel", o.Downgrade)
 	case len(o.Alarms) > 0 && (!o.full() || o.enters()):
-		reason, why = "AlarmActive", fmt.Sprintf("etcd raised %s — a member that is restarted now might not come back as it was — disarm it first", strings.Join(o.Alarms, ", "))
+		return "AlarmActive", fmt.Sprintf("etcd raised %s — a member that is restarted now might not come back as it was — disarm it first", strings.Join(o.Alarms, ", "))
 	case o.Expiring != "":
 		why = o.Expiring
 	case !o.serves():
@@ -215,13 +299,12 @@ func rollWait(o Observed) (Step, bool) {
 		why = "all voters must be healthy" + troubles(o)
 	case slices.ContainsFunc(o.Members, func(m Member) bool { return m.Voter() && !m.CaughtUp }):
 		why = "all voters must have the leader's log"
-	case !o.kept(next) || o.steady() < o.Voters():
+	case o.steady() < o.Voters():
 		why = "a second look confirms that all voters are healthy"
 	case !o.LeaderSettled && o.Voters() > 1:
 		why = "the leader is new, and nobody is restarted before it has led for a second"
 	}
-	return Step{Kind: Wait, Members: names(stale, Member.outdated), Reason: reason, Operation: o.change(), Message: fmt.Sprintf(
-		"%s to be restarted from the new spec; %s is next: %s", enumerate(stale), next.Name, why)}, why != ""
+	return reason, why
 }
 
 // handsOver says that the next to be restarted leads and can hand over. One that is

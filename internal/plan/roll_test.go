@@ -34,6 +34,71 @@ func nospace(o *Observed) {
 	o.Alarms, o.ProposeFailed = []string{"NOSPACE on member 1"}, "mvcc: database space exceeded"
 }
 
+// lowered is a cluster of members of 3.7 that is to be downgraded to 3.6.
+func lowered(changes ...change) Observed {
+	o := inOrder(3, wanted("3.6.16"))
+	o.DowngradeTo = "3.6"
+	for i := range o.Members {
+		m := &o.Members[i]
+		m.PodOutdated, m.Version, m.StorageVersion = false, "3.7.3", "3.7.0"
+	}
+	return o.with(changes...)
+}
+
+func latchedDowngrade(o *Observed) { o.DowngradeBegun = "3.6" }
+
+// enabled is a downgrade that etcd knows of; the pods are outdated from then on.
+func enabled(o *Observed) {
+	o.DowngradeBegun, o.Downgrade = "3.6", "3.6.0"
+	for i := range o.Members {
+		o.Members[i].PodOutdated, o.Members[i].StorageVersion = true, "3.6.0"
+	}
+}
+
+func through(o *Observed) { o.Through = true }
+
+// lonely is a cluster of one without a quorum.
+func lonely(changes ...change) Observed {
+	o := inOrder(1)
+	o.List, o.ReadOK, o.AgreedClusterID = false, false, 0
+	m := &o.Members[0]
+	m.Listed, m.ID, m.Started = false, 0, false
+	return o.with(changes...)
+}
+
+// hung is a member that runs and answers nobody.
+func hung(m *Member) {
+	m.Answers, m.FollowsLeader, m.Leads, m.PodReady, m.LongSilent = false, false, false, false, true
+}
+
+// TestHop: with update.through the releases in between come first.
+func TestHop(t *testing.T) {
+	all := func(v string) []change {
+		return []change{of(0, runsVersion(v)), of(1, runsVersion(v)), of(2, runsVersion(v)), wanted("3.7.3"), through}
+	}
+	cases := map[string]struct {
+		observed Observed
+		want     string
+	}{
+		"two minor releases away":       {inOrder(3, all("3.5.35")...), "3.6.16"},
+		"on the way":                    {inOrder(3, all("3.5.35")...).with(of(2, runsVersion("3.6.16"))), "3.6.16"},
+		"the last one":                  {inOrder(3, all("3.6.16")...), "3.7.3"},
+		"a 3.6 that 3.7 does not join":  {inOrder(3, all("3.6.16")...).with(of(0, runsVersion("3.6.9"))), "3.6.16"},
+		"there":                         {inOrder(3, all("3.7.3")...), "3.7.3"},
+		"without it":                    {inOrder(3, all("3.5.35")...).with(func(o *Observed) { o.Through = false }), "3.7.3"},
+		"an image by its digest":        {inOrder(3, all("3.5.35")...).with(func(o *Observed) { o.Pinned = true }), "3.7.3"},
+		"the oldest is of today's 3.6":  {inOrder(3, all("3.7.3")...).with(of(1, runsVersion("3.6.11"))), "3.7.3"},
+		"nobody's version is known yet": {inOrder(3, all("")...), "3.7.3"},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			if got := tc.observed.Hop(); got != tc.want {
+				t.Errorf("Hop() = %s, want %s", got, tc.want)
+			}
+		})
+	}
+}
+
 // TestRoll holds one look of each kind that a roll goes through.
 func TestRoll(t *testing.T) {
 	unwell := func(m *Member) { crashed(m); runs(m); m.Trouble = "it does not answer" }
@@ -72,6 +137,21 @@ func TestRoll(t *testing.T) {
 		"a roll on 3.6 over them":                      {observed: inOrder(3, func(o *Observed) { o.OldEntries = 900 }), want: RestartMember},
 		"an upgrade to 3.7 from an old 3.6":            {observed: inOrder(3, of(0, upToDate), of(2, upToDate), of(1, upToDate, runsVersion("3.6.9")), wanted("3.7.3")), want: Wait, reason: "RollHalted", message: "3.6.11"},
 		"a downgrade":                                  {observed: inOrder(3, of(0, upToDate), of(1, upToDate), of(2, upToDate), wanted("3.5.35")), want: Wait, reason: "RollHalted", message: "put spec.version back"},
+		"a downgrade is put on record":                 {observed: lowered(), want: LatchDowngrade, reason: "Downgrading"},
+		"then etcd is told":                            {observed: lowered(latchedDowngrade), want: EnableDowngrade},
+		"when all is well":                             {observed: lowered(latchedDowngrade, of(1, func(m *Member) { m.CaughtUp = false })), want: Wait, reason: "Downgrading", message: "the leader's log"},
+		"and no alarm is raised":                       {observed: lowered(nospace), want: Wait, reason: "AlarmActive"},
+		"it waits for the storage":                     {observed: lowered(enabled, of(0, func(m *Member) { m.StorageVersion = "3.7.0" })), want: Wait, reason: "Downgrading", message: "the storage of a-0000"},
+		"the members follow":                           {observed: lowered(enabled), want: RestartMember, wantOn: []string{"a-0002"}, reason: "Downgrading"},
+		"one after the other":                          {observed: lowered(enabled, of(2, upToDate, runsVersion("3.6.16"))), want: RestartMember, wantOn: []string{"a-0001"}},
+		"it is cancelled when the spec is put back":    {observed: lowered(enabled, wanted("3.7.3")), want: CancelDowngrade},
+		"and when nobody asks for it any more":         {observed: lowered(enabled, of(2, upToDate, runsVersion("3.6.16")), func(o *Observed) { o.DowngradeTo = "" }), want: CancelDowngrade},
+		"and when a member is to be replaced":          {observed: lowered(enabled, of(2, volume(VolumeTerminating))), want: CancelDowngrade, message: "no member can join"},
+		"and when one is to join":                      {observed: lowered(enabled, size(5)), want: CancelDowngrade},
+		"a user's is left alone":                       {observed: lowered(enabled, func(o *Observed) { o.DowngradeBegun = "" }, size(5)), want: Wait, reason: "Downgrading", message: "etcdctl downgrade cancel"},
+		"a user's is taken over when the spec asks":    {observed: lowered(func(o *Observed) { o.Downgrade = "3.6.0" }), want: LatchDowngrade},
+		"after the cancellation the rest follows":      {observed: lowered(enabled, of(2, upToDate, runsVersion("3.6.16")), func(o *Observed) { o.Downgrade = "" }), want: RestartMember, wantOn: []string{"a-0001"}},
+		"a downgrade over two minor releases":          {observed: lowered(wanted("3.5.35"), func(o *Observed) { o.DowngradeTo = "3.5" }), want: Wait, reason: "RollHalted"},
 		"an upgrade that is put back":                  {observed: inOrder(3, of(0, upToDate), of(1, upToDate), of(2, runsVersion("3.7.3"))), want: RestartMember, wantOn: []string{"a-0002"}, reason: "Upgrading"},
 		"an image of another version":                  {observed: inOrder(3, of(2, upToDate, runsVersion("3.6.11"))), want: Wait, reason: "RollHalted", message: "the image is not of the version"},
 		"an alarm holds an upgrade up":                 {observed: inOrder(3, nospace, wanted("3.7.3")), want: Wait, reason: "AlarmActive"},
@@ -80,7 +160,12 @@ func TestRoll(t *testing.T) {
 		"corrupt data does":                            {observed: inOrder(3, func(o *Observed) { o.Alarms = []string{"CORRUPT on member 2"} }), want: Wait, reason: "AlarmActive"},
 		"certificates that end soon hold it up":        {observed: inOrder(3, func(o *Observed) { o.Expiring = "the authority ends tomorrow" }), want: Wait, message: "ends tomorrow"},
 		"a downgrade that is enabled":                  {observed: inOrder(3, downgraded, wanted("3.7.3")), want: Wait, reason: "Downgrading"},
-		"data in memory":                               {observed: inOrder(3, func(o *Observed) { o.InMemory = true }), want: Wait, reason: "RollPending"},
+		"data in memory takes another member":          {observed: inOrder(3, func(o *Observed) { o.InMemory = true }), want: AllotMember, reason: "Replacing", message: "a-0002 is to be replaced (it runs on an older spec, and its data is in memory)"},
+		"data in memory while the version is barred":   {observed: inOrder(3, func(o *Observed) { o.InMemory, o.OldEntries = true, 900 }, wanted("3.7.3")), want: Wait, reason: "RollHalted"},
+		"without a quorum the silent are made again":   {observed: lonely(of(0, hung)), want: RestartMember, wantOn: []string{"a-0000"}, message: "answered nobody"},
+		"if they were silent for long":                 {observed: lonely(of(0, hung, func(m *Member) { m.LongSilent = false })), want: Wait},
+		"and the kubelet does not call them ready":     {observed: lonely(of(0, hung, func(m *Member) { m.PodReady = true })), want: Wait},
+		"and their spec is an older one":               {observed: lonely(of(0, hung, upToDate)), want: Wait},
 		"a doomed member is replaced and not rolled":   {observed: inOrder(3, of(2, volume(VolumeTerminating))), want: AllotMember},
 	}
 	for name, tc := range cases {

@@ -78,7 +78,11 @@ func violations(o Observed, step Step) []string {
 		for _, m := range o.Members {
 			check(m.Healthy(), "settled although %s is not healthy", m.Name)
 		}
-	case Wait, Pause, IssueCertificates, ApplyObjects, SetFinalizer:
+	case EnableDowngrade, CancelDowngrade:
+		for _, w := range quorumViolations(o) {
+			check(false, "%s: %s", step.Kind, w)
+		}
+	case Wait, Pause, IssueCertificates, ApplyObjects, SetFinalizer, LatchDowngrade:
 	default:
 		check(len(step.Members) > 0, "a step about nobody")
 		for _, name := range step.Members {
@@ -165,11 +169,20 @@ func membershipViolations(o Observed, kind Kind, m Member) []string {
 		dies := m.Listed && !m.Learner && !m.Answers && m.Steady
 		rule("stops a member", dies || (left && (used || !m.Held)))
 	case RestartMember:
+		if !o.List {
+			rule("restarts one that may serve", !m.Answers && !m.PodReady && m.LongSilent && m.Steady)
+			rule("restarts one that would not have its data", !o.InMemory && m.Volume == VolumeBound && m.RecordedID != 0)
+			break
+		}
 		others, _, steady := tally(o, m.Name)
 		rule("restarts one that does not run, or is of the present spec", m.Listed && !m.Learner && m.PodOutdated && m.Pod == PodRunning)
 		rule("restarts one that would not have its data", !o.InMemory && m.Volume == VolumeBound && m.RecordedID == m.ID)
 		rule("restarts one that the quorum needs", others == 0 || steady*2 > others+1)
 		rule("restarts the leader", !m.Leads || others == 0 || o.ProposeFailed != "")
+	case ExpandVolumes:
+		rule("makes a volume larger that is not in use, or large enough", m.Volume == VolumeBound && m.VolumeSmall)
+	case ResizePod:
+		rule("resizes a pod that does not run", m.Pod == PodRunning)
 	case DeleteVolumes:
 		rule("deletes a volume that was not marked to leave", left && used && m.Leaving)
 		rule("deletes a volume under a pod", m.Pod == PodAbsent || m.Pod == PodTerminating)
@@ -210,13 +223,18 @@ func tally(o Observed, without string) (voters, healthy, steady int) {
 
 // votersThatLast counts the voters that neither are lost nor will be.
 func votersThatLast(o Observed) int {
-	n := 0
+	n, moves := 0, false
 	for _, m := range o.Members {
+		moves = moves || m.VolumeElsewhere || (o.InMemory && m.PodOutdated)
 		lost := m.Volume != VolumeBound && m.Volume != VolumePending || m.RecordedID != 0 && m.RecordedID != m.ID
 		goes := lost && (!m.Answers || m.Pod != PodTerminating) || m.Gone && !m.Answers
 		if m.Listed && !m.Learner && !goes {
 			n++
 		}
+	}
+	if moves {
+		// One at a time goes where it can follow the spec.
+		n--
 	}
 	return n
 }

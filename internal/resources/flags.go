@@ -69,7 +69,7 @@ func optionFlags(c *v1alpha1.EtcdCluster) []string {
 // extraFlags are the user's, and the corruption checks: a member whose data
 // differs from its peers' must not serve it.
 func extraFlags(c *v1alpha1.EtcdCluster) []string {
-	extra := c.Spec.Etcd.ExtraArgs
+	extra := known(c.Spec.Etcd.ExtraArgs, minor(c))
 	var flags []string
 	if minor(c) != "3.5" {
 		gates := "InitialCorruptCheck=true,CompactHashCheck=true"

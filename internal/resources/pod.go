@@ -17,6 +17,7 @@ import (
 	"github.com/quorate/quorate/api/v1alpha1"
 	"github.com/quorate/quorate/internal/member"
 	"github.com/quorate/quorate/internal/pki"
+	"github.com/quorate/quorate/internal/plan"
 )
 
 const (
@@ -97,8 +98,8 @@ func Held(pod *corev1.Pod) bool {
 	return hold != "" && hold != "false" && pod.Annotations[member.AnnotationRelease] == ""
 }
 
-// TemplateHash is the hash of the parts of the spec that a pod is made from.
-// It does not cover what the operator itself adds, so that a new operator
+// TemplateHash is the hash of the parts of the spec that a pod is made from, but for CPU
+// and memory, which change while it runs. It does not cover what the operator itself adds, so that a new operator
 // finds its predecessor's pods up to date.
 func TemplateHash(c *v1alpha1.EtcdCluster) string {
 	made, err := json.Marshal(struct {
@@ -108,12 +109,77 @@ func TemplateHash(c *v1alpha1.EtcdCluster) string {
 		TLS         v1alpha1.TLSMode
 		Etcd        v1alpha1.EtcdOptions
 		PodTemplate v1alpha1.PodTemplate
-	}{c.Spec.Version, c.Spec.Image, c.Spec.Storage.Medium, c.Spec.TLS.Mode, c.Spec.Etcd, c.Spec.PodTemplate})
+	}{c.Spec.Version, c.Spec.Image, c.Spec.Storage.Medium, c.Spec.TLS.Mode, c.Spec.Etcd, withoutResizable(c.Spec.PodTemplate)})
 	if err != nil {
 		panic(fmt.Sprintf("hashing a spec that came from JSON: %v", err))
 	}
 	sum := sha256.Sum256(made)
 	return hex.EncodeToString(sum[:8])
+}
+
+// resizable resources change while a pod runs (KEP-1287).
+var resizable = []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory}
+
+func withoutResizable(t v1alpha1.PodTemplate) v1alpha1.PodTemplate {
+	if t.Resources == nil {
+		return t
+	}
+	r := t.Resources.DeepCopy()
+	for _, list := range []corev1.ResourceList{r.Requests, r.Limits} {
+		for _, name := range resizable {
+			delete(list, name)
+		}
+	}
+	if t.Resources = r; len(r.Requests)+len(r.Limits) == 0 {
+		t.Resources = nil
+	}
+	return t
+}
+
+// ResourcesHash is the hash of the CPU and memory that the spec gives to a pod. Defaults
+// are not a part of it, so that other ones of a new operator change no pod that runs.
+func ResourcesHash(c *v1alpha1.EtcdCluster) string {
+	wanted := map[string]string{}
+	if r := c.Spec.PodTemplate.Resources; r != nil {
+		for _, name := range resizable {
+			if q, set := r.Requests[name]; set {
+				wanted["requests."+string(name)] = q.String()
+			}
+			if q, set := r.Limits[name]; set {
+				wanted["limits."+string(name)] = q.String()
+			}
+		}
+	}
+	text, err := json.Marshal(wanted)
+	if err != nil {
+		panic(fmt.Sprintf("hashing resources: %v", err))
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:8])
+}
+
+// Resize gives the etcd container of a pod the CPU and memory of the spec.
+func Resize(c *v1alpha1.EtcdCluster, pod *corev1.Pod) {
+	wanted := memberResources(c)
+	for i := range pod.Spec.Containers {
+		if pod.Spec.Containers[i].Name != EtcdContainer {
+			continue
+		}
+		r := &pod.Spec.Containers[i].Resources
+		r.Requests, r.Limits = resized(r.Requests, wanted.Requests), resized(r.Limits, wanted.Limits)
+	}
+}
+
+func resized(have, want corev1.ResourceList) corev1.ResourceList {
+	out := corev1.ResourceList{}
+	maps.Copy(out, have)
+	for _, name := range resizable {
+		delete(out, name)
+		if q, set := want[name]; set {
+			out[name] = q
+		}
+	}
+	return out
 }
 
 // AtVersion is the cluster as if spec.version were another one. A digest names an image
@@ -125,6 +191,20 @@ func AtVersion(c *v1alpha1.EtcdCluster, version string) *v1alpha1.EtcdCluster {
 	c = c.DeepCopy()
 	c.Spec.Version = version
 	return c
+}
+
+// MadeAs is the cluster as pods are made of it now: at the release that comes next on the
+// way to the wanted one and, while etcd of that cannot open the data, at the release of
+// the oldest member.
+func MadeAs(c *v1alpha1.EtcdCluster, seen plan.Observed) *v1alpha1.EtcdCluster {
+	switch {
+	case seen.Barred() != "":
+		return AtVersion(c, c.Status.Version)
+	case seen.Version != c.Spec.Version:
+		return AtVersion(c, seen.Version)
+	default:
+		return c
+	}
 }
 
 // Image of etcd.
@@ -145,6 +225,7 @@ func MemberPod(c *v1alpha1.EtcdCluster, s Start) *corev1.Pod {
 	maps.Copy(annotations, s.Orders.Annotations(c))
 	annotations["kubectl.kubernetes.io/default-container"] = EtcdContainer
 	annotations[v1alpha1.AnnotationTemplateHash] = TemplateHash(c)
+	annotations[v1alpha1.AnnotationResources] = ResourcesHash(c)
 	annotations[v1alpha1.AnnotationSnapshotCount] = strconv.FormatInt(c.Spec.Etcd.SnapshotCount, 10)
 	if InMemory(c) {
 		annotations[v1alpha1.AnnotationFounders] = strings.Join(c.Status.Founders, ",")

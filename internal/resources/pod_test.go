@@ -180,7 +180,7 @@ func TestFlagsAreGivenOnce(t *testing.T) {
 // TestTemplateHash: the hash is what restarts a pod. Its values are fixed, so
 // that an upgrade of the operator restarts none.
 func TestTemplateHash(t *testing.T) {
-	for name, want := range map[string]string{"default": "368b9a8f6fa8ea05", "rich": "ac3d2e28cb7d6cc2"} {
+	for name, want := range map[string]string{"default": "368b9a8f6fa8ea05", "rich": "ed93490ed66d9ef0"} {
 		if got := TemplateHash(variants[name]); got != want {
 			t.Errorf("hash of %s = %q, want %q: every pod of every such cluster would count as outdated", name, got, want)
 		}
@@ -194,11 +194,16 @@ func TestTemplateHash(t *testing.T) {
 		"quota":           func(c *v1alpha1.EtcdCluster) { c.Spec.Etcd.QuotaBackendBytes = resource.MustParse("4Gi") },
 		"election":        func(c *v1alpha1.EtcdCluster) { c.Spec.Etcd.ElectionMs = 2000 },
 		"extra arguments": func(c *v1alpha1.EtcdCluster) { c.Spec.Etcd.ExtraArgs = map[string]string{"log-level": "debug"} },
-		"resources":       func(c *v1alpha1.EtcdCluster) { c.Spec.PodTemplate.Resources = &corev1.ResourceRequirements{} },
-		"node selector":   func(c *v1alpha1.EtcdCluster) { c.Spec.PodTemplate.NodeSelector = map[string]string{"a": "b"} },
-		"labels":          func(c *v1alpha1.EtcdCluster) { c.Spec.PodTemplate.Labels = map[string]string{"a": "b"} },
+		"disk for logs": func(c *v1alpha1.EtcdCluster) {
+			c.Spec.PodTemplate.Resources = &corev1.ResourceRequirements{Limits: corev1.ResourceList{corev1.ResourceEphemeralStorage: resource.MustParse("1Gi")}}
+		},
+		"node selector": func(c *v1alpha1.EtcdCluster) { c.Spec.PodTemplate.NodeSelector = map[string]string{"a": "b"} },
+		"labels":        func(c *v1alpha1.EtcdCluster) { c.Spec.PodTemplate.Labels = map[string]string{"a": "b"} },
 	}
 	same := map[string]change{
+		"CPU and memory": func(c *v1alpha1.EtcdCluster) {
+			c.Spec.PodTemplate.Resources = &corev1.ResourceRequirements{Limits: quantities("2", "8Gi")}
+		},
 		"size":          func(c *v1alpha1.EtcdCluster) { c.Spec.Size = 5 },
 		"paused":        func(c *v1alpha1.EtcdCluster) { c.Spec.Paused = true },
 		"leaf duration": func(c *v1alpha1.EtcdCluster) { c.Spec.TLS.LeafDuration.Duration *= 2 },
@@ -221,6 +226,58 @@ func TestTemplateHash(t *testing.T) {
 		if TemplateHash(cluster(change)) != TemplateHash(cluster()) {
 			t.Errorf("%s: the pods would be restarted for nothing", what)
 		}
+	}
+}
+
+// TestResize: CPU and memory follow the spec, and what else the pod was given stays.
+func TestResize(t *testing.T) {
+	given := corev1.ResourceList{corev1.ResourceEphemeralStorage: resource.MustParse("1Gi"), corev1.ResourceCPU: resource.MustParse("1")}
+	pod := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "sidecar"}, {Name: EtcdContainer, Resources: corev1.ResourceRequirements{Limits: given}}}}}
+	c := cluster(func(c *v1alpha1.EtcdCluster) {
+		c.Spec.PodTemplate.Resources = &corev1.ResourceRequirements{Limits: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("8Gi")}}
+	})
+	if ResourcesHash(c) == ResourcesHash(cluster()) {
+		t.Error("another limit has the same hash")
+	}
+	Resize(c, pod)
+	limits := pod.Spec.Containers[1].Resources.Limits
+	if len(limits) != 2 || limits.Memory().String() != "8Gi" || limits.StorageEphemeral().String() != "1Gi" {
+		t.Errorf("limits %v", limits)
+	}
+	if pod.Spec.Containers[0].Resources.Limits != nil {
+		t.Error("another container was resized")
+	}
+}
+
+// TestOptionTrouble: a flag is held against what etcd of the release takes.
+func TestOptionTrouble(t *testing.T) {
+	cases := map[string]struct{ version, flag, value, want string }{
+		"a flag that there is":        {"3.6.16", "log-level", "debug", ""},
+		"a typo":                      {"3.6.16", "log-levl", "debug", "etcd has no flag log-levl (did you mean log-level?)"},
+		"nothing that is near":        {"3.6.16", "frobnicate", "1", "etcd has no flag frobnicate —"},
+		"a flag of an older release":  {"3.7.3", "experimental-corrupt-check-time", "1h", "etcd 3.7 has no flag experimental-corrupt-check-time, which only 3.5 and 3.6 knows (did you mean corrupt-check-time?)"},
+		"a flag of a newer release":   {"3.5.35", "feature-gates", "", "etcd 3.5 has no flag feature-gates"},
+		"a word for a number":         {"3.6.16", "max-txn-ops", "many", `max-txn-ops takes a number and not "many"`},
+		"a number for a duration":     {"3.6.16", "corrupt-check-time", "10", `corrupt-check-time takes a duration and not "10"`},
+		"a duration":                  {"3.6.16", "corrupt-check-time", "10m", ""},
+		"a gate that is switched":     {"3.6.16", "feature-gates", "CompactHashCheck=true", ""},
+		"a gate that is only named":   {"3.6.16", "feature-gates", "CompactHashCheck", "feature-gates takes"},
+		"an origin":                   {"3.6.16", "cors", "https://example.com,*", ""},
+		"an origin that is none":      {"3.6.16", "cors", "example", "cors takes"},
+		"a release that nobody knows": {"3.8.0", "anything", "1", ""},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			c := cluster(version(tc.version), func(c *v1alpha1.EtcdCluster) { c.Spec.Etcd.ExtraArgs = map[string]string{tc.flag: tc.value} })
+			got := OptionTrouble(c)
+			if (got == "") != (tc.want == "") || !strings.Contains(got, tc.want) {
+				t.Errorf("OptionTrouble() = %q, want %q", got, tc.want)
+			}
+			passed := slices.ContainsFunc(etcdFlags(c, "a-0000"), func(f string) bool { return strings.HasPrefix(f, "--"+tc.flag+"="+tc.value) })
+			if passed != (tc.want == "") && tc.flag != "feature-gates" {
+				t.Errorf("the flag is passed on: %v", passed)
+			}
+		})
 	}
 }
 

@@ -33,12 +33,29 @@ func Claim(c *v1alpha1.EtcdCluster, member string) *corev1.PersistentVolumeClaim
 	}
 }
 
-// ClaimOutdated says that a claim was made for another class than the spec wants,
-// or is smaller. A larger one, which somebody has expanded, is in order. The class that was asked for stands in an annotation,
-// since the API server fills in the default class.
+// ClaimOutdated says that a claim was made for another class than the spec wants, or is
+// smaller. A larger one, which somebody has expanded, is in order.
 func ClaimOutdated(c *v1alpha1.EtcdCluster, claim *corev1.PersistentVolumeClaim) bool {
+	return ClaimElsewhere(c, claim) || ClaimSmall(c, claim)
+}
+
+// ClaimElsewhere says that a claim was made for another class than the spec wants. The
+// class that was asked for stands in an annotation, since the API server fills in the
+// default class.
+func ClaimElsewhere(c *v1alpha1.EtcdCluster, claim *corev1.PersistentVolumeClaim) bool {
+	return claim.Annotations[v1alpha1.AnnotationStorageClass] != wantedClass(c)
+}
+
+// ClaimSmall says that a claim asks for less than the spec does.
+func ClaimSmall(c *v1alpha1.EtcdCluster, claim *corev1.PersistentVolumeClaim) bool {
 	size := claim.Spec.Resources.Requests[corev1.ResourceStorage]
-	return claim.Annotations[v1alpha1.AnnotationStorageClass] != wantedClass(c) || size.Cmp(c.Spec.Storage.Size) < 0
+	return size.Cmp(c.Spec.Storage.Size) < 0
+}
+
+// ClaimGrows says that a bound claim's volume is smaller than the claim asks for.
+func ClaimGrows(claim *corev1.PersistentVolumeClaim) bool {
+	size, has := claim.Spec.Resources.Requests[corev1.ResourceStorage], claim.Status.Capacity[corev1.ResourceStorage]
+	return claim.Status.Phase == corev1.ClaimBound && !has.IsZero() && has.Cmp(size) < 0
 }
 
 func wantedClass(c *v1alpha1.EtcdCluster) string {

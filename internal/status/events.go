@@ -56,7 +56,7 @@ func Events(before, after v1alpha1.EtcdClusterStatus, o Outcome, written Written
 
 // latches says that what the step does is a word in status.
 func latches(k plan.Kind) bool {
-	return k == plan.LatchFounders || k == plan.LatchCluster || k == plan.DropJoiner
+	return k == plan.LatchFounders || k == plan.LatchCluster || k == plan.DropJoiner || k == plan.LatchDowngrade
 }
 
 // Note cuts a message to what an event may carry, 1024 bytes: the API server
@@ -68,6 +68,7 @@ func done(step plan.Step) []Event {
 	switch step.Kind {
 	case plan.LatchFounders, plan.StartMembers, plan.DeletePods, plan.ReplaceVolumes, plan.LatchCluster, plan.IssueCertificates,
 		plan.AddLearner, plan.Promote, plan.MoveLeader, plan.RemoveMember, plan.DropJoiner, plan.StopMembers, plan.RestartMember,
+		plan.EnableDowngrade, plan.CancelDowngrade, plan.ResizePod, plan.ExpandVolumes,
 		plan.DeleteVolumes, plan.QuarantineVolumes, plan.DeleteExpired:
 		return []Event{{corev1.EventTypeNormal, string(step.Kind), string(step.Kind), step.Message}}
 	case plan.RestoreLabels:

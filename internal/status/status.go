@@ -48,6 +48,8 @@ func Report(c *v1alpha1.EtcdCluster, o Outcome) {
 	s.Leader = leader(o.Seen)
 	s.Version = version(o.Seen, s.Version)
 	s.OldEntries = oldEntries(s.OldEntries, o.Seen)
+	s.Plan = forecast(o.Seen)
+	s.Downgrade = downgrade(s.Downgrade, o.Seen)
 	s.Operation = operation(s.Operation, o.Step, metav1.Now())
 	set(c, available(o), ready(o), reconciling(o), stalled(o))
 	setOrRemove(c, v1alpha1.ConditionStorageReady, storageReady(c, o.Seen))
@@ -256,7 +258,7 @@ func stateOf(o Outcome) state {
 	seen, step := o.Seen, o.Step
 	switch {
 	case step.Kind == plan.Pause:
-		return state{v1alpha1.ReasonPaused, step.Message, moving}
+		return state{step.Reason, step.Message, moving}
 	case o.Err != nil:
 		return failure(o)
 	case step.Kind == plan.Wait && step.Reason == v1alpha1.ReasonDataMissing:
@@ -314,7 +316,8 @@ func problems(o Outcome) []plan.Problem {
 // notBuilt are wishes that the operator does not fulfil, or not as they are.
 func notBuilt(reason string) bool {
 	switch reason {
-	case v1alpha1.ReasonRollPending, v1alpha1.ReasonVolumeChangePending, v1alpha1.ReasonRollHalted:
+	case v1alpha1.ReasonVolumeChangePending, v1alpha1.ReasonRollHalted,
+		v1alpha1.ReasonInvalidOptions:
 		return true
 	}
 	return false
@@ -337,6 +340,9 @@ func failure(o Outcome) state {
 	if o.Step.Kind == plan.StartMembers {
 		reason = v1alpha1.ReasonMemberPodRejected
 	}
+	if o.Step.Kind == plan.EnableDowngrade {
+		reason = v1alpha1.ReasonDowngradeRefused
+	}
 	if o.Step.Kind == plan.CreateVolumes {
 		reason = v1alpha1.ReasonVolumePending
 	}
@@ -352,6 +358,10 @@ func failure(o Outcome) state {
 // member runs it; and once none does, until each of them has applied as many changes
 // since as it takes until the next snapshot, from which it would start again.
 func oldEntries(before int64, seen plan.Observed) int64 {
+	if older := slices.ContainsFunc(seen.Members, func(m plan.Member) bool { return m.Listed && !strings.HasPrefix(m.Version, "3.7.") }); !older && seen.List {
+		// Whoever runs 3.7 has read its log.
+		return 0
+	}
 	least, most := int64(math.MaxInt64), int64(0)
 	for _, m := range seen.Members {
 		if strings.HasPrefix(m.Version, "3.5.") {
@@ -376,13 +386,37 @@ func oldEntries(before int64, seen plan.Observed) int64 {
 	}
 }
 
+// forecast is what would be done, in the words of the steps.
+func forecast(seen plan.Observed) []string {
+	var out []string
+	if seen.Planned {
+		for _, step := range plan.Forecast(seen) {
+			out = append(out, cut(string(step.Kind)+": "+step.Message, 256))
+		}
+	}
+	return out
+}
+
+// downgrade is on record until etcd has ended it: because the last member runs the older
+// release, or because it was cancelled and is not asked for any more.
+func downgrade(before string, seen plan.Observed) string {
+	over := seen.DowngradeTo != before || plan.Minor(seen.Version) != before
+	if !over {
+		over = !slices.ContainsFunc(seen.Members, func(m plan.Member) bool { return m.Listed && plan.Minor(m.Version) != before })
+	}
+	if seen.List && seen.Downgrade == "" && over {
+		return ""
+	}
+	return before
+}
+
 // operation is the work that the step is part of; nil at rest, and while what is broken
 // is mended.
 func operation(before *v1alpha1.OperationStatus, step plan.Step, now metav1.Time) *v1alpha1.OperationStatus {
 	kind := cmp.Or(step.Operation, step.Reason)
 	switch kind {
 	case v1alpha1.ReasonFounding, v1alpha1.ReasonGrowing, v1alpha1.ReasonShrinking, v1alpha1.ReasonReplacing,
-		v1alpha1.ReasonUpgrading, v1alpha1.ReasonRolling:
+		v1alpha1.ReasonUpgrading, v1alpha1.ReasonDowngrading, v1alpha1.ReasonRolling:
 	default:
 		return nil
 	}

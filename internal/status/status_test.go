@@ -105,11 +105,14 @@ func troubled(reason string, severity plan.Severity) change {
 	}
 }
 
-func outdatedPod(o *plan.Observed)    { o.Members[1].PodOutdated = true }
-func inMemory(o *plan.Observed)       { o.InMemory = true }
-func wants(version string) change     { return func(o *plan.Observed) { o.Version = version } }
-func outdatedVolume(o *plan.Observed) { o.Members[1].VolumeOutdated = true }
-func paused(o *plan.Observed)         { o.Paused = true }
+func outdatedPod(o *plan.Observed) { o.Members[1].PodOutdated = true }
+func inMemory(o *plan.Observed)    { o.InMemory = true }
+func wants(version string) change  { return func(o *plan.Observed) { o.Version = version } }
+func mistyped(o *plan.Observed)    { o.OptionTrouble = "etcd has no flag log-levl — it would not start with it — correct it" }
+func outdatedVolume(o *plan.Observed) {
+	o.Members[1].VolumeSmall, o.Members[1].VolumeFixed = true, "its class does not allow expansion"
+}
+func paused(o *plan.Observed) { o.Paused = true }
 func twoVolumesLost(o *plan.Observed) {
 	down(2)(o)
 	for i := 1; i < 3; i++ {
@@ -208,7 +211,8 @@ var states = map[string]struct {
 	"somebody else's member":      {healthy(stranger), nil, status.FailedStatus, v1alpha1.ReasonUnknownMember, metav1.ConditionTrue},
 	"a stranger stops the growth": {healthy(stranger, sized(5)), nil, status.FailedStatus, v1alpha1.ReasonUnknownMember, metav1.ConditionTrue},
 	"the pod template changed":    {healthy(outdatedPod), nil, status.InProgressStatus, v1alpha1.ReasonRolling, metav1.ConditionTrue},
-	"and its data is in memory":   {healthy(outdatedPod, inMemory), nil, status.FailedStatus, v1alpha1.ReasonRollPending, metav1.ConditionTrue},
+	"and its data is in memory":   {healthy(outdatedPod, inMemory), nil, status.InProgressStatus, v1alpha1.ReasonReplacing, metav1.ConditionTrue},
+	"an option etcd has not":      {healthy(mistyped), nil, status.FailedStatus, v1alpha1.ReasonInvalidOptions, metav1.ConditionTrue},
 	"the version cannot be":       {healthy(wants("3.8.0")), nil, status.FailedStatus, v1alpha1.ReasonRollHalted, metav1.ConditionTrue},
 	"the storage changed":         {healthy(outdatedVolume), nil, status.FailedStatus, v1alpha1.ReasonVolumeChangePending, metav1.ConditionTrue},
 	"ready, and a name is taken":  {healthy(troubled(v1alpha1.ReasonNameConflict, plan.Stalling)), nil, status.FailedStatus, v1alpha1.ReasonNameConflict, metav1.ConditionTrue},
@@ -490,10 +494,10 @@ func TestEvents(t *testing.T) {
 		"a member is replaced":        {healthy(), healthy(lostVolume), plan.Step{Kind: plan.Wait}, nil, []string{"Warning VolumeLost"}},
 		"quorum returns":              {healthy(down(2)), healthy(), plan.Step{Kind: plan.Wait}, nil, []string{"Normal ProbeSucceeded", "Normal Healthy"}},
 		"a member returns":            {healthy(down(1)), healthy(), plan.Step{Kind: plan.Wait}, nil, []string{"Normal Healthy"}},
-		"the user is needed":          {healthy(), healthy(outdatedPod, inMemory), plan.Step{Kind: plan.Wait}, nil, []string{"Warning RollPending"}},
-		"the user is needed no more":  {healthy(outdatedPod, inMemory), healthy(), plan.Step{Kind: plan.Wait}, nil, []string{"Normal Healthy"}},
+		"the user is needed":          {healthy(), healthy(mistyped), plan.Step{Kind: plan.Wait}, nil, []string{"Warning InvalidOptions"}},
+		"the user is needed no more":  {healthy(mistyped), healthy(), plan.Step{Kind: plan.Wait}, nil, []string{"Normal Healthy"}},
 		"a member is restarted":       {healthy(), healthy(outdatedPod), plan.Step{Kind: plan.RestartMember, Message: "x"}, nil, []string{"Normal RestartMember"}},
-		"the user is needed for more": {healthy(outdatedPod, inMemory), healthy(outdatedVolume), plan.Step{Kind: plan.Wait}, nil, []string{"Warning VolumeChangePending"}},
+		"the user is needed for more": {healthy(mistyped), healthy(outdatedVolume), plan.Step{Kind: plan.Wait}, nil, []string{"Warning VolumeChangePending"}},
 		"old volumes are found":       {healthy(), healthy(oldVolume), plan.Step{Kind: plan.Wait}, nil, []string{"Warning OldVolumesFound"}},
 		"old volumes are gone":        {healthy(oldVolume), healthy(), plan.Step{Kind: plan.Wait}, nil, nil},
 	}

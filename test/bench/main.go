@@ -62,6 +62,7 @@ var sections = []section{
 	{"volume", (*bench).volume},
 	{"large", (*bench).large},
 	{"gaps", (*bench).writeGaps},
+	{"rolls", (*bench).rolls},
 }
 
 func main() {

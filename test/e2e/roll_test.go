@@ -9,6 +9,7 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -83,21 +84,82 @@ var _ = Describe("A rolling change under load", Ordered, SpecPriority(90), func(
 		Expect(err).To(MatchError(ContainSubstring("3.6.16 is a lower minor release than 3.7.3")))
 	}, NodeTimeout(patience))
 
+	It("is downgraded by etcd's own procedure, when that is asked for", func(ctx SpecContext) {
+		before, began := c.podUIDs(ctx), time.Now()
+		c.edit(ctx, `spec: {version: "3.6.16", update: {downgradeTo: "3.6"}}`)
+		took := c.rolled(ctx, "3.6.16", before)
+		AddReportEntry("downgrade to 3.6.16", fmt.Sprintf("%s; longest time without an acknowledged write: %s, of one writer: %s",
+			took.Round(time.Millisecond), l.Gap(began, time.Now()), l.WriterGap(began, time.Now())))
+		Eventually(ctx, func() string { return c.get(ctx).Status.Downgrade }).Should(BeEmpty())
+		for _, m := range c.members(3) {
+			Expect(c.etcdctl(ctx, m, "endpoint", "status", "-w", "json")).To(And(
+				ContainSubstring(`"version":"3.6.16"`), ContainSubstring(`"storageVersion":"3.6.0"`), Not(ContainSubstring(`"enabled":true`))))
+		}
+	}, NodeTimeout(2*patience))
+
 	It("rolls an option", func(ctx SpecContext) {
 		before := c.podUIDs(ctx)
 		c.edit(ctx, `spec: {etcd: {snapshotCount: 200}}`)
-		c.rolled(ctx, "3.7.3", before)
+		c.rolled(ctx, "3.6.16", before)
+	}, NodeTimeout(2*patience))
+
+	It("says what it would do, and does nothing, when asked for a plan", func(ctx SpecContext) {
+		before := c.podUIDs(ctx)
+		annotate := func(value string) {
+			Expect(kube.Patch(ctx, c.object(), client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"annotations":{"`+v1alpha1.AnnotationPlan+`":`+value+`}}}`)))).To(Succeed())
+		}
+		annotate(`"true"`)
+		c.edit(ctx, `spec: {etcd: {heartbeatMs: 90}}`)
+		Eventually(ctx, func() []string { return c.get(ctx).Status.Plan }).Should(HaveExactElements(
+			HavePrefix("RestartMember:"), HavePrefix("RestartMember:"), HavePrefix("MoveLeader:"), HavePrefix("RestartMember:")))
+		Consistently(ctx, func() map[string]types.UID { return c.podUIDs(ctx) }).WithTimeout(3 * time.Second).Should(Equal(before))
+		c.edit(ctx, `spec: {etcd: {heartbeatMs: 100}}`)
+		Eventually(ctx, func() []string { return c.get(ctx).Status.Plan }).Should(BeEmpty())
+		annotate(`null`)
+		c.settles(ctx)
+		Expect(c.podUIDs(ctx)).To(Equal(before))
+	}, NodeTimeout(patience))
+
+	It("restarts nobody for a flag that etcd does not know", func(ctx SpecContext) {
+		before := c.podUIDs(ctx)
+		c.edit(ctx, `spec: {etcd: {extraArgs: {log-levl: debug}}}`)
+		Eventually(ctx, func(g Gomega) {
+			stalled := meta.FindStatusCondition(c.get(ctx).Status.Conditions, v1alpha1.ConditionStalled)
+			g.Expect(stalled.Reason).To(Equal(v1alpha1.ReasonInvalidOptions))
+			g.Expect(stalled.Message).To(ContainSubstring("etcd has no flag log-levl (did you mean log-level?)"))
+		}).Should(Succeed())
+		Consistently(ctx, func() map[string]types.UID { return c.podUIDs(ctx) }).WithTimeout(3 * time.Second).Should(Equal(before))
+		c.edit(ctx, `spec: {etcd: {extraArgs: null}}`)
+		c.settles(ctx)
+		Expect(c.podUIDs(ctx)).To(Equal(before))
+	}, NodeTimeout(2*patience))
+
+	It("gives CPU and memory, and larger volumes, without a restart", func(ctx SpecContext) {
+		before := c.podUIDs(ctx)
+		c.edit(ctx, `spec: {podTemplate: {resources: {requests: {cpu: 110m, memory: 520Mi}, limits: {memory: 5Gi}}}, storage: {size: 10Gi}}`)
+		c.settles(ctx)
+		for name, pod := range c.pods(ctx) {
+			Expect(pod.UID).To(Equal(before[name]))
+			is := pod.Status.ContainerStatuses[0]
+			Expect(is.RestartCount).To(BeZero())
+			Expect(is.Resources).NotTo(BeNil())
+			Expect(is.Resources.Requests.Cpu().String()).To(Equal("110m"), "the kubelet has carried it out")
+			Expect(is.Resources.Limits.Memory().String()).To(Equal("5Gi"))
+			claim := &corev1.PersistentVolumeClaim{}
+			Expect(kube.Get(ctx, client.ObjectKey{Namespace: c.namespace, Name: "data-" + name}, claim)).To(Succeed())
+			Expect(claim.Status.Capacity.Storage().String()).To(Equal("10Gi"))
+		}
 	}, NodeTimeout(2*patience))
 
 	It("halts at an image that is not there, says so, and goes back", func(ctx SpecContext) {
 		before := c.podUIDs(ctx)
-		c.edit(ctx, `spec: {version: "3.7.99"}`)
+		c.edit(ctx, `spec: {version: "3.6.99"}`)
 		var halted string
 		Eventually(ctx, func(g Gomega) {
 			object := c.get(ctx)
 			stalled := meta.FindStatusCondition(object.Status.Conditions, v1alpha1.ConditionStalled)
 			g.Expect(stalled.Reason).To(Equal(v1alpha1.ReasonImagePullFailed))
-			g.Expect(stalled.Message).To(And(ContainSubstring("v3.7.99"), ContainSubstring("correct spec.version")))
+			g.Expect(stalled.Message).To(And(ContainSubstring("v3.6.99"), ContainSubstring("correct spec.version")))
 			g.Expect(object.Status.Operation).NotTo(BeNil())
 			g.Expect(object.Status.Operation.Kind).To(Equal(v1alpha1.ReasonUpgrading))
 			halted = object.Status.Operation.BlockedBy
@@ -109,11 +171,11 @@ var _ = Describe("A rolling change under load", Ordered, SpecPriority(90), func(
 			return now
 		}
 		Consistently(ctx, others).WithTimeout(5*time.Second).Should(HaveLen(2), "nobody else is restarted")
-		c.edit(ctx, `spec: {version: "3.7.3"}`)
+		c.edit(ctx, `spec: {version: "3.6.16"}`)
 		Eventually(ctx, func(g Gomega) {
 			object := c.get(ctx)
 			g.Expect(meta.IsStatusConditionTrue(object.Status.Conditions, v1alpha1.ConditionReady)).To(BeTrue())
-			g.Expect(object.Status.Version).To(Equal("3.7.3"))
+			g.Expect(object.Status.Version).To(Equal("3.6.16"))
 			g.Expect(object.Status.ObservedGeneration).To(Equal(object.Generation))
 		}).Should(Succeed())
 		Expect(others()).To(HaveLen(2))
@@ -135,4 +197,23 @@ var _ = Describe("An upgrade of one member", func() {
 		Expect(err).NotTo(HaveOccurred())
 		Expect(strings.Contains(out, "it is the only member, so nobody is served meanwhile")).To(BeTrue(), out)
 	}, NodeTimeout(patience))
+})
+
+var _ = Describe("A change of the storage class", func() {
+	It("takes another member, which joins before the old one goes, and keeps the old volume", func(ctx SpecContext) {
+		c := found(ctx, newNamespace(ctx), "moved", `{size: 1}`)
+		c.runs(ctx, c.members(1)...)
+		c.etcdctl(ctx, c.member(0), "put", "moved", "along")
+		c.edit(ctx, `spec: {storage: {storageClassName: local}}`)
+		Eventually(ctx, func(g Gomega) {
+			pods := c.pods(ctx)
+			g.Expect(pods).To(HaveLen(1))
+			g.Expect(pods).To(HaveKey(c.member(1)))
+		}).Should(Succeed())
+		c.settles(ctx)
+		Expect(c.etcdctl(ctx, c.member(1), "get", "moved", "--print-value-only")).To(ContainSubstring("along"))
+		claims := c.claims(ctx)
+		Expect(claims["data-"+c.member(1)].Spec.StorageClassName).To(HaveValue(Equal("local")))
+		c.quarantines(ctx, c.member(0))
+	}, NodeTimeout(2*patience))
 })

@@ -361,7 +361,7 @@ func (k *checker) podWritten(c *v1alpha1.EtcdCluster, wr write, pod *corev1.Pod)
 		if id != 0 && k.mayHoldWrites(c, id) && pod.Annotations[member.AnnotationMayBeEmpty] == "true" {
 			k.suspect("I4", "pod %s may start on an empty directory, and its member has started before", pod.Name)
 		}
-	case "delete":
+	case "delete", "evict":
 		if wr.options.Preconditions == nil || wr.options.Preconditions.UID == nil {
 			k.suspect("I2", "pod %s is deleted whatever its UID", pod.Name)
 		}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -151,10 +152,12 @@ func (c apiClient) DeleteAllOf(context.Context, client.Object, ...client.DeleteA
 	return errUnsupported
 }
 
-func (c apiClient) Status() client.SubResourceWriter            { return statusWriter(c) }
-func (c apiClient) SubResource(string) client.SubResourceClient { return nil }
-func (c apiClient) Scheme() *runtime.Scheme                     { return scheme.Scheme }
-func (c apiClient) RESTMapper() meta.RESTMapper                 { return nil }
+func (c apiClient) Status() client.SubResourceWriter { return statusWriter(c) }
+func (c apiClient) SubResource(name string) client.SubResourceClient {
+	return subResource{op: c.op, name: name}
+}
+func (c apiClient) Scheme() *runtime.Scheme     { return scheme.Scheme }
+func (c apiClient) RESTMapper() meta.RESTMapper { return nil }
 
 func (c apiClient) GroupVersionKindFor(o runtime.Object) (schema.GroupVersionKind, error) {
 	return apiutil.GVKForObject(o, scheme.Scheme)
@@ -163,6 +166,34 @@ func (c apiClient) GroupVersionKindFor(o runtime.Object) (schema.GroupVersionKin
 func (c apiClient) IsObjectNamespaced(o runtime.Object) (bool, error) {
 	kind := kindOf(o)
 	return !strings.HasSuffix(kind, "Node") && kind != "StorageClass", nil
+}
+
+// subResource is what an operator asks of one pod beside its own fields: to be evicted.
+type subResource struct {
+	statusWriter
+	op   *Operator
+	name string
+}
+
+func (s subResource) Get(context.Context, client.Object, client.Object, ...client.SubResourceGetOption) error {
+	return errUnsupported
+}
+
+func (s subResource) Create(_ context.Context, o, with client.Object, _ ...client.SubResourceCreateOption) error {
+	eviction, ok := with.(*policyv1.Eviction)
+	if !ok || s.name != "eviction" || eviction.DeleteOptions == nil {
+		return errUnsupported
+	}
+	p := eviction.DeleteOptions.Preconditions
+	d := client.DeleteOptions{Preconditions: p}
+	return apiClient{op: s.op}.write("evict", o, write{options: d}, func() error { return s.op.w.API.Evict(o, d) })
+}
+
+func (s subResource) Patch(_ context.Context, o client.Object, p client.Patch, _ ...client.SubResourcePatchOption) error {
+	if s.name != "resize" {
+		return errUnsupported
+	}
+	return apiClient{op: s.op}.patch("patch resize", s.name, o, p)
 }
 
 // statusWriter writes the status subresource.

@@ -59,6 +59,7 @@ func (m *machines) work() bool {
 	for _, o := range m.w.API.all("Pod") {
 		acted = m.syncPod(o.(*corev1.Pod)) || acted
 	}
+	m.growVolumes()
 	m.protectClaims()
 	m.collectGarbage()
 	return acted || len(m.w.API.changes) > before
@@ -188,8 +189,22 @@ func (m *machines) bind(claim *corev1.PersistentVolumeClaim) bool {
 	edit(m.w.API, claim, func(c *corev1.PersistentVolumeClaim) {
 		c.Spec.VolumeName = "pv-" + string(c.UID)
 		c.Status.Phase = corev1.ClaimBound
+		c.Status.Capacity = corev1.ResourceList{corev1.ResourceStorage: c.Spec.Resources.Requests[corev1.ResourceStorage]}
 	})
 	return true
+}
+
+// growVolumes makes the volumes as large as their claims ask for, one in a beat.
+func (m *machines) growVolumes() {
+	for _, o := range m.w.API.all("PersistentVolumeClaim") {
+		claim := o.(*corev1.PersistentVolumeClaim)
+		want, has := claim.Spec.Resources.Requests[corev1.ResourceStorage], claim.Status.Capacity[corev1.ResourceStorage]
+		if claim.Status.Phase != corev1.ClaimBound || want.Cmp(has) <= 0 {
+			continue
+		}
+		edit(m.w.API, claim, func(c *corev1.PersistentVolumeClaim) { c.Status.Capacity[corev1.ResourceStorage] = want })
+		return
+	}
 }
 
 func (m *machines) leastUsed() string {

@@ -142,3 +142,7 @@ func (c conn) Remove(ctx context.Context, id uint64) error {
 func (c conn) MoveLeader(ctx context.Context, to uint64) error {
 	return c.change("MoveLeader", to, "", func() error { return c.inner.MoveLeader(ctx, to) })
 }
+
+func (c conn) Downgrade(ctx context.Context, action etcd.DowngradeAction, version string) error {
+	return c.change("Downgrade", 0, "", func() error { return c.inner.Downgrade(ctx, action, version) })
+}

@@ -2,8 +2,12 @@ package sim
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/quorate/quorate/api/v1alpha1"
 )
@@ -19,6 +23,10 @@ func version(v string) func(*v1alpha1.EtcdClusterSpec) {
 
 func snapshotCount(n int64) func(*v1alpha1.EtcdClusterSpec) {
 	return func(s *v1alpha1.EtcdClusterSpec) { s.Etcd.SnapshotCount = n }
+}
+
+func downgrade(s *v1alpha1.EtcdClusterSpec) {
+	s.Version, s.Update.DowngradeTo = "3.6.16", "3.6"
 }
 
 // rolls are the workflows in which members are restarted by choice.
@@ -47,6 +55,24 @@ func rolls() []workflow {
 			w.Unreachable("c-0001", time.Minute)
 			w.Apply(snapshotCount(20000))
 		}},
+		{name: "giving three more memory", faults: true, shared: true, before: three, begin: wants(func(s *v1alpha1.EtcdClusterSpec) {
+			s.PodTemplate.Resources = &corev1.ResourceRequirements{Limits: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("8Gi")}}
+		})},
+		{name: "growing three volumes and their quota", faults: true, shared: true, before: three, begin: wants(func(s *v1alpha1.EtcdClusterSpec) {
+			s.Storage.Size, s.Etcd.QuotaBackendBytes = resource.MustParse("16Gi"), resource.MustParse("8Gi")
+		})},
+		{name: "moving three to another class", end: (*World).Shape, long: true, shared: true, before: three, begin: wants(class("fast"))},
+		{name: "rolling three in memory", end: (*World).Shape, long: true, before: founded(spec(3, plaintext, inMemory)), begin: wants(snapshotCount(20000))},
+		{name: "moving one to another class", end: (*World).Shape, before: one, begin: wants(class("fast"))},
+		{name: "downgrading three", shared: true, before: founded(spec(3, plaintext, version("3.7.3"))), begin: wants(downgrade)},
+		{name: "downgrading and changing one's mind", end: (*World).Shape, long: true, before: founded(spec(3, plaintext, version("3.7.3"))), begin: func(w *World) {
+			w.Apply(downgrade)
+			w.After(5*time.Second, func() { w.Apply(version("3.7.3")) })
+		}},
+		{name: "downgrading while a member is lost", end: (*World).Shape, long: true, before: founded(spec(3, plaintext, version("3.7.3"))), begin: func(w *World) {
+			w.Apply(downgrade)
+			w.After(5*time.Second, func() { lose("c-0001")(w) })
+		}},
 		{name: "rolling and growing at once", end: (*World).Shape, long: true, before: three, begin: func(w *World) {
 			w.Apply(snapshotCount(20000))
 			w.After(5*time.Second, func() { w.Apply(spec(5)) })
@@ -73,12 +99,12 @@ func TestARollRestartsEachMemberOnce(t *testing.T) {
 			switch c.kind() {
 			case "MoveLeader":
 				moves++
-			case "delete Pod":
+			case "delete Pod", "evict Pod":
 				deletions++
 				last = c.Key
 			}
 		}
-		if deletions != int(size) || (size > 1) != (moves == 1) || last != fmt.Sprintf("delete Pod %s #1", leader) {
+		if deletions != int(size) || (size > 1) != (moves == 1) || !strings.HasSuffix(last, fmt.Sprintf(" Pod %s #1", leader)) {
 			t.Errorf("size %d: %d deletions, the last one %q, the leader was %s, it moved %d times", size, deletions, last, leader, moves)
 		}
 		for _, o := range w.API.all("Pod") {

@@ -11,6 +11,7 @@ import (
 
 	jsonpatch "github.com/evanphx/json-patch/v5"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -170,6 +171,33 @@ func (s *Server) Delete(o client.Object, options client.DeleteOptions) error {
 	going.SetGeneration(going.GetGeneration() + 1)
 	s.put(kind, key, going)
 	return nil
+}
+
+// Evict a pod on the conditions of the options, if the budgets that cover it let it go.
+// One that is not ready may always go, as the operator's budgets say.
+func (s *Server) Evict(o client.Object, options client.DeleteOptions) error {
+	pod, found := s.find("Pod", client.ObjectKeyFromObject(o)).(*corev1.Pod)
+	for _, b := range s.all("PodDisruptionBudget") {
+		budget := b.(*policyv1.PodDisruptionBudget)
+		if !found || !podReady(pod) || pod.DeletionTimestamp != nil || !guards(budget, pod) {
+			continue
+		}
+		healthy := 0
+		for _, other := range s.all("Pod") {
+			if p := other.(*corev1.Pod); guards(budget, p) && podReady(p) && p.DeletionTimestamp == nil {
+				healthy++
+			}
+		}
+		if healthy <= budget.Spec.MinAvailable.IntValue() {
+			return apierrors.NewTooManyRequests("Cannot evict pod as it would violate the pod's disruption budget.", 0)
+		}
+	}
+	return s.Delete(o, options)
+}
+
+func guards(b *policyv1.PodDisruptionBudget, pod *corev1.Pod) bool {
+	selector, err := metav1.LabelSelectorAsSelector(b.Spec.Selector)
+	return err == nil && b.Namespace == pod.Namespace && selector.Matches(labelSet(pod.Labels))
 }
 
 // Update replaces an object but for its status. With a version it is refused

@@ -107,8 +107,9 @@ func New() *World {
 	}
 	w.must(w.API.Create(&storagev1.StorageClass{
 		ObjectMeta:  metav1.ObjectMeta{Name: "standard", Annotations: map[string]string{"storageclass.kubernetes.io/is-default-class": "true"}},
-		Provisioner: "sim",
+		Provisioner: "sim", AllowVolumeExpansion: new(true),
 	}))
+	w.must(w.API.Create(&storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: "fast"}, Provisioner: "sim"}))
 	return w
 }
 

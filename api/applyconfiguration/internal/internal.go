@@ -93,6 +93,9 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: com.github.quorate.quorate.api.v1alpha1.TLSSpec
       default: {}
+    - name: update
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.UpdateSpec
     - name: version
       type:
         scalar: string
@@ -111,6 +114,9 @@ var schemaYAML = typed.YAMLObject(`types:
           elementRelationship: associative
           keys:
           - type
+    - name: downgrade
+      type:
+        scalar: string
     - name: founderVolumes
       type:
         map:
@@ -157,6 +163,12 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: operator
       type:
         scalar: string
+    - name: plan
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: atomic
     - name: replicas
       type:
         scalar: numeric
@@ -407,6 +419,15 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: com.github.quorate.quorate.api.v1alpha1.TLSMode
       default: Enabled
+- name: com.github.quorate.quorate.api.v1alpha1.UpdateSpec
+  map:
+    fields:
+    - name: downgradeTo
+      type:
+        scalar: string
+    - name: through
+      type:
+        scalar: boolean
 - name: com.github.quorate.quorate.api.v1alpha1.WhenDeleted
   scalar: string
 - name: io.k8s.api.core.v1.Affinity

@@ -296,7 +296,7 @@ func (c *conn) Status(ctx context.Context) (s etcd.Status, err error) {
 		s = etcd.Status{
 			ClusterID: p.store.disk.ClusterID, MemberID: p.store.disk.MemberID, Leader: p.follows,
 			Term: p.store.term, Index: uint64(len(p.store.log)), Applied: uint64(len(p.store.log)),
-			Version: cmp.Or(p.Flags.Version, Version), DBSize: 20480, Learner: p.learner(), Downgrade: c.world.downgrade,
+			Version: cmp.Or(p.Flags.Version, Version), DBSize: 20480, Learner: p.learner(), Downgrade: c.world.downgradeOf(p), StorageVersion: p.storage(),
 		}
 		if p.follows == 0 {
 			s.Errors = append(s.Errors, "etcdserver: no leader")

@@ -18,7 +18,7 @@ func (w *World) Fork(now func() time.Time) (twin *World, twins map[*Process]*Pro
 	twin = &World{
 		now: now, disks: map[string]*store{}, calls: w.calls, sequence: w.sequence, founding: maps.Clone(w.founding),
 		booted: maps.Clone(w.booted), clusterIDs: map[string][]uint64{}, alarms: map[uint64][]etcd.Alarm{}, lateBy: w.lateBy,
-		written: slices.Clone(w.written), pooled: map[string]map[etcd.Endpoint]etcd.Credentials{}, violations: slices.Clone(w.violations),
+		written: slices.Clone(w.written), releases: maps.Clone(w.releases), pooled: map[string]map[etcd.Endpoint]etcd.Credentials{}, violations: slices.Clone(w.violations),
 	}
 	for token, ids := range w.clusterIDs {
 		twin.clusterIDs[token] = slices.Clone(ids)
@@ -49,7 +49,7 @@ func (w *World) Fork(now func() time.Time) (twin *World, twins map[*Process]*Pro
 
 func (s *store) fork() *store {
 	return &store{
-		disk: s.disk, log: slices.Clip(s.log), term: s.term,
+		disk: s.disk, log: slices.Clip(s.log), term: s.term, format: s.format,
 		members: maps.Clone(s.members), removed: maps.Clone(s.removed), folded: s.folded,
 	}
 }

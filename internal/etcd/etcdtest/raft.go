@@ -34,6 +34,8 @@ type store struct {
 	disk Disk
 	log  []entry
 	term uint64
+	// format is the minor release whose format the data has; zero before it is agreed on.
+	format int
 
 	members map[uint64]etcd.Member
 	removed map[uint64]bool
@@ -166,6 +168,7 @@ func (w *World) settleGroup(group []*Process) (changed bool) {
 			return true
 		}
 	}
+	w.agree(leader, group)
 	return w.publish(leader, group) || changed
 }
 

@@ -97,7 +97,7 @@ type World struct {
 	booted     map[identity]bool
 	clusterIDs map[string][]uint64
 	alarms     map[uint64][]etcd.Alarm
-	downgrade  string
+	releases   map[uint64]release
 	late       []*lateCall
 	lateBy     time.Duration
 	written    []write
@@ -112,7 +112,7 @@ type identity struct{ clusterID, memberID uint64 }
 func NewWorld(now func() time.Time) *World {
 	return &World{
 		now: now, disks: map[string]*store{}, founding: map[uint64][]entry{}, booted: map[identity]bool{},
-		clusterIDs: map[string][]uint64{}, alarms: map[uint64][]etcd.Alarm{},
+		clusterIDs: map[string][]uint64{}, alarms: map[uint64][]etcd.Alarm{}, releases: map[uint64]release{},
 		pooled: map[string]map[etcd.Endpoint]etcd.Credentials{},
 	}
 }
@@ -133,8 +133,12 @@ func (w *World) Start(node, volume, address string, flags Flags) *Process {
 		}
 		w.violate("I4", "a second process on volume %s: %s on %s while %s runs on %s", volume, flags.Name, node, other.Flags.Name, other.Node)
 	}
-	if !p.store.disk.WAL {
+	switch {
+	case !p.store.disk.WAL:
 		w.boot(p)
+	case !p.store.opens(p.minor()):
+		p.quit("the data is of a newer release than etcd")
+		return p
 	}
 	if p.running {
 		w.checkIdentity(p)
@@ -277,14 +281,6 @@ func (w *World) Disarm(p *Process) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.alarms, p.store.disk.ClusterID)
-}
-
-// Downgrade has every member say that a downgrade to the version is enabled; none
-// for the empty one.
-func (w *World) Downgrade(to string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.downgrade = to
 }
 
 // HasBooted says whether a process has ever booted under the member ID.

@@ -472,3 +472,50 @@ func TestConnectionsGoByAddressNameAndKeep(t *testing.T) {
 	}
 	b.want("dialed again", nil, b.conn(0).Read(t.Context()))
 }
+
+// TestDowngrade: a downgrade is by one minor release, rewrites the storage, and ends when
+// the last member runs its target. Without it an older etcd does not open the data.
+func TestDowngrade(t *testing.T) {
+	b := newBench(t)
+	ctx := b.t.Context()
+	run := func(i int, version string) {
+		if p := b.ps[i]; p != nil {
+			b.Stop(p)
+		}
+		as := flags(i, New, 0, 1, 2)
+		as.Version = version
+		b.ps[i] = b.Start(fmt.Sprintf("node-%d", i), fmt.Sprintf("pvc-%d", i), fmt.Sprintf("10.0.0.%d:2379", i), as)
+	}
+	for i := range 3 {
+		run(i, "3.7.3")
+	}
+	status := func(i int) etcd.Status {
+		s, err := b.conn(i).Status(ctx)
+		b.want("status", nil, err)
+		return s
+	}
+	if s := status(0); s.StorageVersion != "3.7.0" || s.Downgrade != "" {
+		t.Fatalf("before: %+v", s)
+	}
+	run(2, "3.6.16")
+	if why, exited := b.Exited(b.ps[2]); !exited {
+		t.Fatalf("3.6 opens the data of 3.7 (%s)", why)
+	}
+	run(2, "3.7.3")
+	if err := b.conn(0).Downgrade(ctx, etcd.DowngradeValidate, "3.5.0"); err == nil {
+		t.Error("a downgrade by two minor releases is taken")
+	}
+	b.want("validating", nil, b.conn(0).Downgrade(ctx, etcd.DowngradeValidate, "3.6.0"))
+	b.want("cancelling none", etcd.ErrNoDowngrade, b.conn(0).Downgrade(ctx, etcd.DowngradeCancel, ""))
+	b.want("enabling", nil, b.conn(0).Downgrade(ctx, etcd.DowngradeEnable, "3.6.0"))
+	b.want("enabling twice", etcd.ErrDowngrading, b.conn(0).Downgrade(ctx, etcd.DowngradeEnable, "3.6.0"))
+	for i := range 3 {
+		if s := status(i); s.StorageVersion != "3.6.0" || s.Downgrade != "3.6.0" {
+			t.Fatalf("enabled: %+v", s)
+		}
+		run(i, "3.6.16")
+	}
+	if s := status(0); s.Downgrade != "" {
+		t.Errorf("all run 3.6, and the downgrade goes on: %+v", s)
+	}
+}

@@ -3,6 +3,7 @@ package v3client
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -68,7 +69,7 @@ func (c *conn) Status(ctx context.Context) (s etcd.Status, err error) {
 		s = etcd.Status{
 			ClusterID: r.GetHeader().GetClusterId(), MemberID: r.GetHeader().GetMemberId(),
 			Leader: r.GetLeader(), Term: r.GetRaftTerm(), Index: r.GetRaftIndex(), Applied: r.GetRaftAppliedIndex(),
-			Version: r.GetVersion(), DBSize: r.GetDbSize(), Learner: r.GetIsLearner(), Errors: r.GetErrors(),
+			Version: r.GetVersion(), StorageVersion: r.GetStorageVersion(), DBSize: r.GetDbSize(), Learner: r.GetIsLearner(), Errors: r.GetErrors(),
 		}
 		if r.GetDowngradeInfo().GetEnabled() {
 			s.Downgrade = r.GetDowngradeInfo().GetTargetVersion()
@@ -159,6 +160,24 @@ func (c *conn) Remove(ctx context.Context, id uint64) error {
 func (c *conn) MoveLeader(ctx context.Context, to uint64) error {
 	return c.call(ctx, fmt.Sprintf("moving leadership to member %x from", to), changes, changeTimeout, func(ctx context.Context) error {
 		_, err := pb.NewMaintenanceClient(c.link.grpc).MoveLeader(ctx, &pb.MoveLeaderRequest{TargetID: to})
+		return err
+	})
+}
+
+// actions are etcd's names of the steps of a downgrade.
+var actions = map[etcd.DowngradeAction]pb.DowngradeRequest_DowngradeAction{
+	etcd.DowngradeValidate: pb.DowngradeRequest_VALIDATE,
+	etcd.DowngradeEnable:   pb.DowngradeRequest_ENABLE,
+	etcd.DowngradeCancel:   pb.DowngradeRequest_CANCEL,
+}
+
+func (c *conn) Downgrade(ctx context.Context, action etcd.DowngradeAction, version string) error {
+	does := changes
+	if action == etcd.DowngradeValidate {
+		does = reads
+	}
+	return c.call(ctx, fmt.Sprintf("%s a downgrade to %s through", strings.ToLower(actions[action].String()), version), does, changeTimeout, func(ctx context.Context) error {
+		_, err := pb.NewMaintenanceClient(c.link.grpc).Downgrade(ctx, &pb.DowngradeRequest{Action: actions[action], Version: version})
 		return err
 	})
 }

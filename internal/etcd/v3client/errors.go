@@ -29,6 +29,8 @@ var refusals = textOf(map[error][]error{
 	etcd.ErrNoSpace:          {rpctypes.ErrGRPCNoSpace},
 	etcd.ErrNotLeader:        {rpctypes.ErrGRPCNotLeader},
 	etcd.ErrLearner:          {rpctypes.ErrGRPCNotSupportedForLearner},
+	etcd.ErrDowngrading:      {rpctypes.ErrGRPCDowngradeInProcess},
+	etcd.ErrNoDowngrade:      {rpctypes.ErrGRPCNoInflightDowngrade},
 	etcd.ErrPermission: {
 		rpctypes.ErrGRPCPermissionDenied, rpctypes.ErrGRPCInvalidAuthToken,
 		rpctypes.ErrGRPCUserEmpty, rpctypes.ErrGRPCUserNotFound, rpctypes.ErrGRPCAuthFailed,

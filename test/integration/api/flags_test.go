@@ -10,6 +10,8 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+
+	"github.com/quorate/quorate/internal/resources"
 )
 
 // Every flag of etcd 3.5, 3.6 and 3.7 belongs to one of three lists, so that a
@@ -66,6 +68,9 @@ var (
 		strict-reconfig-check unsafe-no-fsync version help h`)
 )
 
+// samples are values by what a flag takes.
+var samples = map[string]string{"bool": "true", "number": "7", "duration": "7s", "gates": "CompactHashCheck=true", "origins": "https://example.com"}
+
 // value is one that every rule about values accepts.
 func value(flag string) string {
 	if flag == "log-outputs" {
@@ -93,6 +98,31 @@ var _ = Describe("Further flags of etcd", func() {
 		for _, flag := range neverFlags {
 			expectRefusal(answer(ctx, flag), `["`+flag+`"]`+flagNeverWhy)
 		}
+	})
+	It("are in the table with the releases that know them and with what they take", func(ctx context.Context) {
+		table := resources.EtcdFlags()
+		binaries, err := filepath.Glob(filepath.Join(root, ".cluster", "etcd", "v*", "etcd"))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(binaries).To(HaveLen(3))
+		said := func(binary, flag, value string) string {
+			out, _ := exec.CommandContext(ctx, binary, "--"+flag+"="+value, "--version").CombinedOutput()
+			first, _, _ := strings.Cut(string(out), "\n")
+			return first
+		}
+		for _, name := range allowedFlags {
+			i := slices.IndexFunc(table, func(f resources.EtcdFlag) bool { return f.Name == name })
+			Expect(i).NotTo(Equal(-1), name+" is not in the table")
+			for _, binary := range binaries {
+				minor := regexp.MustCompile(`v(3[.][0-9]+)[.]`).FindStringSubmatch(binary)[1]
+				first := said(binary, name, "certainly-not")
+				Expect(!strings.Contains(first, "not defined")).To(Equal(slices.Contains(table[i].Minors, minor)), name+" in "+binary)
+				Expect(strings.Contains(first, "not defined") || strings.Contains(first, "invalid") == (table[i].Takes != "text")).To(BeTrue(), name+": "+first)
+				if value, typed := samples[table[i].Takes]; typed && slices.Contains(table[i].Minors, minor) {
+					Expect(said(binary, name, value)).To(HavePrefix("etcd Version"), name+"="+value)
+				}
+			}
+		}
+		Expect(table).To(HaveLen(len(allowedFlags)))
 	})
 	It("all have a place, in every release that is here", func(ctx context.Context) {
 		binaries, err := filepath.Glob(filepath.Join(root, ".cluster", "etcd", "v*", "etcd"))

@@ -29,6 +29,8 @@ type EtcdClusterSpecApplyConfiguration struct {
 	NetworkPolicy *NetworkPolicySpecApplyConfiguration `json:"networkPolicy,omitempty"`
 	// Failover says when a member is given up and replaced.
 	Failover *FailoverSpecApplyConfiguration `json:"failover,omitempty"`
+	// Update says how far a change of version may go by itself.
+	Update *UpdateSpecApplyConfiguration `json:"update,omitempty"`
 	// Paused stops every change that the operator would make to this cluster
 	// and its objects. Status is still refreshed.
 	Paused *bool `json:"paused,omitempty"`
@@ -109,6 +111,14 @@ func (b *EtcdClusterSpecApplyConfiguration) WithNetworkPolicy(value *NetworkPoli
 // If called multiple times, the Failover field is set to the value of the last call.
 func (b *EtcdClusterSpecApplyConfiguration) WithFailover(value *FailoverSpecApplyConfiguration) *EtcdClusterSpecApplyConfiguration {
 	b.Failover = value
+	return b
+}
+
+// WithUpdate sets the Update field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Update field is set to the value of the last call.
+func (b *EtcdClusterSpecApplyConfiguration) WithUpdate(value *UpdateSpecApplyConfiguration) *EtcdClusterSpecApplyConfiguration {
+	b.Update = value
 	return b
 }
 

@@ -42,6 +42,9 @@ type EtcdClusterStatusApplyConfiguration struct {
 	ClusterID *string `json:"clusterID,omitempty"`
 	// Operation is the work that is under way; absent at rest.
 	Operation *OperationStatusApplyConfiguration `json:"operation,omitempty"`
+	// Plan is what the operator would do, step by step, while the annotation
+	// etcd.quorate.dev/plan is "true"; absent otherwise.
+	Plan []string `json:"plan,omitempty"`
 	// Members in the order of their ordinals.
 	Members []MemberStatusApplyConfiguration `json:"members,omitempty"`
 	// Replicas is the number of voters that etcd lists (for /scale).
@@ -52,6 +55,9 @@ type EtcdClusterStatusApplyConfiguration struct {
 	MembersSummary *string `json:"membersSummary,omitempty"`
 	// Leader is the name of the leading member.
 	Leader *string `json:"leader,omitempty"`
+	// Downgrade is the minor release that the operator has begun to downgrade the members
+	// to; absent once that is over.
+	Downgrade *string `json:"downgrade,omitempty"`
 	// OldEntries is the raft index up to which the members' logs may hold entries that
 	// etcd 3.5 has written and 3.7 cannot read; -1 while a member runs 3.5, and absent
 	// once every member has taken a snapshot since. 3.7 is not rolled out before.
@@ -160,6 +166,16 @@ func (b *EtcdClusterStatusApplyConfiguration) WithOperation(value *OperationStat
 	return b
 }
 
+// WithPlan adds the given value to the Plan field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Plan field.
+func (b *EtcdClusterStatusApplyConfiguration) WithPlan(values ...string) *EtcdClusterStatusApplyConfiguration {
+	for i := range values {
+		b.Plan = append(b.Plan, values[i])
+	}
+	return b
+}
+
 // WithMembers adds the given value to the Members field in the declarative configuration
 // and returns the receiver, so that objects can be build by chaining "With" function invocations.
 // If called multiple times, values provided by each call will be appended to the Members field.
@@ -202,6 +218,14 @@ func (b *EtcdClusterStatusApplyConfiguration) WithMembersSummary(value string) *
 // If called multiple times, the Leader field is set to the value of the last call.
 func (b *EtcdClusterStatusApplyConfiguration) WithLeader(value string) *EtcdClusterStatusApplyConfiguration {
 	b.Leader = &value
+	return b
+}
+
+// WithDowngrade sets the Downgrade field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Downgrade field is set to the value of the last call.
+func (b *EtcdClusterStatusApplyConfiguration) WithDowngrade(value string) *EtcdClusterStatusApplyConfiguration {
+	b.Downgrade = &value
 	return b
 }
 

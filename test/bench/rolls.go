@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/quorate/quorate/test/load"
+)
+
+// Limits of a rolling change of the version of three members, and of how often they elect a
+// leader meanwhile: once, when the one that leads is restarted last, and once more.
+const (
+	rollLimit  = 25 * time.Second
+	mostChange = 2
+)
+
+// hops of version, in order: two upgrades, and a downgrade by etcd's own procedure.
+var hops = []struct{ what, edit, version string }{
+	{"3.5.35 to 3.6.16", `{"spec":{"version":"3.6.16"}}`, "3.6.16"},
+	{"3.6.16 to 3.7.3", `{"spec":{"version":"3.7.3"}}`, "3.7.3"},
+	{"3.7.3 to 3.6.16", `{"spec":{"version":"3.6.16","update":{"downgradeTo":"3.6"}}}`, "3.6.16"},
+}
+
+// rolls changes the version of a cluster under load, there and back, as often as durations
+// are measured.
+func (b *bench) rolls(ctx context.Context) (bool, error) {
+	ok := true
+	took, changes := map[string][]time.Duration{}, map[string]int{}
+	var gaps gapSeries
+	for run := range b.runs {
+		q := newCluster(b.bed, fmt.Sprintf("rolled%d", run), members)
+		q.cluster.Spec.Version = "3.5.35"
+		q.cluster.Spec.Etcd.SnapshotCount = 100
+		report, err := b.rolled(ctx, q, took, changes, &gaps)
+		if err != nil {
+			return false, fmt.Errorf("run %d: %w", run+1, err)
+		}
+		ok = ok && report.Lost == 0
+		if err := q.remove(ctx); err != nil {
+			return false, err
+		}
+	}
+	for _, hop := range hops {
+		ok = printMedian("rolled from "+hop.what, took[hop.what], rollLimit) && ok
+		fmt.Printf("%-44s %10s %10d %7s %7d%s\n", "  most changes of the leader", "", changes[hop.what], "", mostChange, above(float64(changes[hop.what]), mostChange))
+		ok = ok && changes[hop.what] <= mostChange
+	}
+	ok = printLongest("write gap, rolled", gaps.cluster, plannedLimit) && ok
+	return printLongest("the same of one writer", gaps.writer, writerLimit) && ok, nil
+}
+
+func (b *bench) rolled(ctx context.Context, q *quorate, took map[string][]time.Duration, changes map[string]int, gaps *gapSeries) (*load.Report, error) {
+	if err := found(ctx, q); err != nil {
+		return nil, err
+	}
+	config, err := q.reached.Load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	config.WriteRate, config.CheckTimeout = writeRate, stepTimeout
+	l, err := load.Start(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("starting the load: %w", err)
+	}
+	defer l.Abort()
+	var failed error
+	for _, hop := range hops {
+		if failed = pause(ctx, settling); failed != nil {
+			break
+		}
+		start := l.Mark(hop.what).At
+		terms, err := q.roll(ctx, hop.edit, hop.version)
+		if failed = err; failed != nil {
+			failed = fmt.Errorf("%s: %w", hop.what, failed)
+			break
+		}
+		took[hop.what] = append(took[hop.what], time.Since(start))
+		changes[hop.what] = max(changes[hop.what], terms)
+		gaps.note(l, hop.what, start, time.Now())
+	}
+	report, err := l.Stop(ctx)
+	fmt.Fprint(os.Stderr, report)
+	return report, errors.Join(failed, err)
+}
+
+// roll edits the cluster and waits until all members run the version and nothing is under
+// way. It tells how many terms raft has come on.
+func (q *quorate) roll(ctx context.Context, edit, version string) (terms int, err error) {
+	now, err := rolesOf(ctx, q.reached)
+	if err != nil {
+		return 0, err
+	}
+	_, before, err := q.reached.Leader(ctx, now.voters...)
+	if err != nil {
+		return 0, err
+	}
+	if err := q.reached.Edit(ctx, edit); err != nil {
+		return 0, err
+	}
+	err = until(ctx, func(ctx context.Context) (bool, error) {
+		live, err := q.reached.Get(ctx)
+		if err != nil {
+			return false, err
+		}
+		ready, err := q.ready(ctx)
+		return ready && live.Status.Version == version && live.Status.Operation == nil && live.Status.ObservedGeneration == live.Generation, err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("waiting for %s: %w", version, err)
+	}
+	_, after, err := q.reached.Leader(ctx, now.voters...)
+	return int(after - before), err //nolint:gosec // terms are few
+}
