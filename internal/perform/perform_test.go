@@ -98,6 +98,22 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 			}
 			return api.Delete(ctx, o, opts...)
 		},
+		SubResourceCreate: func(ctx context.Context, api client.Client, sub string, o, with client.Object, _ ...client.SubResourceCreateOption) error {
+			if err := write(sub, o); err != nil {
+				return err
+			}
+			eviction := with.(*policyv1.Eviction)
+			return api.Delete(ctx, o, client.Preconditions(*eviction.DeleteOptions.Preconditions))
+		},
+		SubResourcePatch: func(ctx context.Context, api client.Client, sub string, o client.Object, p client.Patch, opts ...client.SubResourcePatchOption) error {
+			if sub != "resize" {
+				return api.SubResource(sub).Patch(ctx, o, p, opts...)
+			}
+			if err := write(sub, o); err != nil {
+				return err
+			}
+			return api.Patch(ctx, o, p)
+		},
 	}).Build()
 	w.reload()
 	return w

@@ -84,7 +84,7 @@ func takes(kind, value string) bool {
 		_, err = strconv.ParseInt(value, 0, 64)
 	case "origins":
 		for origin := range strings.SplitSeq(value, ",") {
-			if u, bad := url.Parse(origin); origin != "*" && origin != "" && (bad != nil || !slices.Contains([]string{"http", "https", "unix", "unixs"}, u.Scheme)) {
+			if u, bad := url.Parse(origin); origin != "*" && origin != "" && (bad != nil || u.Port() == "" || !slices.Contains([]string{"http", "https", "unix", "unixs"}, u.Scheme)) {
 				return false
 			}
 		}

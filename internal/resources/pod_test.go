@@ -262,7 +262,7 @@ func TestOptionTrouble(t *testing.T) {
 		"a duration":                  {"3.6.16", "corrupt-check-time", "10m", ""},
 		"a gate that is switched":     {"3.6.16", "feature-gates", "CompactHashCheck=true", ""},
 		"a gate that is only named":   {"3.6.16", "feature-gates", "CompactHashCheck", "feature-gates takes"},
-		"an origin":                   {"3.6.16", "cors", "https://example.com,*", ""},
+		"an origin":                   {"3.6.16", "cors", "https://example.com:443,*", ""},
 		"an origin that is none":      {"3.6.16", "cors", "example", "cors takes"},
 		"a release that nobody knows": {"3.8.0", "anything", "1", ""},
 	}

@@ -69,7 +69,7 @@ var (
 )
 
 // samples are values by what a flag takes.
-var samples = map[string]string{"bool": "true", "number": "7", "duration": "7s", "gates": "CompactHashCheck=true", "origins": "https://example.com"}
+var samples = map[string]string{"bool": "true", "number": "7", "duration": "7s", "gates": "CompactHashCheck=true", "origins": "https://example.com:443"}
 
 // value is one that every rule about values accepts.
 func value(flag string) string {
