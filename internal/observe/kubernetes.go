@@ -306,7 +306,7 @@ func (k *kubernetes) describePod(c *v1alpha1.EtcdCluster, m *plan.Member) {
 // takes to give them to it: one that does not run, or whose resize was refused, is made
 // again.
 func describeResources(c *v1alpha1.EtcdCluster, m *plan.Member, pod *corev1.Pod) {
-	wanted := resources.ResourcesHash(c)
+	wanted := resources.ComputeHash(c)
 	if m.Pod == plan.PodRunning {
 		m.PodResizing = resizing(pod) != ""
 	}

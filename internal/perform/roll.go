@@ -175,7 +175,7 @@ func (p *Performer) resizePod(ctx context.Context, c *v1alpha1.EtcdCluster, seen
 	if pod == nil || !pod.DeletionTimestamp.IsZero() || string(pod.UID) != m.PodUID {
 		return fmt.Errorf("resizing %s, which has another pod by now: %w", name, ErrStale)
 	}
-	before, wanted := pod.DeepCopy(), resources.ResourcesHash(c)
+	before, wanted := pod.DeepCopy(), resources.ComputeHash(c)
 	resources.Resize(c, pod)
 	record := map[string]string{v1alpha1.AnnotationResources: wanted, v1alpha1.AnnotationResizeRefused: ""}
 	if !equality.Semantic.DeepEqual(before.Spec, pod.Spec) {

@@ -156,10 +156,10 @@ func TestARefusedResizeIsPutOnThePod(t *testing.T) {
 		t.Fatal(err)
 	}
 	pod := &corev1.Pod{}
-	if !f.get(pod, voting) || pod.Annotations[v1alpha1.AnnotationResizeRefused] != resources.ResourcesHash(f.cluster) {
+	if !f.get(pod, voting) || pod.Annotations[v1alpha1.AnnotationResizeRefused] != resources.ComputeHash(f.cluster) {
 		t.Errorf("annotations %v", pod.Annotations)
 	}
-	if pod.Annotations[v1alpha1.AnnotationResources] == resources.ResourcesHash(f.cluster) {
+	if pod.Annotations[v1alpha1.AnnotationResources] == resources.ComputeHash(f.cluster) {
 		t.Error("the pod says that it has what it was refused")
 	}
 }

@@ -136,9 +136,9 @@ func withoutResizable(t v1alpha1.PodTemplate) v1alpha1.PodTemplate {
 	return t
 }
 
-// ResourcesHash is the hash of the CPU and memory that the spec gives to a pod. Defaults
+// ComputeHash is the hash of the CPU and memory that the spec gives to a pod. Defaults
 // are not a part of it, so that other ones of a new operator change no pod that runs.
-func ResourcesHash(c *v1alpha1.EtcdCluster) string {
+func ComputeHash(c *v1alpha1.EtcdCluster) string {
 	wanted := map[string]string{}
 	if r := c.Spec.PodTemplate.Resources; r != nil {
 		for _, name := range resizable {
@@ -225,7 +225,7 @@ func MemberPod(c *v1alpha1.EtcdCluster, s Start) *corev1.Pod {
 	maps.Copy(annotations, s.Orders.Annotations(c))
 	annotations["kubectl.kubernetes.io/default-container"] = EtcdContainer
 	annotations[v1alpha1.AnnotationTemplateHash] = TemplateHash(c)
-	annotations[v1alpha1.AnnotationResources] = ResourcesHash(c)
+	annotations[v1alpha1.AnnotationResources] = ComputeHash(c)
 	annotations[v1alpha1.AnnotationSnapshotCount] = strconv.FormatInt(c.Spec.Etcd.SnapshotCount, 10)
 	if InMemory(c) {
 		annotations[v1alpha1.AnnotationFounders] = strings.Join(c.Status.Founders, ",")

@@ -236,7 +236,7 @@ func TestResize(t *testing.T) {
 	c := cluster(func(c *v1alpha1.EtcdCluster) {
 		c.Spec.PodTemplate.Resources = &corev1.ResourceRequirements{Limits: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("8Gi")}}
 	})
-	if ResourcesHash(c) == ResourcesHash(cluster()) {
+	if ComputeHash(c) == ComputeHash(cluster()) {
 		t.Error("another limit has the same hash")
 	}
 	Resize(c, pod)
