@@ -245,7 +245,8 @@ func (k *kubernetes) describeVolume(c *v1alpha1.EtcdCluster, m *plan.Member) {
 	m.Booted = claim.Annotations[v1alpha1.AnnotationBooted] != ""
 	m.LastNode = claim.Annotations[v1alpha1.AnnotationNode]
 	m.Leaving = claim.Annotations[v1alpha1.AnnotationLeaving] != ""
-	m.VolumeOutdated = resources.ClaimOutdated(c, claim)
+	m.VolumeChange = resources.ClaimChange(c, claim)
+	m.VolumeOutdated = m.VolumeChange != ""
 	refused := claim.Annotations[v1alpha1.AnnotationRefused]
 	switch {
 	case !claim.DeletionTimestamp.IsZero():
