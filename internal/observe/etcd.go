@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -200,7 +201,8 @@ func join(c *v1alpha1.EtcdCluster, seen *plan.Observed, members []plan.Member, l
 	if l.readErr != nil {
 		seen.ReadFailed = cause(l.readErr)
 	}
-	if errors.Is(l.readErr, etcd.ErrPermission) {
+	if denied := l.denied(); denied != nil {
+		seen.ReadFailed = cause(denied)
 		seen.Problems = append(seen.Problems, plan.Problem{Reason: v1alpha1.ReasonAuthFailed, Severity: plan.Stalling, Message: fmt.Sprintf(
 			"etcd's authentication is on and does not take the operator for the user root: %s — clients with rights are served, and the operator can neither probe nor change anything — its certificate names root: give that user the role root back; without TLS it has no name, so turn authentication off (etcdctl auth disable)",
 			seen.ReadFailed)})
@@ -222,6 +224,23 @@ func join(c *v1alpha1.EtcdCluster, seen *plan.Observed, members []plan.Member, l
 	}
 	slices.SortFunc(members, func(a, b plan.Member) int { return a.Ordinal - b.Ordinal })
 	seen.Members = slices.DeleteFunc(members, func(m plan.Member) bool { return gone(*seen, m) })
+}
+
+// denied is what etcd said when its authentication did not let the operator in: to the
+// read, or, as the members may refuse their status too, to all that was asked.
+func (l look) denied() error {
+	if errors.Is(l.readErr, etcd.ErrPermission) {
+		return l.readErr
+	}
+	if len(l.answers) > 0 {
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(l.errors)) {
+		if errors.Is(l.errors[name], etcd.ErrPermission) {
+			return l.errors[name]
+		}
+	}
+	return nil
 }
 
 // gone says that a member has been removed, and that what it left is gone or on

@@ -2,6 +2,7 @@ package observe
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -941,5 +942,36 @@ func TestMoving(t *testing.T) {
 				t.Error("after a loss was seen the cache is believed")
 			}
 		})
+	}
+}
+
+// TestDenied: etcd's authentication is told, whether it refuses a read or everything, and
+// not when it is one member that refuses.
+func TestDenied(t *testing.T) {
+	refuses := func(members ...int) func(*world) {
+		return func(w *world) {
+			for _, i := range members {
+				w.etcd.fails(address(i), fmt.Errorf("asking status: %w", etcd.ErrPermission))
+			}
+		}
+	}
+	for name, tc := range map[string]struct {
+		world func(*world)
+		want  bool
+	}{
+		"all refuse everything": {refuses(0, 1, 2), true},
+		"one does":              {refuses(2), false},
+		"some are silent":       {all(refuses(1), func(w *world) { w.etcd.silent(address(0)); w.etcd.silent(address(2)) }), true},
+		"all are silent":        {func(w *world) { w.etcd.silent(address(0)); w.etcd.silent(address(1)); w.etcd.silent(address(2)) }, false},
+	} {
+		w := patient(t)
+		tc.world(w)
+		seen := w.see()
+		told := slices.ContainsFunc(seen.Problems, func(p plan.Problem) bool {
+			return p.Reason == v1alpha1.ReasonAuthFailed && p.Severity == plan.Stalling && strings.Count(p.Message, " — ") >= 2
+		})
+		if told != tc.want || (told && !strings.Contains(seen.ReadFailed, "permission denied")) {
+			t.Errorf("%s: told %v, want %v: %q %+v", name, told, tc.want, seen.ReadFailed, seen.Problems)
+		}
 	}
 }

@@ -305,8 +305,12 @@ func (s *soak) told(ctx context.Context, c testbed.Cluster, reason, note string)
 	return "", fmt.Errorf("no event %s of %s says %q", reason, c.Name, note)
 }
 
-// hangOperator: the replica that works stops for a minute in the middle of a growth,
-// another one takes over, and then the first goes on with what it was about.
+// hungFor is longer than the operator's Lease lasts, and shorter than its liveness probe
+// takes to have it killed.
+const hungFor = 25 * time.Second
+
+// hangOperator: the replica that works stops in the middle of a change of size, another
+// one takes over, and then the first goes on with what it was about.
 func hangOperator(ctx context.Context, s *soak, x *subject) (string, error) {
 	w, err := s.working(ctx)
 	if err != nil {
@@ -325,14 +329,14 @@ func hangOperator(ctx context.Context, s *soak, x *subject) (string, error) {
 	if err := testbed.Signal(w.pod, "/operator", syscall.SIGSTOP); err != nil {
 		return "", err
 	}
-	err = pause(ctx, time.Minute)
+	err = pause(ctx, hungFor)
 	goesOn := testbed.Signal(w.pod, "/operator", syscall.SIGCONT)
 	if errors.Is(goesOn, testbed.ErrNoProcess) {
-		// Its liveness probe has failed, and the kubelet has started another one.
+		// It was killed meanwhile, and the kubelet has started another one.
 		goesOn = nil
 	}
 	if err := errors.Join(err, goesOn); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s for a minute, %s after the size became %d", w.pod.Name, d, size), s.heals(ctx, x.Cluster)
+	return fmt.Sprintf("%s for %s, %s after the size became %d", w.pod.Name, hungFor, d, size), s.heals(ctx, x.Cluster)
 }
