@@ -172,7 +172,7 @@ func slowLink(ctx context.Context, s *soak, x *subject) (string, error) {
 		}
 		return nil
 	})
-	if err := inside(ctx, "tc", "qdisc", "add", "dev", "eth0", "root", "tbf", "rate", "512kbit", "burst", "4kb", "latency", "400ms"); err != nil {
+	if err := inside(ctx, "tc", "qdisc", "add", "dev", "eth0", "root", "tbf", "rate", "256kbit", "burst", "4kb", "latency", "400ms"); err != nil {
 		return "", err
 	}
 	d := time.Duration(10+s.random.IntN(30)) * time.Second
