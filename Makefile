@@ -239,10 +239,12 @@ test-cluster: ## Tests of the local Kubernetes itself.
 test-e2e: cluster-up deploy ## User stories on the real cluster.
 	go run github.com/onsi/ginkgo/v2/ginkgo --procs=$(E2E_PROCS) --timeout=45m ./test/e2e
 
+# Further flags for soak: "-rounds 2", "-operator-dies always", "-only 'cut a node off,lose a node'".
+SOAK_FLAGS ?=
 .PHONY: soak
 soak: cluster-up deploy ## Random faults for DURATION, as SEED decides; the report is in .cluster/soak.
 	go build -o $(BIN)/soak ./test/soak
-	$(BIN)/soak -duration $(DURATION) -seed $(SEED)
+	$(BIN)/soak -duration $(DURATION) -seed $(SEED) $(SOAK_FLAGS)
 
 # How often the leader is replaced under load, for bench; 40 for the record.
 BENCH_GAPS ?= 40

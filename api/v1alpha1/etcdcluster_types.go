@@ -16,7 +16,7 @@ import (
 type EtcdClusterSpec struct {
 	// Size is the number of voting members: 1, 3, 5 or 7. An even size costs a
 	// member and tolerates no more failures than the odd size below it.
-	// +kubebuilder:validation:XValidation:rule=`self in [1, 3, 5, 7]`,messageExpression=`'%d members are not possible — an even number tolerates no more failures than the odd number below it, and beyond 7 every write waits for too many — use 1, 3, 5 or 7'.format([self])`
+	// +kubebuilder:validation:XValidation:rule=`self in [1, 3, 5, 7]`,messageExpression=`self < 1 ? '%d members are not possible — a cluster without members serves nobody, and it cannot be put to sleep — use 1, 3, 5 or 7, or delete the EtcdCluster: its volumes are kept unless storage.whenDeleted is Delete'.format([self]) : '%d members are not possible — an even number tolerates no more failures than the odd number below it, and beyond 7 every write waits for too many — use 1, 3, 5 or 7'.format([self])`
 	// +kubebuilder:default=3
 	// +optional
 	Size int32 `json:"size,omitempty"`

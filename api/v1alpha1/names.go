@@ -86,55 +86,117 @@ const (
 	ConditionOldVolumes = "OldVolumes"
 )
 
-// Reasons of conditions. Ready's reason is the Status column.
+// Reasons of conditions and events. Ready's reason is the Status column.
 const (
-	ReasonHealthy              = "Healthy"
-	ReasonFounding             = "Founding"
-	ReasonDegraded             = "Degraded"
-	ReasonQuorumLost           = "QuorumLost"
-	ReasonRepairing            = "Repairing"
-	ReasonPaused               = "Paused"
-	ReasonPlanned              = "Planned"
-	ReasonDeleting             = "Deleting"
-	ReasonUnknown              = "Unknown"
-	ReasonProbeSucceeded       = "ProbeSucceeded"
-	ReasonProbeFailed          = "ProbeFailed"
-	ReasonAlarm                = "AlarmActive"
-	ReasonDataMissing          = "DataMissing"
-	ReasonForeignData          = "ForeignData"
-	ReasonClusterIDMismatch    = "ClusterIDMismatch"
+	// ReasonHealthy: all members are voters, answer and follow the leader.
+	ReasonHealthy = "Healthy"
+	// ReasonFounding: the first members start, until a majority of them agrees on a cluster
+	// ID.
+	ReasonFounding = "Founding"
+	// ReasonGrowing: a member is added.
+	ReasonGrowing = "Growing"
+	// ReasonShrinking: a member is removed because the spec wants fewer.
+	ReasonShrinking = "Shrinking"
+	// ReasonReplacing: a member that cannot come back is replaced.
+	ReasonReplacing = "Replacing"
+	// ReasonUpgrading: the members are restarted, one at a time, with another version of
+	// etcd.
+	ReasonUpgrading = "Upgrading"
+	// ReasonRolling: the members are restarted, one at a time, from a changed spec.
+	ReasonRolling = "Rolling"
+	// ReasonRepairing: something that was missing or changed is put back.
+	ReasonRepairing = "Repairing"
+	// ReasonDegraded: a member is not healthy, and the others serve.
+	ReasonDegraded = "Degraded"
+	// ReasonPaused: spec.paused is true: nothing is changed.
+	ReasonPaused = "Paused"
+	// ReasonDeleting: the cluster is deleted, and its volumes with it.
+	ReasonDeleting = "Deleting"
+	// ReasonQuorumLost: too few members answer: nothing can be read or written.
+	ReasonQuorumLost = "QuorumLost"
+	// ReasonDataMissing: the data of a member is lost or was refused by the guard; as a
+	// condition: and nobody can be replaced, because the others are no quorum.
+	ReasonDataMissing = "DataMissing"
+	// ReasonVolumesInOrder: every member has its volume.
+	ReasonVolumesInOrder = "VolumesInOrder"
+	// ReasonVolumeLost: a volume is gone, or is being deleted.
+	ReasonVolumeLost = "VolumeLost"
+	// ReasonVolumePending: a claim could not be made.
+	ReasonVolumePending = "VolumePending"
+	// ReasonVolumeChangePending: spec.storage wants larger volumes than their class lets
+	// them become.
+	ReasonVolumeChangePending = "VolumeChangePending"
+	// ReasonStorageClassNotFound: the StorageClass of a claim does not exist.
 	ReasonStorageClassNotFound = "StorageClassNotFound"
-	ReasonVolumePending        = "VolumePending"
-	ReasonMemberPodRejected    = "MemberPodRejected"
-	ReasonMemberUnschedulable  = "MemberUnschedulable"
-	ReasonImagePullFailed      = "ImagePullFailed"
-	ReasonMemberCrashLooping   = "MemberCrashLooping"
-	ReasonMemberOOM            = "MemberOOM"
-	ReasonNameConflict         = "NameConflict"
-	ReasonApplyFailed          = "ApplyFailed"
-	ReasonGrowing              = "Growing"
-	ReasonShrinking            = "Shrinking"
-	ReasonReplacing            = "Replacing"
-	ReasonUpgrading            = "Upgrading"
-	ReasonRolling              = "Rolling"
-	ReasonRollHalted           = "RollHalted"
-	ReasonVolumeChangePending  = "VolumeChangePending"
-	ReasonUnknownMember        = "UnknownMember"
-	ReasonAuthFailed           = "AuthFailed"
-	ReasonVolumesInOrder       = "VolumesInOrder"
-	ReasonVolumeLost           = "VolumeLost"
-	ReasonStaleReads           = "StaleReads"
-	ReasonChildDrift           = "ChildDrift"
-	ReasonDowngrading          = "Downgrading"
-	ReasonDowngradeRefused     = "DowngradeRefused"
-	ReasonInvalidOptions       = "InvalidOptions"
-	ReasonExpanding            = "Expanding"
-	ReasonResizing             = "Resizing"
-	ReasonResizeInfeasible     = "ResizeInfeasible"
-	ReasonLearnerNotSynced     = "LearnerNotSynced"
-	ReasonObservationFailed    = "ObservationFailed"
-	ReasonCertificatesValid    = "CertificatesValid"
-	ReasonOldVolumesFound      = "OldVolumesFound"
-	ReasonConflictingOperator  = "ConflictingOperator"
-	ReasonNone                 = "None"
+	// ReasonMemberPodRejected: a pod is refused by the API server, or cannot be started by
+	// the kubelet.
+	ReasonMemberPodRejected = "MemberPodRejected"
+	// ReasonMemberUnschedulable: no node takes the pod of a member.
+	ReasonMemberUnschedulable = "MemberUnschedulable"
+	// ReasonImagePullFailed: an image of a pod cannot be pulled.
+	ReasonImagePullFailed = "ImagePullFailed"
+	// ReasonMemberCrashLooping: a container of a member ends again and again.
+	ReasonMemberCrashLooping = "MemberCrashLooping"
+	// ReasonMemberOOM: a container of a member was killed for using more memory than its
+	// limit.
+	ReasonMemberOOM = "MemberOOM"
+	// ReasonClusterIDMismatch: a member answers as one of another cluster.
+	ReasonClusterIDMismatch = "ClusterIDMismatch"
+	// ReasonUnknownMember: etcd lists a member that is none of this cluster's: nobody is
+	// added, removed or replaced while it does.
+	ReasonUnknownMember = "UnknownMember"
+	// ReasonLearnerNotSynced: a learner makes no progress, or comes no nearer to the leader.
+	ReasonLearnerNotSynced = "LearnerNotSynced"
+	// ReasonDowngrading: etcd is being downgraded: nobody can join meanwhile, so nobody is
+	// added, removed or replaced.
+	ReasonDowngrading = "Downgrading"
+	// ReasonRollHalted: a roll would do harm, or its first member did not come up as wanted.
+	ReasonRollHalted = "RollHalted"
+	// ReasonPlanned: the annotation etcd.quorate.dev/plan has the operator tell what it would
+	// do, and do nothing.
+	ReasonPlanned = "Planned"
+	// ReasonDowngradeRefused: etcd does not take the downgrade; the message has its words.
+	ReasonDowngradeRefused = "DowngradeRefused"
+	// ReasonInvalidOptions: etcd would not start with an option of spec.etcd.extraArgs, so
+	// nobody is restarted for it.
+	ReasonInvalidOptions = "InvalidOptions"
+	// ReasonExpanding: volumes are made larger.
+	ReasonExpanding = "Expanding"
+	// ReasonResizing: pods are given other CPU or memory while they run.
+	ReasonResizing = "Resizing"
+	// ReasonResizeInfeasible: a node has not got the CPU or memory that the spec asks for.
+	ReasonResizeInfeasible = "ResizeInfeasible"
+	// ReasonProbeSucceeded: a linearizable read succeeded, and a proposal since the last
+	// doubt.
+	ReasonProbeSucceeded = "ProbeSucceeded"
+	// ReasonProbeFailed: a read or a proposal failed, or, with Available=Unknown, the
+	// operator reaches too few members whose pods are ready.
+	ReasonProbeFailed = "ProbeFailed"
+	// ReasonAuthFailed: etcd's authentication does not let the operator in.
+	ReasonAuthFailed = "AuthFailed"
+	// ReasonAlarm: etcd raised an alarm, such as NOSPACE, and refuses writes.
+	ReasonAlarm = "AlarmActive"
+	// ReasonNameConflict: an object of somebody else bears a name that the cluster needs.
+	ReasonNameConflict = "NameConflict"
+	// ReasonApplyFailed: the API server or etcd refused what was to be done; the message has
+	// its words.
+	ReasonApplyFailed = "ApplyFailed"
+	// ReasonObservationFailed: the operator cannot see the cluster and does nothing to it.
+	ReasonObservationFailed = "ObservationFailed"
+	// ReasonConflictingOperator: another installation of the operator works on the cluster,
+	// or did until now.
+	ReasonConflictingOperator = "ConflictingOperator"
+	// ReasonChildDrift: somebody changed or deleted an object of the operator's; it was put
+	// back.
+	ReasonChildDrift = "ChildDrift"
+	// ReasonCertificatesValid: every certificate is in order.
+	ReasonCertificatesValid = "CertificatesValid"
+	// ReasonStaleReads: the etcd that runs may give old answers after a pause of its
+	// process.
+	ReasonStaleReads = "StaleReads"
+	// ReasonOldVolumesFound: claims of a deleted cluster of the same name lie beside this
+	// one.
+	ReasonOldVolumesFound = "OldVolumesFound"
+	// ReasonNone: there is nothing to tell.
+	ReasonNone = "None"
 )

@@ -48,6 +48,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return elector.Ask(ctx, command, args, os.Getenv, stdout, stderr)
 	case command == "version":
 		args = []string{"--version"}
+	case command == "help":
+		args = []string{"--help"}
 	case command != "" && command != "exec":
 		fmt.Fprintf(stderr, "%q is no command — nothing is started that was not understood — use exec, wait, status, resign or watch, or none to contend\n", command)
 		return elector.ExitUsage

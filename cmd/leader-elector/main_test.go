@@ -38,6 +38,7 @@ func TestExitCodes(t *testing.T) {
 		says string
 	}{
 		"help":                       {"--help", 0, ""},
+		"the command help":           {"help", 0, ""},
 		"version":                    {"--version", 0, ""},
 		"the command version":        {"version", 0, ""},
 		"an orderly end":             {"--election=e --id=a --kubeconfig=" + config, 0, ""},

@@ -30,6 +30,14 @@ var questions = map[string]func(context.Context, *leaderhttp.Client, question, i
 	"wait": waitFor, "status": status, "resign": resign, "watch": watch,
 }
 
+// purposes say what each command is for.
+var purposes = map[string]string{
+	"wait":   "Waits until this pod leads, or anybody does, and prints the leader's name.",
+	"status": "Prints all that is known of an election, as JSON.",
+	"resign": "Has this pod give up the leadership and not contend for a while. Ends when the Lease is released.",
+	"watch":  "Prints all that is known of an election as JSON, a line for every change.",
+}
+
 // Asks says whether the command is one for Ask.
 func Asks(command string) bool { return questions[command] != nil }
 
@@ -80,6 +88,9 @@ func understand(command string, args []string, env func(string) string, help io.
 func (q *question) flags(command string) *flag.FlagSet {
 	fs := flag.NewFlagSet("leader-elector "+command, flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
+	fs.Usage = func() {
+		fmt.Fprintf(fs.Output(), "%s\n\n  leader-elector %s [flags]\n\nFlags:\n", purposes[command], command)
+	}
 	fs.StringVar(&q.http, "http", "localhost:4040", "address of the leader-elector: host:port or unix:/path")
 	fs.StringVar(&q.election, "election", "", "`name` of the election, the first one of several by commas; the leader-elector's first one if empty")
 	switch command {
@@ -119,8 +130,18 @@ func show(out io.Writer, a leaderhttp.Answer) error {
 	return nil
 }
 
-func resign(ctx context.Context, c *leaderhttp.Client, q question, _ io.Writer) error {
-	return c.Resign(ctx, q.cooldown)
+// resign says what has come of it: that the Lease is released, if this pod held it.
+func resign(ctx context.Context, c *leaderhttp.Client, q question, out io.Writer) error {
+	before, unknown := c.State(ctx)
+	if err := c.Resign(ctx, q.cooldown); err != nil {
+		return err
+	}
+	did := "does not lead"
+	if unknown == nil && before.IsLeader() {
+		did = "has given up the leadership, and the Lease is released"
+	}
+	fmt.Fprintf(out, "this pod %s: it does not contend for %s\n", did, q.cooldown)
+	return nil
 }
 
 // watch writes a line for every change. No answer is one, too.

@@ -76,8 +76,27 @@ func (n names) Set(value string) error {
 	return nil
 }
 
+// usage is what comes before the flags when help is asked for.
+const usage = `Contends for a Lease beside an application, and says who leads.
+
+  leader-elector --election=NAME [flags]              contend, and answer on --http
+  leader-elector exec --election=NAME [flags] -- CMD  run CMD while this pod leads
+  leader-elector wait [flags]                         wait until this pod leads, or anybody does
+  leader-elector status [flags]                       all that is known, as JSON
+  leader-elector watch [flags]                        the same, a line for every change
+  leader-elector resign [flags]                       have this pod give up the leadership
+  leader-elector version                              print the version
+
+wait, status, watch and resign ask one that runs, and have flags of their own: see
+leader-elector wait --help. A flag may be given as an environment variable instead:
+--renew-deadline is LEADER_ELECTOR_RENEW_DEADLINE.
+
+Flags:
+`
+
 func (o *Options) flags() *flag.FlagSet {
 	fs := flag.NewFlagSet("leader-elector", flag.ContinueOnError)
+	fs.Usage = func() { fmt.Fprint(fs.Output(), usage) }
 	// What is wrong is one line; all flags below it would hide it.
 	fs.SetOutput(io.Discard)
 	fs.Var(names{&o.Elections}, "election", "`name` of the election, which is the Lease's; may be given several times, and the first one answers at /")
@@ -138,6 +157,7 @@ func parse(fs *flag.FlagSet, args []string, env func(string) string, help io.Wri
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			fs.SetOutput(help)
+			fs.Usage()
 			fs.PrintDefaults()
 			return err
 		}

@@ -110,7 +110,7 @@ func TestBadInput(t *testing.T) {
 		}
 	}
 	var help bytes.Buffer
-	if _, err := Parse([]string{"--help"}, environ(), &help); !errors.Is(err, flag.ErrHelp) || !strings.Contains(help.String(), "-election-namespace") {
+	if _, err := Parse([]string{"--help"}, environ(), &help); !errors.Is(err, flag.ErrHelp) || !strings.HasPrefix(help.String(), usage) || !strings.Contains(help.String(), "-election-namespace") {
 		t.Errorf("--help: %v, %s", err, &help)
 	}
 	if o, err := Parse([]string{"--version"}, environ(), nil); err != nil || !o.PrintVersion {

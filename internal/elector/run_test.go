@@ -427,7 +427,7 @@ func TestAsk(t *testing.T) {
 	defer cancel()
 	go func() {
 		time.Sleep(300 * time.Millisecond)
-		if code, out := ask(t.Context(), "resign", "--cooldown=1m"); code != 0 {
+		if code, out := ask(t.Context(), "resign", "--cooldown=1m"); code != 0 || out != "this pod has given up the leadership, and the Lease is released: it does not contend for 1m0s\n" {
 			t.Errorf("resign: %d, %s", code, out)
 		}
 	}()
@@ -436,6 +436,9 @@ func TestAsk(t *testing.T) {
 	}
 	if code, out := ask(t.Context(), "wait", "--timeout=100ms"); code != 1 || !strings.Contains(out, "in vain") {
 		t.Errorf("wait without a leader: %d, %s", code, out)
+	}
+	if code, out := ask(t.Context(), "resign", "--cooldown=2m"); code != 0 || out != "this pod does not lead: it does not contend for 2m0s\n" {
+		t.Errorf("resign of one that does not lead: %d, %s", code, out)
 	}
 	for _, wrong := range [][]string{{"wait", "--for=me"}, {"status", "word"}, {"status", "--unknown"}, {"resign", "--cooldown=x"}} {
 		if code, _ := ask(t.Context(), wrong...); code != ExitUsage {
@@ -447,6 +450,20 @@ func TestAsk(t *testing.T) {
 	}
 	if code, out := ask(t.Context(), "status", "--election=other"); code != 1 || !strings.Contains(out, "no such election") {
 		t.Errorf("another election: %d, %s", code, out)
+	}
+}
+
+// TestHelp: every command says what it is for, and how it is used.
+func TestHelp(t *testing.T) {
+	for _, command := range []string{"wait", "status", "resign", "watch"} {
+		var stdout, stderr bytes.Buffer
+		code := Ask(t.Context(), command, []string{"--help"}, environ(), &stdout, &stderr)
+		if code != 0 || !strings.Contains(stdout.String(), "leader-elector "+command+" [flags]") || !strings.Contains(stdout.String(), "-http") || purposes[command] == "" {
+			t.Errorf("%s --help: %d, %s%s", command, code, &stdout, &stderr)
+		}
+		if !strings.Contains(usage, "leader-elector "+command+" [flags]") {
+			t.Errorf("the usage does not name %s", command)
+		}
 	}
 }
 

@@ -72,6 +72,10 @@ func (w *lastWords) telling(line string) string {
 		return line
 	case consoleFatal(line) != "":
 		return consoleFatal(line)
+	case strings.Contains(line, `"msg":"failed to verify flags"`):
+		return gist(line)
+	case slices.ContainsFunc(flagErrors, func(words string) bool { return strings.HasPrefix(line, words) }):
+		return line
 	case w.tracing && strings.HasPrefix(line, "go.etcd.io/"):
 		w.tracing = false
 		function, _, _ := strings.Cut(line, "({")
@@ -80,6 +84,12 @@ func (w *lastWords) telling(line string) string {
 	default:
 		return ""
 	}
+}
+
+// flagErrors are how Go's flag package begins to say that etcd was started with a flag
+// that it does not take. etcd's usage comes after that, whose last line says nothing.
+var flagErrors = []string{
+	"flag provided but not defined: ", "flag needs an argument: ", "invalid value ", "invalid boolean value ", "bad flag syntax: ",
 }
 
 // middleOut shortens a long line in its middle: etcd wraps errors, and both what

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -200,7 +201,8 @@ func join(c *v1alpha1.EtcdCluster, seen *plan.Observed, members []plan.Member, l
 	if l.readErr != nil {
 		seen.ReadFailed = cause(l.readErr)
 	}
-	if errors.Is(l.readErr, etcd.ErrPermission) {
+	if denied := l.denied(); denied != nil {
+		seen.ReadFailed = cause(denied)
 		seen.Problems = append(seen.Problems, plan.Problem{Reason: v1alpha1.ReasonAuthFailed, Severity: plan.Stalling, Message: fmt.Sprintf(
 			"etcd's authentication is on and does not take the operator for the user root: %s — clients with rights are served, and the operator can neither probe nor change anything — its certificate names root: give that user the role root back; without TLS it has no name, so turn authentication off (etcdctl auth disable)",
 			seen.ReadFailed)})
@@ -224,6 +226,23 @@ func join(c *v1alpha1.EtcdCluster, seen *plan.Observed, members []plan.Member, l
 	seen.Members = slices.DeleteFunc(members, func(m plan.Member) bool { return gone(*seen, m) })
 }
 
+// denied is what etcd said when its authentication did not let the operator in: to the
+// read, or, as the members may refuse their status too, to all that was asked.
+func (l look) denied() error {
+	if errors.Is(l.readErr, etcd.ErrPermission) {
+		return l.readErr
+	}
+	if len(l.answers) > 0 {
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(l.errors)) {
+		if errors.Is(l.errors[name], etcd.ErrPermission) {
+			return l.errors[name]
+		}
+	}
+	return nil
+}
+
 // gone says that a member has been removed, and that what it left is gone or on
 // its way out.
 func gone(seen plan.Observed, m plan.Member) bool {
@@ -237,11 +256,15 @@ func joinEntry(c *v1alpha1.EtcdCluster, seen *plan.Observed, members []plan.Memb
 	}
 	if !ours {
 		urls := strings.Join(entry.PeerURLs, ",")
+		counts := "it counts for quorum"
+		if entry.Learner {
+			counts = "it does not vote, but etcd takes no other learner beside it"
+		}
 		seen.ForeignMembers = append(seen.ForeignMembers, urls)
 		seen.Problems = append(seen.Problems, plan.Problem{
 			Reason: v1alpha1.ReasonUnknownMember, Severity: plan.Stalling, Message: fmt.Sprintf(
-				"etcd lists member %x at %s, which is none of this cluster's — it counts for quorum, and the operator touches nobody else's member — remove it with etcdctl member remove %x if it does not belong here",
-				entry.ID, urls, entry.ID),
+				"etcd lists member %x at %s, which is none of this cluster's — %s, and the operator touches nobody else's member — remove it with etcdctl member remove %x if it does not belong here",
+				entry.ID, urls, counts, entry.ID),
 		})
 		return members
 	}
@@ -274,7 +297,7 @@ func joinAnswer(m *plan.Member, latched uint64, l look) {
 		return
 	}
 	m.Answers, m.AnswerClusterID, m.Applied = true, answer.ClusterID, answer.Applied
-	m.CaughtUp = l.caughtUp(answer)
+	m.CaughtUp, m.Behind = l.caughtUp(answer), l.behind(answer)
 	m.Leads = answer.Leader != 0 && answer.Leader == answer.MemberID
 	m.FollowsLeader = answer.Leader != 0
 	m.Version, m.StorageVersion, m.DBSize = answer.Version, answer.StorageVersion, answer.DBSize
@@ -307,15 +330,27 @@ func (l look) downgrade() string {
 // --snapshot-catchup-entries), so that no snapshot is needed any more.
 const lag = 5000
 
-// caughtUp says that the member has applied nearly all that any voter knows to be
-// committed. etcd has the last word: it refuses a learner that lags.
-func (l look) caughtUp(answer etcd.Status) bool {
+// committed is the index up to which any voter of the member's cluster knows the log to
+// be committed.
+func (l look) committed(answer etcd.Status) uint64 {
 	most := uint64(0)
 	for _, a := range l.answers {
 		if a.ClusterID == answer.ClusterID && !a.Learner {
 			most = max(most, a.Index)
 		}
 	}
+	return most
+}
+
+// behind is how many entries the member has not applied of what is committed.
+func (l look) behind(answer etcd.Status) uint64 {
+	return max(l.committed(answer), answer.Applied) - answer.Applied
+}
+
+// caughtUp says that the member has applied nearly all that any voter knows to be
+// committed. etcd has the last word: it refuses a learner that lags.
+func (l look) caughtUp(answer etcd.Status) bool {
+	most := l.committed(answer)
 	return most > 0 && answer.Leader != 0 && answer.Applied+lag >= most && answer.Applied*10 >= most*9
 }
 

@@ -245,7 +245,8 @@ func (k *kubernetes) describeVolume(c *v1alpha1.EtcdCluster, m *plan.Member) {
 	m.Booted = claim.Annotations[v1alpha1.AnnotationBooted] != ""
 	m.LastNode = claim.Annotations[v1alpha1.AnnotationNode]
 	m.Leaving = claim.Annotations[v1alpha1.AnnotationLeaving] != ""
-	m.VolumeOutdated, m.VolumeElsewhere = resources.ClaimOutdated(c, claim), resources.ClaimElsewhere(c, claim)
+	m.VolumeChange = resources.ClaimChange(c, claim)
+	m.VolumeOutdated, m.VolumeElsewhere = m.VolumeChange != "", resources.ClaimElsewhere(c, claim)
 	m.VolumeSmall, m.VolumeGrows = resources.ClaimSmall(c, claim), resources.ClaimGrows(claim)
 	m.VolumeSize = claim.Status.Capacity.Storage().Value()
 	refused := claim.Annotations[v1alpha1.AnnotationRefused]

@@ -3,6 +3,7 @@ package observe
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -63,6 +64,10 @@ type watchedMember struct {
 	applied  uint64
 	progress time.Time
 	id       uint64
+	// nearest is how many entries of the log it lacked at the least, and neared when it
+	// last came nearer to the leader by a tenth of them.
+	nearest uint64
+	neared  time.Time
 	// ran is when a joiner last was ready to run, or free to be so anywhere.
 	ran time.Time
 }
@@ -80,11 +85,12 @@ func (w *watched) judge(c *v1alpha1.EtcdCluster, seen *plan.Observed, k *kuberne
 		known[m.Name] = true
 		was := w.members[m.Name]
 		if was == nil {
-			was = &watchedMember{answered: k.now, heard: k.now, progress: k.now, ran: k.now}
+			was = &watchedMember{answered: k.now, heard: k.now, progress: k.now, neared: k.now, ran: k.now}
 			w.members[m.Name] = was
 		}
 		was.look(m, k.now)
 		m.Stuck, m.Lags = was.behind(*m, k.now, c.Spec.Failover.LearnerTimeout.Duration)
+		m.Trails = was.trails(*m, k.now, c.Spec.Failover.LearnerTimeout.Duration)
 		m.Stuck = m.Stuck || was.pinned(*m, k.now, c.Spec.Failover.LearnerTimeout.Duration)
 		was.fail(m, k.pod(m.Name), seen)
 		m.Gone = k.gone(c, *m, was.answered, down)
@@ -107,6 +113,12 @@ func (w *watchedMember) look(m *plan.Member, now time.Time) {
 	if m.PodReady {
 		w.heard = now
 	}
+	if m.ID != w.id || m.CaughtUp {
+		w.nearest, w.neared = math.MaxUint64, now
+	}
+	if m.Answers && !m.CaughtUp && m.Behind <= w.nearest-w.nearest/10 {
+		w.nearest, w.neared = m.Behind, now
+	}
 	if m.ID != w.id || m.Applied > w.applied {
 		w.id, w.applied, w.progress = m.ID, m.Applied, now
 	}
@@ -120,6 +132,16 @@ const lagsAfter = time.Minute
 func (w *watchedMember) behind(m plan.Member, now time.Time, timeout time.Duration) (stuck, lags bool) {
 	learns, idle := m.Listed && m.Learner && !m.CaughtUp, now.Sub(w.progress)
 	return learns && idle >= timeout, learns && idle >= min(lagsAfter, timeout/2)
+}
+
+// trailsAfter is how long a learner that makes progress may come no nearer to the
+// leader before the user is told: longer than a burst of writes.
+const trailsAfter = 3 * time.Minute
+
+// trails says that a learner follows, and for long has come no nearer: what is written
+// comes as fast as it can take it. It is left alone, since that may change.
+func (w *watchedMember) trails(m plan.Member, now time.Time, timeout time.Duration) bool {
+	return m.Listed && m.Learner && m.Answers && !m.CaughtUp && now.Sub(w.neared) >= min(trailsAfter, timeout/2)
 }
 
 // pinned says that a joiner whose volume is bound, so that it cannot go elsewhere, did

@@ -2,6 +2,7 @@ package observe
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -301,6 +302,49 @@ func TestStuck(t *testing.T) {
 	}
 	for name, story := range cases {
 		t.Run(name, func(t *testing.T) { patient(t).tell(stuck, story) })
+	}
+}
+
+// TestTrails: a learner that makes progress is told of once it has come no nearer to
+// the leader for long, and left alone.
+func TestTrails(t *testing.T) {
+	trails := func(m plan.Member) bool { return m.Trails && !m.Stuck && !m.Lags }
+	// grows has the leader come to an index, and the learner to another.
+	grows := func(to, applied uint64) func(*world) {
+		return func(w *world) {
+			for i := range 2 {
+				w.etcd.members[address(i)].status.Index = to
+			}
+			applies(applied)(w)
+		}
+	}
+	begins := all(learner, grows(100000, 10000))
+	cases := map[string][]moment{
+		"writes come as fast as it follows": {
+			{0, begins, false}, {time.Minute, grows(120000, 30000), false}, {time.Minute, grows(140000, 50000), false},
+			{59 * time.Second, grows(150000, 60000), false}, {time.Second, grows(160000, 70000), true}, {time.Minute, grows(190000, 99000), true},
+		},
+		"it comes nearer": {
+			{0, begins, false}, {2 * time.Minute, grows(120000, 40000), false}, {2 * time.Minute, grows(140000, 80000), false}, {2 * time.Minute, grows(160000, 120000), false},
+		},
+		"it comes nearer at last": {
+			{0, begins, false}, {3 * time.Minute, grows(120000, 30000), true}, {30 * time.Second, grows(121000, 45000), false},
+			{3 * time.Minute, grows(200000, 124000), true},
+		},
+		"it catches up, and falls behind": {
+			{0, begins, false}, {2 * time.Minute, grows(120000, 119000), false}, {2 * time.Minute, grows(200000, 150000), false},
+			{2 * time.Minute, grows(300000, 250000), false}, {time.Minute, grows(350000, 300000), true},
+		},
+		"it answers only after a while": {
+			{0, all(begins, func(w *world) { w.etcd.silent(address(2)) }), false}, {time.Minute, nil, false},
+			{time.Minute, all(func(w *world) { w.answers(2) }, grows(120000, 20000)), false}, {2 * time.Minute, grows(140000, 40000), false},
+			{time.Minute, grows(160000, 60000), true},
+		},
+		"an operator that starts": {{0, begins, false}, {2 * time.Minute, grows(120000, 30000), false}, {2 * time.Minute, all(forgetAll, grows(140000, 50000)), false}},
+		"a voter":                 {{0, grows(100000, 10000), false}, {time.Hour, grows(200000, 20000), false}},
+	}
+	for name, story := range cases {
+		t.Run(name, func(t *testing.T) { patient(t).tell(trails, story) })
 	}
 }
 
@@ -805,7 +849,8 @@ func TestAnotherIsNoAnswer(t *testing.T) {
 	}
 }
 
-// TestStranger: an entry of etcd's list that is not ours is named, and counts.
+// TestStranger: an entry of etcd's list that is not ours is named, and counts. It is
+// not said to vote while it is a learner.
 func TestStranger(t *testing.T) {
 	w := patient(t)
 	w.etcd.list = append(w.etcd.list, etcd.Member{ID: 9, PeerURLs: []string{"http://10.9.9.9:2380"}}, etcd.Member{ID: 8})
@@ -816,6 +861,12 @@ func TestStranger(t *testing.T) {
 	if seen.Voters() != 5 || len(seen.Problems) != 2 || seen.Problems[0].Reason != v1alpha1.ReasonUnknownMember ||
 		strings.Count(seen.Problems[0].Message, " — ") != 2 {
 		t.Errorf("%d voters, problems %+v", seen.Voters(), seen.Problems)
+	}
+	for learner, want := range map[bool]string{false: "it counts for quorum", true: "it does not vote"} {
+		w.etcd.list[3].Learner = learner
+		if got := w.see().Problems[0].Message; !strings.Contains(got, want) {
+			t.Errorf("of a stranger that is a learner (%v): %s", learner, got)
+		}
 	}
 }
 
@@ -891,5 +942,36 @@ func TestMoving(t *testing.T) {
 				t.Error("after a loss was seen the cache is believed")
 			}
 		})
+	}
+}
+
+// TestDenied: etcd's authentication is told, whether it refuses a read or everything, and
+// not when it is one member that refuses.
+func TestDenied(t *testing.T) {
+	refuses := func(members ...int) func(*world) {
+		return func(w *world) {
+			for _, i := range members {
+				w.etcd.fails(address(i), fmt.Errorf("asking status: %w", etcd.ErrPermission))
+			}
+		}
+	}
+	for name, tc := range map[string]struct {
+		world func(*world)
+		want  bool
+	}{
+		"all refuse everything": {refuses(0, 1, 2), true},
+		"one does":              {refuses(2), false},
+		"some are silent":       {all(refuses(1), func(w *world) { w.etcd.silent(address(0)); w.etcd.silent(address(2)) }), true},
+		"all are silent":        {func(w *world) { w.etcd.silent(address(0)); w.etcd.silent(address(1)); w.etcd.silent(address(2)) }, false},
+	} {
+		w := patient(t)
+		tc.world(w)
+		seen := w.see()
+		told := slices.ContainsFunc(seen.Problems, func(p plan.Problem) bool {
+			return p.Reason == v1alpha1.ReasonAuthFailed && p.Severity == plan.Stalling && strings.Count(p.Message, " — ") >= 2
+		})
+		if told != tc.want || (told && !strings.Contains(seen.ReadFailed, "permission denied")) {
+			t.Errorf("%s: told %v, want %v: %q %+v", name, told, tc.want, seen.ReadFailed, seen.Problems)
+		}
 	}
 }

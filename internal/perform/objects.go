@@ -2,6 +2,7 @@ package perform
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -9,6 +10,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/quorate/quorate/api/v1alpha1"
@@ -35,11 +39,44 @@ func (p *Performer) applyObjects(ctx context.Context, c *v1alpha1.EtcdCluster, s
 		}
 		// Force takes a field back from whoever edited it by hand.
 		err = p.Writer.Apply(ctx, object.Want, client.FieldOwner(resources.FieldOwner), client.ForceOwnership)
+		if apierrors.IsInvalid(err) {
+			err = p.takePorts(ctx, object, err)
+		}
 		if err != nil {
 			return fmt.Errorf("applying %s %s: %w", object.Kind, object.Name, err)
 		}
 	}
 	return nil
+}
+
+// takePorts replaces the ports of a Service as a whole when they could not be applied,
+// and says so if there is nothing to replace. A port that somebody has given another
+// number is another entry of the list, which is theirs: applying ours beside it would
+// use its name twice.
+func (p *Performer) takePorts(ctx context.Context, object resources.Object, refused error) error {
+	service, is := object.Empty.(*corev1.Service)
+	if !is || service.ResourceVersion == "" {
+		return refused
+	}
+	want, err := runtime.DefaultUnstructuredConverter.ToUnstructured(object.Want)
+	if err != nil {
+		return fmt.Errorf("reading the ports that are wanted: %w", err)
+	}
+	ports, found, err := unstructured.NestedSlice(want, "spec", "ports")
+	if err != nil || !found {
+		return errors.Join(refused, err)
+	}
+	patch, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"resourceVersion": service.ResourceVersion},
+		"spec":     map[string]any{"ports": ports},
+	})
+	if err != nil {
+		return fmt.Errorf("making a patch of the ports: %w", err)
+	}
+	if err := p.Writer.Patch(ctx, service, client.RawPatch(types.MergePatchType, patch), client.FieldOwner(resources.FieldOwner)); err != nil {
+		return err
+	}
+	return p.Writer.Apply(ctx, object.Want, client.FieldOwner(resources.FieldOwner), client.ForceOwnership)
 }
 
 // issueCertificates reads the Secrets again and writes what is due by what

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	clocktesting "k8s.io/utils/clock/testing"
@@ -694,6 +695,60 @@ func TestObjects(t *testing.T) {
 	if want := []string{"*v1.ServiceApplyConfiguration", "*v1.PodDisruptionBudgetApplyConfiguration"}; !slices.Equal(applied, want) {
 		t.Errorf("applied %v, want what is due, %v", applied, want)
 	}
+}
+
+// TestPortsThatWereRenumbered: somebody has given the ports of a Service other numbers, so
+// that ours cannot stand beside them; they are replaced as a whole, and only then.
+func TestPortsThatWereRenumbered(t *testing.T) {
+	invalid := apierrors.NewInvalid(schema.GroupKind{Kind: "Service"}, "a", nil)
+	for name, tc := range map[string]struct {
+		refused []error
+		want    []int32
+		err     error
+	}{
+		"they are in the way":        {[]error{invalid, nil}, []int32{2379, 2380, 2381}, nil},
+		"they are not":               {[]error{nil}, []int32{2399, 2380}, nil},
+		"it is refused all the same": {[]error{invalid, invalid}, []int32{2379, 2380, 2381}, invalid},
+		"it is refused otherwise":    {[]error{errRefused}, []int32{2399, 2380}, errRefused},
+	} {
+		t.Run(name, func(t *testing.T) {
+			theirs := &corev1.Service{ObjectMeta: metav1.ObjectMeta{
+				Namespace: "ns", Name: "a",
+				OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(cluster(), v1alpha1.GroupVersion.WithKind("EtcdCluster"))},
+			}}
+			theirs.Spec.Ports = []corev1.ServicePort{{Name: "client", Port: 2399}, {Name: "peer", Port: 2380}}
+			w := newWorld(t, theirs)
+			w.seen.ObjectsDue = []string{"Service a"}
+			p := &Performer{Live: w.api, Writer: &refuser{w.api, tc.refused}}
+			err := p.Perform(t.Context(), w.cluster, w.seen, plan.Step{Kind: plan.ApplyObjects})
+			if !errors.Is(err, tc.err) {
+				t.Errorf("Perform() = %v, want %v", err, tc.err)
+			}
+			var now corev1.Service
+			w.get(&now, "a")
+			var ports []int32
+			for _, p := range now.Spec.Ports {
+				ports = append(ports, p.Port)
+			}
+			if !slices.Equal(ports, tc.want) {
+				t.Errorf("ports %v, want %v", ports, tc.want)
+			}
+		})
+	}
+}
+
+var errRefused = errors.New("refused")
+
+// refuser answers one application after the other.
+type refuser struct {
+	client.Client
+	answers []error
+}
+
+func (r *refuser) Apply(context.Context, runtime.ApplyConfiguration, ...client.ApplyOption) error {
+	next := r.answers[0]
+	r.answers = r.answers[1:]
+	return next
 }
 
 // recorder notes what is applied.

@@ -147,7 +147,7 @@ func (o Observed) spares(m Member) bool {
 // counts for quorum and may go or come at any time.
 func strangers(o Observed) (Step, bool) {
 	return Step{Kind: Wait, Reason: "UnknownMember", Message: fmt.Sprintf(
-		"etcd lists %s, which is none of this cluster's members — it counts for quorum, so no member is added, removed or replaced while it is there — remove it with etcdctl member remove if it does not belong here",
+		"etcd lists %s, which is none of this cluster's members — it may vote or be made to, so no member is added, removed or replaced while it is there — remove it with etcdctl member remove if it does not belong here",
 		strings.Join(o.ForeignMembers, ", "))}, o.List && o.ClusterID != 0 && o.due() && len(o.ForeignMembers) > 0
 }
 
@@ -178,7 +178,7 @@ func stopRemoved(o Observed) (Step, bool) {
 		return o.removed(m) && (m.Steady || m.Leaving) && m.Pod != PodAbsent && m.Pod != PodTerminating
 	})
 	return Step{Kind: StopMembers, Members: who, Reason: o.direction(), Message: fmt.Sprintf(
-		"etcd does not list %s any more: the pods are deleted", strings.Join(who, ", "))}, len(who) > 0
+		"etcd does not list %s any more: %s deleted", strings.Join(who, ", "), per(who, "the pod is", "the pods are"))}, len(who) > 0
 }
 
 // deleteLeft deletes the volumes that a scale-in has left, once the removal is
@@ -188,7 +188,7 @@ func deleteLeft(o Observed) (Step, bool) {
 		return o.removed(m) && m.Leaving && (m.Volume == VolumeBound || m.Volume == VolumePending || m.Volume == VolumeLost)
 	})
 	return Step{Kind: DeleteVolumes, Members: who, Reason: o.direction(), Message: fmt.Sprintf(
-		"%s left the cluster: the volumes are deleted", strings.Join(who, ", "))}, len(who) > 0
+		"%s left the cluster: %s deleted", strings.Join(who, ", "), per(who, "the volume is", "the volumes are"))}, len(who) > 0
 }
 
 // quarantine keeps the volumes of members that were removed for any other
@@ -198,7 +198,8 @@ func quarantine(o Observed) (Step, bool) {
 		return o.removed(m) && m.Steady && (!m.Leaving || m.Volume == VolumeRefused) && m.Volume != VolumeAbsent && m.Volume != VolumeTerminating
 	})
 	return Step{Kind: QuarantineVolumes, Members: who, Reason: o.direction(), Message: fmt.Sprintf(
-		"%s are members no more: the volumes are kept in quarantine for spec.storage.quarantineFor", strings.Join(who, ", "))}, len(who) > 0
+		"%s no more: %s kept in quarantine for spec.storage.quarantineFor",
+		strings.Join(who, ", ")+per(who, " is a member", " are members"), per(who, "the volume is", "the volumes are"))}, len(who) > 0
 }
 
 // removeLearner removes a learner that cannot or shall not become a voter. It
@@ -335,7 +336,7 @@ func stopDead(o Observed) (Step, bool) {
 		return o.Quorate() && m.Dead() && m.Steady && m.Pod != PodAbsent && m.Pod != PodTerminating && !m.Unschedulable
 	})
 	return Step{Kind: StopMembers, Members: who, Reason: "Replacing", Message: fmt.Sprintf(
-		"%s cannot come back: the pods are deleted to make room for the replacement", strings.Join(who, ", "))}, len(who) > 0
+		"%s cannot come back: %s deleted to make room for the replacement", strings.Join(who, ", "), per(who, "the pod is", "the pods are"))}, len(who) > 0
 }
 
 func holdJoiner(o Observed) (Step, bool) {
@@ -527,7 +528,11 @@ func (o Observed) want() string {
 			return fmt.Sprintf("%s is to be replaced (%s)", m.Name, m.loss())
 		}
 	}
-	return fmt.Sprintf("spec.size is %d and the cluster has %d voters", o.Size, count(o.Members, Member.sound))
+	voters := count(o.Members, Member.sound)
+	if voters == 1 {
+		return fmt.Sprintf("spec.size is %d and the cluster has 1 voter", o.Size)
+	}
+	return fmt.Sprintf("spec.size is %d and the cluster has %d voters", o.Size, voters)
 }
 
 // changing says that the members are not those that are wanted.
@@ -547,12 +552,19 @@ func waitForChange(o Observed) (Step, bool) {
 	wait := func(reason, format string, args ...any) (Step, bool) {
 		return Step{Kind: Wait, Reason: reason, Message: o.want() + ": " + fmt.Sprintf(format, args...)}, true
 	}
+	notSynced := func(format string, args ...any) (Step, bool) {
+		step, _ := wait("LearnerNotSynced", format, args...)
+		step.Operation = o.direction()
+		return step, true
+	}
 	j, joining := o.joiner()
 	switch {
 	case o.Joiner == "" && !o.steadyLoss():
 		return wait(o.direction(), "a second look confirms it; %d of %d voters are healthy", o.HealthyVoters(), o.Voters())
 	case learning && l.Lags:
-		return wait("LearnerNotSynced", "%s is a learner and has made no progress for a while%s; it is removed, and another one tried, after spec.failover.learnerTimeout", l.Name, because(l.Trouble))
+		return notSynced("%s is a learner and has made no progress for a while%s; it is removed, and another one tried, after spec.failover.learnerTimeout — see whether its disk works, and whether a NetworkPolicy keeps it from port 2380 of the others", l.Name, because(l.Trouble))
+	case learning && l.Trails:
+		return notSynced("%s is a learner that follows and comes no nearer to the leader: it takes entries no faster than they are written; it is kept as long as it makes progress, and votes once it has caught up — write less for a while, or look at its disk, its CPU limit and its network", l.Name)
 	case learning:
 		return wait(o.direction(), "%s is a learner and catches up%s", l.Name, because(l.Trouble))
 	case joining && o.missing() == 0 && o.Voters() == o.Size:
@@ -581,6 +593,14 @@ func waitForWrites(o Observed) (Step, bool) {
 	}
 	return Step{Kind: Wait, Reason: o.direction(), Message: fmt.Sprintf("%s: no member is added or removed while %s", o.want(), why)},
 		o.List && o.ClusterID != 0 && !o.Quorate() && o.changing()
+}
+
+// per picks the words for one member, or for several.
+func per(who []string, one, several string) string {
+	if len(who) == 1 {
+		return one
+	}
+	return several
 }
 
 func because(trouble string) string {

@@ -42,6 +42,8 @@ func TestMembership(t *testing.T) {
 		"a learner lags":                                   {observed: settledWith(2, learner(2, learns, func(m *Member) { m.CaughtUp = false })).with(size(3)), want: Wait},
 		"a learner is silent and the leader is asked":      {observed: settledWith(3, learner(3, learns, func(m *Member) { m.Answers = false })).with(size(5), func(o *Observed) { o.Joiner = "" }, size(4)), want: Promote, wantOn: []string{"a-0003"}},
 		"a silent learner beside one voter":                {observed: settledWith(1, learner(1, learns, func(m *Member) { m.Answers = false })).with(size(2)), want: Wait},
+		"a learner comes no nearer":                        {observed: settledWith(2, learner(2, learns, trails, func(m *Member) { m.CaughtUp = false })).with(size(3)), want: Wait, reason: "LearnerNotSynced"},
+		"a learner came no nearer and has caught up":       {observed: settledWith(2, learner(2, learns, trails)).with(size(3)), want: Promote, wantOn: []string{"a-0002"}, wantID: 3},
 		"a learner is stuck":                               {observed: settledWith(2, learner(2, learns, stuck, func(m *Member) { m.CaughtUp = false })).with(size(3)), want: RemoveMember, wantOn: []string{"a-0002"}, wantID: 3, reason: "LearnerNotSynced"},
 		"a learner is not wanted any more":                 {observed: settledWith(3, learner(3)), want: RemoveMember, wantOn: []string{"a-0003"}, wantID: 4},
 		"a learner was listed twice and has no volume":     {observed: settledWith(2, member(2, listed, steady, func(m *Member) { m.Learner, m.Founder = true, false })).with(size(3)), want: RemoveMember, wantOn: []string{"a-0002"}, wantID: 3},

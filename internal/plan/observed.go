@@ -201,6 +201,9 @@ type Member struct {
 	VolumeLatched bool
 	// VolumeOutdated says that the claim was made from another spec.
 	VolumeOutdated bool
+	// VolumeChange says in words what the claim has and the spec wants otherwise;
+	// empty when they agree.
+	VolumeChange string
 	// VolumeSmall says that the claim asks for less than the spec does.
 	VolumeSmall bool
 	// VolumeFixed says why the claim cannot grow; empty if it may.
@@ -300,12 +303,17 @@ type Member struct {
 	Applied uint64
 	// CaughtUp says that a learner has nearly all of the leader's log.
 	CaughtUp bool
+	// Behind is how many committed entries of the log it has not applied.
+	Behind uint64
 	// Stuck says that a learner has made no progress for failover.learnerTimeout, or
 	// that a joiner whose volume is bound did not come to run for as long.
 	Stuck bool
 	// Lags says that a learner has made no progress for a minute, or for half of
 	// failover.learnerTimeout.
 	Lags bool
+	// Trails says that a learner makes progress and for some minutes, or for half of
+	// failover.learnerTimeout, has come no nearer to the leader.
+	Trails bool
 	// Steady says that what is known of the member, apart from who leads, has
 	// been the same for at least two seconds and in at least two looks. Nothing
 	// is removed on the word of one look.

@@ -240,7 +240,7 @@ func deleteEnded(o Observed) (Step, bool) {
 	who := names(o.Members, func(m Member) bool { return m.Pod == PodEnded && !m.PodFresh })
 	return Step{
 		Kind: DeletePods, Members: who, Reason: "Repairing",
-		Message: fmt.Sprintf("the pods of %s have ended and are made again", strings.Join(who, ", ")),
+		Message: fmt.Sprintf("%s %s ended and %s made again", podsOf(who), per(who, "has", "have"), per(who, "is", "are")),
 	}, len(who) > 0
 }
 
@@ -325,20 +325,21 @@ func latchVolumes(o Observed) (Step, bool) {
 // startFounders starts all founders at once: with one identical member list
 // none has to wait for another.
 func startFounders(o Observed) (Step, bool) {
-	return start(o, "Founding", "starting %s")
+	return start(o, "Founding", func(who []string) string { return "starting " + strings.Join(who, ", ") })
 }
 
 // startMissing brings back every missing pod whose volume is there, all at
 // once, without a membership change: waiting for one after the other would
 // deadlock when the quorum itself is missing.
 func startMissing(o Observed) (Step, bool) {
-	return start(o, "Repairing", "the pods of %s are missing and are made again on their volumes")
+	return start(o, "Repairing", func(who []string) string {
+		return podsOf(who) + per(who, " is missing and is made again on its volume", " are missing and are made again on their volumes")
+	})
 }
 
-func start(o Observed, reason, message string) (Step, bool) {
+func start(o Observed, reason string, message func(who []string) string) (Step, bool) {
 	who := names(o.Members, func(m Member) bool { return m.startable(o) })
-	return Step{Kind: StartMembers, Members: who, Reason: reason, Message: fmt.Sprintf(message, strings.Join(who, ", "))},
-		len(who) > 0
+	return Step{Kind: StartMembers, Members: who, Reason: reason, Message: message(who)}, len(who) > 0
 }
 
 // restartOutdated lets pods that do not run follow the spec, so that a wrong
@@ -350,7 +351,7 @@ func restartOutdated(o Observed) (Step, bool) {
 	})
 	return Step{
 		Kind: DeletePods, Members: who, Reason: "Repairing",
-		Message: fmt.Sprintf("the pods of %s do not run and were made from an older spec; they are made again", strings.Join(who, ", ")),
+		Message: podsOf(who) + per(who, " does not run and was made from an older spec; it is made again", " do not run and were made from an older spec; they are made again"),
 	}, len(who) > 0
 }
 
@@ -508,7 +509,7 @@ func waitForMembers(o Observed) (Step, bool) {
 	down := names(o.Members, func(m Member) bool { return !m.Healthy() })
 	return Step{
 		Kind: Wait, Members: down, Reason: "Degraded",
-		Message: fmt.Sprintf("%d of %d members are not healthy%s", len(down), len(o.Members), troubles(o)),
+		Message: fmt.Sprintf("%d of %d members %s not healthy%s", len(down), len(o.Members), per(down, "is", "are"), troubles(o)),
 	}, len(down) > 0
 }
 
@@ -543,6 +544,10 @@ func (o Observed) stranded() bool { return o.Pinned && o.Barred() != "" }
 // asked, and nothing says that the member has ever started.
 func (m Member) refusedBlindly(o Observed) bool {
 	return o.Founded() && strings.HasPrefix(m.Refusal, "DataMissing") && m.RecordedID == 0 && !m.Booted && !m.Started && !m.PodMayBeEmpty
+}
+
+func podsOf(who []string) string {
+	return per(who, "the pod of ", "the pods of ") + strings.Join(who, ", ")
 }
 
 func (p Pod) mayRun() bool { return p == PodRunning || p == PodWaiting }

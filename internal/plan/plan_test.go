@@ -26,35 +26,38 @@ func member(ordinal int, edits ...edit) Member {
 	return m
 }
 
-func claimed(m *Member)        { m.Volume = VolumeBound }
-func pending(m *Member)        { m.Volume = VolumePending }
-func latched(m *Member)        { m.VolumeLatched = true }
-func runs(m *Member)           { m.Pod = PodRunning }
-func waiting(m *Member)        { m.Pod = PodWaiting }
-func ended(m *Member)          { m.Pod = PodEnded }
-func leaving(m *Member)        { m.Pod = PodTerminating }
-func outdated(m *Member)       { m.PodOutdated, m.VolumeOutdated = true, true }
-func podOutdated(m *Member)    { m.PodOutdated = true }
-func volumeOutdated(m *Member) { m.VolumeOutdated = true }
-func podReady(m *Member)       { m.PodReady = true }
-func onRecord(m *Member)       { m.Booted = true }
-func fresh(m *Member)          { m.PodFresh = true }
-func recorded(m *Member)       { m.RecordedID = uint64(m.Ordinal) + 1 }
-func maybeEmpty(m *Member)     { m.PodMayBeEmpty = true }
-func listed(m *Member)         { m.Listed, m.ID = true, uint64(m.Ordinal)+1 }
-func elsewhere(m *Member)      { m.RunningElsewhere = true }
-func nodeMoved(m *Member)      { m.NodeMoved = true }
-func refusedData(m *Member)    { m.Refusal = "DataMissing: found nothing" }
-func mislabelled(m *Member)    { m.Mislabelled = true }
-func steady(m *Member)         { m.Steady = true }
-func leads(m *Member)          { m.Leads = true }
-func held(m *Member)           { m.Held = true }
-func gone(m *Member)           { m.Gone = true }
-func caughtUp(m *Member)       { m.CaughtUp = true }
-func leavingMember(m *Member)  { m.Leaving = true }
-func stuck(m *Member)          { m.Stuck = true }
-func unschedulable(m *Member)  { m.Unschedulable = true }
-func corrupted(m *Member)      { m.Corrupt = "etcd failed 5 times on its data" }
+func claimed(m *Member)     { m.Volume = VolumeBound }
+func pending(m *Member)     { m.Volume = VolumePending }
+func latched(m *Member)     { m.VolumeLatched = true }
+func runs(m *Member)        { m.Pod = PodRunning }
+func waiting(m *Member)     { m.Pod = PodWaiting }
+func ended(m *Member)       { m.Pod = PodEnded }
+func leaving(m *Member)     { m.Pod = PodTerminating }
+func outdated(m *Member)    { m.PodOutdated, m.VolumeOutdated = true, true }
+func podOutdated(m *Member) { m.PodOutdated = true }
+func volumeOutdated(m *Member) {
+	m.VolumeOutdated, m.VolumeChange = true, "size 8Gi, and spec.storage.size is 9Gi"
+}
+func podReady(m *Member)      { m.PodReady = true }
+func onRecord(m *Member)      { m.Booted = true }
+func fresh(m *Member)         { m.PodFresh = true }
+func recorded(m *Member)      { m.RecordedID = uint64(m.Ordinal) + 1 }
+func maybeEmpty(m *Member)    { m.PodMayBeEmpty = true }
+func listed(m *Member)        { m.Listed, m.ID = true, uint64(m.Ordinal)+1 }
+func elsewhere(m *Member)     { m.RunningElsewhere = true }
+func nodeMoved(m *Member)     { m.NodeMoved = true }
+func refusedData(m *Member)   { m.Refusal = "DataMissing: found nothing" }
+func mislabelled(m *Member)   { m.Mislabelled = true }
+func steady(m *Member)        { m.Steady = true }
+func leads(m *Member)         { m.Leads = true }
+func held(m *Member)          { m.Held = true }
+func gone(m *Member)          { m.Gone = true }
+func caughtUp(m *Member)      { m.CaughtUp = true }
+func trails(m *Member)        { m.Trails = true }
+func leavingMember(m *Member) { m.Leaving = true }
+func stuck(m *Member)         { m.Stuck = true }
+func unschedulable(m *Member) { m.Unschedulable = true }
+func corrupted(m *Member)     { m.Corrupt = "etcd failed 5 times on its data" }
 
 func volume(v Volume) edit     { return func(m *Member) { m.Volume = v } }
 func trouble(text string) edit { return func(m *Member) { m.Trouble = text } }

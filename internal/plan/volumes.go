@@ -66,7 +66,7 @@ func volumesWait(o Observed) (Step, bool) {
 	for _, m := range o.Members {
 		switch {
 		case m.VolumeSmall && m.VolumeFixed != "":
-			fixed = append(fixed, m.Name+": "+m.VolumeFixed)
+			fixed = append(fixed, m.Name+" has "+m.VolumeChange+because(m.VolumeFixed))
 		case m.VolumeSmall || m.VolumeGrows:
 			growing = append(growing, m.Name+because(m.Trouble))
 		}

@@ -300,30 +300,30 @@ func TestDisruptionBudget(t *testing.T) {
 	}
 }
 
-func TestClaimOutdated(t *testing.T) {
+func TestClaimChange(t *testing.T) {
 	class := func(name string) change {
 		return func(c *v1alpha1.EtcdCluster) { c.Spec.Storage.StorageClassName = &name }
 	}
 	bigger := func(c *v1alpha1.EtcdCluster) { c.Spec.Storage.Size = resource.MustParse("9Gi") }
 	cases := map[string]struct {
 		made, wants *v1alpha1.EtcdCluster
-		want        bool
+		want        string
 	}{
-		"nothing changed":           {cluster(), cluster(), false},
-		"the same size in words":    {cluster(), cluster(func(c *v1alpha1.EtcdCluster) { c.Spec.Storage.Size = resource.MustParse("8192Mi") }), false},
-		"another size":              {cluster(), cluster(bigger), true},
-		"another class":             {cluster(class("slow")), cluster(class("fast")), true},
-		"a class after none":        {cluster(), cluster(class("fast")), true},
-		"the default class again":   {cluster(class("fast")), cluster(), true},
-		"an edit of something else": {cluster(), cluster(rich, class("")), false},
+		"nothing changed":           {cluster(), cluster(), ""},
+		"the same size in words":    {cluster(), cluster(func(c *v1alpha1.EtcdCluster) { c.Spec.Storage.Size = resource.MustParse("8192Mi") }), ""},
+		"another size":              {cluster(), cluster(bigger), "size 8Gi, and spec.storage.size is 9Gi"},
+		"another class":             {cluster(class("slow")), cluster(class("fast")), `class "slow", and spec.storage.storageClassName asks for class "fast"`},
+		"a class after none":        {cluster(), cluster(class("fast")), `the default class, and spec.storage.storageClassName asks for class "fast"`},
+		"the default class again":   {cluster(class("fast")), cluster(), `class "fast", and spec.storage.storageClassName asks for the default class`},
+		"an edit of something else": {cluster(), cluster(rich, class("")), ""},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			claim := Claim(tc.made, "a-0000")
 			// The API server fills in the default class.
 			claim.Spec.StorageClassName = new("default")
-			if got := ClaimOutdated(tc.wants, claim); got != tc.want {
-				t.Errorf("ClaimOutdated() = %v, want %v", got, tc.want)
+			if got := ClaimChange(tc.wants, claim); got != tc.want {
+				t.Errorf("ClaimChange() = %q, want %q", got, tc.want)
 			}
 		})
 	}

@@ -1,6 +1,7 @@
 package resources
 
 import (
+	"fmt"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -33,10 +34,26 @@ func Claim(c *v1alpha1.EtcdCluster, member string) *corev1.PersistentVolumeClaim
 	}
 }
 
-// ClaimOutdated says that a claim was made for another class than the spec wants, or is
-// smaller. A larger one, which somebody has expanded, is in order.
-func ClaimOutdated(c *v1alpha1.EtcdCluster, claim *corev1.PersistentVolumeClaim) bool {
-	return ClaimElsewhere(c, claim) || ClaimSmall(c, claim)
+// ClaimChange says in words that a claim was made for another class than the spec
+// wants, or is smaller; empty if it was not. A larger one, which somebody has
+// expanded, is in order. The class that was asked for stands in an annotation,
+// since the API server fills in the default class.
+func ClaimChange(c *v1alpha1.EtcdCluster, claim *corev1.PersistentVolumeClaim) string {
+	var out []string
+	if size := claim.Spec.Resources.Requests[corev1.ResourceStorage]; size.Cmp(c.Spec.Storage.Size) < 0 {
+		out = append(out, fmt.Sprintf("size %s, and spec.storage.size is %s", size.String(), c.Spec.Storage.Size.String()))
+	}
+	if made, wanted := claim.Annotations[v1alpha1.AnnotationStorageClass], wantedClass(c); made != wanted {
+		out = append(out, fmt.Sprintf("%s, and spec.storage.storageClassName asks for %s", className(made), className(wanted)))
+	}
+	return strings.Join(out, ", and ")
+}
+
+func className(name string) string {
+	if name == "" {
+		return "the default class"
+	}
+	return fmt.Sprintf("class %q", name)
 }
 
 // ClaimElsewhere says that a claim was made for another class than the spec wants. The

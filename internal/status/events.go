@@ -92,6 +92,9 @@ func drift(o Outcome) []Event {
 
 func transition(kind string, before, after []metav1.Condition) []Event {
 	was, is := meta.FindStatusCondition(before, kind), meta.FindStatusCondition(after, kind)
+	if is != nil && kind == v1alpha1.ConditionReady && is.Reason == v1alpha1.ReasonLearnerNotSynced {
+		return notSynced(was, is)
+	}
 	if is == nil || (was != nil && was.Status == is.Status && (was.Reason == is.Reason || kind == v1alpha1.ConditionReady)) {
 		return nil
 	}
@@ -118,4 +121,13 @@ func transition(kind string, before, after []metav1.Condition) []Event {
 		}
 	}
 	return []Event{e}
+}
+
+// notSynced tells once of a learner that does not catch up: no event comes of a
+// condition otherwise while the cluster is worked on.
+func notSynced(was, is *metav1.Condition) []Event {
+	if was != nil && was.Reason == is.Reason {
+		return nil
+	}
+	return []Event{{corev1.EventTypeWarning, is.Reason, is.Type, is.Message}}
 }

@@ -251,6 +251,8 @@ const (
 	good kind = iota
 	moving
 	stuck
+	// resting: not as it should be, and nobody works on it.
+	resting
 )
 
 // stateOf ranks what is known: what the user must do comes first.
@@ -258,7 +260,7 @@ func stateOf(o Outcome) state {
 	seen, step := o.Seen, o.Step
 	switch {
 	case step.Kind == plan.Pause:
-		return state{step.Reason, step.Message, moving}
+		return state{step.Reason, step.Message, resting}
 	case o.Err != nil:
 		return failure(o)
 	case step.Kind == plan.Wait && step.Reason == v1alpha1.ReasonDataMissing:
@@ -456,10 +458,14 @@ func ready(o Outcome) metav1.Condition {
 // reconciling and stalled are never both True, for readers such as kstatus
 // take the first they find.
 func reconciling(o Outcome) metav1.Condition {
-	if s := stateOf(o); s.kind == moving {
+	switch s := stateOf(o); s.kind {
+	case moving:
 		return condition(v1alpha1.ConditionReconciling, metav1.ConditionTrue, s.reason, s.message)
+	case resting:
+		return condition(v1alpha1.ConditionReconciling, metav1.ConditionFalse, s.reason, s.message)
+	default:
+		return condition(v1alpha1.ConditionReconciling, metav1.ConditionFalse, v1alpha1.ReasonNone, "")
 	}
-	return condition(v1alpha1.ConditionReconciling, metav1.ConditionFalse, v1alpha1.ReasonNone, "")
 }
 
 func stalled(o Outcome) metav1.Condition {

@@ -133,6 +133,7 @@ func learnerAlone(o *plan.Observed) {
 	o.Members[0].Answers, o.Members[0].PodReady = false, false
 	o.Members[3].Answers, o.Members[3].Listed, o.Members[3].Learner = true, false, true
 }
+func trails(o *plan.Observed)        { o.Members[3].Trails = true }
 func proposalFails(o *plan.Observed) { o.ProposeFailed = "no answer in time" }
 func noSpace(o *plan.Observed) {
 	o.Alarms, o.ProposeFailed = []string{"NOSPACE on member 1"}, "database space exceeded"
@@ -191,6 +192,7 @@ var states = map[string]struct {
 	"authentication is on":        {healthy(readFails, troubled(v1alpha1.ReasonAuthFailed, plan.Stalling)), nil, status.FailedStatus, v1alpha1.ReasonAuthFailed, metav1.ConditionUnknown},
 	"a quarantine is over":        {healthy(expired), nil, status.CurrentStatus, v1alpha1.ReasonHealthy, metav1.ConditionTrue},
 	"a learner makes no progress": {healthy(sized(4), learning, func(o *plan.Observed) { o.Members[3].Lags = true }), nil, status.InProgressStatus, v1alpha1.ReasonLearnerNotSynced, metav1.ConditionTrue},
+	"a learner comes no nearer":   {healthy(sized(4), learning, trails), nil, status.InProgressStatus, v1alpha1.ReasonLearnerNotSynced, metav1.ConditionTrue},
 	"a proposal got no answer":    {healthy(proposalFails), nil, status.InProgressStatus, v1alpha1.ReasonProbeFailed, metav1.ConditionFalse},
 	"the database is full":        {healthy(noSpace), nil, status.FailedStatus, v1alpha1.ReasonAlarm, metav1.ConditionFalse},
 	"paused":                      {healthy(paused), nil, status.InProgressStatus, v1alpha1.ReasonPaused, metav1.ConditionTrue},
@@ -291,6 +293,19 @@ func conditionOf(t *testing.T, c *v1alpha1.EtcdCluster, kind string) metav1.Cond
 		t.Fatalf("no condition %s", kind)
 	}
 	return *found
+}
+
+// TestPaused: nobody works on a cluster that is paused, whatever its state, and what
+// is known of it is still told.
+func TestPaused(t *testing.T) {
+	for name, seen := range map[string]plan.Observed{"well": healthy(paused), "growing": healthy(sized(5), learning, paused), "without quorum": healthy(paused, down(2))} {
+		c := cluster()
+		pass(c, seen, nil)
+		is := conditionOf(t, c, v1alpha1.ConditionReconciling)
+		if is.Status != metav1.ConditionFalse || is.Reason != v1alpha1.ReasonPaused || is.Message == "" {
+			t.Errorf("%s: Reconciling is %s (%s): %s", name, is.Status, is.Reason, is.Message)
+		}
+	}
 }
 
 // TestConditions holds for every state what readers of conditions rely on.
@@ -500,6 +515,9 @@ func TestEvents(t *testing.T) {
 		"the user is needed no more":  {healthy(mistyped), healthy(), plan.Step{Kind: plan.Wait}, nil, []string{"Normal Healthy"}},
 		"a member is restarted":       {healthy(), healthy(outdatedPod), plan.Step{Kind: plan.RestartMember, Message: "x"}, nil, []string{"Normal RestartMember"}},
 		"the user is needed for more": {healthy(mistyped), healthy(outdatedVolume), plan.Step{Kind: plan.Wait}, nil, []string{"Warning VolumeChangePending"}},
+		"a learner trails":            {healthy(sized(4), learning), healthy(sized(4), learning, trails), plan.Step{Kind: plan.Wait}, nil, []string{"Warning LearnerNotSynced"}},
+		"a learner still trails":      {healthy(sized(4), learning, trails), healthy(sized(4), learning, trails), plan.Step{Kind: plan.Wait}, nil, nil},
+		"a learner trails no more":    {healthy(sized(4), learning, trails), healthy(sized(4), learning), plan.Step{Kind: plan.Wait}, nil, nil},
 		"old volumes are found":       {healthy(), healthy(oldVolume), plan.Step{Kind: plan.Wait}, nil, []string{"Warning OldVolumesFound"}},
 		"old volumes are gone":        {healthy(oldVolume), healthy(), plan.Step{Kind: plan.Wait}, nil, nil},
 	}

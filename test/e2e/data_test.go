@@ -176,6 +176,28 @@ var _ = Describe("A membership that is changed by hand, under load,", Ordered, S
 	It("loses nothing that was acknowledged", func(ctx SpecContext) { holds(ctx, *l) }, NodeTimeout(patience))
 })
 
+var _ = Describe("Authentication that somebody turns on in a cluster without TLS", func() {
+	It("keeps the operator out, which says so and touches nobody", func(ctx SpecContext) {
+		c := found(ctx, newNamespace(ctx), "guarded", `{tls: {mode: Disabled}}`)
+		c.runs(ctx, c.members(3)...)
+		was, ran := c.get(ctx), lives(c.pods(ctx))
+		for _, args := range [][]string{{"user", "add", "root:secret"}, {"user", "grant-role", "root", "root"}, {"auth", "enable"}} {
+			c.etcdctl(ctx, c.member(0), args...)
+		}
+		c.reports(ctx, promised, v1alpha1.ConditionStalled, "True", v1alpha1.ReasonAuthFailed, "etcdctl auth disable")
+		c.says(ctx, Default, v1alpha1.ConditionAvailable, "Unknown", v1alpha1.ReasonAuthFailed, "")
+		Consistently(ctx, func(g Gomega) {
+			g.Expect(lives(c.pods(ctx))).To(Equal(ran))
+			g.Expect(c.get(ctx).Status.NextOrdinal).To(Equal(was.Status.NextOrdinal))
+		}).WithTimeout(5 * time.Second).Should(Succeed())
+		c.etcdctl(ctx, c.member(0), "--user", "root:secret", "auth", "disable")
+		c.reports(ctx, promised, v1alpha1.ConditionAvailable, "True", v1alpha1.ReasonProbeSucceeded, "")
+		c.settles(ctx)
+		Expect(ids(c.get(ctx))).To(Equal(ids(was)))
+		Expect(lives(c.pods(ctx))).To(Equal(ran))
+	}, NodeTimeout(2*patience))
+})
+
 // The kubelet waits longer and longer before it starts a container again: five
 // failures take it two minutes. So this begins first.
 var _ = Describe("Data that etcd fails on, under load,", Label(local), func() {

@@ -45,6 +45,37 @@ var _ = Describe("Labels that somebody takes off a running cluster", func() {
 	}, NodeTimeout(2*patience))
 })
 
+var _ = Describe("An object of a cluster that somebody edits or deletes", func() {
+	It("is put back, and the event ChildDrift says so", func(ctx SpecContext) {
+		c := found(ctx, newNamespace(ctx), "edited", `{size: 1}`)
+		pods, versions := lives(c.pods(ctx)), c.specs(ctx)
+		for _, edit := range [][]string{
+			{"patch", "service", c.name + "-client", "--type=merge", "-p", `{"spec":{"selector":{"app":"nothing"}}}`},
+			{"patch", "service", c.name, "--type=json", "-p", `[{"op":"replace","path":"/spec/ports/0/port","value":2399}]`},
+			{"patch", "poddisruptionbudget", c.name, "--type=merge", "-p", `{"spec":{"maxUnavailable":null,"minAvailable":0}}`},
+			{"delete", "networkpolicy", c.name},
+		} {
+			Expect(kubectl(ctx, append([]string{"-n", c.namespace}, edit...)...)).Error().NotTo(HaveOccurred())
+			Eventually(ctx, func() map[string]string { return c.specs(ctx) }).WithTimeout(backWithin).Should(Equal(versions), "%v", edit)
+		}
+		Eventually(ctx, func() string { return c.events(ctx) }).Should(MatchRegexp(`Warning +ChildDrift +.*NetworkPolicy ` + c.name))
+		Expect(lives(c.pods(ctx))).To(Equal(pods), "a pod was made again")
+		c.settles(ctx)
+	}, NodeTimeout(2*patience))
+})
+
+// specs of the objects that the operator applies, by kind and name.
+func (c cluster) specs(ctx context.Context) map[string]string {
+	GinkgoHelper()
+	out := map[string]string{}
+	for _, kind := range []string{"service", "poddisruptionbudget", "networkpolicy"} {
+		text, err := kubectl(ctx, "-n", c.namespace, "get", kind, "-o", `jsonpath={range .items[*]}{.metadata.name}{" "}{.spec}{"\n"}{end}`)
+		Expect(err).NotTo(HaveOccurred())
+		out[kind] = text
+	}
+	return out
+}
+
 // uids of claims by name.
 func uids(claims map[string]corev1.PersistentVolumeClaim) map[string]string {
 	out := map[string]string{}

@@ -93,6 +93,28 @@ var _ = Describe("Members that come back by themselves, under load,", Ordered, S
 		c.comesBack(ctx, pods, c.member(0))
 	}, NodeTimeout(2*patience))
 
+	It("wait while a pod is stuck in its deletion, which nobody forces", func(ctx SpecContext) {
+		pods, stuck := c.pods(ctx), named[corev1.Pod](c.namespace, c.member(1))
+		hold := func(finalizers string) {
+			GinkgoHelper()
+			patch := client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":`+finalizers+`}}`))
+			Expect(client.IgnoreNotFound(kube.Patch(ctx, stuck, patch))).To(Succeed())
+		}
+		DeferCleanup(func(ctx SpecContext) {
+			patch := client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`))
+			_ = kube.Patch(ctx, named[corev1.Pod](c.namespace, c.member(1)), patch)
+		}, NodeTimeout(patience))
+		hold(`["quorate.example/held"]`)
+		c.deletePods(ctx, c.member(1))
+		c.reports(ctx, promised, v1alpha1.ConditionReady, "False", v1alpha1.ReasonDegraded, c.member(1)+": its pod is being deleted")
+		c.says(ctx, Default, v1alpha1.ConditionAvailable, "True", v1alpha1.ReasonProbeSucceeded, "")
+		Consistently(ctx, func(g Gomega) {
+			g.Expect(c.pods(ctx)[c.member(1)].UID).To(Equal(pods[c.member(1)].UID))
+		}).WithTimeout(8 * time.Second).Should(Succeed())
+		hold(`null`)
+		c.comesBack(ctx, pods, c.member(1))
+	}, NodeTimeout(2*patience))
+
 	It("leave one after the other when two are evicted at once", func(ctx SpecContext) {
 		pods := c.pods(ctx)
 		evict := func(member string) error {

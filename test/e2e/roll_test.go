@@ -181,6 +181,24 @@ var _ = Describe("A rolling change under load", Ordered, SpecPriority(90), func(
 		Expect(others()).To(HaveLen(2))
 	}, NodeTimeout(2*patience))
 
+	It("halts at a flag that etcd does not know: the first member crash-loops, nobody is replaced, no other pod is restarted", func(ctx SpecContext) {
+		was, before := c.get(ctx), lives(c.pods(ctx))
+		c.edit(ctx, `spec: {etcd: {extraArgs: {no-such-flag: "1"}}}`)
+		c.reports(ctx, patience, v1alpha1.ConditionStalled, "True", v1alpha1.ReasonMemberCrashLooping, "no-such-flag")
+		c.says(ctx, Default, v1alpha1.ConditionAvailable, "True", v1alpha1.ReasonProbeSucceeded, "")
+		others := func() map[string]string {
+			now := lives(c.pods(ctx))
+			maps.DeleteFunc(now, func(name, life string) bool { return before[name] != life })
+			return now
+		}
+		Consistently(ctx, others).WithTimeout(5*time.Second).Should(HaveLen(2), "pods that were left alone")
+		c.edit(ctx, `spec: {etcd: {extraArgs: null}}`)
+		c.settles(ctx)
+		Expect(others()).To(HaveLen(2))
+		Expect(ids(c.get(ctx))).To(Equal(ids(was)))
+		Expect(c.get(ctx).Status.NextOrdinal).To(Equal(was.Status.NextOrdinal))
+	}, NodeTimeout(2*patience))
+
 	It("lost nothing, and nobody noticed", func(ctx SpecContext) {
 		holds(ctx, l)
 	}, NodeTimeout(patience))

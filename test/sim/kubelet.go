@@ -126,6 +126,9 @@ func (m *machines) start(pod *corev1.Pod, r *run) bool {
 	case member.DiscardAndStart:
 		m.w.Etcd.Wipe(name)
 	}
+	if why, crashes := m.w.Crashes[identity.Member]; crashes {
+		return m.endFor(pod, r, why)
+	}
 	if v.corrupt {
 		return m.end(pod, r, 2, string(member.ReasonDataCorrupt)+": etcd of member "+identity.Member+" ended with code 2: wal: crc mismatch")
 	}
@@ -197,10 +200,14 @@ func (m *machines) watch(pod *corev1.Pod, r *run) bool {
 
 // end of the container; the kubelet starts it again later.
 func (m *machines) end(pod *corev1.Pod, r *run, code int, message string) bool {
+	return m.endFor(pod, r, corev1.ContainerStateTerminated{ExitCode: int32(code), Reason: "Error", Message: message})
+}
+
+func (m *machines) endFor(pod *corev1.Pod, r *run, why corev1.ContainerStateTerminated) bool {
 	r.again = m.w.Clock.Now().Add(crashPause)
-	r.ended = &corev1.ContainerStateTerminated{ExitCode: int32(code), Reason: "Error", Message: message}
+	r.ended = &why
 	r.restarts++
-	m.w.note("container of %s ends with %d: %s", pod.Name, code, message)
+	m.w.note("container of %s ends with %d (%s): %s", pod.Name, why.ExitCode, why.Reason, why.Message)
 	m.waiting(pod, r, "CrashLoopBackOff", "back-off 10s restarting failed container")
 	return true
 }

@@ -26,7 +26,7 @@ func (w *World) calling() bool {
 	}
 	stalled := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionStalled)
 	return stalled != nil && stalled.Status == metav1.ConditionTrue &&
-		slices.Contains([]string{v1alpha1.ReasonDataMissing, v1alpha1.ReasonForeignData}, stalled.Reason)
+		stalled.Reason == v1alpha1.ReasonDataMissing
 }
 
 // loses runs a workflow in which something is lost at a moment.

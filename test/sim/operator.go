@@ -202,6 +202,14 @@ func (op *Operator) Drop(kinds ...string) {
 	op.cache.broken = kinds
 }
 
+// TravelBack has the caches show what they showed so many changes ago, as they do when
+// they are filled by an API server that lags behind, until Release.
+func (op *Operator) TravelBack(changes int) {
+	op.w.note("operator %d sees the world of %d changes ago", op.number, changes)
+	op.hindered = true
+	op.cache.back(changes)
+}
+
 // Release lets the caches hear of everything again.
 func (op *Operator) Release() {
 	op.w.note("operator %d hears of everything again", op.number)
@@ -267,6 +275,21 @@ func (c *cache) hear() []change {
 		c.upTo = len(c.server.changes)
 	}
 	return news
+}
+
+// back undoes what was heard of the last changes, and hears no more.
+func (c *cache) back(changes int) {
+	from := max(0, len(c.server.changes)-changes)
+	for i, v := range slices.Backward(c.server.changes[from:]) {
+		if from+i < c.heard[v.kind] {
+			c.apply(change{v.kind, v.key, v.after, v.before})
+			c.heard[v.kind] = from + i
+		}
+	}
+	for kind := range c.server.objects {
+		c.Lag[kind] = 1 << 30
+	}
+	c.upTo = -1
 }
 
 // relist mends the watches that are broken: each object that differs from what is

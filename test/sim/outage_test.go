@@ -1,12 +1,15 @@
 package sim
 
 import (
+	"maps"
 	"slices"
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/quorate/quorate/api/v1alpha1"
 )
@@ -85,4 +88,48 @@ func TestAForeignVoterBlocksAReplacement(t *testing.T) {
 	if !w.Run(w.Healthy, patience) || len(w.Violations()) > 0 {
 		t.Errorf("without it: broke %v\n%s", w.Violations(), w.Notes(60))
 	}
+}
+
+// TestACrashLoopOnIntactDataReplacesNobody: etcd ends again and again for want of memory
+// or for a flag that it does not know. That is told, for as long as it lasts, and neither
+// the member nor anybody else is touched for it.
+func TestACrashLoopOnIntactDataReplacesNobody(t *testing.T) {
+	for reason, end := range map[string]corev1.ContainerStateTerminated{
+		v1alpha1.ReasonMemberOOM:          {ExitCode: 137, Reason: "OOMKilled"},
+		v1alpha1.ReasonMemberCrashLooping: {ExitCode: 2, Reason: "Error", Message: "flag provided but not defined: -nonsense"},
+	} {
+		w := workflow{name: "a crash loop", before: founded(spec(3, plaintext, soon))}.start()
+		before := w.uids()
+		w.Crashes = map[string]corev1.ContainerStateTerminated{"c-0001": end}
+		w.Crash("c-0001")
+		told := func() bool {
+			stalled := meta.FindStatusCondition(w.Cluster().Status.Conditions, v1alpha1.ConditionStalled)
+			return stalled != nil && stalled.Status == metav1.ConditionTrue && stalled.Reason == reason
+		}
+		if !w.Run(told, time.Minute) {
+			t.Errorf("%s is not told\n%s", reason, w.Notes(40))
+		}
+		w.For(time.Hour)
+		if !told() || w.changed() || w.Cluster().Status.Joiner != "" || !maps.Equal(before, w.uids()) {
+			t.Errorf("%s after an hour: told %v, members changed %v, pods were %v and are %v\n%s", reason, told(), w.changed(), before, w.uids(), w.Notes(40))
+		}
+		w.Crashes = nil
+		if !w.Run(w.Healthy, 3*time.Minute) || w.changed() || len(w.Violations()) > 0 {
+			t.Errorf("%s, mended: healthy %v, members changed %v, broke %v\n%s", reason, w.Healthy(), w.changed(), w.Violations(), w.Notes(40))
+		}
+	}
+}
+
+// uids of the members' pods and claims.
+func (w *World) uids() map[string]types.UID {
+	out := map[string]types.UID{}
+	for _, m := range []string{"c-0000", "c-0001", "c-0002"} {
+		if pod := w.Pod(m); pod != nil {
+			out[m] = pod.UID
+		}
+		if claim := w.Claim(m); claim != nil {
+			out["data-"+m] = claim.UID
+		}
+	}
+	return out
 }

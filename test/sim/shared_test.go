@@ -55,7 +55,16 @@ const (
 	heldBack hearing = "held back"
 	// dropped changes are never heard of, but for what has become of them.
 	dropped hearing = "dropped"
+	// undone changes were heard of, and then were not: the API server that the
+	// operator has turned to lags behind.
+	undone hearing = "undone"
+	// unknown changes are those that another operator has not heard of, which takes
+	// over and turns to such an API server.
+	unknown hearing = "unknown to its successor"
 )
+
+// travelled is how many changes ago the operator's world is then.
+const travelled = 10
 
 func (d delay) String() string {
 	return fmt.Sprintf("from pass %d on changes of %v are %s", d.from, d.kinds, d.how)
@@ -70,6 +79,13 @@ func (d delay) have(w *World) {
 			op.HoldBack(d.kinds...)
 		case dropped:
 			op.Drop(d.kinds...)
+		case undone:
+			op.TravelBack(travelled)
+		case unknown:
+			op.Kill()
+			w.StartOperator()
+			op = w.Operator()
+			op.TravelBack(travelled)
 		}
 		w.After(releaseAfter, op.Release)
 	})
@@ -88,12 +104,12 @@ func delaysFrom(pass int) (out []delay) {
 		}
 		out = append(out, delay{pass, cachedKinds, how})
 	}
-	return out
+	return append(out, delay{pass, cachedKinds, undone}, delay{pass, cachedKinds, unknown})
 }
 
 // TestStaleCachesDoNotChangeTheEnd has the caches of a kind lag behind, hear
-// nothing for a while, or never hear of what happens meanwhile, from each pass of
-// the workflow on.
+// nothing for a while, never hear of what happens meanwhile, or go back in time, from
+// each pass of the workflow on.
 func TestStaleCachesDoNotChangeTheEnd(t *testing.T) {
 	const spared = 5 // in step with neither the kinds nor the ways
 	done := map[string]int{}

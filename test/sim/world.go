@@ -48,6 +48,8 @@ type World struct {
 	Portable bool
 	// Rejects says which pods the kubelet refuses; nil for none.
 	Rejects func(pod string) bool
+	// Crashes has the end of each start of a member's etcd, whatever its data.
+	Crashes map[string]corev1.ContainerStateTerminated
 	// BadImages cannot be pulled.
 	BadImages map[string]bool
 

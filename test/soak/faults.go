@@ -30,6 +30,10 @@ type fault struct {
 	do   func(ctx context.Context, s *soak, x *subject) (note string, err error)
 	// members says what may become of the cluster's members.
 	members membership
+	// amid is how long after its beginning the operator is killed, if it is.
+	amid span
+	// begins says when that is.
+	begins beginning
 }
 
 type membership int
@@ -41,37 +45,59 @@ const (
 	changed
 )
 
+type beginning int
+
+const (
+	// atOnce: the harm is done to the subject from the start.
+	atOnce beginning = iota
+	// whenSaid: the fault has a cluster of its own, or prepares something, and begins
+	// the strike itself.
+	whenSaid
+)
+
+// How long a fault is in its midst.
+var (
+	briefly = anywhereIn(800 * time.Millisecond)
+	aWhile  = anywhereIn(6 * time.Second)
+	long    = anywhereIn(40 * time.Second)
+)
+
 // faults that a soak deals out.
 var faults = []fault{
-	{"kill a follower", killing(follower), same},
-	{"kill the leader", killing(leader), same},
-	{"kill all", killing(everybody), same},
-	{"hang a follower", hanging(follower, upTo(15*time.Second)), same},
-	{"hang the leader", hanging(leader, exactly(30*time.Second)), same},
-	{"hang a majority", hangMajority, same},
-	{"delete a pod", deletePods(anybody), same},
-	{"delete two pods", deletePods(two), same},
-	{"delete all pods", deletePods(everybody), same},
-	{"drain all members", drain, same},
-	{"lose a volume and its pod", loseVolume(anybody, withPod), changed},
-	{"lose a follower's volume", loseVolume(follower, alive), changed},
-	{"lose the leader's volume", loseVolume(leader, alive), changed},
-	{"wipe the data", wipe, changed},
-	{"corrupt the log", corrupt, changed},
-	{"remove a member by hand", removeByHand, changed},
-	{"add a member by hand", addByHand, changed},
-	{"change the size", resize, changed},
-	{"change the mind", waver, changed},
-	{"pause a growth", pauseGrowth, changed},
-	{"kill the operator in a growth", killOperator(resize), changed},
-	{"kill the operator in a repair", killOperator(loseVolume(follower, withPod)), changed},
-	{"lose the quorum for good", bereave, same},
-	{"make the cluster again", remake, same},
-	{"cut a node off", cutNode, same},
-	{"force-delete behind a cut", forceDelete, same},
-	{"cut two nodes off", cutTwo, same},
-	{"restart a node", restartNode, same},
-	{"lose a node", loseNode, changed},
+	{name: "kill a follower", do: killing(follower), amid: briefly},
+	{name: "kill the leader", do: killing(leader), amid: briefly},
+	{name: "kill all", do: killing(everybody), amid: briefly},
+	{name: "hang a follower", do: hanging(follower, upTo(15*time.Second)), amid: aWhile},
+	{name: "hang the leader", do: hanging(leader, exactly(30*time.Second)), amid: long},
+	{name: "hang a majority", do: hangMajority, amid: aWhile},
+	{name: "delete a pod", do: deletePods(anybody), amid: briefly},
+	{name: "delete two pods", do: deletePods(two), amid: briefly},
+	{name: "delete all pods", do: deletePods(everybody), amid: briefly},
+	{name: "drain all members", do: drain, amid: aWhile},
+	{name: "drain two nodes", do: drainTwo, amid: briefly, begins: whenSaid},
+	{name: "lose a volume and its pod", do: loseVolume(anybody, withPod), members: changed, amid: aWhile},
+	{name: "lose a follower's volume", do: loseVolume(follower, alive), members: changed, amid: aWhile},
+	{name: "lose the leader's volume", do: loseVolume(leader, alive), members: changed, amid: aWhile},
+	{name: "wipe the data", do: wipe, members: changed, amid: aWhile},
+	{name: "corrupt the log", do: corrupt, members: changed, amid: aWhile},
+	{name: "remove a member by hand", do: removeByHand, members: changed, amid: aWhile},
+	{name: "add a member by hand", do: addByHand, members: changed, amid: aWhile},
+	{name: "change the size", do: resize, members: changed, amid: aWhile},
+	{name: "change the mind", do: waver, members: changed, amid: aWhile},
+	{name: "pause a growth", do: pauseGrowth, members: changed, amid: aWhile},
+	{name: "lose the quorum for good", do: bereave, amid: aWhile, begins: whenSaid},
+	{name: "make the cluster again", do: remake, amid: briefly, begins: whenSaid},
+	{name: "cut a node off", do: cutNode, amid: briefly},
+	{name: "force-delete behind a cut", do: forceDelete, amid: long},
+	{name: "cut two nodes off", do: cutTwo, amid: long},
+	{name: "restart a node", do: restartNode, amid: briefly},
+	{name: "lose a node", do: loseNode, members: changed, amid: long},
+	{name: "cut a kubelet off", do: cutKubelet, members: changed, amid: anywhereIn(100 * time.Second)},
+	{name: "lose half of the packets", do: losePackets, amid: aWhile},
+	{name: "slow a link down", do: slowLink, amid: aWhile},
+	{name: "stop the DNS", do: stopDNS, amid: aWhile},
+	{name: "wall a newcomer in", do: wallNewcomer, amid: long, begins: whenSaid},
+	{name: "hang the operator", do: hangOperator, members: changed, amid: long},
 }
 
 // pick chooses members of a cluster.
@@ -142,6 +168,10 @@ func upTo(d time.Duration) span {
 	return func(r *rand.Rand) time.Duration { return (1 + time.Duration(r.IntN(int(d/time.Second)))) * time.Second }
 }
 
+func anywhereIn(d time.Duration) span {
+	return func(r *rand.Rand) time.Duration { return time.Duration(r.Int64N(int64(d))) }
+}
+
 func exactly(d time.Duration) span { return func(*rand.Rand) time.Duration { return d } }
 
 func hanging(p pick, long span) func(context.Context, *soak, *subject) (string, error) {
@@ -172,7 +202,7 @@ func hangMajority(ctx context.Context, s *soak, x *subject) (string, error) {
 
 // tellsLoss says that a cluster's loss of quorum is not told in time.
 func (s *soak) tellsLoss(ctx context.Context, c testbed.Cluster) error {
-	return within(ctx, promised, func(ctx context.Context) error {
+	return within(ctx, s.tells(), func(ctx context.Context) error {
 		return says(ctx, c, v1alpha1.ConditionAvailable, metav1.ConditionFalse, v1alpha1.ReasonQuorumLost)
 	})
 }
@@ -206,7 +236,7 @@ func drain(ctx context.Context, s *soak, x *subject) (string, error) {
 	refused := 0
 	for _, m := range choice(s.random, who, len(who)) {
 		err := within(ctx, recovery, func(ctx context.Context) error {
-			err := s.API.PolicyV1().Evictions(x.Namespace).Evict(ctx, &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Namespace: x.Namespace, Name: m}})
+			err := s.evict(ctx, x, m)
 			if apierrors.IsTooManyRequests(err) {
 				refused++
 			}
@@ -217,6 +247,10 @@ func drain(ctx context.Context, s *soak, x *subject) (string, error) {
 		}
 	}
 	return fmt.Sprintf("%s, %d times refused", list(who), refused), nil
+}
+
+func (s *soak) evict(ctx context.Context, x *subject, member string) error {
+	return s.API.PolicyV1().Evictions(x.Namespace).Evict(ctx, &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Namespace: x.Namespace, Name: member}})
 }
 
 type withVolume int
@@ -321,7 +355,7 @@ func (s *soak) damage(ctx context.Context, x *subject, do func(data string) erro
 	if err := s.replaced(ctx, x, who...); err != nil {
 		return "", err
 	}
-	return list(who), within(ctx, promised, func(ctx context.Context) error { return s.quarantined(ctx, x, who...) })
+	return list(who), within(ctx, s.tells(), func(ctx context.Context) error { return s.quarantined(ctx, x, who...) })
 }
 
 func removeByHand(ctx context.Context, s *soak, x *subject) (string, error) {
@@ -350,7 +384,7 @@ func removeByHand(ctx context.Context, s *soak, x *subject) (string, error) {
 	if err := s.replaced(ctx, x, who...); err != nil {
 		return "", err
 	}
-	return list(who), within(ctx, promised, func(ctx context.Context) error { return s.quarantined(ctx, x, who...) })
+	return list(who), within(ctx, s.tells(), func(ctx context.Context) error { return s.quarantined(ctx, x, who...) })
 }
 
 // addByHand: a stranger is named, and holds a change of size up until it is
@@ -381,7 +415,7 @@ func addByHand(ctx context.Context, s *soak, x *subject) (string, error) {
 	if err := x.Edit(ctx, fmt.Sprintf(`{"spec":{"size":%d}}`, x.size+2)); err != nil {
 		return "", err
 	}
-	err = within(ctx, promised, func(ctx context.Context) error {
+	err = within(ctx, s.tells(), func(ctx context.Context) error {
 		return x.says(ctx, v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonUnknownMember)
 	})
 	if err == nil {
@@ -447,7 +481,7 @@ func pauseGrowth(ctx context.Context, s *soak, x *subject) (string, error) {
 	if err := x.Edit(ctx, `{"spec":{"paused":true}}`); err != nil {
 		return "", err
 	}
-	err := within(ctx, promised, func(ctx context.Context) error {
+	err := within(ctx, s.tells(), func(ctx context.Context) error {
 		return x.says(ctx, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonPaused)
 	})
 	if err != nil {
@@ -533,6 +567,7 @@ func bereave(ctx context.Context, s *soak, _ *subject) (string, error) {
 	if err := s.delete(ctx, x, who...); err != nil {
 		return "", err
 	}
+	s.strike.begin(ctx, c)
 	if err := s.tellsLoss(ctx, c); err != nil {
 		return "", err
 	}
@@ -596,6 +631,7 @@ func remake(ctx context.Context, s *soak, _ *subject) (string, error) {
 	if _, err := s.apply(ctx, "remade", `{}`); err != nil {
 		return "", err
 	}
+	s.strike.begin(ctx, c)
 	return "", within(ctx, recovery, func(ctx context.Context) error {
 		if err := says(ctx, c, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonHealthy); err != nil {
 			return err

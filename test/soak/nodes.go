@@ -4,26 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
-	"strings"
-	"syscall"
 	"time"
 
-	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/quorate/quorate/test/soak/testbed"
+	"github.com/quorate/quorate/api/v1alpha1"
 )
 
-// What config/default installs.
-const (
-	operatorNamespace = "quorate-system"
-	operatorName      = "quorate-operator"
-)
-
-// nodes chooses some that run members of the cluster.
+// nodes chooses some that run members of the cluster; not the one with the operator's
+// working replica when that is to be killed while the others are away.
 func (s *soak) nodes(ctx context.Context, x *subject, n int) ([]string, map[string]corev1.Pod, error) {
 	pods, err := x.Pods(ctx)
 	if err != nil {
@@ -34,7 +27,18 @@ func (s *soak) nodes(ctx context.Context, x *subject, n int) ([]string, map[stri
 		out = append(out, pod.Spec.NodeName)
 	}
 	slices.Sort(out)
-	return choice(s.random, slices.Compact(out), n), pods, nil
+	out = slices.Compact(out)
+	if s.strike != nil {
+		w, err := s.working(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		spared := slices.DeleteFunc(slices.Clone(out), func(node string) bool { return node == w.pod.Spec.NodeName })
+		if len(spared) >= n {
+			out = spared
+		}
+	}
+	return choice(s.random, out, n), pods, nil
 }
 
 // cut cuts a node off until it is mended.
@@ -99,10 +103,8 @@ func forceDelete(ctx context.Context, s *soak, x *subject) (string, error) {
 	if err := s.nodeIs(ctx, nodes[0], corev1.ConditionUnknown); err != nil {
 		return "", err
 	}
-	now := int64(0)
-	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: x.Namespace, Name: who[0]}}
-	if err := s.Kube.Delete(ctx, pod, &client.DeleteOptions{GracePeriodSeconds: &now}); err != nil {
-		return "", fmt.Errorf("forcing the deletion of %s: %w", who[0], err)
+	if err := s.forceDelete(ctx, x, who[0]); err != nil {
+		return "", err
 	}
 	if err := pause(ctx, 10*time.Second); err != nil {
 		return "", err
@@ -112,6 +114,16 @@ func forceDelete(ctx context.Context, s *soak, x *subject) (string, error) {
 		err = fmt.Errorf("pod %s was made again while its process may still run on %s", who[0], nodes[0])
 	}
 	return who[0] + " on " + nodes[0], err
+}
+
+// forceDelete deletes a pod without asking its kubelet.
+func (s *soak) forceDelete(ctx context.Context, x *subject, member string) error {
+	now := int64(0)
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: x.Namespace, Name: member}}
+	if err := s.Kube.Delete(ctx, pod, &client.DeleteOptions{GracePeriodSeconds: &now}); err != nil {
+		return fmt.Errorf("forcing the deletion of %s: %w", member, err)
+	}
+	return nil
 }
 
 // membersOn are the pods that run on a node, by name and in order.
@@ -160,53 +172,74 @@ func restartNode(ctx context.Context, s *soak, x *subject) (string, error) {
 // loseNode waits until the members on a node, with or without power, have been
 // replaced; the node comes back afterwards, and so do processes that it ran.
 func loseNode(ctx context.Context, s *soak, x *subject) (string, error) {
-	nodes, pods, err := s.nodes(ctx, x, 1)
+	node, who, _, err := s.spareNode(ctx, x)
 	if err != nil {
 		return "", err
 	}
-	who := membersOn(nodes[0], pods)
 	how, harm := "cut off", s.cut
 	if s.random.IntN(2) == 0 {
 		how, harm = "without power", s.power
 	}
-	if err := harm(ctx, nodes[0]); err != nil {
+	if err := harm(ctx, node); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s %s: %s", nodes[0], how, list(who)), s.replaced(ctx, x, who...)
+	return fmt.Sprintf("%s %s: %s", node, how, list(who)), s.replaced(ctx, x, who...)
 }
 
-// killOperator kills the operator's working replica in the middle of something.
-func killOperator(of func(context.Context, *soak, *subject) (string, error)) func(context.Context, *soak, *subject) (string, error) {
-	return func(ctx context.Context, s *soak, x *subject) (string, error) {
-		done := make(chan error, 1)
-		d := time.Duration(s.random.IntN(6000)) * time.Millisecond
-		var note string
+// drainTwo empties two nodes of the cluster's pods at once, as their administrator does:
+// the budget lets one go after the other.
+func drainTwo(ctx context.Context, s *soak, _ *subject) (string, error) {
+	// Its volumes can be used on every node; the pods of others are spared.
+	x := s.subjects[len(s.subjects)-1]
+	nodes, _, err := s.nodes(ctx, x, 2)
+	if err != nil {
+		return "", err
+	}
+	kubectl := filepath.Join(s.Root, ".cluster", "bin", "kubectl")
+	s.later(func(ctx context.Context) error {
+		_, err := s.Run(ctx, kubectl, append([]string{"uncordon"}, nodes...)...)
+		return errors.Join(err, s.spread(ctx, x))
+	})
+	done := make(chan error, len(nodes))
+	for _, node := range nodes {
 		go func() {
-			var err error
-			note, err = of(ctx, s, x)
+			_, err := s.Run(ctx, kubectl, "drain", node, "--pod-selector="+v1alpha1.LabelCluster+"="+x.Name,
+				"--ignore-daemonsets", "--delete-emptydir-data", "--timeout="+recovery.String())
 			done <- err
 		}()
-		err := pause(ctx, d)
-		if err == nil {
-			err = s.killLeader(ctx)
-		}
-		return fmt.Sprintf("after %s", d) + "; " + note, errors.Join(err, <-done)
 	}
+	s.strike.begin(ctx, x.Cluster)
+	for range nodes {
+		err = errors.Join(err, <-done)
+	}
+	if err != nil {
+		return "", err
+	}
+	pods, err := x.Pods(ctx)
+	for _, node := range nodes {
+		if left := membersOn(node, pods); len(left) > 0 {
+			err = errors.Join(err, fmt.Errorf("%s are still on the drained node %s", list(left), node))
+		}
+	}
+	return list(nodes), err
 }
 
-func (s *soak) killLeader(ctx context.Context) error {
-	lease := &coordinationv1.Lease{}
-	if err := s.Kube.Get(ctx, client.ObjectKey{Namespace: operatorNamespace, Name: operatorName}, lease); err != nil {
-		return fmt.Errorf("reading the operator's Lease: %w", err)
-	}
-	if lease.Spec.HolderIdentity == nil {
-		return errors.New("nobody holds the operator's Lease")
-	}
-	name, _, _ := strings.Cut(*lease.Spec.HolderIdentity, "_")
-	pod := &corev1.Pod{}
-	if err := s.Kube.Get(ctx, client.ObjectKey{Namespace: operatorNamespace, Name: name}, pod); err != nil {
-		return fmt.Errorf("reading the operator's pod %s: %w", name, err)
-	}
-	s.watch.operatorKilled()
-	return testbed.Signal(*pod, "/operator", syscall.SIGKILL)
+// spread evicts members until no node has more than two: the loss of one would be the
+// loss of the quorum.
+func (s *soak) spread(ctx context.Context, x *subject) error {
+	return within(ctx, recovery, func(ctx context.Context) error {
+		if err := x.Healthy(ctx); err != nil {
+			return err
+		}
+		pods, err := x.Pods(ctx)
+		if err != nil {
+			return err
+		}
+		for _, pod := range pods {
+			if crowd := membersOn(pod.Spec.NodeName, pods); len(crowd) > 2 {
+				return errors.Join(s.evict(ctx, x, crowd[0]), fmt.Errorf("%d members run on %s", len(crowd), pod.Spec.NodeName))
+			}
+		}
+		return nil
+	})
 }

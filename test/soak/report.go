@@ -3,8 +3,10 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,7 +23,9 @@ type Report struct {
 	// Failures are why the verdict is FAIL.
 	Failures []string      `json:"failures,omitempty"`
 	Faults   []FaultReport `json:"faults"`
-	Loads    []LoadReport  `json:"loads"`
+	// Kinds of faults, and how often the operator was killed in the midst of each.
+	Kinds map[string]KindReport `json:"kinds"`
+	Loads []LoadReport          `json:"loads"`
 	// OperatorKills are the kills by the soak; OperatorRestarts all restarts of
 	// the operator's containers.
 	OperatorKills    int `json:"operatorKills"`
@@ -45,7 +49,55 @@ type FaultReport struct {
 	Gaps  map[string]float64 `json:"gapMilliseconds"`
 	Error string             `json:"error,omitempty"`
 
+	// OperatorKilled is how many seconds after the beginning the operator was killed;
+	// absent if it was not.
+	OperatorKilled *float64 `json:"operatorKilledAfterSeconds,omitempty"`
+	// Amid says that the cluster was not yet well then.
+	Amid bool `json:"operatorKilledAmid,omitempty"`
+
 	undone time.Time
+}
+
+// struck notes when the operator was killed.
+func (f *FaultReport) struck(k *strike) {
+	if k == nil || k.at.IsZero() {
+		return
+	}
+	after := k.at.Sub(f.Began).Seconds()
+	f.OperatorKilled, f.Amid = &after, k.amid
+	f.Note = strings.TrimPrefix(fmt.Sprintf("%s; operator killed after %.1f s, %s", f.Note, after, k.words()), "; ")
+}
+
+// words for the report.
+func (k *strike) words() string {
+	when, how := "in its midst", "its Lease runs out"
+	if !k.amid {
+		when = "when all was well"
+	}
+	if k.lease == taken {
+		how = "its Lease is taken"
+	}
+	return when + ", " + how
+}
+
+// KindReport is what became of one kind of fault.
+type KindReport struct {
+	// Rounds it was dealt, and in how many of them the operator was killed in its midst.
+	Rounds, OperatorKilledAmid int
+}
+
+// kinds of faults, by name.
+func (r *Report) kinds() map[string]KindReport {
+	out := map[string]KindReport{}
+	for _, f := range r.Faults {
+		k := out[f.Name]
+		k.Rounds++
+		if f.Amid && f.Error == "" {
+			k.OperatorKilledAmid++
+		}
+		out[f.Name] = k
+	}
+	return out
 }
 
 // LoadReport is what the load on a cluster found.
@@ -86,6 +138,7 @@ func (r *Report) write(dir string) error {
 	if !r.Passed() {
 		r.Verdict = "FAIL"
 	}
+	r.Kinds = r.kinds()
 	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return fmt.Errorf("writing the report: %w", err)
@@ -123,6 +176,11 @@ func (r *Report) markdown() string {
 	for _, f := range r.Faults {
 		fmt.Fprintf(&out, "| %s | %s | %s | %.1f s | %.1f s | %.0f ms | %s%s |\n", f.Began.Format("15:04:05"), f.Name, f.Cluster,
 			f.Seconds, f.RecoverySeconds, f.Gaps[f.Cluster], f.Note, cell(f.Error))
+	}
+	out.WriteString("\n## Kinds\n\n| fault | rounds | operator killed in its midst |\n|---|---|---|\n")
+	kinds := r.kinds()
+	for _, name := range slices.Sorted(maps.Keys(kinds)) {
+		fmt.Fprintf(&out, "| %s | %d | %d |\n", name, kinds[name].Rounds, kinds[name].OperatorKilledAmid)
 	}
 	out.WriteString("\n## Histories\n\n")
 	for _, l := range r.Loads {

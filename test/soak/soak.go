@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -38,15 +39,19 @@ const (
 // soak is one run.
 type soak struct {
 	*testbed.Bed
-	out       string
+	options
 	namespace string
 	deck      []fault
 	random    *rand.Rand
 	subjects  []*subject
 	watch     *watch
 	report    *Report
+	// strike is the operator's death in the midst of the fault; nil if it lives.
+	strike *strike
 	// mending undoes what a fault has done and not yet undone.
 	mending []func(context.Context) error
+	// mu guards mending.
+	mu sync.Mutex
 }
 
 // subject is a cluster that suffers.
@@ -71,10 +76,15 @@ func (s *soak) soak(ctx context.Context, duration time.Duration) error {
 		return fmt.Errorf("beginning: %w", err)
 	}
 	deadline := time.Now().Add(duration)
-	var hand []fault
+	var hand []dealt
+	round := 0
 	for time.Now().Before(deadline) && ctx.Err() == nil {
 		if len(hand) == 0 {
-			hand = slices.Clone(s.deck)
+			if s.rounds > 0 && round == s.rounds {
+				break
+			}
+			hand = s.deal(round)
+			round++
 			s.random.Shuffle(len(hand), func(i, j int) { hand[i], hand[j] = hand[j], hand[i] })
 		}
 		if err := s.suffer(ctx, hand[0], s.subjects[s.random.IntN(len(s.subjects))]); err != nil {
@@ -86,6 +96,21 @@ func (s *soak) soak(ctx context.Context, duration time.Duration) error {
 		return errors.New("interrupted")
 	}
 	return s.judge(ctx)
+}
+
+// dealt is a fault as a round has it.
+type dealt struct {
+	fault
+	struck bool
+}
+
+// deal the deck for a round.
+func (s *soak) deal(round int) []dealt {
+	var out []dealt
+	for i, f := range s.deck {
+		out = append(out, dealt{f, s.operator == diesAlways || (s.operator == diesByTurns && struck(s.seed, round, i))})
+	}
+	return out
 }
 
 // begin founds the clusters, and writes to them.
@@ -142,25 +167,32 @@ func (s *soak) apply(ctx context.Context, name, spec string) (testbed.Cluster, e
 }
 
 // suffer does one fault and waits until all is well.
-func (s *soak) suffer(ctx context.Context, f fault, x *subject) error {
+func (s *soak) suffer(ctx context.Context, f dealt, x *subject) error {
 	before, err := x.Get(ctx)
 	if err != nil {
 		return err
 	}
 	fmt.Printf("%s  %-28s %-6s ", time.Now().Format("15:04:05"), f.name, x.Name)
+	s.strike = nil
+	if f.struck {
+		s.strike = s.strikes(f.amid)
+	}
 	r := FaultReport{Name: f.name, Cluster: x.Name, Began: time.Now()}
+	if f.begins == atOnce {
+		s.strike.begin(ctx, x.Cluster)
+	}
 	r.Note, err = f.do(ctx, s, x)
+	err = errors.Join(err, s.strike.wait())
 	mended := s.mend(ctx)
 	r.undone = time.Now()
 	if err == nil && mended == nil {
-		for _, y := range s.subjects {
-			err = errors.Join(err, s.heals(ctx, y.Cluster))
-		}
+		err = s.recovers(ctx)
 	}
 	err = errors.Join(err, mended)
 	if err == nil {
-		err = s.unchanged(ctx, f, x, before)
+		err = s.unchanged(ctx, f.fault, x, before)
 	}
+	r.struck(s.strike)
 	r.end(s.subjects, err)
 	s.report.Faults = append(s.report.Faults, r)
 	fmt.Println(r.line())
@@ -168,6 +200,22 @@ func (s *soak) suffer(ctx context.Context, f fault, x *subject) error {
 		return fmt.Errorf("%s of %s: %w", f.name, x.Name, err)
 	}
 	return pause(ctx, calm)
+}
+
+// recovers waits until an operator works and all clusters are well, and only then
+// renews the replica that was killed.
+func (s *soak) recovers(ctx context.Context) error {
+	if err := s.strike.succeeded(ctx); err != nil {
+		return err
+	}
+	var err error
+	for _, y := range s.subjects {
+		err = errors.Join(err, s.heals(ctx, y.Cluster))
+	}
+	if err != nil {
+		return err
+	}
+	return s.strike.renew(ctx)
 }
 
 // heals waits until a cluster is as its spec wants it by every account, twice.
@@ -215,15 +263,29 @@ func ids(c *v1alpha1.EtcdCluster) map[string]string {
 func (s *soak) mend(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recovery)
 	defer cancel()
+	s.mu.Lock()
+	mending := s.mending
+	s.mending = nil
+	s.mu.Unlock()
 	var all []error
-	for _, undo := range slices.Backward(s.mending) {
+	for _, undo := range slices.Backward(mending) {
 		all = append(all, undo(ctx))
 	}
-	s.mending = nil
 	return errors.Join(all...)
 }
 
-func (s *soak) later(undo func(context.Context) error) { s.mending = append(s.mending, undo) }
+func (s *soak) later(undo func(context.Context) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mending = append(s.mending, undo)
+}
+
+// harmed says that something is not undone yet.
+func (s *soak) harmed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.mending) > 0
+}
 
 // judge ends the loads and checks what they found.
 func (s *soak) judge(ctx context.Context) error {
@@ -302,6 +364,15 @@ func (s *soak) dump(ctx context.Context) {
 // within tries again until it succeeds or the time is over, and returns the last
 // error.
 func within(ctx context.Context, d time.Duration, try func(context.Context) error) error {
+	return every(ctx, poll, d, try)
+}
+
+// quickly does the same for what passes by in a moment.
+func quickly(ctx context.Context, d time.Duration, try func(context.Context) error) error {
+	return every(ctx, poll/20, d, try)
+}
+
+func every(ctx context.Context, rest, d time.Duration, try func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	var last error
@@ -313,7 +384,7 @@ func within(ctx context.Context, d time.Duration, try func(context.Context) erro
 		if ctx.Err() == nil || last == nil {
 			last = err // an error of the end of time says nothing
 		}
-		if pause(ctx, poll) != nil {
+		if pause(ctx, rest) != nil {
 			return fmt.Errorf("after %s: %w", d, last)
 		}
 	}

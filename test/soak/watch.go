@@ -152,9 +152,16 @@ func (w *watch) operator(ctx context.Context) {
 
 // operatorKilled excuses a while without an operator.
 func (w *watch) operatorKilled() {
+	w.excuse()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.kills++
+}
+
+// excuse a while in which no operator works.
+func (w *watch) excuse() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.excused = time.Now().Add(away)
 }
 

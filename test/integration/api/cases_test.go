@@ -20,6 +20,7 @@ const digest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef012345678
 // The answers. What varies in them is written out with the case.
 const (
 	sizeWhy        = " members are not possible — an even number tolerates no more failures than the odd number below it, and beyond 7 every write waits for too many — use 1, 3, 5 or 7"
+	noSizeWhy      = " members are not possible — a cluster without members serves nobody, and it cannot be put to sleep — use 1, 3, 5 or 7, or delete the EtcdCluster: its volumes are kept unless storage.whenDeleted is Delete"
 	versionWhy     = "\" is not a supported version of etcd — it is the tag of the image and decides how data is migrated, so it has to be exact — use 3.5.x (from 3.5.26), 3.6.x or 3.7.x, with no v in front and nothing behind"
 	tagWhy         = "\" carries a tag or a digest — the tag follows spec.version, and two places for it would contradict each other — name only the repository, and use version or image.digest"
 	repositoryWhy  = "\" is not an image repository — nothing could be pulled from it — use a form such as quay.io/coreos/etcd or localhost:5000/etcd"
@@ -74,8 +75,8 @@ var cases = []specCase{
 	{name: "seven members", spec: `{size: 7}`},
 	{name: "two members", spec: `{size: 2}`, want: `spec.size: Invalid value: 2: 2` + sizeWhy},
 	{name: "four members", spec: `{size: 4}`, want: `4` + sizeWhy},
-	{name: "no members", spec: `{size: 0}`, want: `spec.size: Invalid value: 0: 0` + sizeWhy},
-	{name: "fewer than none", spec: `{size: -1}`, want: `-1` + sizeWhy},
+	{name: "no members", spec: `{size: 0}`, want: `spec.size: Invalid value: 0: 0` + noSizeWhy},
+	{name: "fewer than none", spec: `{size: -1}`, want: `-1` + noSizeWhy},
 	{name: "nine members", spec: `{size: 9}`, want: `9` + sizeWhy},
 	{name: "a thousand million members", spec: `{size: 1000000000}`, want: `1000000000` + sizeWhy},
 	{name: "a size with a fraction", spec: `{size: 3.5}`, want: `spec.size in body must be of type int32: "float64"`},

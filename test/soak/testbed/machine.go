@@ -22,7 +22,7 @@ var ErrNoProcess = errors.New("no such process")
 const Etcd = "/usr/local/bin/etcd"
 
 // Processes are the ids, on this machine, of a pod's processes whose command
-// starts with the program.
+// starts with the program; of all of them if it is empty.
 func Processes(pod corev1.Pod, program string) ([]int, error) {
 	found, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
@@ -31,7 +31,7 @@ func Processes(pod corev1.Pod, program string) ([]int, error) {
 	var out []int
 	for _, path := range found {
 		command, err := os.ReadFile(path)
-		if err != nil || !bytes.HasPrefix(command, []byte(program+"\x00")) {
+		if err != nil || (program != "" && !bytes.HasPrefix(command, []byte(program+"\x00"))) {
 			continue
 		}
 		cgroup, err := os.ReadFile(filepath.Join(filepath.Dir(path), "cgroup"))
@@ -62,6 +62,47 @@ func Signal(pod corev1.Pod, program string, s syscall.Signal) error {
 		}
 	}
 	return nil
+}
+
+// InNetworkOf runs a program of this machine in the network of a pod, as root: for
+// nft and tc.
+func (b *Bed) InNetworkOf(ctx context.Context, pod corev1.Pod, program string, args ...string) error {
+	pids, err := Processes(pod, "")
+	if err != nil {
+		return err
+	}
+	if len(pids) == 0 {
+		return fmt.Errorf("entering the network of pod %s: %w", pod.Name, ErrNoProcess)
+	}
+	return b.inNetworkOf(ctx, pids[0], program, args...)
+}
+
+// InNetworkOfNode does the same in the network of a node of the local cluster.
+func (b *Bed) InNetworkOfNode(ctx context.Context, node, program string, args ...string) error {
+	pid, err := b.Daemon("kubelet-" + node)
+	if err != nil {
+		return err
+	}
+	return b.inNetworkOf(ctx, pid, program, args...)
+}
+
+func (b *Bed) inNetworkOf(ctx context.Context, pid int, program string, args ...string) error {
+	_, err := b.Run(ctx, "nsenter", append([]string{"-t", strconv.Itoa(pid), "-n", program}, args...)...)
+	return err
+}
+
+// Daemon is the process id, on this machine, of a part of the local cluster, such as
+// coredns.
+func (b *Bed) Daemon(name string) (int, error) {
+	text, err := os.ReadFile(filepath.Join(b.Root, ".cluster", "run", name+".pid"))
+	if err != nil {
+		return 0, fmt.Errorf("finding %s: %w", name, err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return 0, fmt.Errorf("reading the process id of %s: %w", name, err)
+	}
+	return pid, nil
 }
 
 // Signal sends a signal to etcd in the members' pods.
