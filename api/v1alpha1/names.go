@@ -74,6 +74,12 @@ const (
 	// ConditionKnownDefect: a version of etcd that runs has a defect which can cost
 	// data or give old answers. Absent otherwise.
 	ConditionKnownDefect = "KnownDefect"
+	// ConditionDataConsistent: the members' data was the same when it was last compared.
+	// Absent until it was compared.
+	ConditionDataConsistent = "DataConsistent"
+	// ConditionDefragmentationFailed: a member could not be defragmented, and the next
+	// attempt is made later. Absent otherwise.
+	ConditionDefragmentationFailed = "DefragmentationFailed"
 	// ConditionOldVolumes: volumes of another cluster of the same name exist.
 	ConditionOldVolumes = "OldVolumes"
 )
@@ -121,6 +127,12 @@ const (
 	ReasonLearnerNotSynced     = "LearnerNotSynced"
 	ReasonObservationFailed    = "ObservationFailed"
 	ReasonCertificatesValid    = "CertificatesValid"
+	ReasonComparing            = "Comparing"
+	ReasonDataEqual            = "DataEqual"
+	ReasonDataDiffers          = "DataDiffers"
+	ReasonDefragmenting        = "Defragmenting"
+	ReasonDefragmentFailed     = "DefragmentFailed"
+	ReasonTimeZoneUnknown      = "TimeZoneUnknown"
 	ReasonOldVolumesFound      = "OldVolumesFound"
 	ReasonConflictingOperator  = "ConflictingOperator"
 	ReasonNone                 = "None"

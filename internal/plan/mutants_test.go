@@ -17,6 +17,28 @@ var performers = map[string]string{
 // breaches are changes of the source, each of which gives up a rule. A test
 // that no longer fails for one of them has stopped to guard that rule.
 var breaches = map[string]mutants.Mutant{
+	"the leader stands still first":               mutants.Of("maintenance.go", "case a.Leads:\n\t\t\treturn 1\n\t\tcase b.Leads:\n\t\t\treturn -1", "case a.Leads:\n\t\t\treturn -1\n\t\tcase b.Leads:\n\t\t\treturn 1"),
+	"the leader stands still as it is":            mutants.Of("maintenance.go", "if m.Leads && o.Voters() > 1 {", "if false {"),
+	"two stand still at once":                     mutants.Of("maintenance.go", "case o.Chore.Kind != \"\":", "case false:"),
+	"one stands still beside one not sure":        mutants.Of("maintenance.go", "case o.HealthyVoters() < o.Voters() || o.steady() < o.Voters():", "case false:"),
+	"one stands still under a new leader":         mutants.Of("maintenance.go", "case !o.LeaderSettled && o.Voters() > 1:", "case false:"),
+	"a chore holds nobody up":                     mutants.Of("plan.go", "tendingFirst, []rule{rollUnwell}", "[]rule{leaveDiverged, rollUnwell}"),
+	"NOSPACE is disarmed without room":            mutants.Of("maintenance.go", "m.Quota > 0 && m.DBSize*10 < m.Quota*9", "m.Quota > 0"),
+	"NOSPACE is disarmed blindly":                 mutants.Of("maintenance.go", "m.Quota > 0 && m.DBSize*10 < m.Quota*9", "m.DBSize*10 < m.Quota*9 || m.Quota == 0"),
+	"too much data is defragmented":               mutants.Of("maintenance.go", "m.DBSizeInUse*10 <= m.Quota*9 && ", ""),
+	"defragmenting goes on for ever":              mutants.Of("maintenance.go", " && !m.Defragmented\n", "\n"),
+	"a failure stops nobody":                      mutants.Of("maintenance.go", "o.Window == WindowClosed || o.DefragmentHeld != \"\" ||", "o.Window == WindowClosed ||"),
+	"a window is always open":                     mutants.Of("maintenance.go", "o.Window == WindowClosed ||", ""),
+	"one alone stands still at any time":          mutants.Of("maintenance.go", "(o.Voters() == 1 && o.Window != WindowOpen)", "false"),
+	"data is given up after one look":             mutants.Of("maintenance.go", "!o.Comparison.Twice || !o.decided() ||", "!o.decided() ||"),
+	"a minority decides":                          mutants.Of("maintenance.go", "return len(o.Comparison.Agree) >= Majority(o.Voters())", "return true"),
+	"data in memory is given up":                  mutants.Of("maintenance.go", "!o.decided() || o.InMemory || !o.Quorate()", "!o.decided() || !o.Quorate()"),
+	"a roll goes on over data in doubt":           mutants.Of("maintenance.go", "compare, condemn, doubtData, heedCorrupt", "compare, condemn, heedCorrupt"),
+	"a new member gets its data from a bad one":   mutants.Of("plan.go", "tendingFirst, []rule{rollUnwell}", "[]rule{choreUnderWay, rollUnwell}"),
+	"CORRUPT is disarmed beside its member":       mutants.Of("maintenance.go", "\tcase listed:", "\tcase false:"),
+	"CORRUPT is disarmed unseen":                  mutants.Of("maintenance.go", "o.Comparison.Revision == 0 || len(o.Comparison.Agree) < o.Voters()", "o.Comparison.Revision == 0"),
+	"CORRUPT of nobody is disarmed":               mutants.Of("maintenance.go", "return a.ID == 0 || ", "return "),
+	"different versions are compared":             mutants.Of("maintenance.go", "&& len(versions) == 1 ", ""),
 	"the leader is restarted first":               mutants.Of("roll.go", "case a.Leads:\n\t\t\treturn 1\n\t\tcase b.Leads:\n\t\t\treturn -1", "case a.Leads:\n\t\t\treturn -1\n\t\tcase b.Leads:\n\t\t\treturn 1"),
 	"the leader does not hand over":               mutants.Of("roll.go", "stale[0].Leads && o.Voters() > 1 &&", "stale[0].Leads && o.Voters() > 9 &&"),
 	"the unwell are restarted at any price":       mutants.Of("roll.go", "m.Steady && o.serves() && o.kept(m) {", "m.Steady && o.serves() {"),
@@ -99,7 +121,7 @@ var breaches = map[string]mutants.Mutant{
 	"a volume is made anew beside a pod":          mutants.Of("membership.go", "j.Volume == VolumeAbsent && j.Pod == PodAbsent && o.needed()", "j.Volume == VolumeAbsent && o.needed()"),
 	"a founder that goes latches":                 mutants.Of("plan.go", "m.AnswerClusterID == o.AgreedClusterID && m.Pod != PodTerminating {", "m.AnswerClusterID == o.AgreedClusterID {"),
 	"a loss is acted on at first sight":           mutants.Of("membership.go", "o.needed() && o.steadyLoss()", "o.needed()"),
-	"a write path in doubt is trusted":            mutants.Of("membership.go", "o.serves() && o.ProposeFailed == \"\"", "o.serves()"),
+	"a write path in doubt is trusted":            mutants.Of("membership.go", "o.serves() && (o.ProposeFailed == \"\" || o.alarmed())", "o.serves()"),
 	"data is given up before its labels are back": mutants.Of("plan.go", "paused, restoreLabels, refused, corrupt,", "paused, refused, corrupt, restoreLabels,"),
 }
 

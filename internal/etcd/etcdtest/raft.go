@@ -16,6 +16,7 @@ const (
 	memberPromoted
 	memberPublished
 	valuePut
+	compaction
 	nothing
 )
 
@@ -34,6 +35,11 @@ type store struct {
 	disk Disk
 	log  []entry
 	term uint64
+	db   Database
+	// compacted is the revision up to which history is gone; flipped is not zero once the
+	// keys differ from what was written.
+	compacted int64
+	flipped   uint64
 
 	members map[uint64]etcd.Member
 	removed map[uint64]bool
@@ -59,6 +65,8 @@ func (s *store) config() map[uint64]etcd.Member {
 		case memberPublished:
 			m.Name, m.ClientURLs = e.member.Name, e.member.ClientURLs
 			s.members[m.ID] = m
+		case compaction:
+			s.compact(e)
 		case valuePut, nothing:
 		}
 	}

@@ -27,6 +27,9 @@ var refusals = textOf(map[error][]error{
 	etcd.ErrNotLearner:       {rpctypes.ErrGRPCMemberNotLearner},
 	etcd.ErrNotStarted:       {rpctypes.ErrGRPCMemberNotEnoughStarted},
 	etcd.ErrNoSpace:          {rpctypes.ErrGRPCNoSpace},
+	etcd.ErrCorrupt:          {rpctypes.ErrGRPCCorrupt},
+	etcd.ErrCompacted:        {rpctypes.ErrGRPCCompacted},
+	etcd.ErrFutureRevision:   {rpctypes.ErrGRPCFutureRev},
 	etcd.ErrNotLeader:        {rpctypes.ErrGRPCNotLeader},
 	etcd.ErrLearner:          {rpctypes.ErrGRPCNotSupportedForLearner},
 	etcd.ErrPermission: {

@@ -29,6 +29,8 @@ type EtcdClusterSpecApplyConfiguration struct {
 	NetworkPolicy *NetworkPolicySpecApplyConfiguration `json:"networkPolicy,omitempty"`
 	// Failover says when a member is given up and replaced.
 	Failover *FailoverSpecApplyConfiguration `json:"failover,omitempty"`
+	// Maintenance says when members may be made to stand still for their upkeep.
+	Maintenance *MaintenanceSpecApplyConfiguration `json:"maintenance,omitempty"`
 	// Paused stops every change that the operator would make to this cluster
 	// and its objects. Status is still refreshed.
 	Paused *bool `json:"paused,omitempty"`
@@ -109,6 +111,14 @@ func (b *EtcdClusterSpecApplyConfiguration) WithNetworkPolicy(value *NetworkPoli
 // If called multiple times, the Failover field is set to the value of the last call.
 func (b *EtcdClusterSpecApplyConfiguration) WithFailover(value *FailoverSpecApplyConfiguration) *EtcdClusterSpecApplyConfiguration {
 	b.Failover = value
+	return b
+}
+
+// WithMaintenance sets the Maintenance field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Maintenance field is set to the value of the last call.
+func (b *EtcdClusterSpecApplyConfiguration) WithMaintenance(value *MaintenanceSpecApplyConfiguration) *EtcdClusterSpecApplyConfiguration {
+	b.Maintenance = value
 	return b
 }
 
