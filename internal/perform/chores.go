@@ -21,8 +21,8 @@ const (
 	// compareEvery is how often the voters' data is compared.
 	compareEvery = time.Hour
 	// compareFirst is within what time of its first look an operator compares for the
-	// first time; the clusters of one operator are spread over it. One that was never
-	// compared is at once.
+	// first time; the clusters of one operator are spread over it. One whose data is not
+	// known to be equal is at once.
 	compareFirst = 10 * time.Minute
 	// compareAgain is how soon a comparison is repeated that found a difference, and
 	// compareLater one that did not come to an end, as when history was discarded while it
@@ -30,7 +30,7 @@ const (
 	compareAgain = 2 * time.Second
 	compareLater = time.Minute
 	// firstHold and lastHold bound how long nobody is defragmented after a failure.
-	firstHold = 10 * time.Minute
+	firstHold = 2 * time.Minute
 	lastHold  = 24 * time.Hour
 )
 
@@ -102,8 +102,8 @@ func (c *Chores) Tell(cluster *v1alpha1.EtcdCluster, seen *plan.Observed) {
 	if present {
 		seen.Comparison = k.Comparison
 	}
-	never := meta.FindStatusCondition(cluster.Status.Conditions, v1alpha1.ConditionDataConsistent) == nil
-	seen.CompareDue = (never && k.at.IsZero()) || now.Sub(k.since) >= k.compareAfter(key, present)
+	unknown := !meta.IsStatusConditionTrue(cluster.Status.Conditions, v1alpha1.ConditionDataConsistent)
+	seen.CompareDue = (unknown && k.at.IsZero()) || now.Sub(k.since) >= k.compareAfter(key, present)
 }
 
 // compareAfter is how long after the first look the next comparison is due.
@@ -117,7 +117,7 @@ func (k *chores) compareAfter(cluster types.NamespacedName, present bool) time.D
 		h := fnv.New32a()
 		_, _ = h.Write([]byte(cluster.String()))
 		return time.Duration(h.Sum32()) % compareFirst
-	case len(k.Differ) > 0 && !k.Twice:
+	case len(k.Differ) > 0 && (!k.Twice || !present):
 		return last + compareAgain
 	case !k.doubtedSince.IsZero() && !k.whole:
 		return last + compareAgain

@@ -160,7 +160,7 @@ func (p *Performer) compact(ctx context.Context, c *v1alpha1.EtcdCluster, seen p
 				k.compacted = revision
 				return
 			}
-			k.fail(p.Chores.Clock.Now(), err)
+			k.fail(p.Chores.Clock.Now(), fmt.Errorf("the history was not discarded: %w", err))
 		})
 }
 

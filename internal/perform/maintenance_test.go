@@ -238,7 +238,7 @@ func TestAFailureHoldsDefragmentationsUp(t *testing.T) {
 		}
 		k.finish()
 	}
-	for _, pause := range []time.Duration{10 * time.Minute, 20 * time.Minute, 40 * time.Minute} {
+	for _, pause := range []time.Duration{2 * time.Minute, 4 * time.Minute, 8 * time.Minute} {
 		run()
 		for _, text := range []string{"a-0002 was not defragmented", "no answer within 4m0s", "nobody is defragmented before"} {
 			if got := k.tell(pause - time.Second).DefragmentHeld; !strings.Contains(got, text) {
@@ -361,7 +361,7 @@ func TestWhenTheDataIsCompared(t *testing.T) {
 
 	// An operator that has just started, of a cluster that was compared before.
 	k.performer.Chores = &Chores{Clock: k.clock}
-	k.cluster.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionDataConsistent}}
+	k.cluster.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionDataConsistent, Status: metav1.ConditionTrue}}
 	due("a new operator", false)
 	due("a new operator, soon", true, compareFirst)
 }

@@ -183,7 +183,7 @@ func compactFull(o Observed) (Step, bool) {
 	leader, led := o.Leader()
 	return Step{Kind: Compact, Members: []string{leader.Name}, Reason: "AlarmActive", Operation: "Defragmenting", Message: fmt.Sprintf(
 			"the database is full (%s): discarding the history up to revision %d, as spec.etcd.autoCompaction says", strings.Join(o.Alarms, ", "), o.CompactTo)},
-		o.full() && led && o.serves() && o.CompactTo > 0
+		o.full() && led && o.serves() && o.CompactTo > 0 && o.DefragmentHeld == ""
 }
 
 // makeRoom defragments the members of a full cluster one by one, and lets it take writes

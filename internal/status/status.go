@@ -480,14 +480,14 @@ func dataConsistent(seen plan.Observed) *metav1.Condition {
 	is := condition(v1alpha1.ConditionDataConsistent, metav1.ConditionFalse, v1alpha1.ReasonDataDiffers, "")
 	var given []string
 	for _, m := range seen.Members {
-		if m.Voter() && (m.Volume == plan.VolumeRefused || slices.Contains(found.Differ, m.ID)) {
+		if m.Voter() && m.Answers && (m.Volume == plan.VolumeRefused || slices.Contains(found.Differ, m.ID)) {
 			given = append(given, m.Name)
 		}
 	}
 	corrupt := slices.ContainsFunc(seen.Raised, func(a plan.Alarm) bool { return a.Kind == "CORRUPT" })
 	switch {
 	case len(given) > 0:
-		is.Message = fmt.Sprintf("the data of %s is not that of the others, or was refused — what it answers may be wrong — Ready says what is done about it", strings.Join(given, ", "))
+		is.Message = fmt.Sprintf("the data of %s is not that of the others — what it answers may be wrong — Ready says what is done about it", strings.Join(given, ", "))
 	case corrupt:
 		is.Message = fmt.Sprintf("etcd raised %s — the data of its members may differ — Ready says what is done about it", strings.Join(seen.Alarms, ", "))
 	case found.Revision == 0 || len(found.Agree) < seen.Voters():

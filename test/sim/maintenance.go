@@ -118,6 +118,13 @@ func (k *checker) condemned(claim, live *corev1.PersistentVolumeClaim) {
 	}
 }
 
+// Compared says that status tells what a first comparison of the data has found, or that
+// there is nothing to compare.
+func (w *World) Compared() bool {
+	c := w.Cluster()
+	return c == nil || c.Spec.Size == 1 || conditionTrue(c, v1alpha1.ConditionDataConsistent)
+}
+
 // Pods are the UIDs of the pods by name.
 func (w *World) Pods() map[string]string {
 	out := map[string]string{}

@@ -242,8 +242,7 @@ func (f workflow) endOf(w *World) string {
 
 // restful: a cluster that has settled costs no write.
 func restful(name string, w *World) error {
-	// Its data is compared for the first time.
-	w.For(10 * time.Second)
+	w.Run(w.Compared, 2*time.Minute)
 	before := w.Operator().writes
 	w.For(5 * time.Minute)
 	if n := w.Operator().writes - before; n > 0 || len(w.Violations()) > 0 {
