@@ -130,7 +130,7 @@ func doubtData(o Observed) (Step, bool) {
 	}
 	wait := func(reason, format string, args ...any) (Step, bool) {
 		return Step{Kind: Wait, Members: names(bad, Member.Voter), Reason: reason, Message: fmt.Sprintf(
-			"the data of %s differs from that of %d other voters at revision %d", strings.Join(names(bad, Member.Voter), ", "), len(o.Comparison.Agree), o.Comparison.Revision) +
+			"the data of %s differs from that of %d other voters", strings.Join(names(bad, Member.Voter), ", "), len(o.Comparison.Agree)) +
 			fmt.Sprintf(format, args...)}, true
 	}
 	switch {
@@ -161,8 +161,8 @@ func heedCorrupt(o Observed) (Step, bool) {
 			"etcd raised %s and refuses writes: the members' data is compared", strings.Join(o.Alarms, ", "))}, true
 	case listed:
 		return Step{Kind: Wait, Reason: "AlarmActive", Message: fmt.Sprintf(
-			"etcd raised %s and refuses writes, and at revision %d the data of all %d voters is the same — a difference that is gone may have been served all the same, so the operator does not decide — look at what was written, then etcdctl alarm disarm",
-			strings.Join(o.Alarms, ", "), o.Comparison.Revision, o.Voters())}, true
+			"etcd raised %s and refuses writes, and the data of all %d voters is the same — a difference that is gone may have been served all the same, so the operator does not decide — look at what was written, then etcdctl alarm disarm",
+			strings.Join(o.Alarms, ", "), o.Voters())}, true
 	default:
 		return Step{Kind: Disarm, Alarm: alarmCorrupt, Reason: "AlarmActive", Operation: "Replacing", Message: fmt.Sprintf(
 			"disarming CORRUPT: those that it was about are gone, and the data of all %d voters is the same at revision %d", o.Voters(), o.Comparison.Revision)}, true
@@ -307,9 +307,12 @@ func sizes(o Observed) string {
 	return " (" + abbreviate(out) + ")"
 }
 
+// bytes to two digits: a database that grows with every write must not be another message
+// on every pass.
 func bytes(n int64) string {
-	if n < 10<<30 {
-		return fmt.Sprintf("%d MiB", n>>20)
+	mebibytes, unit := n>>20, int64(1)
+	for mebibytes/unit >= 100 {
+		unit *= 10
 	}
-	return fmt.Sprintf("%d GiB", n>>30)
+	return fmt.Sprintf("%d MiB", mebibytes/unit*unit)
 }
