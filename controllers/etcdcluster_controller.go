@@ -116,6 +116,7 @@ func (r *EtcdClusterReconciler) Reconcile(ctx context.Context, req ctrl.Request)
 	}
 	seen.Skip = r.refused.of(req.NamespacedName)
 	seen.LeaderDoubted = r.doubts.of(req.NamespacedName, seen, r.Performer.Clock.Now())
+	r.Performer.Chores.Tell(c, &seen)
 	step := plan.Next(seen)
 	log := ctrl.LoggerFrom(ctx).V(verbosity(step))
 	log.Info("Decided", "step", step.Kind, "members", step.Members, "reason", step.Message)
@@ -180,6 +181,7 @@ func (r *EtcdClusterReconciler) read(ctx context.Context, req ctrl.Request) (*v1
 		r.repeats.forget(req.NamespacedName)
 		r.refused.forget(req.NamespacedName)
 		r.doubts.forget(req.NamespacedName)
+		r.Performer.Chores.Forget(req.NamespacedName)
 		return nil, nil
 	}
 	if err != nil {
@@ -252,12 +254,15 @@ func verbosity(step plan.Step) int {
 var changing = []string{
 	v1alpha1.ReasonGrowing, v1alpha1.ReasonShrinking, v1alpha1.ReasonReplacing, v1alpha1.ReasonUpgrading, v1alpha1.ReasonRolling,
 	v1alpha1.ReasonDowngrading,
+	v1alpha1.ReasonDefragmenting, v1alpha1.ReasonComparing,
 }
 
 func next(c *v1alpha1.EtcdCluster, step plan.Step) time.Duration {
 	switch {
 	case step.Kind == plan.Settled, step.Kind == plan.Pause:
 		return atRest
+	case step.Kind == plan.Compare:
+		return whileWaiting
 	case step.Kind != plan.Wait:
 		return again
 	case c.Status.ClusterID == "" && step.Reason == v1alpha1.ReasonFounding:

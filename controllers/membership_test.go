@@ -47,6 +47,7 @@ func newLiving(t *testing.T, changes ...change) *living {
 		all = append(all, urls[name])
 	}
 	c.Status.NextOrdinal, c.Status.ClusterID = 3, fmt.Sprintf("%x", etcdtest.ClusterID(resources.Token(c), all...))
+	c.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionDataConsistent, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonDataEqual}}
 	c.Spec.Failover = v1alpha1.FailoverSpec{
 		ReplaceAfter: metav1.Duration{Duration: 5 * time.Minute}, LearnerTimeout: metav1.Duration{Duration: 15 * time.Minute},
 	}

@@ -68,6 +68,10 @@ type EtcdClusterSpec struct {
 	// +optional
 	Update UpdateSpec `json:"update,omitempty,omitzero"`
 
+	// Maintenance says when members may be made to stand still for their upkeep.
+	// +optional
+	Maintenance MaintenanceSpec `json:"maintenance,omitempty,omitzero"`
+
 	// Paused stops every change that the operator would make to this cluster
 	// and its objects. Status is still refreshed.
 	// +optional
@@ -416,6 +420,68 @@ type FailoverSpec struct {
 	LearnerTimeout metav1.Duration `json:"learnerTimeout,omitempty,omitzero"`
 }
 
+// DefragmentationPolicy says when databases give free space back.
+// +kubebuilder:validation:Enum=WhenFragmented;WhenFull
+type DefragmentationPolicy string
+
+const (
+	// DefragmentWhenFragmented defragments a member half of whose database is free.
+	DefragmentWhenFragmented DefragmentationPolicy = "WhenFragmented"
+	// DefragmentWhenFull defragments only to make a full database take writes again.
+	DefragmentWhenFull DefragmentationPolicy = "WhenFull"
+)
+
+// MaintenanceSpec says when members may be made to stand still.
+type MaintenanceSpec struct {
+	// Defragmentation is WhenFragmented, for members half of whose database is free,
+	// at least 100 MiB or a quarter of the quota, one after the other and the leader
+	// last; or WhenFull, only to make a full database take writes again, which is
+	// never put off.
+	// +kubebuilder:default=WhenFragmented
+	// +optional
+	Defragmentation DefragmentationPolicy `json:"defragmentation,omitempty"`
+
+	// Window in which members are defragmented; at any time if unset, but for a
+	// cluster of one member, which serves nobody meanwhile and is not without one.
+	// +optional
+	Window *MaintenanceWindow `json:"window,omitempty"`
+}
+
+// Weekday is a day of the week.
+// +kubebuilder:validation:Enum=Monday;Tuesday;Wednesday;Thursday;Friday;Saturday;Sunday
+type Weekday string
+
+// MaintenanceWindow is a time of the day, on some days or on all of them. What has begun
+// when it closes is finished.
+type MaintenanceWindow struct {
+	// Days on which the window opens; all of them if empty.
+	// +kubebuilder:validation:MaxItems=7
+	// +listType=set
+	// +optional
+	Days []Weekday `json:"days,omitempty"`
+
+	// Start of the window, hours and minutes of a day of 24 hours, such as "03:30".
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:XValidation:rule=`self.matches('^([01][0-9]|2[0-3]):[0-5][0-9]$')`,message=`"…" is not a time of the day — the window would never open — use hours and minutes such as 03:30`,messageExpression=`'"' + self + '" is not a time of the day — the window would never open — use hours and minutes such as 03:30'`
+	// +required
+	Start string `json:"start"`
+
+	// Duration of the window, from 10m to 24h.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule=`size(self) > 1 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?h)?([0-9]{1,6}([.][0-9]{1,3})?m)?([0-9]{1,9}([.][0-9]{1,3})?s)?$') && duration(self) >= duration('10m') && duration(self) <= duration('24h')`,message=`"…" is not a duration from 10m to 24h — a shorter window is over before the last member's turn, and a longer one is none — use hours and minutes such as 2h`,messageExpression=`'"' + self + '" is not a duration from 10m to 24h — a shorter window is over before the last member\'s turn, and a longer one is none — use hours and minutes such as 2h'`
+	// +kubebuilder:default="2h"
+	// +optional
+	Duration metav1.Duration `json:"duration,omitempty,omitzero"`
+
+	// TimeZone of start, a name such as "Europe/Berlin".
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule=`self.matches('^[A-Za-z][-A-Za-z0-9_+]*(/[-A-Za-z0-9_+]+){0,2}$') && self != 'Local'`,message=`"…" is not the name of a time zone — nobody could tell when the window opens — use a name of the IANA database such as Europe/Berlin, or Etc/UTC`,messageExpression=`'"' + self + '" is not the name of a time zone — nobody could tell when the window opens — use a name of the IANA database such as Europe/Berlin, or Etc/UTC'`
+	// +kubebuilder:default="Etc/UTC"
+	// +optional
+	TimeZone string `json:"timeZone,omitempty"`
+}
+
 // MemberRole is a member's place in raft.
 // +kubebuilder:validation:Enum=Voter;Learner
 type MemberRole string
@@ -456,8 +522,8 @@ type MemberStatus struct {
 
 // OperationStatus is the work that is under way on a cluster.
 type OperationStatus struct {
-	// Kind of the work: Founding, Growing, Shrinking, Replacing, Upgrading,
-	// Downgrading or Rolling.
+	// Kind of the work: Founding, Growing, Shrinking, Replacing, Upgrading, Downgrading,
+	// Rolling or Defragmenting.
 	Kind string `json:"kind"`
 	// Step that was taken last, for example RestartMember; empty while something is
 	// waited for.

@@ -82,6 +82,12 @@ const (
 	// ConditionKnownDefect: a version of etcd that runs has a defect which can cost
 	// data or give old answers. Absent otherwise.
 	ConditionKnownDefect = "KnownDefect"
+	// ConditionDataConsistent: the members' data was the same when it was last compared.
+	// Absent until it was compared.
+	ConditionDataConsistent = "DataConsistent"
+	// ConditionDefragmentationFailed: a member could not be defragmented, and the next
+	// attempt is made later. Absent otherwise.
+	ConditionDefragmentationFailed = "DefragmentationFailed"
 	// ConditionOldVolumes: volumes of another cluster of the same name exist.
 	ConditionOldVolumes = "OldVolumes"
 )
@@ -197,6 +203,18 @@ const (
 	// ReasonOldVolumesFound: claims of a deleted cluster of the same name lie beside this
 	// one.
 	ReasonOldVolumesFound = "OldVolumesFound"
+	// ReasonComparing: the members' data is being compared.
+	ReasonComparing = "Comparing"
+	// ReasonDataEqual: all members had the same data when it was last compared.
+	ReasonDataEqual = "DataEqual"
+	// ReasonDataDiffers: a member has other data than the rest.
+	ReasonDataDiffers = "DataDiffers"
+	// ReasonDefragmenting: databases are made smaller, one member at a time.
+	ReasonDefragmenting = "Defragmenting"
+	// ReasonDefragmentFailed: a member could not be defragmented.
+	ReasonDefragmentFailed = "DefragmentFailed"
+	// ReasonTimeZoneUnknown: the time zone of spec.maintenance.window is not known here.
+	ReasonTimeZoneUnknown = "TimeZoneUnknown"
 	// ReasonNone: there is nothing to tell.
 	ReasonNone = "None"
 )

@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"time"
+	_ "time/tzdata" // maintenance windows; the image holds nothing but the operator
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -25,6 +26,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
@@ -216,7 +218,10 @@ func setUp(mgr ctrl.Manager, o *options, server apitime.Source) error {
 	}
 	performer := &perform.Performer{
 		Writer: mgr.GetClient(), Live: mgr.GetAPIReader(), Clock: clock.RealClock{}, ServerTime: server,
-		GuardImage: o.memberImage, Operator: operator, Etcd: observer,
+		GuardImage: o.memberImage, Operator: operator, Etcd: observer, Chores: &perform.Chores{Clock: clock.RealClock{}},
+	}
+	if err := ctrlmetrics.Registry.Register(performer.Chores); err != nil {
+		return fmt.Errorf("registering the operator's metrics: %w", err)
 	}
 	nodes := controllers.NodesHidden
 	if len(o.namespaceList()) == 0 {

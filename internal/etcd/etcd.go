@@ -54,8 +54,14 @@ type Status struct {
 	// StorageVersion is the release whose format the member's storage has, "3.6.0" for
 	// example; empty before etcd 3.6, which does not tell.
 	StorageVersion string
-	// DBSize is the size of the database on disk, in bytes.
-	DBSize int64
+	// Revision of the keys, as this member has applied them.
+	Revision int64
+	// DBSize is the size of the database on disk, in bytes; DBSizeInUse what of it is not
+	// free for new data.
+	DBSize, DBSizeInUse int64
+	// DBSizeQuota is the size at which the member refuses writes, in bytes; zero before
+	// etcd 3.6, which does not tell.
+	DBSizeQuota int64
 	// Learner is true for a member that does not vote.
 	Learner bool
 	// Downgrade is the version that a downgrade is enabled to; empty for none, and
@@ -80,6 +86,15 @@ type Alarm struct {
 	Kind     AlarmKind
 }
 
+// Hash is what a member's keys come to, up to a revision.
+type Hash struct {
+	MemberID uint64
+	// CompactRevision is the revision that the member has discarded history up to: two
+	// hashes can be compared only where it is the same.
+	CompactRevision int64
+	Hash            uint32
+}
+
 // Errors that mean that a change is done already, in the way, or too early.
 // Implementations wrap them; look again before deciding anything from one.
 var (
@@ -101,6 +116,12 @@ var (
 	ErrNoLeader = errors.New("no leader")
 	// ErrNoSpace: an alarm refuses writes.
 	ErrNoSpace = errors.New("database space exceeded")
+	// ErrCorrupt: the alarm CORRUPT refuses writes.
+	ErrCorrupt = errors.New("corrupt cluster")
+	// ErrCompacted: the revision has been discarded already.
+	ErrCompacted = errors.New("revision has been compacted")
+	// ErrFutureRevision: the member has not come as far as that revision.
+	ErrFutureRevision = errors.New("revision is in the future")
 	// ErrNotLearner: the member to promote votes already.
 	ErrNotLearner = errors.New("not a learner")
 	// ErrNotLeader: the member asked to hand over the leadership has it not.
@@ -139,7 +160,9 @@ type Conn interface {
 	// Propose grants a lease and revokes it: it takes raft's write path, is
 	// refused under NOSPACE, and costs no revision.
 	Propose(ctx context.Context) error
-	// Alarms lists the active alarms.
+	// Alarms lists the active alarms. That is a proposal in raft's log like any other,
+	// and no alarm refuses it: when it has come back, so has whatever was proposed
+	// through the same leader before.
 	Alarms(ctx context.Context) ([]Alarm, error)
 	// AddLearner adds a member that does not vote.
 	AddLearner(ctx context.Context, peerURL string) (Member, error)
@@ -151,6 +174,18 @@ type Conn interface {
 	MoveLeader(ctx context.Context, to uint64) error
 	// Downgrade asks for a step of etcd's own downgrade to a version, for example "3.6.0".
 	Downgrade(ctx context.Context, action DowngradeAction, version string) error
+
+	// Compact discards the history up to the revision, on all members, and returns when
+	// this member has done so.
+	Compact(ctx context.Context, revision int64) error
+	// Defragment gives the free space of this member's database back to the file system.
+	// The member answers nobody meanwhile, and goes on to the end even when nobody waits
+	// for it any more.
+	Defragment(ctx context.Context) error
+	// Hash of this member's keys at the revision. The member commits nothing meanwhile.
+	Hash(ctx context.Context, revision int64) (Hash, error)
+	// Disarm ends an alarm.
+	Disarm(ctx context.Context, a Alarm) error
 }
 
 // DowngradeAction is a step of a downgrade.

@@ -31,6 +31,7 @@ type look struct {
 	// refused is why the proposal of this look failed.
 	refused string
 	alarms  []string
+	raised  []plan.Alarm
 	// alarmsKnown says that the alarms could be asked for; if not, the write
 	// path is in doubt.
 	alarmsKnown bool
@@ -154,6 +155,7 @@ func firstN(s []string, n int) []string { return s[:min(n, len(s))] }
 func (l *look) noteAlarms(alarms []etcd.Alarm) {
 	for _, a := range alarms {
 		l.alarms = append(l.alarms, fmt.Sprintf("%s on member %x", a.Kind, a.MemberID))
+		l.raised = append(l.raised, plan.Alarm{Kind: string(a.Kind), ID: a.MemberID})
 	}
 	slices.Sort(l.alarms)
 }
@@ -198,6 +200,7 @@ func (l *look) leads() (leader, term uint64) {
 // join puts what etcd said beside what Kubernetes shows.
 func join(c *v1alpha1.EtcdCluster, seen *plan.Observed, members []plan.Member, l look) {
 	seen.List, seen.ReadOK, seen.ProposeFailed, seen.Alarms = l.listed, l.readOK, l.refused, l.alarms
+	seen.Raised = l.raised
 	if l.readErr != nil {
 		seen.ReadFailed = cause(l.readErr)
 	}
@@ -300,7 +303,8 @@ func joinAnswer(m *plan.Member, latched uint64, l look) {
 	m.CaughtUp, m.Behind = l.caughtUp(answer), l.behind(answer)
 	m.Leads = answer.Leader != 0 && answer.Leader == answer.MemberID
 	m.FollowsLeader = answer.Leader != 0
-	m.Version, m.StorageVersion, m.DBSize = answer.Version, answer.StorageVersion, answer.DBSize
+	m.Version, m.StorageVersion = answer.Version, answer.StorageVersion
+	m.DBSize, m.DBSizeInUse, m.Quota = answer.DBSize, answer.DBSizeInUse, answer.DBSizeQuota
 	switch {
 	case !m.FollowsLeader:
 		m.Trouble = "it knows no leader"
@@ -323,6 +327,17 @@ func (l look) downgrade() string {
 		}
 	}
 	return to
+}
+
+// revision of the keys, as far as any voter has applied them.
+func (l look) revision() int64 {
+	most := int64(0)
+	for _, a := range l.answers {
+		if a.ClusterID == l.list.ClusterID {
+			most = max(most, a.Revision)
+		}
+	}
+	return most
 }
 
 // lag is how many entries a learner may be behind and still be promoted: etcd

@@ -59,6 +59,8 @@ type memory struct {
 	reach      reach
 	// overdue is since when each quarantined claim has been seen overdue.
 	overdue map[types.UID]time.Time
+	// revisions of the keys over time.
+	revisions revisions
 	// agreed are the fixed objects that were in order, by kind and name.
 	agreed map[string]agreement
 }
@@ -109,6 +111,7 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 	if seen.ObjectsDue, err = o.objects(ctx, c, m, &seen); err != nil {
 		return seen, err
 	}
+	o.upkeep(c, m, &seen, look)
 	seen.Problems = append(seen.Problems, certificates.conflicts...)
 	if seen.TLSProblems = certificates.problems; len(seen.TLSProblems) > 0 {
 		seen.Expiring = seen.TLSProblems[0].Message
@@ -119,6 +122,20 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 	}
 	worstFirst(seen.Problems)
 	return seen, nil
+}
+
+// upkeep is what the rules of maintenance go by: quotas, history and the window.
+func (o *Observer) upkeep(c *v1alpha1.EtcdCluster, m *memory, seen *plan.Observed, l look) {
+	for i, member := range seen.Members {
+		if member.Answers {
+			seen.Members[i].Quota = quota(c, member, member.Quota)
+		}
+	}
+	seen.CompactTo = m.revisions.unwanted(c, o.Clock.Now(), l.revision())
+	state, problem := window(c, o.Clock.Now())
+	if seen.Window = state; problem != nil {
+		seen.Problems = append(seen.Problems, *problem)
+	}
 }
 
 // recall the versions of members that do not answer: what they ran decides what may open

@@ -67,8 +67,9 @@ func (p *Performer) changeMembership(ctx context.Context, c *v1alpha1.EtcdCluste
 		return p.retire(ctx, c, seen, step.Members, p.quarantine)
 	case plan.DeleteExpired:
 		return each(step.Members, func(name string) error { return p.deleteExpired(ctx, c, name) })
+	default:
+		return p.maintain(ctx, c, seen, step)
 	}
-	return fmt.Errorf("performing %s: no such step", step.Kind)
 }
 
 // unchanged says that the cluster is still the one that the step was decided for.
@@ -234,7 +235,7 @@ func (p *Performer) settled(ctx context.Context, c *v1alpha1.EtcdCluster, seen p
 	if err != nil {
 		return nil, fmt.Errorf("reading the member list: %w: %w", ErrStale, err)
 	}
-	if err := conn.Propose(ctx); err != nil {
+	if err := p.propose(ctx, conn, seen); err != nil {
 		return nil, fmt.Errorf("proposing before a change of the members: %w: %w", ErrStale, err)
 	}
 	list, err := conn.Members(ctx)
@@ -253,6 +254,16 @@ func (p *Performer) settled(ctx context.Context, c *v1alpha1.EtcdCluster, seen p
 		return nil, fmt.Errorf("the members or the leader have changed: %w", ErrStale)
 	}
 	return conn, p.unchanged(ctx, c)
+}
+
+// propose has something go through raft's log. Where an alarm refuses all else, that is
+// the listing of the alarms.
+func (p *Performer) propose(ctx context.Context, conn etcd.Conn, seen plan.Observed) error {
+	if len(seen.Raised) == 0 {
+		return conn.Propose(ctx)
+	}
+	_, err := conn.Alarms(ctx)
+	return err
 }
 
 // reachLeader is a connection to the member that led when it was looked.

@@ -41,6 +41,7 @@ type script struct {
 	status  map[string]etcd.Status
 	silent  map[string]bool
 	answers map[string]error
+	hashes  map[string]etcd.Hash
 	// calls in order; a test may change the world before any of them.
 	calls  []string
 	before func(call string)

@@ -47,6 +47,8 @@ type Performer struct {
 	Operator resources.OperatorPeer
 	// Etcd reaches members.
 	Etcd Reacher
+	// Chores are the calls to members that outlast a pass.
+	Chores *Chores
 }
 
 // Reacher hands out connections to the members that the last look reached.

@@ -39,7 +39,7 @@ func (p *Performer) restartMember(ctx context.Context, c *v1alpha1.EtcdCluster, 
 		return p.restartSilent(ctx, c, seen, m, pod)
 	}
 	if seen.Voters() > 1 {
-		if m.Leads && seen.ProposeFailed == "" {
+		if m.Leads && (seen.ProposeFailed == "" || len(seen.Raised) > 0) {
 			return fmt.Errorf("restarting %s, which leads: %w", m.Name, ErrStale)
 		}
 		// Before anything is written: what cannot be done now is tried again and again.
@@ -135,11 +135,10 @@ func (p *Performer) fence(ctx context.Context, c *v1alpha1.EtcdCluster, seen pla
 }
 
 // listedStill says that etcd's members and their leader are those that were seen, and
-// that no change of them can still come to pass. A full database refuses the proposal
-// that would show the latter; then the list alone has to do, for a larger quota is what
-// such a database needs.
+// that no change of them can still come to pass. Where neither a proposal nor the listing
+// of the alarms shows the latter, the list alone has to do.
 func (p *Performer) listedStill(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed) error {
-	if seen.ProposeFailed == "" {
+	if seen.ProposeFailed == "" || len(seen.Raised) > 0 {
 		_, err := p.settled(ctx, c, seen)
 		return err
 	}

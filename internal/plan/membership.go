@@ -75,8 +75,9 @@ func (m Member) proven() bool {
 
 // Quorate says that a majority of the voters is healthy, and that reads and
 // proposals have gone through; without it no membership is changed. The members
-// must be those of the latched cluster, and nobody else's.
-func (o Observed) Quorate() bool { return o.serves() && o.ProposeFailed == "" }
+// must be those of the latched cluster, and nobody else's. Where an alarm refuses
+// proposals, its listing is the one that has gone through.
+func (o Observed) Quorate() bool { return o.serves() && (o.ProposeFailed == "" || o.alarmed()) }
 
 // serves says that a majority of the voters of the latched cluster is healthy and that
 // reads go through; proposals may be refused, as they are by a full database.

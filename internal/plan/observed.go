@@ -109,6 +109,22 @@ type Observed struct {
 	ProposeFailed string
 	// Alarms are etcd's active alarms, such as NOSPACE.
 	Alarms []string
+	// Raised are the same alarms, told apart.
+	Raised []Alarm
+	// Chore is the call to a member that is under way since an earlier look.
+	Chore Chore
+	// DefragmentHeld says why no member is defragmented although one should be: the last
+	// attempt has failed. Empty if it may.
+	DefragmentHeld string
+	// CompactTo is the revision up to which the user wants no history, and which etcd was
+	// not told since its database is full; zero for none.
+	CompactTo int64
+	// Window says whether members may be made to stand still now.
+	Window Window
+	// Comparison of the voters' data, as far as they are the present ones.
+	Comparison Comparison
+	// CompareDue says that the data was not compared for long, or that etcd doubts it.
+	CompareDue bool
 
 	// Downgrade is the version that etcd is being downgraded to, enabled by
 	// somebody; empty for none.
@@ -136,6 +152,18 @@ type Problem struct {
 	// Severity says whether to wait or to call for the user.
 	Severity Severity
 }
+
+// Window in which members may be made to stand still.
+type Window int
+
+const (
+	// WindowAnyTime: the user names none.
+	WindowAnyTime Window = iota
+	// WindowOpen: it is open now.
+	WindowOpen
+	// WindowClosed: it is not.
+	WindowClosed
+)
 
 // Severity of a problem.
 type Severity int
@@ -295,7 +323,11 @@ type Member struct {
 	// StorageVersion is the release whose format its storage has; empty if it does not
 	// tell.
 	StorageVersion string
-	DBSize         int64
+	// DBSize is the size of its database in bytes, DBSizeInUse what of it is not free, and
+	// Quota the size at which it refuses writes; zero for what is not known.
+	DBSize, DBSizeInUse, Quota int64
+	// Defragmented says that it was, since the database has been full.
+	Defragmented bool
 	// SnapshotCount is how many changes it applies at most between two snapshots of its
 	// own, by its pod; zero if that is not known.
 	SnapshotCount int64

@@ -90,6 +90,16 @@ const (
 	// QuarantineVolumes marks the claims of other removed members as theirs no
 	// more.
 	QuarantineVolumes Kind = "QuarantineVolumes"
+	// Condemn writes on the claim of a member that runs that its data is wrong.
+	Condemn Kind = "Condemn"
+	// Compare asks every voter for the hash of its data.
+	Compare Kind = "Compare"
+	// Compact discards the history that the user does not want.
+	Compact Kind = "Compact"
+	// Defragment has a member give free space back to its file system.
+	Defragment Kind = "Defragment"
+	// Disarm ends the alarms of one kind.
+	Disarm Kind = "Disarm"
 	// DeleteExpired deletes claims whose quarantine is over.
 	DeleteExpired Kind = "DeleteExpired"
 )
@@ -101,6 +111,8 @@ type Step struct {
 	Members []string
 	// ID is the member ID that a membership change is about; zero for none.
 	ID uint64
+	// Alarm is the kind of alarm that the step is about; empty for none.
+	Alarm string
 	// Reason is a condition reason.
 	Reason string
 	// Operation is the reason of the work that the step is part of, where Reason says
@@ -130,9 +142,9 @@ var founding = []rule{
 // a member changes only after that.
 var running = slices.Concat([]rule{
 	paused, planned, restoreLabels, refused, corrupt, recordMembers, relatchVolumes, relatch, deleteEnded, startMissing, restartOutdated, restartBlind,
-	setFinalizer, issueCertificates, applyObjects, resize, expand, rollUnwell, rollSilent,
-}, membership, []rule{dataMissing, waitForMembers, waitForLatch, waitForWrites, deleteExpired}, rolling,
-	[]rule{volumesWait, resizeWait})
+	setFinalizer, issueCertificates, applyObjects, resize, expand,
+}, tendingFirst, []rule{rollUnwell, rollSilent}, membership, []rule{dataMissing, waitForMembers, waitForLatch, waitForWrites}, mending,
+	[]rule{deleteExpired}, rolling, tending, []rule{volumesWait, resizeWait})
 
 // Next names the next step. It is total: when no rule answers, all is well.
 func Next(o Observed) Step {

@@ -307,10 +307,10 @@ func (o Observed) unsettled(reason string) (because, why string) {
 	return reason, why
 }
 
-// handsOver says that the next to be restarted leads and can hand over. One that is
-// full takes no proposal to be sure of who leads; its etcd hands over as it ends.
+// handsOver says that the next to be restarted leads and can hand over. One that takes no
+// proposal, and no alarm says why, leaves that to its etcd, which hands over as it ends.
 func (o Observed) handsOver(stale []Member) bool {
-	return len(stale) > 0 && stale[0].Leads && o.Voters() > 1 && o.ProposeFailed == ""
+	return len(stale) > 0 && stale[0].Leads && o.Voters() > 1 && (o.ProposeFailed == "" || o.alarmed())
 }
 
 // handOver moves the leadership off the leader before it is restarted, which is last:

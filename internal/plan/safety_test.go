@@ -82,7 +82,12 @@ func violations(o Observed, step Step) []string {
 		for _, w := range quorumViolations(o) {
 			check(false, "%s: %s", step.Kind, w)
 		}
-	case Wait, Pause, IssueCertificates, ApplyObjects, SetFinalizer, LatchDowngrade:
+	case Disarm:
+		for _, m := range o.Members {
+			check(step.Alarm != "NOSPACE" || m.DBSize*10 < m.Quota*9, "NOSPACE is disarmed, and %s has no room", m.Name)
+		}
+		check(step.Alarm != "CORRUPT" || len(o.Comparison.Agree) == o.Voters(), "CORRUPT is disarmed, and not all data is known to be equal")
+	case Wait, Pause, IssueCertificates, ApplyObjects, SetFinalizer, LatchDowngrade, Compare:
 	default:
 		check(len(step.Members) > 0, "a step about nobody")
 		for _, name := range step.Members {
@@ -178,11 +183,18 @@ func membershipViolations(o Observed, kind Kind, m Member) []string {
 		rule("restarts one that does not run, or is of the present spec", m.Listed && !m.Learner && m.PodOutdated && m.Pod == PodRunning)
 		rule("restarts one that would not have its data", !o.InMemory && m.Volume == VolumeBound && m.RecordedID == m.ID)
 		rule("restarts one that the quorum needs", others == 0 || steady*2 > others+1)
-		rule("restarts the leader", !m.Leads || others == 0 || o.ProposeFailed != "")
+		rule("restarts the leader", !m.Leads || others == 0 || (o.ProposeFailed != "" && len(o.Raised) == 0))
 	case ExpandVolumes:
 		rule("makes a volume larger that is not in use, or large enough", m.Volume == VolumeBound && m.VolumeSmall)
 	case ResizePod:
 		rule("resizes a pod that does not run", m.Pod == PodRunning)
+	case Defragment, Compact:
+		voters, _, steady := tally(o, m.Name)
+		rule("stands still beside another", kind == Compact || (steady == voters && o.Chore.Kind == ""))
+		rule("stands still and leads", kind == Compact || !m.Leads || voters == 0)
+	case Condemn:
+		rule("gives data up that no majority contradicts", slices.Contains(o.Comparison.Differ, m.ID) && o.Comparison.Twice && len(o.Comparison.Agree)*2 > o.Voters())
+		rule("gives data up that goes with a pod", !o.InMemory && m.Volume == VolumeBound)
 	case DeleteVolumes:
 		rule("deletes a volume that was not marked to leave", left && used && m.Leaving)
 		rule("deletes a volume under a pod", m.Pod == PodAbsent || m.Pod == PodTerminating)
@@ -243,7 +255,7 @@ func votersThatLast(o Observed) int {
 func quorumViolations(o Observed) []string {
 	var wrong []string
 	voters, healthy, _ := tally(o, "")
-	if !o.List || !o.ReadOK || o.ProposeFailed != "" {
+	if !o.List || !o.ReadOK || (o.ProposeFailed != "" && len(o.Raised) == 0) {
 		wrong = append(wrong, "no majority confirmed the list, a read and a proposal")
 	}
 	if o.ClusterID == 0 || o.AgreedClusterID != o.ClusterID {

@@ -44,6 +44,7 @@ func Events(before, after v1alpha1.EtcdClusterStatus, o Outcome, written Written
 		for _, kind := range []string{
 			v1alpha1.ConditionAvailable, v1alpha1.ConditionStalled, v1alpha1.ConditionReady, v1alpha1.ConditionTLSReady,
 			v1alpha1.ConditionStorageReady, v1alpha1.ConditionKnownDefect, v1alpha1.ConditionOldVolumes,
+			v1alpha1.ConditionDataConsistent, v1alpha1.ConditionDefragmentationFailed,
 		} {
 			out = append(out, transition(kind, before.Conditions, after.Conditions)...)
 		}
@@ -69,10 +70,13 @@ func done(step plan.Step) []Event {
 	case plan.LatchFounders, plan.StartMembers, plan.DeletePods, plan.ReplaceVolumes, plan.LatchCluster, plan.IssueCertificates,
 		plan.AddLearner, plan.Promote, plan.MoveLeader, plan.RemoveMember, plan.DropJoiner, plan.StopMembers, plan.RestartMember,
 		plan.EnableDowngrade, plan.CancelDowngrade, plan.ResizePod, plan.ExpandVolumes,
-		plan.DeleteVolumes, plan.QuarantineVolumes, plan.DeleteExpired:
+		plan.DeleteVolumes, plan.QuarantineVolumes, plan.DeleteExpired,
+		plan.Compact, plan.Defragment, plan.Disarm:
 		return []Event{{corev1.EventTypeNormal, string(step.Kind), string(step.Kind), step.Message}}
 	case plan.RestoreLabels:
 		return []Event{{corev1.EventTypeWarning, v1alpha1.ReasonChildDrift, string(step.Kind), step.Message}}
+	case plan.Condemn:
+		return []Event{{corev1.EventTypeWarning, v1alpha1.ReasonDataDiffers, string(step.Kind), step.Message}}
 	case plan.RecordRefusals:
 		return []Event{{corev1.EventTypeWarning, v1alpha1.ReasonDataMissing, string(step.Kind), step.Message}}
 	default:
@@ -100,12 +104,12 @@ func transition(kind string, before, after []metav1.Condition) []Event {
 	}
 	e := Event{Type: corev1.EventTypeNormal, Reason: is.Reason, Action: kind, Message: fmt.Sprintf("%s is %s: %s", kind, is.Status, is.Message)}
 	switch kind {
-	case v1alpha1.ConditionStalled, v1alpha1.ConditionKnownDefect, v1alpha1.ConditionOldVolumes:
+	case v1alpha1.ConditionStalled, v1alpha1.ConditionKnownDefect, v1alpha1.ConditionOldVolumes, v1alpha1.ConditionDefragmentationFailed:
 		if is.Status != metav1.ConditionTrue {
 			return nil
 		}
 		e.Type = corev1.EventTypeWarning
-	case v1alpha1.ConditionAvailable, v1alpha1.ConditionTLSReady, v1alpha1.ConditionStorageReady:
+	case v1alpha1.ConditionAvailable, v1alpha1.ConditionTLSReady, v1alpha1.ConditionStorageReady, v1alpha1.ConditionDataConsistent:
 		if was == nil && kind != v1alpha1.ConditionAvailable && is.Status == metav1.ConditionTrue {
 			return nil
 		}

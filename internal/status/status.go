@@ -38,6 +38,7 @@ type Outcome struct {
 // Report writes the pass into the cluster's status.
 func Report(c *v1alpha1.EtcdCluster, o Outcome) {
 	s := &c.Status
+	o.Step = told(o)
 	s.ObservedGeneration = c.Generation
 	s.Selector = resources.SelectorString(c)
 	s.Members = members(s.Members, o.Seen)
@@ -56,6 +57,21 @@ func Report(c *v1alpha1.EtcdCluster, o Outcome) {
 	setOrRemove(c, v1alpha1.ConditionKnownDefect, knownDefect(s.Version))
 	setOrRemove(c, v1alpha1.ConditionOldVolumes, oldVolumes(o.Seen))
 	setOrRemove(c, v1alpha1.ConditionTLSReady, tlsReady(c, o))
+	setOrRemove(c, v1alpha1.ConditionDefragmentationFailed, defragmentationFailed(o.Seen))
+	if is := dataConsistent(o.Seen); is != nil {
+		set(c, *is)
+	}
+}
+
+// told is the step that status speaks of: a comparison changes nothing, and is begun every
+// hour, so what is told is what there would be without it.
+func told(o Outcome) plan.Step {
+	if o.Step.Kind != plan.Compare {
+		return o.Step
+	}
+	rest := o.Seen
+	rest.CompareDue = false
+	return plan.Next(rest)
 }
 
 // unused is the number of the next new member: above all that were ever seen, those
@@ -291,7 +307,7 @@ func housekeeping(o Outcome) bool {
 }
 
 func alarm(seen plan.Observed) string {
-	return fmt.Sprintf("etcd raised %s — it refuses writes until the alarm is disarmed — for NOSPACE compact, defragment and disarm (etcdctl alarm disarm), or raise spec.etcd.quotaBackendBytes; for CORRUPT find out which member differs before anything else",
+	return fmt.Sprintf("etcd raised %s — it refuses writes until the alarm is disarmed — the operator does that as soon as every database has room again, or the member whose data differs is replaced; Ready says what it is at, or what it waits for",
 		strings.Join(seen.Alarms, ", "))
 }
 
@@ -315,11 +331,12 @@ func problems(o Outcome) []plan.Problem {
 	return out
 }
 
-// notBuilt are wishes that the operator does not fulfil, or not as they are.
+// notBuilt are wishes that the operator does not fulfil, or not as they are, and what it
+// leaves to the user.
 func notBuilt(reason string) bool {
 	switch reason {
 	case v1alpha1.ReasonVolumeChangePending, v1alpha1.ReasonRollHalted,
-		v1alpha1.ReasonInvalidOptions:
+		v1alpha1.ReasonInvalidOptions, v1alpha1.ReasonAlarm, v1alpha1.ReasonDataDiffers:
 		return true
 	}
 	return false
@@ -418,7 +435,7 @@ func operation(before *v1alpha1.OperationStatus, step plan.Step, now metav1.Time
 	kind := cmp.Or(step.Operation, step.Reason)
 	switch kind {
 	case v1alpha1.ReasonFounding, v1alpha1.ReasonGrowing, v1alpha1.ReasonShrinking, v1alpha1.ReasonReplacing,
-		v1alpha1.ReasonUpgrading, v1alpha1.ReasonDowngrading, v1alpha1.ReasonRolling:
+		v1alpha1.ReasonUpgrading, v1alpha1.ReasonDowngrading, v1alpha1.ReasonRolling, v1alpha1.ReasonDefragmenting:
 	default:
 		return nil
 	}
@@ -494,6 +511,39 @@ func storageReady(c *v1alpha1.EtcdCluster, seen plan.Observed) *metav1.Condition
 			"the volumes of %s are lost or on their way out — these members lose their data, or have lost it — each is replaced as soon as the others are proven to be a quorum; take a backup while they are",
 			strings.Join(lost, ", ")))
 	}
+	return &is
+}
+
+// dataConsistent is nil while nothing new is known: what was found last stays true.
+func dataConsistent(seen plan.Observed) *metav1.Condition {
+	found := seen.Comparison
+	is := condition(v1alpha1.ConditionDataConsistent, metav1.ConditionFalse, v1alpha1.ReasonDataDiffers, "")
+	var given []string
+	for _, m := range seen.Members {
+		if m.Voter() && m.Answers && (m.Volume == plan.VolumeRefused || slices.Contains(found.Differ, m.ID)) {
+			given = append(given, m.Name)
+		}
+	}
+	corrupt := slices.ContainsFunc(seen.Raised, func(a plan.Alarm) bool { return a.Kind == "CORRUPT" })
+	switch {
+	case len(given) > 0:
+		is.Message = fmt.Sprintf("the data of %s is not that of the others — what it answers may be wrong — Ready says what is done about it", strings.Join(given, ", "))
+	case corrupt:
+		is.Message = fmt.Sprintf("etcd raised %s — the data of its members may differ — Ready says what is done about it", strings.Join(seen.Alarms, ", "))
+	case found.Revision == 0 || len(found.Agree) < seen.Voters():
+		return nil
+	default:
+		is = condition(v1alpha1.ConditionDataConsistent, metav1.ConditionTrue, v1alpha1.ReasonDataEqual, "the data of all members was the same when it was last compared, which is done every hour")
+	}
+	return &is
+}
+
+// defragmentationFailed is nil while there is no failure to wait after.
+func defragmentationFailed(seen plan.Observed) *metav1.Condition {
+	if seen.DefragmentHeld == "" {
+		return nil
+	}
+	is := condition(v1alpha1.ConditionDefragmentationFailed, metav1.ConditionTrue, v1alpha1.ReasonDefragmentFailed, seen.DefragmentHeld)
 	return &is
 }
 

@@ -219,6 +219,16 @@ var states = map[string]struct {
 	"an option etcd has not":      {healthy(mistyped), nil, status.FailedStatus, v1alpha1.ReasonInvalidOptions, metav1.ConditionTrue},
 	"the version cannot be":       {healthy(wants("3.8.0")), nil, status.FailedStatus, v1alpha1.ReasonRollHalted, metav1.ConditionTrue},
 	"the storage changed":         {healthy(outdatedVolume), nil, status.FailedStatus, v1alpha1.ReasonVolumeChangePending, metav1.ConditionTrue},
+	"a full database is healed":   {healthy(noSpace, raised("NOSPACE"), allHave(100, 40)), nil, status.InProgressStatus, v1alpha1.ReasonAlarm, metav1.ConditionFalse},
+	"one that cannot be healed":   {healthy(noSpace, raised("NOSPACE"), allHave(100, 95)), nil, status.FailedStatus, v1alpha1.ReasonAlarm, metav1.ConditionFalse},
+	"a member stands still":       {healthy(standsStill), nil, status.InProgressStatus, v1alpha1.ReasonDefragmenting, metav1.ConditionTrue},
+	"half a database is free":     {healthy(allHave(100, 40)), nil, status.InProgressStatus, v1alpha1.ReasonDefragmenting, metav1.ConditionTrue},
+	"nobody knows whose data":     {healthy(differ(1, 2, 3)), nil, status.FailedStatus, v1alpha1.ReasonDataDiffers, metav1.ConditionTrue},
+	"data that differs once":      {healthy(differ(2), once), nil, status.InProgressStatus, v1alpha1.ReasonComparing, metav1.ConditionTrue},
+	"data that differs":           {healthy(differ(2)), nil, status.InProgressStatus, v1alpha1.ReasonReplacing, metav1.ConditionTrue},
+	"etcd doubts the data":        {healthy(raised("CORRUPT")), nil, status.InProgressStatus, v1alpha1.ReasonComparing, metav1.ConditionTrue},
+	"a comparison is due":         {healthy(compareDue), nil, status.CurrentStatus, v1alpha1.ReasonHealthy, metav1.ConditionTrue},
+	"a defragmentation failed":    {healthy(allHave(100, 40), held), nil, status.CurrentStatus, v1alpha1.ReasonHealthy, metav1.ConditionTrue},
 	"ready, and a name is taken":  {healthy(troubled(v1alpha1.ReasonNameConflict, plan.Stalling)), nil, status.FailedStatus, v1alpha1.ReasonNameConflict, metav1.ConditionTrue},
 }
 
@@ -368,7 +378,7 @@ func TestHealsByItself(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := cluster()
 			pass(c, tc.seen, tc.err)
-			pass(c, healthy(), nil)
+			pass(c, healthy(differ()), nil)
 			for _, is := range c.Status.Conditions {
 				want := metav1.ConditionTrue
 				if is.Type == v1alpha1.ConditionReconciling || is.Type == v1alpha1.ConditionStalled {

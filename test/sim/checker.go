@@ -301,6 +301,7 @@ func (k *checker) claimWritten(c *v1alpha1.EtcdCluster, wr write, claim *corev1.
 	case "patch":
 		if live != nil {
 			k.quarantined(c, wr, live)
+			k.condemned(claim, live)
 		}
 	case "delete":
 		if live == nil {

@@ -304,8 +304,13 @@ func flagsOf(c corev1.Container, orders member.Annotations) etcdtest.Flags {
 	if orders.EffectiveClusterState() == member.ClusterStateNew {
 		state = etcdtest.New
 	}
+	quota, err := strconv.ParseInt(flagOf(c, "quota-backend-bytes"), 10, 64)
+	if err != nil {
+		panic(fmt.Sprintf("etcd would not start: %v", err))
+	}
 	return etcdtest.Flags{
-		Name: flagOf(c, "name"), PeerURL: flagOf(c, "initial-advertise-peer-urls"), ClientURL: flagOf(c, "advertise-client-urls"),
+		Quota: quota,
+		Name:  flagOf(c, "name"), PeerURL: flagOf(c, "initial-advertise-peer-urls"), ClientURL: flagOf(c, "advertise-client-urls"),
 		InitialCluster: initial, State: state, Token: flagOf(c, "initial-cluster-token"), Version: versionOf(c.Image),
 	}
 }

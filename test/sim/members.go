@@ -123,6 +123,8 @@ func (c conn) Propose(ctx context.Context) error {
 
 func (c conn) Alarms(ctx context.Context) (a []etcd.Alarm, err error) {
 	err = c.ask("Alarms", reads, func() error { a, err = c.inner.Alarms(ctx); return err })
+	// Where an alarm refuses other proposals, this is the one.
+	c.op.proposed = c.op.proposed || (err == nil && len(a) > 0)
 	return a, err
 }
 
@@ -145,4 +147,30 @@ func (c conn) MoveLeader(ctx context.Context, to uint64) error {
 
 func (c conn) Downgrade(ctx context.Context, action etcd.DowngradeAction, version string) error {
 	return c.change("Downgrade", 0, "", func() error { return c.inner.Downgrade(ctx, action, version) })
+}
+
+func (c conn) Compact(ctx context.Context, revision int64) error {
+	return c.ask("Compact", changes, func() error {
+		c.op.w.check.compacts(revision)
+		return c.inner.Compact(ctx, revision)
+	})
+}
+
+func (c conn) Defragment(ctx context.Context) error {
+	return c.ask("Defragment", changes, func() error {
+		c.op.w.check.defragments(c.op, c.member)
+		return c.inner.Defragment(ctx)
+	})
+}
+
+func (c conn) Hash(ctx context.Context, revision int64) (h etcd.Hash, err error) {
+	err = c.ask("Hash", reads, func() error { h, err = c.inner.Hash(ctx, revision); return err })
+	return h, err
+}
+
+func (c conn) Disarm(ctx context.Context, a etcd.Alarm) error {
+	return c.ask("Disarm", changes, func() error {
+		c.op.w.check.disarms(a)
+		return c.inner.Disarm(ctx, a)
+	})
 }

@@ -78,6 +78,8 @@ func newOperator(w *World, number int) *Operator {
 		Performer: &perform.Performer{
 			Writer: c, Live: live, Nodes: live, Clock: w.Clock, GuardImage: "member",
 			Operator: resources.OperatorPeer{Namespace: "quorate-system"},
+			// Time stands still while an operator works.
+			Chores: &perform.Chores{Clock: w.Clock, Go: func(do func()) { do() }},
 		},
 	}
 	op.reconciler.Performer.Etcd = op.reconciler.Observer

@@ -290,6 +290,9 @@ func (c *chaos) mend() error {
 		// More was lost than can be mended without the user.
 		ok = c.calling() || c.tellsLoss()
 	}
+	if c.Healthy() {
+		c.Run(c.Compared, 2*time.Minute)
+	}
 	before := c.Operator().writes
 	if !c.lossy || c.Healthy() {
 		c.For(30 * time.Second)

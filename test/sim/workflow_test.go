@@ -140,7 +140,7 @@ func workflows() []workflow {
 			w.Apply(spec(3, plaintext, func(s *v1alpha1.EtcdClusterSpec) { s.Version = "3.6.99" }))
 			w.After(3*time.Second, func() { w.Apply(func(s *v1alpha1.EtcdClusterSpec) { s.Version = "3.6.16" }) })
 		}},
-	}, append(memberships(), rolls()...)...)
+	}, slices.Concat(memberships(), rolls(), upkeeps())...)
 }
 
 // start brings a workflow to its begin, with one operator that has looked around.
@@ -242,6 +242,7 @@ func (f workflow) endOf(w *World) string {
 
 // restful: a cluster that has settled costs no write.
 func restful(name string, w *World) error {
+	w.Run(w.Compared, 2*time.Minute)
 	before := w.Operator().writes
 	w.For(5 * time.Minute)
 	if n := w.Operator().writes - before; n > 0 || len(w.Violations()) > 0 {

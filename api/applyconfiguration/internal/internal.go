@@ -36,6 +36,8 @@ var schemaYAML = typed.YAMLObject(`types:
       default: 1h
 - name: com.github.quorate.quorate.api.v1alpha1.CompactionMode
   scalar: string
+- name: com.github.quorate.quorate.api.v1alpha1.DefragmentationPolicy
+  scalar: string
 - name: com.github.quorate.quorate.api.v1alpha1.EtcdCluster
   map:
     fields:
@@ -72,6 +74,9 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: com.github.quorate.quorate.api.v1alpha1.ImageSpec
       default: {}
+    - name: maintenance
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.MaintenanceSpec
     - name: networkPolicy
       type:
         namedType: com.github.quorate.quorate.api.v1alpha1.NetworkPolicySpec
@@ -251,6 +256,36 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: string
       default: quay.io/coreos/etcd
+- name: com.github.quorate.quorate.api.v1alpha1.MaintenanceSpec
+  map:
+    fields:
+    - name: defragmentation
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.DefragmentationPolicy
+      default: WhenFragmented
+    - name: window
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.MaintenanceWindow
+- name: com.github.quorate.quorate.api.v1alpha1.MaintenanceWindow
+  map:
+    fields:
+    - name: days
+      type:
+        list:
+          elementType:
+            namedType: com.github.quorate.quorate.api.v1alpha1.Weekday
+          elementRelationship: associative
+    - name: duration
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
+      default: 2h
+    - name: start
+      type:
+        scalar: string
+    - name: timeZone
+      type:
+        scalar: string
+      default: Etc/UTC
 - name: com.github.quorate.quorate.api.v1alpha1.MemberRole
   scalar: string
 - name: com.github.quorate.quorate.api.v1alpha1.MemberStatus
@@ -428,6 +463,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: through
       type:
         scalar: boolean
+- name: com.github.quorate.quorate.api.v1alpha1.Weekday
+  scalar: string
 - name: com.github.quorate.quorate.api.v1alpha1.WhenDeleted
   scalar: string
 - name: io.k8s.api.core.v1.Affinity

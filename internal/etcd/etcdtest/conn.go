@@ -285,7 +285,11 @@ func (w *World) led(p *Process) (*Process, error) {
 
 func (w *World) writable(p *Process) (*Process, error) {
 	leader, err := w.led(p)
-	if err == nil && len(w.alarms[p.store.disk.ClusterID]) > 0 {
+	switch {
+	case err != nil:
+	case w.alarmed(p, etcd.AlarmCorrupt):
+		return nil, etcd.ErrCorrupt
+	case w.alarmed(p, etcd.AlarmNoSpace):
 		return nil, etcd.ErrNoSpace
 	}
 	return leader, err
@@ -293,10 +297,12 @@ func (w *World) writable(p *Process) (*Process, error) {
 
 func (c *conn) Status(ctx context.Context) (s etcd.Status, err error) {
 	err = c.call(ctx, "Status", reads, func(p *Process) error {
+		p.store.config()
 		s = etcd.Status{
 			ClusterID: p.store.disk.ClusterID, MemberID: p.store.disk.MemberID, Leader: p.follows,
 			Term: p.store.term, Index: uint64(len(p.store.log)), Applied: uint64(len(p.store.log)),
-			Version: cmp.Or(p.Flags.Version, Version), DBSize: 20480, Learner: p.learner(), Downgrade: c.world.downgradeOf(p), StorageVersion: p.storage(),
+			Version: cmp.Or(p.Flags.Version, Version), Revision: p.store.revision(),
+			DBSize: p.store.db.size(), DBSizeInUse: p.store.db.inUse(), DBSizeQuota: p.Flags.Quota, Learner: p.learner(), Downgrade: c.world.downgradeOf(p), StorageVersion: p.storage(),
 		}
 		if p.follows == 0 {
 			s.Errors = append(s.Errors, "etcdserver: no leader")
@@ -344,6 +350,10 @@ func (c *conn) Alarms(ctx context.Context) (alarms []etcd.Alarm, err error) {
 	err = c.call(ctx, "Alarms", reads, func(p *Process) error {
 		_, err := c.world.led(p)
 		if err == nil {
+			if len(c.world.alarms[p.store.disk.ClusterID]) > 0 && p.leads {
+				// It is a proposal, and the one to be asked for where others are refused.
+				c.world.overtaken(p)
+			}
 			alarms = slices.Clone(c.world.alarms[p.store.disk.ClusterID])
 		}
 		return err

@@ -16,6 +16,7 @@ const (
 	memberPromoted
 	memberPublished
 	valuePut
+	compaction
 	nothing
 )
 
@@ -36,6 +37,11 @@ type store struct {
 	term uint64
 	// format is the minor release whose format the data has; zero before it is agreed on.
 	format int
+	db     Database
+	// compacted is the revision up to which history is gone; flipped is not zero once the
+	// keys differ from what was written.
+	compacted int64
+	flipped   uint64
 
 	members map[uint64]etcd.Member
 	removed map[uint64]bool
@@ -61,6 +67,8 @@ func (s *store) config() map[uint64]etcd.Member {
 		case memberPublished:
 			m.Name, m.ClientURLs = e.member.Name, e.member.ClientURLs
 			s.members[m.ID] = m
+		case compaction:
+			s.compact(e)
 		case valuePut, nothing:
 		}
 	}

@@ -42,6 +42,8 @@ type Flags struct {
 	Token string
 	// Version of etcd that runs; the usual one if empty.
 	Version string
+	// Quota is the size of the database at which the member refuses writes; zero for none.
+	Quota int64
 }
 
 // Disk is what a volume holds.
@@ -262,6 +264,9 @@ func (w *World) Tick() {
 	w.catchUp(func(l *lateCall) bool { return !l.due.After(now) })
 	for _, p := range w.processes {
 		if leader := w.leaderFor(p); leader != nil && p.running {
+			if !p.synced && p.learner() && leader != p {
+				p.store.receive(leader.store)
+			}
 			p.synced = p.synced || w.replicate(leader, p)
 		}
 	}
@@ -272,8 +277,7 @@ func (w *World) Tick() {
 func (w *World) Raise(p *Process, kind etcd.AlarmKind) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	id := p.store.disk.ClusterID
-	w.alarms[id] = append(w.alarms[id], etcd.Alarm{MemberID: p.store.disk.MemberID, Kind: kind})
+	w.raise(p, kind)
 }
 
 // Disarm ends all alarms of the process's cluster.

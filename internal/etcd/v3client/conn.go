@@ -28,6 +28,13 @@ const (
 	// membership change leaves its outcome unknown, which costs more than a
 	// wait does.
 	changeTimeout = 5 * time.Second
+	// defragmentTimeout: a member that defragments answers no probe. Its guard calls it
+	// alive for five minutes all the same (stall, in internal/member), and what has not
+	// ended by then is ended by the kubelet.
+	defragmentTimeout = 4 * time.Minute
+	// compactTimeout and hashTimeout are for a full database on a slow disk.
+	compactTimeout = 2 * time.Minute
+	hashTimeout    = 2 * time.Minute
 )
 
 const (
@@ -69,7 +76,8 @@ func (c *conn) Status(ctx context.Context) (s etcd.Status, err error) {
 		s = etcd.Status{
 			ClusterID: r.GetHeader().GetClusterId(), MemberID: r.GetHeader().GetMemberId(),
 			Leader: r.GetLeader(), Term: r.GetRaftTerm(), Index: r.GetRaftIndex(), Applied: r.GetRaftAppliedIndex(),
-			Version: r.GetVersion(), StorageVersion: r.GetStorageVersion(), DBSize: r.GetDbSize(), Learner: r.GetIsLearner(), Errors: r.GetErrors(),
+			Version: r.GetVersion(), StorageVersion: r.GetStorageVersion(), DBSize: r.GetDbSize(), DBSizeInUse: r.GetDbSizeInUse(), DBSizeQuota: r.GetDbSizeQuota(),
+			Revision: r.GetHeader().GetRevision(), Learner: r.GetIsLearner(), Errors: r.GetErrors(),
 		}
 		if r.GetDowngradeInfo().GetEnabled() {
 			s.Downgrade = r.GetDowngradeInfo().GetTargetVersion()
@@ -178,6 +186,40 @@ func (c *conn) Downgrade(ctx context.Context, action etcd.DowngradeAction, versi
 	}
 	return c.call(ctx, fmt.Sprintf("%s a downgrade to %s through", strings.ToLower(actions[action].String()), version), does, changeTimeout, func(ctx context.Context) error {
 		_, err := pb.NewMaintenanceClient(c.link.grpc).Downgrade(ctx, &pb.DowngradeRequest{Action: actions[action], Version: version})
+		return err
+	})
+}
+
+func (c *conn) Compact(ctx context.Context, revision int64) error {
+	return c.call(ctx, fmt.Sprintf("compacting to revision %d through", revision), changes, compactTimeout, func(ctx context.Context) error {
+		_, err := pb.NewKVClient(c.link.grpc).Compact(ctx, &pb.CompactionRequest{Revision: revision, Physical: true})
+		return err
+	})
+}
+
+func (c *conn) Defragment(ctx context.Context) error {
+	return c.call(ctx, "defragmenting", changes, defragmentTimeout, func(ctx context.Context) error {
+		_, err := pb.NewMaintenanceClient(c.link.grpc).Defragment(ctx, &pb.DefragmentRequest{})
+		return err
+	})
+}
+
+func (c *conn) Hash(ctx context.Context, revision int64) (h etcd.Hash, err error) {
+	err = c.call(ctx, fmt.Sprintf("hashing the keys at revision %d of", revision), reads, hashTimeout, func(ctx context.Context) error {
+		r, err := pb.NewMaintenanceClient(c.link.grpc).HashKV(ctx, &pb.HashKVRequest{Revision: revision})
+		if err != nil {
+			return err
+		}
+		h = etcd.Hash{MemberID: r.GetHeader().GetMemberId(), CompactRevision: r.GetCompactRevision(), Hash: r.GetHash()}
+		return nil
+	})
+	return h, err
+}
+
+func (c *conn) Disarm(ctx context.Context, a etcd.Alarm) error {
+	return c.call(ctx, fmt.Sprintf("disarming %s of member %x through", a.Kind, a.MemberID), changes, changeTimeout, func(ctx context.Context) error {
+		kind := pb.AlarmType(pb.AlarmType_value[string(a.Kind)])
+		_, err := pb.NewMaintenanceClient(c.link.grpc).Alarm(ctx, &pb.AlarmRequest{Action: pb.AlarmRequest_DEACTIVATE, MemberID: a.MemberID, Alarm: kind})
 		return err
 	})
 }

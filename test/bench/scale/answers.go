@@ -65,7 +65,7 @@ func refusal(err error) error {
 
 // header takes the identity from the member's own status.
 func header(s etcd.Status) *pb.ResponseHeader {
-	return &pb.ResponseHeader{ClusterId: s.ClusterID, MemberId: s.MemberID, RaftTerm: s.Term, Revision: 1}
+	return &pb.ResponseHeader{ClusterId: s.ClusterID, MemberId: s.MemberID, RaftTerm: s.Term, Revision: max(1, s.Revision)}
 }
 
 type kv struct {
@@ -126,9 +126,23 @@ func (s *maintenance) Status(ctx context.Context, _ *pb.StatusRequest) (*pb.Stat
 		return nil, refusal(err)
 	}
 	return &pb.StatusResponse{
-		Header: header(is), Version: is.Version, DbSize: is.DBSize, DbSizeInUse: is.DBSize, Leader: is.Leader,
+		Header: header(is), Version: is.Version, DbSize: is.DBSize, DbSizeInUse: is.DBSizeInUse, Leader: is.Leader,
 		RaftIndex: is.Index, RaftTerm: is.Term, RaftAppliedIndex: is.Applied, Errors: is.Errors, IsLearner: is.Learner,
 	}, nil
+}
+
+// HashKV implements etcd's service.
+func (s *maintenance) HashKV(ctx context.Context, r *pb.HashKVRequest) (*pb.HashKVResponse, error) {
+	m, err := s.fleet.ask(ctx, "HashKV")
+	if err != nil {
+		return nil, err
+	}
+	h, err := m.conn.Hash(ctx, r.GetRevision())
+	if err != nil {
+		return nil, refusal(err)
+	}
+	is, err := m.conn.Status(ctx)
+	return &pb.HashKVResponse{Header: header(is), Hash: h.Hash, CompactRevision: h.CompactRevision}, refusal(err)
 }
 
 // Alarm is only ever asked to list.

@@ -31,6 +31,8 @@ type EtcdClusterSpecApplyConfiguration struct {
 	Failover *FailoverSpecApplyConfiguration `json:"failover,omitempty"`
 	// Update says how far a change of version may go by itself.
 	Update *UpdateSpecApplyConfiguration `json:"update,omitempty"`
+	// Maintenance says when members may be made to stand still for their upkeep.
+	Maintenance *MaintenanceSpecApplyConfiguration `json:"maintenance,omitempty"`
 	// Paused stops every change that the operator would make to this cluster
 	// and its objects. Status is still refreshed.
 	Paused *bool `json:"paused,omitempty"`
@@ -119,6 +121,14 @@ func (b *EtcdClusterSpecApplyConfiguration) WithFailover(value *FailoverSpecAppl
 // If called multiple times, the Update field is set to the value of the last call.
 func (b *EtcdClusterSpecApplyConfiguration) WithUpdate(value *UpdateSpecApplyConfiguration) *EtcdClusterSpecApplyConfiguration {
 	b.Update = value
+	return b
+}
+
+// WithMaintenance sets the Maintenance field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Maintenance field is set to the value of the last call.
+func (b *EtcdClusterSpecApplyConfiguration) WithMaintenance(value *MaintenanceSpecApplyConfiguration) *EtcdClusterSpecApplyConfiguration {
+	b.Maintenance = value
 	return b
 }
 
