@@ -249,6 +249,7 @@ func verbosity(step plan.Step) int {
 // changing are the reasons of work that waits for etcd's members.
 var changing = []string{
 	v1alpha1.ReasonGrowing, v1alpha1.ReasonShrinking, v1alpha1.ReasonReplacing, v1alpha1.ReasonUpgrading, v1alpha1.ReasonRolling,
+	v1alpha1.ReasonRotating,
 }
 
 func next(c *v1alpha1.EtcdCluster, step plan.Step) time.Duration {

@@ -44,6 +44,9 @@ const (
 	AnnotationVolumeUID = "etcd.quorate.dev/volume-uid"
 	// AnnotationTemplateHash on a pod is the hash of what it was made from.
 	AnnotationTemplateHash = "etcd.quorate.dev/template-hash"
+	// AnnotationTrust on a pod is the hash of the authorities that its etcd trusts, which
+	// it reads at its start and never again. Absent while they are those of the founding.
+	AnnotationTrust = "etcd.quorate.dev/trust"
 	// AnnotationSnapshotCount on a pod is how many changes its etcd applies at most
 	// between two snapshots of its own.
 	AnnotationSnapshotCount = "etcd.quorate.dev/snapshot-count"
@@ -108,6 +111,7 @@ const (
 	ReasonReplacing            = "Replacing"
 	ReasonUpgrading            = "Upgrading"
 	ReasonRolling              = "Rolling"
+	ReasonRotating             = "Rotating"
 	ReasonRollHalted           = "RollHalted"
 	ReasonRollPending          = "RollPending"
 	ReasonVolumeChangePending  = "VolumeChangePending"

@@ -69,7 +69,7 @@ func (p *Performer) outdatedPod(ctx context.Context, c, made *v1alpha1.EtcdClust
 	same := pod != nil && pod.DeletionTimestamp.IsZero() && string(pod.UID) == m.PodUID &&
 		pod.Annotations[v1alpha1.AnnotationVolumeUID] == string(claim.UID) &&
 		claim.Annotations[v1alpha1.AnnotationMemberID] == hex(m.ID) && claim.Annotations[v1alpha1.AnnotationRefused] == ""
-	if !same || pod.Annotations[v1alpha1.AnnotationTemplateHash] == resources.TemplateHash(made) {
+	if !same || (pod.Annotations[v1alpha1.AnnotationTemplateHash] == resources.TemplateHash(made) && !m.TrustOutdated) {
 		return nil, fmt.Errorf("restarting %s, which is not as it was seen: %w", m.Name, ErrStale)
 	}
 	return pod, nil

@@ -54,6 +54,7 @@ func Report(c *v1alpha1.EtcdCluster, o Outcome) {
 	setOrRemove(c, v1alpha1.ConditionKnownDefect, knownDefect(s.Version))
 	setOrRemove(c, v1alpha1.ConditionOldVolumes, oldVolumes(o.Seen))
 	setOrRemove(c, v1alpha1.ConditionTLSReady, tlsReady(c, o))
+	s.TLS = tlsStatus(c, s.TLS, o.Seen)
 }
 
 // unused is the number of the next new member: above all that were ever seen, those
@@ -382,7 +383,7 @@ func operation(before *v1alpha1.OperationStatus, step plan.Step, now metav1.Time
 	kind := cmp.Or(step.Operation, step.Reason)
 	switch kind {
 	case v1alpha1.ReasonFounding, v1alpha1.ReasonGrowing, v1alpha1.ReasonShrinking, v1alpha1.ReasonReplacing,
-		v1alpha1.ReasonUpgrading, v1alpha1.ReasonRolling:
+		v1alpha1.ReasonUpgrading, v1alpha1.ReasonRolling, v1alpha1.ReasonRotating:
 	default:
 		return nil
 	}
@@ -501,6 +502,9 @@ func tlsReady(c *v1alpha1.EtcdCluster, o Outcome) *metav1.Condition {
 		return o.Err == nil && seen.Joiner != "" && secret == "Secret "+pki.MemberSecret(seen.Joiner)
 	})
 	is := condition(v1alpha1.ConditionTLSReady, metav1.ConditionTrue, v1alpha1.ReasonCertificatesValid, "every certificate is in order")
+	if doing := rotating(seen); doing != "" {
+		is = condition(v1alpha1.ConditionTLSReady, metav1.ConditionTrue, v1alpha1.ReasonRotating, "every certificate is in order; "+doing)
+	}
 	if len(seen.TLSProblems) > 0 {
 		first := seen.TLSProblems[0]
 		is = condition(v1alpha1.ConditionTLSReady, metav1.ConditionFalse, first.Reason, first.Message)

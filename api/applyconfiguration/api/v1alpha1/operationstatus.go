@@ -11,7 +11,8 @@ import (
 //
 // OperationStatus is the work that is under way on a cluster.
 type OperationStatusApplyConfiguration struct {
-	// Kind of the work: Founding, Growing, Shrinking, Replacing, Upgrading or Rolling.
+	// Kind of the work: Founding, Growing, Shrinking, Replacing, Upgrading, Rolling or
+	// Rotating.
 	Kind *string `json:"kind,omitempty"`
 	// Step that was taken last, for example RestartMember; empty while something is
 	// waited for.
