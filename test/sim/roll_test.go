@@ -64,7 +64,7 @@ func rotations() []workflow {
 	}
 	over := func(w *World) bool { return rotated(w, w.Cluster().Spec.TLS.RotateCA.Time) }
 	return []workflow{
-		{name: "rotating the authorities of three", long: true, before: founded(spec(3, brief)), begin: begin, done: over},
+		{name: "rotating the authorities of three", long: true, shared: true, before: founded(spec(3, brief)), begin: begin, done: over},
 		{name: "rotating the authorities of one", before: founded(spec(1, brief)), begin: begin, done: over},
 		{name: "rotating and growing at once", end: (*World).Shape, long: true, before: founded(spec(3, brief)), begin: func(w *World) {
 			begin(w)
