@@ -70,7 +70,7 @@ func (o *Observer) certificates(ctx context.Context, c *v1alpha1.EtcdCluster, m 
 		if !kube.allTrust(who) {
 			return nil
 		}
-		return o.greet(ctx, c, kube.endpoints(c), who)
+		return o.greet(ctx, kube.endpoints(c), who)
 	}}
 	set, err := reader.ReadSince(ctx, known, c, members)
 	if err != nil {

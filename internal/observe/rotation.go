@@ -62,12 +62,12 @@ func (o *Observer) Greet(ctx context.Context, c *v1alpha1.EtcdCluster, who pki.A
 		endpoints = m.reach.endpoints
 	}
 	o.mu.Unlock()
-	return o.greet(ctx, c, endpoints, who)
+	return o.greet(ctx, endpoints, who)
 }
 
 // greet shakes hands with both ports of each member, all at once. A member that cannot
 // be reached shows nothing.
-func (o *Observer) greet(ctx context.Context, c *v1alpha1.EtcdCluster, endpoints map[string]etcd.Endpoint, who pki.Ask) map[string]pki.Shown {
+func (o *Observer) greet(ctx context.Context, endpoints map[string]etcd.Endpoint, who pki.Ask) map[string]pki.Shown {
 	if o.Greeter == nil {
 		return nil
 	}

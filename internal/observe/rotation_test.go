@@ -76,14 +76,14 @@ func TestGreet(t *testing.T) {
 	endpoints := map[string]etcd.Endpoint{"a-0000": {Address: "10.0.0.1:2379", ServerName: "a"}, "a-0001": {Address: "10.0.0.2:2379", ServerName: "b"}}
 	who := pki.Ask{Members: []string{"a-0000", "a-0001", "a-0002"}, ClientCA: []byte("client"), PeerCA: []byte("peer"), Trust: "new"}
 	o := &Observer{Greeter: greeter{refuses: "10.0.0.2:2380"}}
-	got := o.greet(t.Context(), c, endpoints, who)
+	got := o.greet(t.Context(), endpoints, who)
 	if len(got) != 1 || string(got["a-0000"].Client.Leaf) != "10.0.0.1:2379 a client" || string(got["a-0000"].Peer.Leaf) != "10.0.0.1:2380 a peer" {
 		t.Errorf("shown %q", got)
 	}
 	if got := o.Greet(t.Context(), c, who); len(got) != 0 {
 		t.Errorf("a cluster that was never seen shows %v", got)
 	}
-	if got := (&Observer{}).greet(t.Context(), c, endpoints, who); got != nil {
+	if got := (&Observer{}).greet(t.Context(), endpoints, who); got != nil {
 		t.Errorf("without a greeter: %v", got)
 	}
 	k := &kubernetes{}

@@ -259,19 +259,25 @@ func (p *planner) wake(at time.Time) {
 func (p *planner) trust() {
 	client, peer := p.in.Secrets[ClientCASecret(p.in.Cluster)], p.in.Secrets[PeerCASecret(p.in.Cluster)]
 	rotated := len(client[KeySince])+len(peer[KeySince]) > 0
-	p.result.Trust, p.result.Carried = p.hash(rotated, trusted(client), trusted(peer)), map[string]string{}
+	// Pods that were made by an operator which did not rotate any say nothing, and are not
+	// to be restarted.
+	founding := func(hash string) string {
+		if !rotated && hash != TrustUnknown {
+			return ""
+		}
+		return hash
+	}
+	p.result.Trust, p.result.Carried = founding(trustHash(trusted(client), trusted(peer))), map[string]string{}
 	for _, m := range p.in.Members {
 		data := p.in.Secrets[MemberSecret(m)]
-		if carried := p.hash(rotated, data[KeyClientCA], data[KeyPeerCA]); carried != TrustUnknown {
-			p.result.Carried[m] = carried
+		if carried := trustHash(data[KeyClientCA], data[KeyPeerCA]); carried != TrustUnknown {
+			p.result.Carried[m] = founding(carried)
 		}
 	}
 }
 
-// hash of two bundles; the order within a bundle does not matter. It is empty while
-// the authorities are those of the founding: pods that were made by an operator which
-// did not rotate any are not to be restarted.
-func (p *planner) hash(rotated bool, client, peer []byte) string {
+// trustHash of two bundles; the order within a bundle does not matter.
+func trustHash(client, peer []byte) string {
 	all := sha256.New()
 	for _, bundle := range [][]byte{client, peer} {
 		certs := parseCerts(bundle)
@@ -284,9 +290,6 @@ func (p *planner) hash(rotated bool, client, peer []byte) string {
 			_, _ = all.Write(sum[:])
 		}
 		_, _ = all.Write([]byte("/"))
-	}
-	if !rotated {
-		return ""
 	}
 	return hex.EncodeToString(all.Sum(nil)[:8])
 }

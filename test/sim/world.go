@@ -61,7 +61,7 @@ type World struct {
 	// lastChange how many changes there were then.
 	beat, lastBeat time.Time
 	lastChange     int
-	application application
+	application    application
 	// plans are what the world does at its own times.
 	plans []plannedAct
 	// puts are the user's writes so far, of mostPuts; nextPut is when the next one is

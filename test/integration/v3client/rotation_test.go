@@ -1,7 +1,6 @@
 package v3client_test
 
 import (
-	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -105,7 +104,7 @@ func (r *rig) alone(t *testing.T, before time.Time) {
 		for address, secret := range map[string]string{m.client: pki.ClientCASecret(cluster), m.peer: pki.PeerCASecret(cluster)} {
 			shown, err := r.pool.Greet(t.Context(), etcd.Endpoint{Address: address, ServerName: serverName(m.name)}, r.secrets[secret][pki.KeyCert])
 			if err != nil || len(shown.Trusts) != 1 {
-				t.Errorf("%s of %s trusts %d authorities: %v", fmt.Sprint(address), m.name, len(shown.Trusts), err)
+				t.Errorf("%s of %s trusts %d authorities: %v", address, m.name, len(shown.Trusts), err)
 			}
 		}
 	}
