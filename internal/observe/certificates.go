@@ -3,7 +3,6 @@ package observe
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -42,8 +41,8 @@ type certificatesSeen struct {
 	conflicts   []plan.Problem
 	problems    []plan.Problem
 	renewal     time.Time
-	// asks says that a rotation waits for what members show.
-	asks bool
+	// ask is what a rotation waits for members to show; nil for nothing.
+	ask *pki.Ask
 	// trust is what members are to trust, carried what their Secrets hold.
 	trust     string
 	carried   map[string]string
@@ -57,7 +56,7 @@ func (o *Observer) certificates(ctx context.Context, c *v1alpha1.EtcdCluster, m 
 	}
 	seen := &m.certificates
 	asked := strings.Join(members, ",")
-	inOrder := seen.members == asked && seen.wanted == secrets.Wanted(c) && len(seen.due) == 0 && !seen.asks &&
+	inOrder := seen.members == asked && seen.wanted == secrets.Wanted(c) && len(seen.due) == 0 && (seen.ask == nil || !kube.allTrust(*seen.ask)) &&
 		len(seen.problems) == 0 && len(seen.conflicts) == 0 && (seen.renewal.IsZero() || now.Before(seen.renewal)) && seen.credentials != nil
 	if inOrder && now.Sub(seen.at) < certificatesAfresh {
 		return *seen, nil
@@ -82,7 +81,7 @@ func (o *Observer) certificates(ctx context.Context, c *v1alpha1.EtcdCluster, m 
 	}
 	*seen = certificatesSeen{
 		at: now, members: asked, due: set.Due(), renewal: set.Plan.NextRenewal, versions: set.Versions, verified: now,
-		wanted: secrets.Wanted(c), asks: set.Plan.Ask != nil || slices.ContainsFunc(set.Plan.Rotations, func(r pki.Rotation) bool { return len(r.Waiting) > 0 }),
+		wanted: secrets.Wanted(c), ask: set.Plan.Ask,
 		trust: set.Plan.Trust, carried: set.Plan.Carried, rotations: set.Plan.Rotations,
 	}
 	for _, secret := range set.Foreign {

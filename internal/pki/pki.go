@@ -177,8 +177,8 @@ type Result struct {
 	NextRenewal time.Time
 	// Rotations tell how far each authority is, in a fixed order.
 	Rotations []Rotation
-	// Ask is set when a rotation goes on as soon as the members themselves show that
-	// they have come as far: plan again with what they show.
+	// Ask is set while a rotation goes on as soon as the members themselves show that
+	// they have come as far: plan again with what they show now.
 	Ask *Ask
 	// Trust is the hash of the authorities that members are to trust.
 	Trust string

@@ -182,6 +182,7 @@ func (p *planner) goOn(a *authority, r Rotation) []string {
 	}
 	switch {
 	case len(waiting) > 0:
+		p.ask()
 	case r.Phase == PhaseTrusting:
 		p.step(a, map[string][]byte{KeyCert: a.next.pem, KeyKey: p.in.Secrets[a.secret][KeyNextKey], KeyFormerCert: a.pem}, []string{KeyNextCert, KeyNextKey}, notYet,
 			"every member trusts the next authority: from now on it signs")
