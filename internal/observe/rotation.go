@@ -24,10 +24,11 @@ func (seen certificatesSeen) judgeTrust(kube *kubernetes, members []plan.Member)
 		m.Trust = seen.carried[m.Name]
 		carried, known := seen.carried[m.Name]
 		pod := kube.pod(m.Name)
-		if pod == nil || !known || seen.trust == pki.TrustUnknown || carried != seen.trust {
+		if pod == nil || seen.trust == pki.TrustUnknown {
 			continue
 		}
-		m.TrustOutdated = pod.Annotations[v1alpha1.AnnotationTrust] != seen.trust
+		m.TrustDiffers = pod.Annotations[v1alpha1.AnnotationTrust] != seen.trust
+		m.TrustOutdated = m.TrustDiffers && known && carried == seen.trust
 		m.PodOutdated = m.PodOutdated || m.TrustOutdated
 	}
 }

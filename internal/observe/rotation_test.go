@@ -19,14 +19,14 @@ import (
 func TestJudgeTrust(t *testing.T) {
 	for name, tc := range map[string]struct {
 		annotation, trust, carried string
-		want                       bool
+		want, differs              bool
 	}{
-		"authorities of the founding":            {"", "", "", false},
-		"a pod of before, the Secret is written": {"", "new", "new", true},
-		"a pod of before, the Secret is not":     {"", "new", "", false},
-		"a pod of an older rotation":             {"old", "new", "new", true},
-		"a pod of now":                           {"new", "new", "new", false},
-		"authorities that cannot be read":        {"old", pki.TrustUnknown, pki.TrustUnknown, false},
+		"authorities of the founding":            {"", "", "", false, false},
+		"a pod of before, the Secret is written": {"", "new", "new", true, true},
+		"a pod of before, the Secret is not":     {"", "new", "", false, true},
+		"a pod of an older rotation":             {"old", "new", "new", true, true},
+		"a pod of now":                           {"new", "new", "new", false, false},
+		"authorities that cannot be read":        {"old", pki.TrustUnknown, pki.TrustUnknown, false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod := corev1.Pod{}
@@ -37,7 +37,7 @@ func TestJudgeTrust(t *testing.T) {
 			members := []plan.Member{{Name: "a-0000"}, {Name: "a-0001"}}
 			seen := certificatesSeen{trust: tc.trust, carried: map[string]string{"a-0000": tc.carried, "a-0001": tc.carried}}
 			seen.judgeTrust(&kubernetes{pods: []corev1.Pod{pod}}, members)
-			if m := members[0]; m.TrustOutdated != tc.want || m.PodOutdated != tc.want || m.Trust != tc.carried {
+			if m := members[0]; m.TrustDiffers != tc.differs || m.TrustOutdated != tc.want || m.PodOutdated != tc.want || m.Trust != tc.carried {
 				t.Errorf("%+v", m)
 			}
 			if members[1].TrustOutdated {

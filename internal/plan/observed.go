@@ -226,9 +226,9 @@ type Member struct {
 	// PodOutdated says that the pod was made from another spec, or that TrustOutdated is
 	// true.
 	PodOutdated bool
-	// TrustOutdated says that etcd in the pod trusts other authorities than it is to, and
-	// that its Secret holds those.
-	TrustOutdated bool
+	// TrustDiffers says that etcd in the pod trusts other authorities than it is to, and
+	// TrustOutdated that its Secret holds those besides, so that a restart mends it.
+	TrustDiffers, TrustOutdated bool
 	// Trust is the hash of the authorities that the member's Secret holds, for its next
 	// pod.
 	Trust string

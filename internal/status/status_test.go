@@ -587,7 +587,7 @@ func TestRotation(t *testing.T) {
 	trimming := func(o *plan.Observed) {
 		rotation(o)
 		o.Authorities[0] = plan.Authority{Secret: "a-client-ca", Phase: "Stable", Ends: time.Unix(1e9, 0)}
-		o.Members[2].PodOutdated, o.Members[2].TrustOutdated = true, true
+		o.Members[2].PodOutdated, o.Members[2].TrustDiffers, o.Members[2].TrustOutdated = true, true, true
 	}
 	unread := func(o *plan.Observed) { o.Authorities = nil }
 	stable := v1alpha1.AuthorityStatus{Secret: "a-peer-ca", Phase: v1alpha1.AuthorityStable, NotAfter: at(1e9 + 7200)}

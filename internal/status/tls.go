@@ -15,7 +15,7 @@ import (
 // distrustful are the members that trust other authorities than they are to.
 func distrustful(seen plan.Observed) (names []string) {
 	for _, m := range seen.Members {
-		if m.TrustOutdated {
+		if m.TrustDiffers {
 			names = append(names, m.Name)
 		}
 	}
