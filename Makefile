@@ -237,7 +237,7 @@ test-cluster: ## Tests of the local Kubernetes itself.
 
 .PHONY: test-e2e
 test-e2e: cluster-up deploy ## User stories on the real cluster.
-	go run github.com/onsi/ginkgo/v2/ginkgo --procs=$(E2E_PROCS) --timeout=45m ./test/e2e
+	go run github.com/onsi/ginkgo/v2/ginkgo --procs=$(E2E_PROCS) --timeout=45m --label-filter='!long' ./test/e2e
 
 # Further flags for soak: "-rounds 2", "-operator-dies always", "-only 'cut a node off,lose a node'".
 SOAK_FLAGS ?=
@@ -245,6 +245,10 @@ SOAK_FLAGS ?=
 soak: cluster-up deploy ## Random faults for DURATION, as SEED decides; the report is in .cluster/soak.
 	go build -o $(BIN)/soak ./test/soak
 	$(BIN)/soak -duration $(DURATION) -seed $(SEED) $(SOAK_FLAGS)
+
+.PHONY: soak-certificates
+soak-certificates: cluster-up deploy ## Certificates of five minutes through five renewals, under load: 20 minutes.
+	go run github.com/onsi/ginkgo/v2/ginkgo --timeout=45m --label-filter=long -v ./test/e2e
 
 # How often the leader is replaced under load, for bench; 40 for the record.
 BENCH_GAPS ?= 40

@@ -255,6 +255,7 @@ var changing = []string{
 	v1alpha1.ReasonGrowing, v1alpha1.ReasonShrinking, v1alpha1.ReasonReplacing, v1alpha1.ReasonUpgrading, v1alpha1.ReasonRolling,
 	v1alpha1.ReasonDowngrading,
 	v1alpha1.ReasonDefragmenting, v1alpha1.ReasonComparing,
+	v1alpha1.ReasonRotating,
 }
 
 func next(c *v1alpha1.EtcdCluster, step plan.Step) time.Duration {

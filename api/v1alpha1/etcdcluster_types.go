@@ -213,6 +213,24 @@ type TLSSpec struct {
 	// +kubebuilder:default="2160h"
 	// +optional
 	LeafDuration metav1.Duration `json:"leafDuration,omitempty,omitzero"`
+
+	// RotateCA replaces the authorities that were issued before this time, without
+	// downtime: first everybody trusts the old and the new, then everybody serves
+	// certificates of the new, then nobody trusts the old any more. A time in the
+	// future is a date for it. Without it an authority is replaced at two thirds of its
+	// life, which is ten years.
+	// +optional
+	RotateCA *metav1.Time `json:"rotateCA,omitempty"`
+
+	// RotationSoak is how long applications have to read their Secret again in each of
+	// the two phases of a rotation: before members serve certificates of the new
+	// authority, and before they refuse those of the old. From 0s to 8760h.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule=`size(self) > 1 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?h)?([0-9]{1,6}([.][0-9]{1,3})?m)?([0-9]{1,9}([.][0-9]{1,3})?s)?$') && duration(self) <= duration('8760h')`,message=`"…" is not a duration from 0s to 8760h — applications that have not read their Secret again by then are refused — use hours such as 24h, or 0s if nothing but the members needs the authorities`,messageExpression=`'"' + self + '" is not a duration from 0s to 8760h — applications that have not read their Secret again by then are refused — use hours such as 24h, or 0s if nothing but the members needs the authorities'`
+	// +kubebuilder:default="24h"
+	// +optional
+	RotationSoak metav1.Duration `json:"rotationSoak,omitempty,omitzero"`
 }
 
 // CompactionMode is etcd's auto-compaction mode.
@@ -523,7 +541,7 @@ type MemberStatus struct {
 // OperationStatus is the work that is under way on a cluster.
 type OperationStatus struct {
 	// Kind of the work: Founding, Growing, Shrinking, Replacing, Upgrading, Downgrading,
-	// Rolling or Defragmenting.
+	// Rolling, Rotating or Defragmenting.
 	Kind string `json:"kind"`
 	// Step that was taken last, for example RestartMember; empty while something is
 	// waited for.
@@ -537,6 +555,55 @@ type OperationStatus struct {
 	// BlockedBy says what the next step waits for.
 	// +optional
 	BlockedBy string `json:"blockedBy,omitempty"`
+}
+
+// AuthorityPhase is how far the rotation of an authority is.
+// +kubebuilder:validation:Enum=Stable;Trusting;Serving;Trimming
+type AuthorityPhase string
+
+const (
+	// AuthorityStable: one authority is trusted, and signs.
+	AuthorityStable AuthorityPhase = "Stable"
+	// AuthorityTrusting: the new authority is trusted beside the old one, which still
+	// signs; members are restarted to trust it, and applications have time to.
+	AuthorityTrusting AuthorityPhase = "Trusting"
+	// AuthorityServing: the new authority signs, and the old one is still trusted, while
+	// certificates come into place and applications have time to read theirs.
+	AuthorityServing AuthorityPhase = "Serving"
+	// AuthorityTrimming: only the new authority is trusted, and members are restarted to
+	// forget the old one.
+	AuthorityTrimming AuthorityPhase = "Trimming"
+)
+
+// TLSStatus tells of the certificates.
+type TLSStatus struct {
+	// Authorities of the client and of the peer port.
+	// +listType=map
+	// +listMapKey=secret
+	// +optional
+	Authorities []AuthorityStatus `json:"authorities,omitempty"`
+}
+
+// AuthorityStatus is what is known of one authority.
+type AuthorityStatus struct {
+	// Secret that holds the authority.
+	Secret string `json:"secret"`
+	// Phase of its rotation; Stable without one.
+	Phase AuthorityPhase `json:"phase"`
+	// NotAfter is when the authority that signs ends.
+	// +optional
+	NotAfter *metav1.Time `json:"notAfter,omitempty"`
+	// Since when it is in this phase; absent while Stable.
+	// +optional
+	Since *metav1.Time `json:"since,omitempty"`
+	// Until when applications have time to read their Secret again; the next phase
+	// begins no sooner.
+	// +optional
+	Until *metav1.Time `json:"until,omitempty"`
+	// WaitingFor are the members that have not come as far yet.
+	// +listType=atomic
+	// +optional
+	WaitingFor []string `json:"waitingFor,omitempty"`
 }
 
 // EtcdClusterStatus is what the operator last saw.
@@ -647,6 +714,10 @@ type EtcdClusterStatus struct {
 	// once every member has taken a snapshot since. 3.7 is not rolled out before.
 	// +optional
 	OldEntries int64 `json:"oldEntries,omitempty"`
+
+	// TLS tells of the authorities and of their rotation; absent without TLS.
+	// +optional
+	TLS *TLSStatus `json:"tls,omitempty"`
 
 	// Version is the lowest that any member runs: a cluster is as old as its oldest
 	// member.

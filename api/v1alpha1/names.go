@@ -44,6 +44,9 @@ const (
 	AnnotationVolumeUID = "etcd.quorate.dev/volume-uid"
 	// AnnotationTemplateHash on a pod is the hash of what it was made from.
 	AnnotationTemplateHash = "etcd.quorate.dev/template-hash"
+	// AnnotationTrust on a pod is the hash of the authorities that its etcd trusts, which
+	// it reads at its start and never again. Absent while they are those of the founding.
+	AnnotationTrust = "etcd.quorate.dev/trust"
 	// AnnotationSnapshotCount on a pod is how many changes its etcd applies at most
 	// between two snapshots of its own.
 	AnnotationSnapshotCount = "etcd.quorate.dev/snapshot-count"
@@ -110,6 +113,8 @@ const (
 	ReasonUpgrading = "Upgrading"
 	// ReasonRolling: the members are restarted, one at a time, from a changed spec.
 	ReasonRolling = "Rolling"
+	// ReasonRotating: the authorities of the certificates are replaced.
+	ReasonRotating = "Rotating"
 	// ReasonRepairing: something that was missing or changed is put back.
 	ReasonRepairing = "Repairing"
 	// ReasonDegraded: a member is not healthy, and the others serve.

@@ -212,9 +212,10 @@ func setUp(mgr ctrl.Manager, o *options, server apitime.Source) error {
 		Namespace: os.Getenv("POD_NAMESPACE"),
 		Labels:    map[string]string{"app.kubernetes.io/name": "quorate-operator"},
 	}
+	pool := v3client.NewPool()
 	observer := &observe.Observer{
 		Cached: mgr.GetClient(), Live: mgr.GetAPIReader(),
-		Dialer: v3client.NewPool(), Clock: clock.RealClock{}, ServerTime: server, Operator: operator,
+		Dialer: pool, Greeter: pool, Clock: clock.RealClock{}, ServerTime: server, Operator: operator,
 	}
 	performer := &perform.Performer{
 		Writer: mgr.GetClient(), Live: mgr.GetAPIReader(), Clock: clock.RealClock{}, ServerTime: server,

@@ -224,3 +224,19 @@ type Dialer interface {
 	// the endpoints; without endpoints it closes all of them.
 	Keep(group string, endpoints ...Endpoint)
 }
+
+// Shown is what a port of a member shows to whoever shakes hands with it.
+type Shown struct {
+	// Leaf is the certificate that it serves, DER.
+	Leaf []byte
+	// Trusts are the subjects, DER, of the authorities whose certificates it takes.
+	Trusts [][]byte
+}
+
+// Greeter shakes hands with members, to see which certificates their processes use.
+type Greeter interface {
+	// Greet connects anew, without a certificate of its own: the member shows what it
+	// serves and whom it trusts before it asks for one. ca is PEM, the authorities that
+	// its certificate must be of. The error wraps ErrUnreachable or ErrCredentials.
+	Greet(ctx context.Context, to Endpoint, ca []byte) (Shown, error)
+}

@@ -30,6 +30,8 @@ const certificatesVerified = 10 * time.Minute
 type certificatesSeen struct {
 	at      time.Time
 	members string
+	// wanted is what the spec said then.
+	wanted string
 	// versions of the Secrets that were verified, and when.
 	versions string
 	verified time.Time
@@ -39,16 +41,22 @@ type certificatesSeen struct {
 	conflicts   []plan.Problem
 	problems    []plan.Problem
 	renewal     time.Time
+	// ask is what a rotation waits for members to show; nil for nothing.
+	ask *pki.Ask
+	// trust is what members are to trust, carried what their Secrets hold.
+	trust     string
+	carried   map[string]string
+	rotations []pki.Rotation
 }
 
-func (o *Observer) certificates(ctx context.Context, c *v1alpha1.EtcdCluster, m *memory, members []string) (certificatesSeen, error) {
+func (o *Observer) certificates(ctx context.Context, c *v1alpha1.EtcdCluster, m *memory, kube *kubernetes, members []string) (certificatesSeen, error) {
 	now := o.Clock.Now()
 	if !resources.TLS(c) {
-		return certificatesSeen{credentials: &etcd.Credentials{}}, nil
+		return certificatesSeen{credentials: &etcd.Credentials{}, trust: pki.TrustUnknown}, nil
 	}
 	seen := &m.certificates
 	asked := strings.Join(members, ",")
-	inOrder := seen.members == asked && len(seen.due) == 0 &&
+	inOrder := seen.members == asked && seen.wanted == secrets.Wanted(c) && len(seen.due) == 0 && (seen.ask == nil || !kube.allTrust(*seen.ask)) &&
 		len(seen.problems) == 0 && len(seen.conflicts) == 0 && (seen.renewal.IsZero() || now.Before(seen.renewal)) && seen.credentials != nil
 	if inOrder && now.Sub(seen.at) < certificatesAfresh {
 		return *seen, nil
@@ -57,7 +65,13 @@ func (o *Observer) certificates(ctx context.Context, c *v1alpha1.EtcdCluster, m 
 	if inOrder && now.Sub(seen.verified) < certificatesVerified {
 		known = seen.versions
 	}
-	set, err := secrets.ReadSince(ctx, known, o.Live, c, members, now, secrets.Authorities(c))
+	reader := secrets.Reader{Live: o.Live, Now: now, Shake: func(ctx context.Context, who pki.Ask) map[string]pki.Shown {
+		if !kube.allTrust(who) {
+			return nil
+		}
+		return o.greet(ctx, kube.endpoints(c), who)
+	}}
+	set, err := reader.ReadSince(ctx, known, c, members)
 	if err != nil {
 		return certificatesSeen{}, err
 	}
@@ -67,6 +81,8 @@ func (o *Observer) certificates(ctx context.Context, c *v1alpha1.EtcdCluster, m 
 	}
 	*seen = certificatesSeen{
 		at: now, members: asked, due: set.Due(), renewal: set.Plan.NextRenewal, versions: set.Versions, verified: now,
+		wanted: secrets.Wanted(c), ask: set.Plan.Ask,
+		trust: set.Plan.Trust, carried: set.Plan.Carried, rotations: set.Plan.Rotations,
 	}
 	for _, secret := range set.Foreign {
 		seen.conflicts = append(seen.conflicts, conflict(c, "Secret", secret))

@@ -21,6 +21,7 @@ import (
 	"github.com/quorate/quorate/api/v1alpha1"
 	"github.com/quorate/quorate/internal/apitime"
 	"github.com/quorate/quorate/internal/etcd"
+	"github.com/quorate/quorate/internal/pki"
 	"github.com/quorate/quorate/internal/plan"
 	"github.com/quorate/quorate/internal/resources"
 )
@@ -36,6 +37,8 @@ type Observer struct {
 	Cluster client.Reader
 	// Dialer reaches members.
 	Dialer etcd.Dialer
+	// Greeter shakes hands with members; without it no authority is rotated to its end.
+	Greeter etcd.Greeter
 	// Clock tells the time.
 	Clock clock.PassiveClock
 	// ServerTime tells the API server's time, if it is known.
@@ -87,7 +90,7 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 		return seen, nil
 	}
 	members := kube.members(c)
-	certificates, err := o.certificates(ctx, c, m, plan.Observed{ClusterID: seen.ClusterID, Members: members}.Certified())
+	certificates, err := o.certificates(ctx, c, m, kube, plan.Observed{ClusterID: seen.ClusterID, Members: members}.Certified())
 	if err != nil {
 		return seen, err
 	}
@@ -104,6 +107,8 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 	if made != c {
 		kube.madeFrom(made, seen.Members)
 	}
+	certificates.judgeTrust(kube, seen.Members)
+	seen.Authorities = certificates.authorities()
 	seen.Expired = m.expired(c, kube)
 	leader, term := look.leads()
 	m.watched.judge(c, &seen, kube, leader, term)
@@ -113,9 +118,8 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 	}
 	o.upkeep(c, m, &seen, look)
 	seen.Problems = append(seen.Problems, certificates.conflicts...)
-	if seen.TLSProblems = certificates.problems; len(seen.TLSProblems) > 0 {
-		seen.Expiring = seen.TLSProblems[0].Message
-	}
+	seen.TLSProblems = certificates.problems
+	seen.Expiring = unsafe(seen.TLSProblems)
 	seen.Problems = append(seen.Problems, kube.problems(seen)...)
 	if problem, found := o.storageClass(ctx, kube); found {
 		seen.Problems = append([]plan.Problem{problem}, seen.Problems...)
@@ -136,6 +140,17 @@ func (o *Observer) upkeep(c *v1alpha1.EtcdCluster, m *memory, seen *plan.Observe
 	if seen.Window = state; problem != nil {
 		seen.Problems = append(seen.Problems, *problem)
 	}
+}
+
+// unsafe says why nobody should be restarted, going by what is wrong with certificates. The
+// end of an authority is no reason: its rotation restarts members.
+func unsafe(problems []plan.Problem) string {
+	for _, p := range problems {
+		if p.Reason != pki.ReasonAuthorityExpiring {
+			return p.Message
+		}
+	}
+	return ""
 }
 
 // recall the versions of members that do not answer: what they ran decides what may open

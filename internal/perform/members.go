@@ -143,6 +143,8 @@ func (p *Performer) nobodyRuns(ctx context.Context, name, last string) error {
 
 func (p *Performer) createPod(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, start resources.Start) error {
 	start.GuardImage = p.GuardImage
+	m, _ := seen.Member(start.Member)
+	start.Trust = m.Trust
 	c = resources.MadeAs(c, seen)
 	if start.Orders.State == "" {
 		start.Orders = orders(c, seen, start.Member, nil)

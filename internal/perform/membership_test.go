@@ -54,6 +54,11 @@ func (s *script) Reach(_ types.NamespacedName, _ types.UID, member string) (etcd
 	return &line{script: s, member: member}, nil
 }
 
+func (s *script) Greet(context.Context, *v1alpha1.EtcdCluster, pki.Ask) map[string]pki.Shown {
+	s.calls = append(s.calls, "Greet")
+	return nil
+}
+
 // changes are the calls that would change who is a member, or who leads.
 func (s *script) changes() []string {
 	var out []string

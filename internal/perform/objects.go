@@ -80,9 +80,13 @@ func (p *Performer) takePorts(ctx context.Context, object resources.Object, refu
 }
 
 // issueCertificates reads the Secrets again and writes what is due by what
-// stands there now, so that two operators cannot issue two authorities.
+// stands there now, so that two operators cannot issue two authorities. A rotation goes
+// on only by what members show in this very moment.
 func (p *Performer) issueCertificates(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed) error {
-	set, err := secrets.Read(ctx, p.Live, c, seen.Certified(), p.Clock.Now(), secrets.Authorities(c))
+	reader := secrets.Reader{Live: p.Live, Now: p.Clock.Now(), Shake: func(ctx context.Context, who pki.Ask) map[string]pki.Shown {
+		return p.Etcd.Greet(ctx, c, who)
+	}}
+	set, err := reader.Read(ctx, c, seen.Certified())
 	if err != nil {
 		return err
 	}

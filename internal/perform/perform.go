@@ -21,6 +21,7 @@ import (
 	"github.com/quorate/quorate/api/v1alpha1"
 	"github.com/quorate/quorate/internal/apitime"
 	"github.com/quorate/quorate/internal/etcd"
+	"github.com/quorate/quorate/internal/pki"
 	"github.com/quorate/quorate/internal/plan"
 	"github.com/quorate/quorate/internal/resources"
 )
@@ -54,6 +55,8 @@ type Performer struct {
 // Reacher hands out connections to the members that the last look reached.
 type Reacher interface {
 	Reach(cluster types.NamespacedName, uid types.UID, member string) (etcd.Conn, error)
+	// Greet shakes hands with members that the last look reached.
+	Greet(ctx context.Context, c *v1alpha1.EtcdCluster, who pki.Ask) map[string]pki.Shown
 }
 
 // Perform carries out the step for the cluster as it was observed. A step that

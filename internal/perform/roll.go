@@ -106,10 +106,17 @@ func (p *Performer) outdatedPod(ctx context.Context, c, made *v1alpha1.EtcdClust
 	same := pod != nil && pod.DeletionTimestamp.IsZero() && string(pod.UID) == m.PodUID &&
 		pod.Annotations[v1alpha1.AnnotationVolumeUID] == string(claim.UID) &&
 		claim.Annotations[v1alpha1.AnnotationMemberID] == hex(cmp.Or(m.ID, m.RecordedID)) && claim.Annotations[v1alpha1.AnnotationRefused] == ""
-	if !same || pod.Annotations[v1alpha1.AnnotationTemplateHash] == resources.TemplateHash(made) {
+	if !same || !outdated(made, m, pod) {
 		return nil, fmt.Errorf("restarting %s, which is not as it was seen: %w", m.Name, ErrStale)
 	}
 	return pod, nil
+}
+
+// outdated says that a pod is to be made again: it was made from another spec, its Secret
+// holds authorities besides those that it trusts, or it could not be resized while it runs.
+func outdated(made *v1alpha1.EtcdCluster, m plan.Member, pod *corev1.Pod) bool {
+	return pod.Annotations[v1alpha1.AnnotationTemplateHash] != resources.TemplateHash(made) || m.TrustOutdated ||
+		pod.Annotations[v1alpha1.AnnotationResizeRefused] == resources.ComputeHash(made)
 }
 
 // fence has every other member's pod get another resourceVersion. The word names the

@@ -3,10 +3,13 @@ package pki
 import (
 	"bytes"
 	"crypto"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -18,30 +21,63 @@ type authority struct {
 	pem    []byte
 	cert   *x509.Certificate
 	key    crypto.PrivateKey
+	// next signs once everybody trusts it; nil but in the first phase of a rotation.
+	next *authority
+	// former signed before, PEM, and is still trusted; empty but in the second phase.
+	former []byte
+	// since when every Secret holds what its phase needs; zero until then.
+	since time.Time
 }
 
 // parseAuthority reads an authority's Secret. What is wrong is said in fixed
 // words: a parser's own error could quote what it was given.
 func parseAuthority(secret string, data map[string][]byte) (*authority, string) {
-	for _, key := range []string{KeyCert, KeyKey} {
+	a, wrong := parseSigner(secret, data, KeyCert, KeyKey)
+	if a == nil {
+		return nil, wrong
+	}
+	if len(data[KeyNextCert])+len(data[KeyNextKey]) > 0 {
+		if a.next, wrong = parseSigner(secret, data, KeyNextCert, KeyNextKey); a.next == nil {
+			return nil, wrong
+		}
+	}
+	if a.former = data[KeyFormerCert]; len(a.former) > 0 && parseCert(a.former) == nil {
+		return nil, "holds no certificate in " + KeyFormerCert
+	}
+	if word := string(data[KeySince]); a.phase() != PhaseStable && word != notYet {
+		since, err := time.Parse(time.RFC3339, word)
+		if err != nil {
+			return nil, "holds no time in " + KeySince
+		}
+		a.since = since
+	}
+	return a, ""
+}
+
+func parseSigner(secret string, data map[string][]byte, certKey, keyKey string) (*authority, string) {
+	for _, key := range []string{certKey, keyKey} {
 		if len(data[key]) == 0 {
 			return nil, "has no " + key
 		}
 	}
-	pair, err := tls.X509KeyPair(data[KeyCert], data[KeyKey])
+	pair, err := tls.X509KeyPair(data[certKey], data[keyKey])
 	if err != nil {
-		return nil, fmt.Sprintf("holds no certificate with its private key in %s and %s", KeyCert, KeyKey)
+		return nil, fmt.Sprintf("holds no certificate with its private key in %s and %s", certKey, keyKey)
 	}
 	if !pair.Leaf.IsCA || pair.Leaf.KeyUsage&x509.KeyUsageCertSign == 0 {
-		return nil, "holds a certificate that may not sign others in " + KeyCert
+		return nil, "holds a certificate that may not sign others in " + certKey
 	}
-	return &authority{secret: secret, pem: data[KeyCert], cert: pair.Leaf, key: pair.PrivateKey}, ""
+	return &authority{secret: secret, pem: data[certKey], cert: pair.Leaf, key: pair.PrivateKey}, ""
 }
 
-// newAuthority makes a self-signed authority.
+// newAuthority makes a self-signed authority. No two have one subject: whoever trusts
+// two of them finds the right one by it, and a member tells by it whom it trusts.
 func newAuthority(now time.Time, secret, namespace string) (*authority, SecretData, error) {
+	number := make([]byte, 8)
+	// It never fails.
+	_, _ = rand.Read(number)
 	template := &x509.Certificate{
-		Subject:               pkix.Name{CommonName: secret, Organization: []string{namespace}},
+		Subject:               pkix.Name{CommonName: secret, Organization: []string{namespace}, SerialNumber: hex.EncodeToString(number)},
 		NotBefore:             now.Add(-Backdate),
 		NotAfter:              now.Add(AuthorityDuration),
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
@@ -115,9 +151,9 @@ func (p *planner) inForce(a *authority) *authority {
 			"the authority in Secret %s ended at %s — its certificates ended with it and connections are refused — restore service with a new cluster from a backup, or put a renewed authority with the same key in place and restart the members",
 			a.secret, stamp(end))
 		return nil
-	case !p.now.Before(dueAt(a.cert)):
+	case !p.now.Before(end.Add(-end.Sub(begin) / 6)):
 		p.problem(a.secret, ReasonAuthorityExpiring,
-			"the authority in Secret %s ends at %s, and two thirds of its life are over — no certificate can outlive it — plan its rotation before then",
+			"the authority in Secret %s ends at %s, and its rotation, which began long ago, has not come to its end — no certificate can outlive it — see status.tls for whom it waits for",
 			a.secret, stamp(end))
 	}
 	return a
@@ -134,19 +170,24 @@ func (p *planner) changed(a *authority) string {
 				continue
 			}
 			data := p.in.Secrets[want.name]
-			cert, carried := parseCert(data[l.certKey]), parseCert(data[l.caKey])
-			if cert == nil || carried == nil {
+			cert, carried := parseCert(data[l.certKey]), parseCerts(data[l.caKey])
+			if cert == nil || len(carried) == 0 {
 				continue
 			}
-			if cert.CheckSignatureFrom(a.cert) == nil {
+			if signed(cert, parseCerts(a.bundle())) {
 				return ""
 			}
-			if cert.CheckSignatureFrom(carried) == nil {
+			if signed(cert, carried) {
 				keeper = want.name
 			}
 		}
 	}
 	return keeper
+}
+
+// signed says that one of the authorities has signed the certificate.
+func signed(cert *x509.Certificate, by []*x509.Certificate) bool {
+	return slices.ContainsFunc(by, func(a *x509.Certificate) bool { return cert.CheckSignatureFrom(a) == nil })
 }
 
 // anyLeaf names a Secret with a leaf of the authority.

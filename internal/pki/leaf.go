@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -105,6 +106,22 @@ func parseCert(file []byte) *x509.Certificate {
 		return nil
 	}
 	return cert
+}
+
+// parseCerts reads all certificates of a PEM file; none if any of it is something else.
+func parseCerts(file []byte) (certs []*x509.Certificate) {
+	for rest := file; len(bytes.TrimSpace(rest)) > 0; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil || block.Type != "CERTIFICATE" {
+			return nil
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil
+		}
+		certs = append(certs, cert)
+	}
+	return certs
 }
 
 // dueAt is when two thirds of a certificate's life are over. Its life begins

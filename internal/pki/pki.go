@@ -18,6 +18,14 @@ const (
 	KeyCert = corev1.TLSCertKey
 	KeyKey  = corev1.TLSPrivateKeyKey
 
+	// Further keys of an authority's Secret while it is rotated, and KeySince after
+	// that: the authority that is to sign next, the former one, which is still trusted,
+	// and since when every Secret holds what the phase needs (RFC 3339, or "not yet").
+	KeyNextCert   = "next.crt"
+	KeyNextKey    = "next.key"
+	KeyFormerCert = "former.crt"
+	KeySince      = "since"
+
 	// Keys of a member's Secret, which are the file names in its pod.
 	KeyClientCA   = "client-ca.crt"
 	KeyServerCert = "server.crt"
@@ -29,8 +37,8 @@ const (
 
 const (
 	// AuthorityDuration is the life of a certificate authority: ten years of
-	// 365 days. It outlives most clusters, and its end is announced from two
-	// thirds on, which leaves more than three years to rotate it.
+	// 365 days. It outlives most clusters, and is rotated from two thirds on, which
+	// leaves more than three years to do so.
 	AuthorityDuration = 10 * 365 * 24 * time.Hour
 	// DefaultLeafDuration is the life of a leaf where none is asked for.
 	DefaultLeafDuration = 90 * 24 * time.Hour
@@ -91,8 +99,17 @@ type Inputs struct {
 	// LeafDuration is the life of leaves issued from now on; zero means
 	// DefaultLeafDuration. A change takes effect at each leaf's next renewal.
 	LeafDuration time.Duration
-	// Authorities says whether a missing authority may be created.
+	// Authorities says whether a missing authority may be created. Only one that is
+	// expected is rotated.
 	Authorities AuthorityPolicy
+	// RotateBefore has authorities that were issued before it replaced, once it has
+	// come; zero for none.
+	RotateBefore time.Time
+	// Soak is how long applications have to read their Secret again, in each of the
+	// two phases of a rotation.
+	Soak time.Duration
+	// Shown is what members show on their ports, by name; nil while nobody was asked.
+	Shown map[string]Shown
 	// Secrets are the data of the Secrets that exist and belong to this very
 	// cluster (its UID, not only its name), by name.
 	Secrets map[string]map[string][]byte
@@ -107,6 +124,10 @@ type SecretData struct {
 	Why string
 }
 
+// Authority says that the Secret is one of an authority: it goes from phase to phase of
+// a rotation.
+func (s SecretData) Authority() bool { return s.Data[KeySince] != nil }
+
 // Reasons of problems.
 const (
 	// ReasonSecretMissing: an authority's Secret is gone.
@@ -118,7 +139,8 @@ const (
 	ReasonAuthorityChanged = "AuthorityChanged"
 	// ReasonAuthorityExpired: an authority has ended.
 	ReasonAuthorityExpired = "AuthorityExpired"
-	// ReasonAuthorityExpiring: an authority is past two thirds of its life.
+	// ReasonAuthorityExpiring: five sixths of an authority's life are over and its
+	// rotation has not come to its end.
 	ReasonAuthorityExpiring = "AuthorityExpiring"
 	// ReasonNotYetValid: a certificate becomes valid only in the future.
 	ReasonNotYetValid = "NotYetValid"
@@ -150,6 +172,17 @@ type Result struct {
 	Remove []string
 	// Problems in a fixed order.
 	Problems []Problem
-	// NextRenewal is when the next leaf falls due; zero if none will.
+	// NextRenewal is when the next leaf or authority falls due, or the next phase of a
+	// rotation may begin; zero if none will.
 	NextRenewal time.Time
+	// Rotations tell how far each authority is, in a fixed order.
+	Rotations []Rotation
+	// Ask is set while a rotation goes on as soon as the members themselves show that
+	// they have come as far: plan again with what they show now.
+	Ask *Ask
+	// Trust is the hash of the authorities that members are to trust.
+	Trust string
+	// Carried are the hashes of the authorities that members' Secrets hold, by member;
+	// those of Secrets that hold none are missing.
+	Carried map[string]string
 }

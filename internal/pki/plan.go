@@ -19,7 +19,8 @@ type planner struct {
 // Plan says which Secrets are to be created, renewed and removed now.
 //
 // A leaf is due at two thirds of its life, or when it is missing, broken, of
-// another authority, or does not cover what is wanted. An authority is created
+// another authority, or does not cover what is wanted. An authority is rotated from two
+// thirds of its life on, or when it is asked for; see rotate. An authority is created
 // only while Inputs allow it and no leaf of it exists; with an authority that
 // is missing, broken, changed or ended, its leaves stay as they are and a
 // Problem says so.
@@ -33,6 +34,12 @@ func Plan(now time.Time, in Inputs) Result {
 	for _, name := range []string{ClientCASecret(in.Cluster), PeerCASecret(in.Cluster)} {
 		if a := p.authority(name); a != nil {
 			authorities[name] = a
+		}
+	}
+	p.trust()
+	for _, name := range []string{ClientCASecret(in.Cluster), PeerCASecret(in.Cluster)} {
+		if a := authorities[name]; a != nil && in.Secrets[name] != nil {
+			p.rotate(a)
 		}
 	}
 	for _, want := range p.secrets() {
@@ -63,12 +70,12 @@ func (p *planner) leaves(want wanted, authorities map[string]*authority) {
 			continue
 		}
 		reason := p.due(want.name, l, old, a)
-		if reason == "" && !bytes.Equal(old[l.caKey], a.pem) {
-			reason = fmt.Sprintf("%s is not the certificate of Secret %s", l.caKey, a.secret)
+		if reason == "" && !bytes.Equal(old[l.caKey], a.bundle()) {
+			reason = fmt.Sprintf("%s is not what Secret %s has trusted", l.caKey, a.secret)
 		} else if reason != "" && !p.put(made, l, a) {
 			return
 		}
-		made.Data[l.caKey] = a.pem
+		made.Data[l.caKey] = a.bundle()
 		p.next(parseCert(made.Data[l.certKey]), a)
 		if reason != "" {
 			why = append(why, reason)

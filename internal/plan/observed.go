@@ -4,7 +4,10 @@
 // that every state can be tried in a test.
 package plan
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // Observed is one look at a cluster: its spec, what status has latched, and
 // its members as Kubernetes and etcd show them.
@@ -134,8 +137,23 @@ type Observed struct {
 	Problems []Problem
 	// TLSProblems are what is wrong with the cluster's certificates.
 	TLSProblems []Problem
+	// Authorities are how far the rotation of each authority is, for status.
+	Authorities []Authority
 	// OldVolumes are claims that bear this cluster's name and another UID.
 	OldVolumes []OldVolume
+}
+
+// Authority is a certificate authority, and how far its rotation is.
+type Authority struct {
+	Secret, Phase string
+	// Ends is when the one that signs ends.
+	Ends time.Time
+	// Since when it is in this phase, and until when applications have time to follow.
+	Since, Until time.Time
+	// Waiting are the members that do not show yet that they have come as far.
+	Waiting []string
+	// Message says in a line what goes on; empty when nothing does.
+	Message string
 }
 
 // OldVolume is a claim that a cluster of the same name left behind.
@@ -265,13 +283,20 @@ type Member struct {
 	PodFresh bool
 	// PodReady is the kubelet's word.
 	PodReady bool
-	// PodOutdated says that the pod was made from another spec.
+	// PodOutdated says that the pod was made from another spec, or that TrustOutdated is
+	// true.
 	PodOutdated bool
 	// PodResize says that the pod runs with other CPU or memory than the spec gives it,
 	// and that the API server has not refused to change that while it runs.
 	PodResize bool
 	// PodResizing says that the kubelet has not carried out such a change yet.
 	PodResizing bool
+	// TrustDiffers says that etcd in the pod trusts other authorities than it is to, and
+	// TrustOutdated that its Secret holds those besides, so that a restart mends it.
+	TrustDiffers, TrustOutdated bool
+	// Trust is the hash of the authorities that the member's Secret holds, for its next
+	// pod.
+	Trust string
 	// PodMayBeEmpty says that the guard would still start etcd on an empty
 	// directory.
 	PodMayBeEmpty bool

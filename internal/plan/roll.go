@@ -75,6 +75,9 @@ func (o Observed) change() string {
 	if o.Operation == "Upgrading" {
 		return o.Operation
 	}
+	if slices.ContainsFunc(o.Members, func(m Member) bool { return m.outdated() && m.TrustOutdated }) {
+		return "Rotating"
+	}
 	return "Rolling"
 }
 
@@ -93,7 +96,7 @@ func rollUnwell(o Observed) (Step, bool) {
 	for _, m := range o.stale() {
 		if !m.Healthy() && m.Steady && o.serves() && o.kept(m) {
 			return Step{Kind: RestartMember, Members: []string{m.Name}, ID: m.ID, Reason: o.change(), Message: fmt.Sprintf(
-				"restarting %s from the new spec first: it is not healthy%s", m.Name, because(m.Trouble))}, true
+				"restarting %s %s first: it is not healthy%s", m.Name, m.source(), because(m.Trouble))}, true
 		}
 	}
 	return Step{}, false
@@ -278,7 +281,7 @@ func rollWait(o Observed) (Step, bool) {
 		why = o.rewritten()
 	}
 	return Step{Kind: Wait, Members: names(stale, Member.outdated), Reason: reason, Operation: o.change(), Message: fmt.Sprintf(
-		"%s to be restarted from the new spec; %s is next: %s", enumerate(stale), next.Name, why)}, why != ""
+		"%s to be restarted %s; %s is next: %s", enumerate(stale), next.source(), next.Name, why)}, why != ""
 }
 
 // unsettled says why nobody should be restarted now, and with which reason; empty if
@@ -332,11 +335,19 @@ func roll(o Observed) (Step, bool) {
 		return Step{}, false
 	}
 	m := stale[0]
-	message := fmt.Sprintf("restarting %s from the new spec; %d of %d members are left", m.Name, len(stale)-1, o.Voters())
+	message := fmt.Sprintf("restarting %s %s; %d of %d members are left", m.Name, m.source(), len(stale)-1, o.Voters())
 	if o.Voters() == 1 {
-		message = fmt.Sprintf("restarting %s from the new spec: it is the only member, so nobody is served meanwhile", m.Name)
+		message = fmt.Sprintf("restarting %s %s: it is the only member, so nobody is served meanwhile", m.Name, m.source())
 	}
 	return Step{Kind: RestartMember, Members: []string{m.Name}, ID: m.ID, Reason: o.change(), Message: message}, true
+}
+
+// source is what a member is restarted from.
+func (m Member) source() string {
+	if m.TrustOutdated {
+		return "with the present authorities"
+	}
+	return "from the new spec"
 }
 
 func enumerate(members []Member) string {

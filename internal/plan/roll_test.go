@@ -100,6 +100,8 @@ func TestHop(t *testing.T) {
 }
 
 // TestRoll holds one look of each kind that a roll goes through.
+func distrusts(m *Member) { m.TrustOutdated = true }
+
 func TestRoll(t *testing.T) {
 	unwell := func(m *Member) { crashed(m); runs(m); m.Trouble = "it does not answer" }
 	cases := map[string]struct {
@@ -128,6 +130,7 @@ func TestRoll(t *testing.T) {
 		"an upgrade":                                   {observed: inOrder(3, wanted("3.7.3")), want: RestartMember, wantOn: []string{"a-0002"}, reason: "Upgrading"},
 		"an upgrade that skips a minor release":        {observed: inOrder(3, of(0, upToDate), of(1, upToDate), of(2, upToDate, runsVersion("3.5.35")), wanted("3.7.3")), want: Wait, reason: "RollHalted", message: "one minor release at a time"},
 		"an upgrade to 3.7 over entries of 3.5":        {observed: inOrder(3, of(0, upToDate), of(1, upToDate), of(2, upToDate), wanted("3.7.3"), func(o *Observed) { o.OldEntries = 900 }), want: Wait, reason: "RollHalted", message: "entries that etcd 3.5 has written"},
+		"other authorities are to be trusted":          {observed: inOrder(3, of(2, distrusts)), want: RestartMember, wantOn: []string{"a-0002"}, reason: "Rotating", message: "with the present authorities"},
 		"an option is rolled all the same":             {observed: inOrder(3, wanted("3.7.3"), func(o *Observed) { o.OldEntries = 900 }), want: RestartMember, wantOn: []string{"a-0002"}},
 		"a pinned image that is barred":                {observed: inOrder(3, of(2, crashed), wanted("3.7.3"), func(o *Observed) { o.OldEntries, o.Pinned = 900, true }).with(of(0, upToDate), of(1, upToDate)), want: Wait},
 		"the way back is not held up by an alarm":      {observed: inOrder(3, nospace, of(0, upToDate), of(1, upToDate), of(2, runsVersion("3.7.3"))), want: RestartMember, wantOn: []string{"a-0002"}},

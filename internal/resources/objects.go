@@ -100,20 +100,23 @@ func disruptionBudget(c *v1alpha1.EtcdCluster, voters int) *policyv1ac.PodDisrup
 }
 
 // networkPolicy lets members reach each other, and the namespace's pods, the
-// operator and whom the user names reach the client port. The health port is
-// open: it says "ok" or "not ok" and the kubelet's address is not known.
+// operator and whom the user names reach the client port. The operator has no
+// certificate for the peer port, and reaches it to see whose the members take. The
+// health port is open: it says "ok" or "not ok" and the kubelet's address is not known.
 func networkPolicy(c *v1alpha1.EtcdCluster, operator OperatorPeer) *networkingv1ac.NetworkPolicyApplyConfiguration {
 	members := networkingv1ac.NetworkPolicyPeer().WithPodSelector(metav1ac.LabelSelector().WithMatchLabels(PodSelector(c)))
 	namespace := networkingv1ac.NetworkPolicyPeer().WithPodSelector(metav1ac.LabelSelector())
 	clients := []*networkingv1ac.NetworkPolicyPeerApplyConfiguration{members, namespace}
+	dialers := []*networkingv1ac.NetworkPolicyPeerApplyConfiguration{members}
 	if operator.Namespace != "" {
-		clients = append(clients, networkingv1ac.NetworkPolicyPeer().
+		its := networkingv1ac.NetworkPolicyPeer().
 			WithNamespaceSelector(metav1ac.LabelSelector().WithMatchLabels(map[string]string{"kubernetes.io/metadata.name": operator.Namespace})).
-			WithPodSelector(metav1ac.LabelSelector().WithMatchLabels(operator.Labels)))
+			WithPodSelector(metav1ac.LabelSelector().WithMatchLabels(operator.Labels))
+		clients, dialers = append(clients, its), append(dialers, its)
 	}
 	clients = append(clients, peers(c.Spec.NetworkPolicy.ClientFrom)...)
 	rules := []*networkingv1ac.NetworkPolicyIngressRuleApplyConfiguration{
-		ingress(PeerPort, members),
+		ingress(PeerPort, dialers...),
 		ingress(ClientPort, clients...),
 		ingress(HealthPort),
 	}

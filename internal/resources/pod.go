@@ -46,6 +46,9 @@ type Start struct {
 	VolumeUID string
 	// GuardImage holds the guard.
 	GuardImage string
+	// Trust is the hash of the authorities that the member's Secret holds; empty while
+	// they are those of the founding.
+	Trust string
 	// Orders that the guard obeys; they may change while the pod lives.
 	Orders Orders
 }
@@ -227,6 +230,9 @@ func MemberPod(c *v1alpha1.EtcdCluster, s Start) *corev1.Pod {
 	annotations[v1alpha1.AnnotationTemplateHash] = TemplateHash(c)
 	annotations[v1alpha1.AnnotationResources] = ComputeHash(c)
 	annotations[v1alpha1.AnnotationSnapshotCount] = strconv.FormatInt(c.Spec.Etcd.SnapshotCount, 10)
+	if s.Trust != "" {
+		annotations[v1alpha1.AnnotationTrust] = s.Trust
+	}
 	if InMemory(c) {
 		annotations[v1alpha1.AnnotationFounders] = strings.Join(c.Status.Founders, ",")
 	} else {

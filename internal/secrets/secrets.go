@@ -32,52 +32,71 @@ type Set struct {
 	Versions string
 }
 
-// Due names the Secrets that are to be written.
+// Due names the Secrets that are to be written, and why an authority's is.
 func (s Set) Due() []string {
 	var due []string
-	for _, list := range [][]pki.SecretData{s.Plan.Create, s.Plan.Renew} {
-		for _, secret := range list {
-			due = append(due, "Secret "+secret.Name)
+	for _, secret := range s.Plan.Create {
+		due = append(due, "Secret "+secret.Name)
+	}
+	for _, secret := range s.Plan.Renew {
+		text := "Secret " + secret.Name
+		if secret.Authority() {
+			text += " (" + secret.Why + ")"
 		}
+		due = append(due, text)
 	}
 	return due
 }
 
+// Shake asks members what they show on their ports; nil when it is too early to.
+type Shake func(ctx context.Context, who pki.Ask) map[string]pki.Shown
+
+// Reader reads and plans.
+type Reader struct {
+	// Live reads from the API server.
+	Live client.Reader
+	// Now is the time.
+	Now time.Time
+	// Shake is asked when a rotation goes on by what members show; without it none
+	// does.
+	Shake Shake
+}
+
 // Read reads the Secrets of a cluster with these members, uncached, and plans.
 // Without TLS there is nothing to read.
-func Read(ctx context.Context, live client.Reader, c *v1alpha1.EtcdCluster, members []string, now time.Time, authorities pki.AuthorityPolicy) (Set, error) {
-	set, err := fetch(ctx, live, c, members)
+func (r Reader) Read(ctx context.Context, c *v1alpha1.EtcdCluster, members []string) (Set, error) {
+	set, err := r.fetch(ctx, c, members)
 	if err != nil {
 		return Set{}, err
 	}
-	set.plan(c, members, now, authorities)
+	r.plan(ctx, &set, c, members)
 	return set, nil
 }
 
 // ReadSince is Read, except that nothing is planned when the Secrets have the
 // versions of an earlier Read: parsing and verifying certificates that are known
 // to be in order would cost more than reading them.
-func ReadSince(ctx context.Context, versions string, live client.Reader, c *v1alpha1.EtcdCluster, members []string, now time.Time, authorities pki.AuthorityPolicy) (Set, error) {
-	set, err := fetch(ctx, live, c, members)
+func (r Reader) ReadSince(ctx context.Context, versions string, c *v1alpha1.EtcdCluster, members []string) (Set, error) {
+	set, err := r.fetch(ctx, c, members)
 	if err != nil {
 		return Set{}, err
 	}
 	if set.Versions != versions {
-		set.plan(c, members, now, authorities)
+		r.plan(ctx, &set, c, members)
 	}
 	return set, nil
 }
 
 // fetch only reads.
-func fetch(ctx context.Context, live client.Reader, c *v1alpha1.EtcdCluster, members []string) (Set, error) {
+func (r Reader) fetch(ctx context.Context, c *v1alpha1.EtcdCluster, members []string) (Set, error) {
 	set := Set{Live: map[string]*corev1.Secret{}}
 	if !resources.TLS(c) {
 		return set, nil
 	}
-	versions := []string{string(c.UID), c.Spec.TLS.LeafDuration.Duration.String()}
+	versions := []string{string(c.UID), Wanted(c)}
 	for _, name := range pki.SecretNames(c.Name, members) {
 		secret := &corev1.Secret{}
-		err := live.Get(ctx, client.ObjectKey{Namespace: c.Namespace, Name: name}, secret)
+		err := r.Live.Get(ctx, client.ObjectKey{Namespace: c.Namespace, Name: name}, secret)
 		switch {
 		case apierrors.IsNotFound(err):
 		case err != nil:
@@ -93,25 +112,50 @@ func fetch(ctx context.Context, live client.Reader, c *v1alpha1.EtcdCluster, mem
 	return set, nil
 }
 
-func (s *Set) plan(c *v1alpha1.EtcdCluster, members []string, now time.Time, authorities pki.AuthorityPolicy) {
-	if !resources.TLS(c) || len(s.Foreign) > 0 {
+func (r Reader) plan(ctx context.Context, s *Set, c *v1alpha1.EtcdCluster, members []string) {
+	if !resources.TLS(c) {
+		return
+	}
+	if len(s.Foreign) > 0 {
+		s.Plan.Trust = pki.TrustUnknown
 		return
 	}
 	data := map[string]map[string][]byte{}
 	for name, secret := range s.Live {
 		data[name] = secret.Data
 	}
-	s.Plan = pki.Plan(now, pki.Inputs{
+	in := pki.Inputs{
 		Cluster: c.Name, Namespace: c.Namespace, Members: members,
 		LeafDuration: c.Spec.TLS.LeafDuration.Duration,
-		Authorities:  authorities, Secrets: data,
-	})
+		Authorities:  authorities(c), Secrets: data,
+		Soak: c.Spec.TLS.RotationSoak.Duration,
+	}
+	if before := c.Spec.TLS.RotateCA; before != nil {
+		in.RotateBefore = before.Time
+	}
+	s.Plan = pki.Plan(r.Now, in)
+	if s.Plan.Ask == nil || r.Shake == nil {
+		return
+	}
+	if in.Shown = r.Shake(ctx, *s.Plan.Ask); in.Shown != nil {
+		s.Plan = pki.Plan(r.Now, in)
+	}
 }
 
-// Authorities says whether a missing authority may be created: only while the
+// Wanted is what the spec says of certificates, in a line: with another one, another
+// plan is made of the same Secrets.
+func Wanted(c *v1alpha1.EtcdCluster) string {
+	rotate := ""
+	if c.Spec.TLS.RotateCA != nil {
+		rotate = c.Spec.TLS.RotateCA.UTC().Format(time.RFC3339)
+	}
+	return fmt.Sprintf("%v/%v/%s", c.Spec.TLS.LeafDuration.Duration, c.Spec.TLS.RotationSoak.Duration, rotate)
+}
+
+// authorities says whether a missing authority may be created: only while the
 // cluster has not been founded, for a new one would cut the members off from
 // each other.
-func Authorities(c *v1alpha1.EtcdCluster) pki.AuthorityPolicy {
+func authorities(c *v1alpha1.EtcdCluster) pki.AuthorityPolicy {
 	if c.Status.ClusterID == "" {
 		return pki.AuthorityMayBeCreated
 	}

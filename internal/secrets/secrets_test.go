@@ -16,7 +16,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/quorate/quorate/api/v1alpha1"
-	"github.com/quorate/quorate/internal/pki"
 	"github.com/quorate/quorate/internal/resources"
 )
 
@@ -35,7 +34,7 @@ func cluster() *v1alpha1.EtcdCluster {
 // issued are the Secrets of a cluster in order.
 func issued(t *testing.T, c *v1alpha1.EtcdCluster) []client.Object {
 	t.Helper()
-	set, err := Read(t.Context(), fake.NewClientBuilder().Build(), c, members, now, pki.AuthorityMayBeCreated)
+	set, err := Reader{Live: fake.NewClientBuilder().Build(), Now: now}.Read(t.Context(), c, members)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +84,7 @@ func TestRead(t *testing.T) {
 					return nil
 				},
 			}).Build()
-			set, err := Read(t.Context(), api, c, members, now, Authorities(c))
+			set, err := Reader{Live: api, Now: now}.Read(t.Context(), c, members)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -108,7 +107,7 @@ func TestRead(t *testing.T) {
 func TestReadWithoutTLS(t *testing.T) {
 	c := cluster()
 	c.Spec.TLS.Mode = v1alpha1.TLSDisabled
-	set, err := Read(t.Context(), nil, c, members, now, pki.AuthorityMayBeCreated)
+	set, err := Reader{Now: now}.Read(t.Context(), c, members)
 	if err != nil || len(set.Due()) > 0 {
 		t.Errorf("Read() = %+v, %v", set, err)
 	}
@@ -120,7 +119,7 @@ func TestReadErrors(t *testing.T) {
 			return apierrors.NewForbidden(corev1.Resource("secrets"), key.Name, errors.New("no right to"))
 		},
 	}).Build()
-	_, err := Read(t.Context(), api, cluster(), members, now, pki.AuthorityMayBeCreated)
+	_, err := Reader{Live: api, Now: now}.Read(t.Context(), cluster(), members)
 	if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "Secret a-client-ca") {
 		t.Errorf("Read() = %v, want the API's words and the Secret's name", err)
 	}

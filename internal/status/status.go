@@ -61,6 +61,7 @@ func Report(c *v1alpha1.EtcdCluster, o Outcome) {
 	if is := dataConsistent(o.Seen); is != nil {
 		set(c, *is)
 	}
+	s.TLS = tlsStatus(c, s.TLS, o.Seen)
 }
 
 // told is the step that status speaks of: a comparison changes nothing, and is begun every
@@ -435,7 +436,8 @@ func operation(before *v1alpha1.OperationStatus, step plan.Step, now metav1.Time
 	kind := cmp.Or(step.Operation, step.Reason)
 	switch kind {
 	case v1alpha1.ReasonFounding, v1alpha1.ReasonGrowing, v1alpha1.ReasonShrinking, v1alpha1.ReasonReplacing,
-		v1alpha1.ReasonUpgrading, v1alpha1.ReasonDowngrading, v1alpha1.ReasonRolling, v1alpha1.ReasonDefragmenting:
+		v1alpha1.ReasonUpgrading, v1alpha1.ReasonDowngrading, v1alpha1.ReasonRolling, v1alpha1.ReasonDefragmenting,
+		v1alpha1.ReasonRotating:
 	default:
 		return nil
 	}
@@ -591,6 +593,9 @@ func tlsReady(c *v1alpha1.EtcdCluster, o Outcome) *metav1.Condition {
 		return o.Err == nil && seen.Joiner != "" && secret == "Secret "+pki.MemberSecret(seen.Joiner)
 	})
 	is := condition(v1alpha1.ConditionTLSReady, metav1.ConditionTrue, v1alpha1.ReasonCertificatesValid, "every certificate is in order")
+	if doing := rotating(seen); doing != "" {
+		is = condition(v1alpha1.ConditionTLSReady, metav1.ConditionTrue, v1alpha1.ReasonRotating, "every certificate is in order; "+doing)
+	}
 	if len(seen.TLSProblems) > 0 {
 		first := seen.TLSProblems[0]
 		is = condition(v1alpha1.ConditionTLSReady, metav1.ConditionFalse, first.Reason, first.Message)

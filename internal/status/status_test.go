@@ -589,6 +589,7 @@ func TestTLSReady(t *testing.T) {
 		"due for the joiner, another step is first": {healthy(down(1), joinerDue, func(o *plan.Observed) { o.Members[2].Pod = plan.PodAbsent }), nil, metav1.ConditionTrue},
 		"due for the joiner, and not written":       {healthy(joinerDue), errForbidden, metav1.ConditionFalse},
 		"an old authority":                          {healthy(expiringAuthority), nil, metav1.ConditionFalse},
+		"a rotation goes on":                        {healthy(rotation), nil, metav1.ConditionTrue},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pass(c, tc.seen, tc.err)
@@ -601,6 +602,59 @@ func TestTLSReady(t *testing.T) {
 	pass(c, healthy(), nil)
 	if slices.ContainsFunc(c.Status.Conditions, func(is metav1.Condition) bool { return is.Type == v1alpha1.ConditionTLSReady }) {
 		t.Error("TLSReady without TLS")
+	}
+}
+
+func rotation(o *plan.Observed) {
+	since := time.Unix(1e9, 0)
+	o.Authorities = []plan.Authority{
+		{Secret: "a-client-ca", Phase: "Trusting", Ends: since.Add(time.Hour), Since: since, Until: since.Add(time.Minute), Waiting: []string{"a-0001"}, Message: "the next authority is trusted too"},
+		{Secret: "a-peer-ca", Phase: "Stable", Ends: since.Add(2 * time.Hour)},
+	}
+}
+
+// TestRotation: how far each authority is, and whom it waits for.
+func TestRotation(t *testing.T) {
+	c := cluster()
+	c.Spec.TLS.Mode = v1alpha1.TLSEnabled
+	at := func(s int64) *metav1.Time { is := metav1.Unix(s, 0); return &is }
+	trimming := func(o *plan.Observed) {
+		rotation(o)
+		o.Authorities[0] = plan.Authority{Secret: "a-client-ca", Phase: "Stable", Ends: time.Unix(1e9, 0)}
+		o.Members[2].PodOutdated, o.Members[2].TrustDiffers, o.Members[2].TrustOutdated = true, true, true
+	}
+	unread := func(o *plan.Observed) { o.Authorities = nil }
+	stable := v1alpha1.AuthorityStatus{Secret: "a-peer-ca", Phase: v1alpha1.AuthorityStable, NotAfter: at(1e9 + 7200)}
+	trusting := []v1alpha1.AuthorityStatus{
+		{Secret: "a-client-ca", Phase: v1alpha1.AuthorityTrusting, NotAfter: at(1e9 + 3600), Since: at(1e9), Until: at(1e9 + 60), WaitingFor: []string{"a-0001"}}, stable,
+	}
+	for _, tc := range []struct {
+		name    string
+		seen    plan.Observed
+		want    []v1alpha1.AuthorityStatus
+		reason  string
+		message string
+	}{
+		{"trusted beside the old one", healthy(rotation), trusting, v1alpha1.ReasonRotating, "the next authority is trusted too; a-0001 do not show it yet"},
+		{"what could not be read stays", healthy(unread), trusting, v1alpha1.ReasonCertificatesValid, "in order"},
+		{"restarted for the new one alone", healthy(trimming), []v1alpha1.AuthorityStatus{
+			{Secret: "a-client-ca", Phase: v1alpha1.AuthorityTrimming, NotAfter: at(1e9), WaitingFor: []string{"a-0002"}},
+			{Secret: "a-peer-ca", Phase: v1alpha1.AuthorityTrimming, NotAfter: at(1e9 + 7200), WaitingFor: []string{"a-0002"}},
+		}, v1alpha1.ReasonRotating, "a-0002 are restarted to trust the new authorities alone"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			pass(c, tc.seen, nil)
+			if diff := cmp.Diff(tc.want, c.Status.TLS.Authorities); diff != "" {
+				t.Errorf("status.tls (-want +got):\n%s", diff)
+			}
+			if got := conditionOf(t, c, v1alpha1.ConditionTLSReady); got.Reason != tc.reason || !strings.Contains(got.Message, tc.message) {
+				t.Errorf("TLSReady is %s: %s", got.Reason, got.Message)
+			}
+		})
+	}
+	c.Spec.TLS.Mode = v1alpha1.TLSDisabled
+	if pass(c, healthy(rotation), nil); c.Status.TLS != nil {
+		t.Errorf("status.tls without TLS: %+v", c.Status.TLS)
 	}
 }
 

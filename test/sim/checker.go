@@ -53,6 +53,8 @@ type checker struct {
 	agreedAt, faultAt time.Time
 	// lostSince is when each voter was first seen to be lost.
 	lostSince map[uint64]time.Time
+	// trustChanged is true when any certificate may have changed since they were compared.
+	trustChanged bool
 	// revenants are the names that were added by a call that was held up.
 	revenants map[string]bool
 }
@@ -98,6 +100,7 @@ func (k *checker) always() {
 	k.available(c)
 	k.agree(c)
 	k.losses(c)
+	k.trust(c)
 }
 
 // writtenOnce: founders and cluster ID are latched, ordinals only rise.
@@ -263,6 +266,7 @@ func (k *checker) beforeWrite(wr write) {
 	case *corev1.Pod:
 		k.podWritten(c, wr, o)
 	case *corev1.Secret:
+		k.trustChanged = true
 		if wr.method == "delete" {
 			k.secretDeleted(c, o)
 		}
@@ -404,7 +408,9 @@ func (k *checker) takesVoter(c *v1alpha1.EtcdCluster, wr write, name string) {
 	if wr.op.heldUp {
 		return
 	}
-	if pod == nil || resources.InMemory(c) || pod.Annotations[v1alpha1.AnnotationTemplateHash] == resources.TemplateHash(c) {
+	same := pod != nil && pod.Annotations[v1alpha1.AnnotationTemplateHash] == resources.TemplateHash(c) &&
+		pod.Annotations[v1alpha1.AnnotationTrust] == k.wantedTrust(c)
+	if pod == nil || resources.InMemory(c) || same {
 		k.suspect("I2", "pod %s is deleted, a healthy voter of %d, of whom %d are healthy", name, voters, healthy)
 	}
 	if voters > 1 && k.w.Leader() == name {

@@ -38,12 +38,7 @@ func (w *World) End() string {
 			o.SetResourceVersion("")
 			o.SetCreationTimestamp(metav1.Time{})
 			o.SetManagedFields(nil)
-			annotations := maps.Clone(o.GetAnnotations())
-			delete(annotations, v1alpha1.AnnotationNode)
-			delete(annotations, v1alpha1.AnnotationFence)
-			// Written only when etcd could not be asked for a while.
-			delete(annotations, v1alpha1.AnnotationBooted)
-			o.SetAnnotations(annotations)
+			o.SetAnnotations(lasting(o.GetAnnotations()))
 			switch o := o.(type) {
 			case *v1alpha1.EtcdCluster:
 				normalise(&o.Status)
@@ -73,6 +68,19 @@ func (w *World) End() string {
 	})
 }
 
+// lasting are the annotations without those that may differ between two good runs.
+func lasting(annotations map[string]string) map[string]string {
+	annotations = maps.Clone(annotations)
+	delete(annotations, v1alpha1.AnnotationNode)
+	delete(annotations, v1alpha1.AnnotationFence)
+	// Written only when etcd could not be asked for a while.
+	delete(annotations, v1alpha1.AnnotationBooted)
+	if annotations[v1alpha1.AnnotationTrust] != "" {
+		annotations[v1alpha1.AnnotationTrust] = "the hash of what is random"
+	}
+	return annotations
+}
+
 var uidPattern = regexp.MustCompile(`00000000-0000-4000-8000-\d{12}`)
 
 // normalise takes out of a status what may differ between two good runs.
@@ -82,6 +90,11 @@ func normalise(s *v1alpha1.EtcdClusterStatus) {
 	s.Conditions = slices.DeleteFunc(s.Conditions, func(c metav1.Condition) bool {
 		return c.Type == v1alpha1.ConditionDataConsistent && c.Status == metav1.ConditionTrue
 	})
+	if s.TLS != nil {
+		for i := range s.TLS.Authorities {
+			s.TLS.Authorities[i].NotAfter = nil
+		}
+	}
 	for i := range s.Conditions {
 		s.Conditions[i].LastTransitionTime = metav1.Time{}
 	}

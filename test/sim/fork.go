@@ -20,7 +20,7 @@ func (w *World) Fork() *World {
 		Clock: clock, API: w.API.fork(clock.Now), Etcd: members, Key: w.Key,
 		Quantum: w.Quantum, ReplaceAfter: w.ReplaceAfter, BadImages: maps.Clone(w.BadImages),
 		Deaf: maps.Clone(w.Deaf), Crashes: maps.Clone(w.Crashes), Portable: w.Portable, Rejects: w.Rejects, Installation: w.Installation,
-		beat: w.beat, lastBeat: w.lastBeat, puts: w.puts, mostPuts: w.mostPuts, nextPut: w.nextPut, passes: w.passes,
+		beat: w.beat, lastBeat: w.lastBeat, puts: w.puts, mostPuts: w.mostPuts, nextPut: w.nextPut, passes: w.passes, application: w.application,
 		counts: map[string]int{}, notes: slices.Clip(w.notes),
 	}
 	twin.StartDelay = twin.oneAfterTheOther

@@ -137,6 +137,7 @@ func (m *machines) start(pod *corev1.Pod, r *run) bool {
 	}
 	r.again = time.Time{}
 	r.process = m.w.Etcd.Start(pod.Spec.NodeName, name, net.JoinHostPort(r.address, strconv.Itoa(resources.ClientPort)), flagsOf(container, orders))
+	r.read, m.w.check.trustChanged = r.files, true
 	m.w.note("etcd of %s starts: %s on %s (first boot: %v)", pod.Name, orders.EffectiveClusterState(), name, r.first)
 	if m.w.Deaf[identity.Member] {
 		m.w.Etcd.Cut(r.process, etcdtest.Peers)

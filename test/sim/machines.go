@@ -43,6 +43,10 @@ type run struct {
 	restarts int32
 	// ended is the container's last end.
 	ended *corev1.ContainerStateTerminated
+	// files of its Secret as the kubelet has brought them, and when it does again; read
+	// are those that its etcd found when it started.
+	files, read map[string][]byte
+	mountAgain  time.Time
 	// reported is what was last said of it.
 	reported reported
 }
@@ -112,6 +116,7 @@ func (m *machines) syncPod(pod *corev1.Pod) (acted bool) {
 		acted = acted || !maps.Equal(r.orders, pod.Annotations)
 		r.orders = pod.Annotations
 	}()
+	m.mount(pod, r)
 	switch {
 	case pod.DeletionTimestamp != nil:
 		return m.terminate(pod, r)

@@ -33,6 +33,7 @@ const (
 	performFile  = "internal/perform/perform.go"
 	membersFile  = "internal/perform/members.go"
 	statusFile   = "internal/status/status.go"
+	rotationFile = "internal/pki/rotation.go"
 	reconcilerGo = "controllers/etcdcluster_controller.go"
 
 	claimsLost    = "TestAFoundersClaimDeletedAtAnyMoment/all_claims_and_pods_are_deleted"
@@ -41,6 +42,18 @@ const (
 )
 
 var mutants = []mutant{
+	{
+		name: "an authority goes before its last leaf", test: undisturbed + "rotating_the_authorities_of_three", rule: "trust: c-",
+		edits: []sourceEdit{{rotationFile, "if !a.followed(p.portOf(a, m)) {", "if !(%s) && !a.followed(p.portOf(a, m)) {"}},
+	},
+	{
+		name: "the next authority signs at once", test: undisturbed + "rotating_the_authorities_of_three", rule: "trust: ",
+		edits: []sourceEdit{{
+			rotationFile, "p.step(a, map[string][]byte{KeyNextCert: next.pem, KeyNextKey: made.Data[KeyKey]}, nil, notYet,",
+			"if %s {\n\t\tp.step(a, map[string][]byte{KeyCert: next.pem, KeyKey: made.Data[KeyKey], KeyFormerCert: a.pem}, nil, notYet, why)\n\t\treturn\n\t}\n" +
+				"\tp.step(a, map[string][]byte{KeyNextCert: next.pem, KeyNextKey: made.Data[KeyKey]}, nil, notYet,",
+		}},
+	},
 	{
 		name: "founders are created before they are on record", test: plainFounding, rule: "I3: claim",
 		edits: []sourceEdit{{

@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/quorate/quorate/api/v1alpha1"
 )
@@ -77,6 +78,33 @@ func rolls() []workflow {
 			w.Apply(snapshotCount(20000))
 			w.After(5*time.Second, func() { w.Apply(spec(5)) })
 		}},
+	}
+}
+
+// rotations replace the authorities of a cluster.
+func rotations() []workflow {
+	brief := func(s *v1alpha1.EtcdClusterSpec) { s.TLS.RotationSoak = metav1.Duration{Duration: 30 * time.Second} }
+	begin := func(w *World) {
+		w.Apply(func(s *v1alpha1.EtcdClusterSpec) { s.TLS.RotateCA = &metav1.Time{Time: w.Clock.Now()} })
+	}
+	over := func(w *World) bool { return rotated(w, w.Cluster().Spec.TLS.RotateCA.Time) }
+	return []workflow{
+		{name: "rotating the authorities of three", long: true, shared: true, before: founded(spec(3, brief)), begin: begin, done: over},
+		{name: "rotating the authorities of one", before: founded(spec(1, brief)), begin: begin, done: over},
+		{name: "rotating and growing at once", end: (*World).Shape, long: true, before: founded(spec(3, brief)), begin: func(w *World) {
+			begin(w)
+			w.After(20*time.Second, func() { w.Apply(spec(5)) })
+		}, done: over},
+		{name: "rotating while a member is lost", end: (*World).Shape, long: true, before: founded(spec(3, brief)), begin: func(w *World) {
+			begin(w)
+			w.After(50*time.Second, func() { lose("c-0001")(w) })
+		}, done: over},
+		{name: "rotating while members crash and one does not answer", long: true, before: founded(spec(3, brief)), begin: func(w *World) {
+			w.Unreachable("c-0001", time.Minute)
+			begin(w)
+			w.After(70*time.Second, func() { w.Crash("c-0000") })
+			w.After(90*time.Second, func() { w.Crash("c-0002") })
+		}, done: over},
 	}
 }
 

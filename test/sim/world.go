@@ -63,6 +63,7 @@ type World struct {
 	// lastChange how many changes there were then.
 	beat, lastBeat time.Time
 	lastChange     int
+	application    application
 	// plans are what the world does at its own times.
 	plans []plannedAct
 	// puts are the user's writes so far, of mostPuts; nextPut is when the next one is
@@ -328,6 +329,7 @@ func (w *World) Resume(op *Operator) {
 func (w *World) Beat() {
 	changed := w.nodes.work()
 	w.put()
+	w.reads()
 	w.Etcd.Tick()
 	w.check.always()
 	w.lastBeat, w.lastChange = w.Clock.Now(), len(w.API.changes)

@@ -23,6 +23,32 @@ func Parser() *typed.Parser {
 var parserOnce sync.Once
 var parser *typed.Parser
 var schemaYAML = typed.YAMLObject(`types:
+- name: com.github.quorate.quorate.api.v1alpha1.AuthorityPhase
+  scalar: string
+- name: com.github.quorate.quorate.api.v1alpha1.AuthorityStatus
+  map:
+    fields:
+    - name: notAfter
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: phase
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.AuthorityPhase
+    - name: secret
+      type:
+        scalar: string
+    - name: since
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: until
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: waitingFor
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: atomic
 - name: com.github.quorate.quorate.api.v1alpha1.AutoCompaction
   map:
     fields:
@@ -180,6 +206,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: selector
       type:
         scalar: string
+    - name: tls
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.TLSStatus
     - name: version
       type:
         scalar: string
@@ -454,6 +483,24 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: com.github.quorate.quorate.api.v1alpha1.TLSMode
       default: Enabled
+    - name: rotateCA
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: rotationSoak
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
+      default: 24h
+- name: com.github.quorate.quorate.api.v1alpha1.TLSStatus
+  map:
+    fields:
+    - name: authorities
+      type:
+        list:
+          elementType:
+            namedType: com.github.quorate.quorate.api.v1alpha1.AuthorityStatus
+          elementRelationship: associative
+          keys:
+          - secret
 - name: com.github.quorate.quorate.api.v1alpha1.UpdateSpec
   map:
     fields:

@@ -140,13 +140,24 @@ func (r *rig) flags(m *process, state string, founders []*process) []string {
 // as the kubelet would.
 func (r *rig) issue(t *testing.T, now time.Time, policy pki.AuthorityPolicy) pki.Result {
 	t.Helper()
+	result := pki.Plan(now, r.inputs(policy))
+	r.write(t, result)
+	return result
+}
+
+func (r *rig) inputs(policy pki.AuthorityPolicy) pki.Inputs {
 	var names []string
 	for _, m := range r.members {
 		names = append(names, m.name)
 	}
-	result := pki.Plan(now, pki.Inputs{
+	return pki.Inputs{
 		Cluster: cluster, Namespace: namespace, Members: names, LeafDuration: 3 * time.Hour, Authorities: policy, Secrets: r.secrets,
-	})
+	}
+}
+
+// write what is due, and the members' files, as the kubelet would.
+func (r *rig) write(t *testing.T, result pki.Result) {
+	t.Helper()
 	if len(result.Problems) > 0 {
 		t.Fatalf("issuing certificates: %v", result.Problems)
 	}
@@ -163,7 +174,6 @@ func (r *rig) issue(t *testing.T, now time.Time, policy pki.AuthorityPolicy) pki
 			}
 		}
 	}
-	return result
 }
 
 // command is a program; with TLS it gets a hosts file of its own, in which the

@@ -12,7 +12,7 @@ import (
 // OperationStatus is the work that is under way on a cluster.
 type OperationStatusApplyConfiguration struct {
 	// Kind of the work: Founding, Growing, Shrinking, Replacing, Upgrading, Downgrading,
-	// Rolling or Defragmenting.
+	// Rolling, Rotating or Defragmenting.
 	Kind *string `json:"kind,omitempty"`
 	// Step that was taken last, for example RestartMember; empty while something is
 	// waited for.

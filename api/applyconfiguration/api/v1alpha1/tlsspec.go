@@ -19,6 +19,16 @@ type TLSSpecApplyConfiguration struct {
 	// are renewed at two thirds of it, in place, without a restart. From 5m to
 	// 8760h.
 	LeafDuration *v1.Duration `json:"leafDuration,omitempty"`
+	// RotateCA replaces the authorities that were issued before this time, without
+	// downtime: first everybody trusts the old and the new, then everybody serves
+	// certificates of the new, then nobody trusts the old any more. A time in the
+	// future is a date for it. Without it an authority is replaced at two thirds of its
+	// life, which is ten years.
+	RotateCA *v1.Time `json:"rotateCA,omitempty"`
+	// RotationSoak is how long applications have to read their Secret again in each of
+	// the two phases of a rotation: before members serve certificates of the new
+	// authority, and before they refuse those of the old. From 0s to 8760h.
+	RotationSoak *v1.Duration `json:"rotationSoak,omitempty"`
 }
 
 // TLSSpecApplyConfiguration constructs a declarative configuration of the TLSSpec type for use with
@@ -40,5 +50,21 @@ func (b *TLSSpecApplyConfiguration) WithMode(value apiv1alpha1.TLSMode) *TLSSpec
 // If called multiple times, the LeafDuration field is set to the value of the last call.
 func (b *TLSSpecApplyConfiguration) WithLeafDuration(value v1.Duration) *TLSSpecApplyConfiguration {
 	b.LeafDuration = &value
+	return b
+}
+
+// WithRotateCA sets the RotateCA field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the RotateCA field is set to the value of the last call.
+func (b *TLSSpecApplyConfiguration) WithRotateCA(value v1.Time) *TLSSpecApplyConfiguration {
+	b.RotateCA = &value
+	return b
+}
+
+// WithRotationSoak sets the RotationSoak field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the RotationSoak field is set to the value of the last call.
+func (b *TLSSpecApplyConfiguration) WithRotationSoak(value v1.Duration) *TLSSpecApplyConfiguration {
+	b.RotationSoak = &value
 	return b
 }
