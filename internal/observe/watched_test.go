@@ -321,23 +321,34 @@ func TestTrails(t *testing.T) {
 	begins := all(learner, grows(100000, 10000))
 	cases := map[string][]moment{
 		"writes come as fast as it follows": {
-			{0, begins, false}, {time.Minute, grows(120000, 30000), false}, {time.Minute, grows(140000, 50000), false},
-			{59 * time.Second, grows(150000, 60000), false}, {time.Second, grows(160000, 70000), true}, {time.Minute, grows(190000, 99000), true},
+			{0, begins, false},
+			{time.Minute, grows(120000, 30000), false},
+			{time.Minute, grows(140000, 50000), false},
+			{59 * time.Second, grows(150000, 60000), false},
+			{time.Second, grows(160000, 70000), true},
+			{time.Minute, grows(190000, 99000), true},
 		},
 		"it comes nearer": {
 			{0, begins, false}, {2 * time.Minute, grows(120000, 40000), false}, {2 * time.Minute, grows(140000, 80000), false}, {2 * time.Minute, grows(160000, 120000), false},
 		},
 		"it comes nearer at last": {
-			{0, begins, false}, {3 * time.Minute, grows(120000, 30000), true}, {30 * time.Second, grows(121000, 45000), false},
+			{0, begins, false},
+			{3 * time.Minute, grows(120000, 30000), true},
+			{30 * time.Second, grows(121000, 45000), false},
 			{3 * time.Minute, grows(200000, 124000), true},
 		},
 		"it catches up, and falls behind": {
-			{0, begins, false}, {2 * time.Minute, grows(120000, 119000), false}, {2 * time.Minute, grows(200000, 150000), false},
-			{2 * time.Minute, grows(300000, 250000), false}, {time.Minute, grows(350000, 300000), true},
+			{0, begins, false},
+			{2 * time.Minute, grows(120000, 119000), false},
+			{2 * time.Minute, grows(200000, 150000), false},
+			{2 * time.Minute, grows(300000, 250000), false},
+			{time.Minute, grows(350000, 300000), true},
 		},
 		"it answers only after a while": {
-			{0, all(begins, func(w *world) { w.etcd.silent(address(2)) }), false}, {time.Minute, nil, false},
-			{time.Minute, all(func(w *world) { w.answers(2) }, grows(120000, 20000)), false}, {2 * time.Minute, grows(140000, 40000), false},
+			{0, all(begins, func(w *world) { w.etcd.silent(address(2)) }), false},
+			{time.Minute, nil, false},
+			{time.Minute, all(func(w *world) { w.answers(2) }, grows(120000, 20000)), false},
+			{2 * time.Minute, grows(140000, 40000), false},
 			{time.Minute, grows(160000, 60000), true},
 		},
 		"an operator that starts": {{0, begins, false}, {2 * time.Minute, grows(120000, 30000), false}, {2 * time.Minute, all(forgetAll, grows(140000, 50000)), false}},

@@ -205,11 +205,12 @@ func constants(t *testing.T, file, prefix string) []constant {
 const apiNames = "api/v1alpha1/names.go"
 
 func conditionTable(t *testing.T) string {
-	out := heading("condition", "meaning when True")
+	var out strings.Builder
+	out.WriteString(heading("condition", "meaning when True"))
 	for _, c := range constants(t, apiNames, "Condition") {
-		out += row("`"+c.value+"`", c.says)
+		out.WriteString(row("`"+c.value+"`", c.says))
 	}
-	return out
+	return out.String()
 }
 
 // reasons of conditions and events, those of certificates among them.
@@ -218,32 +219,35 @@ func reasons(t *testing.T) []constant {
 }
 
 func reasonTable(t *testing.T) string {
-	out := heading("reason", "meaning")
+	var out strings.Builder
+	out.WriteString(heading("reason", "meaning"))
 	for _, c := range reasons(t) {
-		out += row("`"+c.value+"`", c.says)
+		out.WriteString(row("`"+c.value+"`", c.says))
 	}
-	return out
+	return out.String()
 }
 
 // eventTable has the steps that are told as events under their own names.
 func eventTable(t *testing.T) string {
-	out := heading("event", "what the step does")
+	var out strings.Builder
+	out.WriteString(heading("event", "what the step does"))
 	for _, c := range constants(t, "internal/plan/plan.go", "") {
 		for _, e := range done(plan.Step{Kind: plan.Kind(c.value)}) {
 			if e.Reason == c.value {
-				out += row("`"+c.value+"`", c.says)
+				out.WriteString(row("`"+c.value+"`", c.says))
 			}
 		}
 	}
-	return out
+	return out.String()
 }
 
 func labelTable(t *testing.T) string {
-	out := heading("label or annotation", "meaning")
+	var out strings.Builder
+	out.WriteString(heading("label or annotation", "meaning"))
 	for _, c := range append(constants(t, apiNames, "Label"), constants(t, apiNames, "Annotation")...) {
-		out += row("`"+c.value+"`", c.says)
+		out.WriteString(row("`"+c.value+"`", c.says))
 	}
-	return out
+	return out.String()
 }
 
 // TestReasonsAreKnown: whatever plan and status give as a reason is in the reference.

@@ -192,7 +192,7 @@ var _ = Describe("Authentication that somebody turns on in a cluster without TLS
 		}).WithTimeout(5 * time.Second).Should(Succeed())
 		c.etcdctl(ctx, c.member(0), "--user", "root:secret", "auth", "disable")
 		c.reports(ctx, promised, v1alpha1.ConditionAvailable, "True", v1alpha1.ReasonProbeSucceeded, "")
-		c.settles(ctx)
+		c.becomesReady(ctx)
 		Expect(ids(c.get(ctx))).To(Equal(ids(was)))
 		Expect(lives(c.pods(ctx))).To(Equal(ran))
 	}, NodeTimeout(2*patience))

@@ -270,10 +270,11 @@ func (s *soak) held(ctx context.Context, c testbed.Cluster) (corev1.Pod, error) 
 		if err != nil {
 			return err
 		}
-		there := false
-		if pod, there = pods[object.Status.Joiner]; !there {
+		found, there := pods[object.Status.Joiner]
+		if !there {
 			return errors.New("no member is being prepared")
 		}
+		pod = found
 		return nil
 	}
 	if err := quickly(ctx, recovery, seen); err != nil {

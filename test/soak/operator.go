@@ -68,6 +68,9 @@ func (k *strike) begin(ctx context.Context, c testbed.Cluster) {
 	}
 	k.once.Do(func() {
 		k.done.Go(func() {
+			if k.killed, k.err = k.s.working(ctx); k.err != nil {
+				return
+			}
 			if k.err = pause(ctx, k.after); k.err == nil {
 				k.err = k.kill(ctx, c)
 			}
@@ -76,18 +79,15 @@ func (k *strike) begin(ctx context.Context, c testbed.Cluster) {
 }
 
 // kill the working replica, and say whether the harm was still there, or the cluster
-// not yet well.
+// not yet well. It is asked afterwards, since some harms heal in a second.
 func (k *strike) kill(ctx context.Context, c testbed.Cluster) error {
-	var err error
-	if k.killed, err = k.s.working(ctx); err != nil {
-		return err
-	}
 	k.s.watch.operatorKilled()
-	k.amid = k.s.harmed() || c.Healthy(ctx) != nil
+	harmed := k.s.harmed()
 	k.at = time.Now()
 	if err := testbed.Signal(k.killed.pod, "/operator", syscall.SIGKILL); err != nil {
 		return err
 	}
+	k.amid = harmed || c.Healthy(ctx) != nil
 	if k.lease == leftToRunOut {
 		return nil
 	}
