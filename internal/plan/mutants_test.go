@@ -35,7 +35,7 @@ var breaches = map[string]mutants.Mutant{
 	"data in memory is given up":                  mutants.Of("maintenance.go", "!o.decided() || o.InMemory || !o.Quorate()", "!o.decided() || !o.Quorate()"),
 	"a roll goes on over data in doubt":           mutants.Of("maintenance.go", "compare, condemn, doubtData, heedCorrupt", "compare, condemn, heedCorrupt"),
 	"a new member gets its data from a bad one":   mutants.Of("plan.go", "tendingFirst, []rule{rollUnwell}", "[]rule{choreUnderWay, rollUnwell}"),
-	"CORRUPT is disarmed beside its member":       mutants.Of("maintenance.go", "\tcase listed:", "\tcase false:"),
+	"CORRUPT is disarmed beside its member":       mutants.Of("maintenance.go", "\tcase listed:", "\tcase listed && o.Size < 0:"),
 	"CORRUPT is disarmed unseen":                  mutants.Of("maintenance.go", "o.Comparison.Revision == 0 || len(o.Comparison.Agree) < o.Voters()", "o.Comparison.Revision == 0"),
 	"CORRUPT of nobody is disarmed":               mutants.Of("maintenance.go", "return a.ID == 0 || ", "return "),
 	"different versions are compared":             mutants.Of("maintenance.go", "&& len(versions) == 1 ", ""),
