@@ -487,7 +487,7 @@ type MaintenanceWindow struct {
 	// Duration of the window, from 10m to 24h.
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=32
-	// +kubebuilder:validation:XValidation:rule=`size(self) > 1 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?h)?([0-9]{1,6}([.][0-9]{1,3})?m)?([0-9]{1,9}([.][0-9]{1,3})?s)?$') && duration(self) >= duration('10m') && duration(self) <= duration('24h')`,message=`"…" is not a duration from 10m to 24h — a shorter window is over before the last member's turn, and a longer one is none — use hours and minutes such as 2h`,messageExpression=`'"' + self + '" is not a duration from 10m to 24h — a shorter window is over before the last member\'s turn, and a longer one is none — use hours and minutes such as 2h'`
+	// +kubebuilder:validation:XValidation:rule=`size(self) > 1 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?h)?([0-9]{1,6}([.][0-9]{1,3})?m)?([0-9]{1,9}([.][0-9]{1,3})?s)?$') && duration(self) >= duration('10m') && duration(self) <= duration('24h')`,message=`"…" is not a duration from 10m to 24h — a shorter window is over before the turn of the last member, and a longer one is none — use hours and minutes such as 2h`,messageExpression=`'"' + self + '" is not a duration from 10m to 24h — a shorter window is over before the turn of the last member, and a longer one is none — use hours and minutes such as 2h'`
 	// +kubebuilder:default="2h"
 	// +optional
 	Duration metav1.Duration `json:"duration,omitempty,omitzero"`

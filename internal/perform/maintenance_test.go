@@ -23,8 +23,11 @@ func (l *line) Read(context.Context) error { return l.call("Read", l.member) }
 func (l *line) Alarms(context.Context) ([]etcd.Alarm, error) {
 	return nil, l.call("Alarms")
 }
+
 func (l *line) Compact(_ context.Context, revision int64) error { return l.call("Compact", revision) }
-func (l *line) Defragment(context.Context) error                { return l.call("Defragment", l.member) }
+
+func (l *line) Defragment(context.Context) error { return l.call("Defragment", l.member) }
+
 func (l *line) Disarm(_ context.Context, a etcd.Alarm) error {
 	return l.call("Disarm", a.Kind, fmt.Sprintf("%x", a.MemberID))
 }

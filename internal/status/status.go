@@ -58,7 +58,8 @@ func Report(c *v1alpha1.EtcdCluster, o Outcome) {
 	setOrRemove(c, v1alpha1.ConditionOldVolumes, oldVolumes(o.Seen))
 	setOrRemove(c, v1alpha1.ConditionTLSReady, tlsReady(c, o))
 	setOrRemove(c, v1alpha1.ConditionDefragmentationFailed, defragmentationFailed(o.Seen))
-	if is := dataConsistent(o.Seen); is != nil {
+	if is := cmp.Or(dataConsistent(o.Seen), meta.FindStatusCondition(s.Conditions, v1alpha1.ConditionDataConsistent)); is != nil {
+		// What was found last stays true, of this spec as well.
 		set(c, *is)
 	}
 	s.TLS = tlsStatus(c, s.TLS, o.Seen)
@@ -516,7 +517,7 @@ func storageReady(c *v1alpha1.EtcdCluster, seen plan.Observed) *metav1.Condition
 	return &is
 }
 
-// dataConsistent is nil while nothing new is known: what was found last stays true.
+// dataConsistent is nil while nothing new is known.
 func dataConsistent(seen plan.Observed) *metav1.Condition {
 	found := seen.Comparison
 	is := condition(v1alpha1.ConditionDataConsistent, metav1.ConditionFalse, v1alpha1.ReasonDataDiffers, "")

@@ -62,7 +62,7 @@ var _ = Describe("A full database", Ordered, func() {
 		before map[string]string
 	)
 	BeforeAll(func(ctx SpecContext) {
-		c = found(ctx, newNamespace(ctx), "full", `{storage: {size: 1Gi}, etcd: {quotaBackendBytes: 64Mi, autoCompaction: {mode: Revision, retention: "5"}}}`)
+		c = found(ctx, newNamespace(ctx), "full", `{storage: {size: 1Gi}, etcd: {quotaBackendBytes: 64Mi, autoCompaction: {mode: Revision, retention: "2"}}}`)
 		c.runs(ctx, c.members(3)...)
 		client, before = c.client(ctx), lives(c.pods(ctx))
 	}, NodeTimeout(2*patience))
@@ -78,8 +78,8 @@ var _ = Describe("A full database", Ordered, func() {
 			revision = r.Header.Revision
 		}).Should(Succeed())
 		AddReportEntry("healed", fmt.Sprintf("%d MiB written; writes were refused for %s", puts, time.Since(began).Round(time.Millisecond)))
-		_, err := client.Get(ctx, "overwritten", clientv3.WithRev(revision-5))
-		Expect(err).NotTo(HaveOccurred(), "the last five revisions are there")
+		_, err := client.Get(ctx, "overwritten", clientv3.WithRev(revision-2))
+		Expect(err).NotTo(HaveOccurred(), "the last two revisions are there")
 		c.becomesReady(ctx)
 		Expect(alarms(ctx, client)).To(BeEmpty())
 		Expect(lives(c.pods(ctx))).To(Equal(before), "nobody is restarted")
@@ -121,7 +121,7 @@ var _ = Describe("A database that is mostly free", func() {
 			}
 			g.Expect(meta.IsStatusConditionTrue(c.get(ctx).Status.Conditions, v1alpha1.ConditionReady)).To(BeTrue())
 		}).Should(Succeed())
-		out, err := kubectl(ctx, "-n", c.namespace, "get", "events", "--sort-by=.metadata.creationTimestamp", "-o", `jsonpath={range .items[?(@.reason=="Defragment")]}{.message}{"\n"}{end}`)
+		out, err := kubectl(ctx, "-n", c.namespace, "get", "events", "--sort-by=.eventTime", "-o", `jsonpath={range .items[?(@.reason=="Defragment")]}{.message}{"\n"}{end}`)
 		Expect(err).NotTo(HaveOccurred())
 		last := strings.Split(strings.TrimSpace(out), "\n")
 		Expect(last[len(last)-1]).To(HavePrefix("defragmenting "+leader), out)

@@ -86,9 +86,10 @@ var uidPattern = regexp.MustCompile(`00000000-0000-4000-8000-\d{12}`)
 // normalise takes out of a status what may differ between two good runs.
 func normalise(s *v1alpha1.EtcdClusterStatus) {
 	s.Leader = ""
-	// When the data is compared depends on when the operator has started.
+	// When the data is compared depends on when the operator has started, and a failure is
+	// told until its pause is over.
 	s.Conditions = slices.DeleteFunc(s.Conditions, func(c metav1.Condition) bool {
-		return c.Type == v1alpha1.ConditionDataConsistent && c.Status == metav1.ConditionTrue
+		return c.Type == v1alpha1.ConditionDataConsistent && c.Status == metav1.ConditionTrue || c.Type == v1alpha1.ConditionDefragmentationFailed
 	})
 	if s.TLS != nil {
 		for i := range s.TLS.Authorities {

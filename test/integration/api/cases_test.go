@@ -68,7 +68,30 @@ const (
 	togetherWhy    = " change in one update — each moves one member at a time, and doing both at once would leave no way to tell which of them went wrong — change one, wait for Reconciling=False, then change the other"
 )
 
+const (
+	startWhy  = "\" is not a time of the day — the window would never open — use hours and minutes such as 03:30"
+	windowWhy = "\" is not a duration from 10m to 24h — a shorter window is over before the turn of the last member, and a longer one is none — use hours and minutes such as 2h"
+	zoneWhy   = "\" is not the name of a time zone — nobody could tell when the window opens — use a name of the IANA database such as Europe/Berlin, or Etc/UTC"
+)
+
 var cases = []specCase{
+	// Maintenance.
+	{name: "a window", spec: `{maintenance: {window: {start: "03:30"}}}`},
+	{name: "a window with all that it can have", spec: `{maintenance: {defragmentation: WhenFragmented, window: {days: [Saturday, Sunday], start: "23:59", duration: 24h, timeZone: America/Argentina/Buenos_Aires}}}`},
+	{name: "the shortest window, in a zone with a sign", spec: `{maintenance: {window: {start: "00:00", duration: 10m, timeZone: Etc/GMT+12}}}`},
+	{name: "defragmentation of full databases only", spec: `{maintenance: {defragmentation: WhenFull}}`},
+	{name: "a policy of defragmentation that does not exist", spec: `{maintenance: {defragmentation: Never}}`, want: `spec.maintenance.defragmentation: Unsupported value: "Never": supported values: "WhenFragmented", "WhenFull"`},
+	{name: "a window without a start", spec: `{maintenance: {window: {duration: 2h}}}`, want: `spec.maintenance.window.start: Required value`},
+	{name: "a window at an hour that does not exist", spec: `{maintenance: {window: {start: "24:00"}}}`, want: `spec.maintenance.window.start: Invalid value: "24:00": "24:00` + startWhy},
+	{name: "a window in the afternoon", spec: `{maintenance: {window: {start: "3:30pm"}}}`, want: `"3:30pm` + startWhy},
+	{name: "a window on no day", spec: `{maintenance: {window: {start: "03:30", days: [Caturday]}}}`, want: `spec.maintenance.window.days[0]: Unsupported value: "Caturday"`},
+	{name: "a window twice on one day", spec: `{maintenance: {window: {start: "03:30", days: [Monday, Monday]}}}`, want: `spec.maintenance.window.days[1]: Duplicate value: "Monday"`},
+	{name: "too short a window", spec: `{maintenance: {window: {start: "03:30", duration: 9m59s}}}`, want: `spec.maintenance.window.duration: Invalid value: "9m59s": "9m59s` + windowWhy},
+	{name: "too long a window", spec: `{maintenance: {window: {start: "03:30", duration: 25h}}}`, want: `"25h` + windowWhy},
+	{name: "a zone that no zone is called", spec: `{maintenance: {window: {start: "03:30", timeZone: "UTC+1:00"}}}`, want: `spec.maintenance.window.timeZone: Invalid value: "UTC+1:00": "UTC+1:00` + zoneWhy},
+	{name: "the zone of whoever runs the operator", spec: `{maintenance: {window: {start: "03:30", timeZone: Local}}}`, want: `"Local` + zoneWhy},
+	{name: "a zone that is a file", spec: `{maintenance: {window: {start: "03:30", timeZone: ../../etc/passwd}}}`, want: `"../../etc/passwd` + zoneWhy},
+
 	// Size.
 	{name: "no spec at all"},
 	{name: "an empty spec", spec: `{}`},
