@@ -356,10 +356,11 @@ func start(o Observed, reason string, message func(who []string) string) (Step, 
 
 // restartOutdated lets pods that do not run follow the spec, so that a wrong
 // image or selector is mended by an edit. A pod that runs is never touched
-// here: that is a roll, with gates of its own.
+// here: that is a roll, with gates of its own. Nor is the pod of a member that was
+// removed: it is not made again, and its certificates go with it.
 func restartOutdated(o Observed) (Step, bool) {
 	who := names(o.Members, func(m Member) bool {
-		return (m.Pod == PodWaiting || (m.Held && !m.Started && !m.Booted)) && m.Pod.mayRun() && m.PodOutdated && !o.stranded()
+		return (m.Pod == PodWaiting || (m.Held && !m.Started && !m.Booted)) && m.Pod.mayRun() && m.PodOutdated && !o.stranded() && !o.Removed(m)
 	})
 	return Step{
 		Kind: DeletePods, Members: who, Reason: "Repairing",

@@ -130,6 +130,7 @@ func TestRoll(t *testing.T) {
 		"an upgrade":                                   {observed: inOrder(3, wanted("3.7.3")), want: RestartMember, wantOn: []string{"a-0002"}, reason: "Upgrading"},
 		"an upgrade that skips a minor release":        {observed: inOrder(3, of(0, upToDate), of(1, upToDate), of(2, upToDate, runsVersion("3.5.35")), wanted("3.7.3")), want: Wait, reason: "RollHalted", message: "one minor release at a time"},
 		"an upgrade to 3.7 over entries of 3.5":        {observed: inOrder(3, of(0, upToDate), of(1, upToDate), of(2, upToDate), wanted("3.7.3"), func(o *Observed) { o.OldEntries = 900 }), want: Wait, reason: "RollHalted", message: "entries that etcd 3.5 has written"},
+		"what was removed is not made again":           {observed: inOrder(3, of(2, func(m *Member) { m.Listed, m.Pod, m.Volume = false, PodWaiting, VolumeTerminating }), size(1)), want: StopMembers, wantOn: []string{"a-0002"}},
 		"other authorities are to be trusted":          {observed: inOrder(3, of(2, distrusts)), want: RestartMember, wantOn: []string{"a-0002"}, reason: "Rotating", message: "with the present authorities"},
 		"an option is rolled all the same":             {observed: inOrder(3, wanted("3.7.3"), func(o *Observed) { o.OldEntries = 900 }), want: RestartMember, wantOn: []string{"a-0002"}},
 		"a pinned image that is barred":                {observed: inOrder(3, of(2, crashed), wanted("3.7.3"), func(o *Observed) { o.OldEntries, o.Pinned = 900, true }).with(of(0, upToDate), of(1, upToDate)), want: Wait},

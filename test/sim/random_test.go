@@ -11,9 +11,11 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/quorate/quorate/api/v1alpha1"
 	"github.com/quorate/quorate/internal/etcd/etcdtest"
+	"github.com/quorate/quorate/internal/resources"
 )
 
 // runs of the random exploration, unless SIM_RUNS says otherwise.
@@ -81,6 +83,7 @@ func explore(seed uint64) error {
 		if c.r.IntN(3) > 0 {
 			s.TLS.Mode = v1alpha1.TLSDisabled
 		}
+		s.TLS.RotationSoak = metav1.Duration{Duration: 30 * time.Second}
 		if c.r.IntN(6) == 0 && !c.lossy {
 			s.Storage.Medium = v1alpha1.MediumMemory
 		}
@@ -147,6 +150,11 @@ func (c *chaos) disturb() {
 		if inMemory {
 			acts = append(acts, func() { c.evictSpare(member) })
 		}
+	}
+	if resources.TLS(c.Cluster()) && !inMemory {
+		acts = append(acts, func() {
+			c.Apply(func(s *v1alpha1.EtcdClusterSpec) { s.TLS.RotateCA = &metav1.Time{Time: c.Clock.Now()} })
+		})
 	}
 	if c.lossy {
 		acts = append(acts, func() { deleteClaim(c.World, member) }, func() { c.wipe(member) }, func() { c.Corrupt(member) }, func() { c.removeByHand(member) })
@@ -285,7 +293,8 @@ func (c *chaos) mend() error {
 		c.Run(func() bool { return c.Etcdctl() != nil }, time.Minute)
 		c.RemoveByHand(url)
 	}
-	ok := c.Run(func() bool { return c.Healthy() && !c.busy() }, patience)
+	over := func() bool { return c.Healthy() && (!resources.TLS(c.Cluster()) || rotated(c.World, time.Time{})) }
+	ok := c.Run(func() bool { return over() && !c.busy() }, patience)
 	if !ok && c.lossy {
 		// More was lost than can be mended without the user.
 		ok = c.calling() || c.tellsLoss()

@@ -1,6 +1,7 @@
 package v3client_test
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -112,5 +113,42 @@ func (r *rig) alone(t *testing.T, before time.Time) {
 		if a.Phase != pki.PhaseStable || a.Ends.Before(before.Add(pki.AuthorityDuration-time.Minute)) {
 			t.Errorf("%+v", a)
 		}
+	}
+}
+
+// TestLeavesAreRenewedAgainAndAgain: through four renewals no certificate that a member
+// serves has ended, nobody is restarted for it, and who starts after the first ones have
+// long ended is taken in.
+func TestLeavesAreRenewedAgainAndAgain(t *testing.T) {
+	const life, renewals = 9 * time.Second, 4
+	for _, version := range versions {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, version, 3, mutualTLS)
+			r.startAll(t)
+			in := r.inputs(pki.AuthorityExpected)
+			in.LeafDuration = life
+			for _, m := range r.members {
+				// Those of the founding live for longer.
+				delete(r.secrets, pki.MemberSecret(m.name))
+			}
+			delete(r.secrets, pki.OperatorSecret(cluster))
+			r.write(t, pki.Plan(time.Now(), in))
+			serials := map[string]bool{servedSerial(t, r, r.members[1]): true}
+			eventually(t, renewals*life, "four renewals", func() error {
+				if result := pki.Plan(time.Now(), in); len(result.Renew) > 0 {
+					r.write(t, result)
+					serials[servedSerial(t, r, r.members[1])] = true
+					r.all(t)
+				}
+				if len(serials) <= renewals {
+					return fmt.Errorf("%d certificates served", len(serials))
+				}
+				return nil
+			})
+			r.members[2].stop()
+			r.start(t, r.members[2])
+			r.all(t)
+		})
 	}
 }
