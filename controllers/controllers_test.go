@@ -74,7 +74,7 @@ func newOperator(t *testing.T, objects ...client.Object) *operator {
 		}
 		return nil
 	}
-	o.api = fake.NewClientBuilder().WithScheme(s).WithObjects(objects...).WithStatusSubresource(&v1alpha1.EtcdCluster{}).
+	o.api = fake.NewClientBuilder().WithScheme(s).WithObjects(objects...).WithStatusSubresource(&v1alpha1.EtcdCluster{}, &v1alpha1.EtcdBackup{}, &v1alpha1.EtcdBackupSchedule{}).
 		WithInterceptorFuncs(interceptor.Funcs{
 			Create: func(ctx context.Context, api client.WithWatch, object client.Object, opts ...client.CreateOption) error {
 				if err := call("create", object); err != nil {

@@ -16,6 +16,20 @@ const (
 	// is kept for storage.quarantineFor and gets no pod.
 	LabelQuarantined = "etcd.quorate.dev/quarantined"
 
+	// LabelBackup on a Job and its pods is the EtcdBackup that they work for. They bear
+	// none of the labels of a member.
+	LabelBackup = "etcd.quorate.dev/backup"
+	// LabelBackupUID is that EtcdBackup's UID.
+	LabelBackupUID = "etcd.quorate.dev/backup-uid"
+	// LabelSchedule on an EtcdBackup is the EtcdBackupSchedule that made it. It has no
+	// owner, so that nobody who deletes a schedule deletes its backups.
+	LabelSchedule = "etcd.quorate.dev/schedule"
+
+	// AnnotationSlot on an EtcdBackup is the time that it was due at (RFC 3339).
+	AnnotationSlot = "etcd.quorate.dev/slot"
+	// AnnotationRecipients on a pod are the public keys that a backup is encrypted to,
+	// one a line: the pod reads them as a file.
+	AnnotationRecipients = "etcd.quorate.dev/recipients"
 	// AnnotationQuarantinedAt on a claim is the time of its quarantine (RFC 3339).
 	AnnotationQuarantinedAt = "etcd.quorate.dev/quarantined-at"
 	// AnnotationLeaving on a claim says that its member is removed because the
@@ -51,6 +65,9 @@ const (
 	// gives this one another resourceVersion: nobody who has looked before can delete it.
 	AnnotationFence = "etcd.quorate.dev/fence"
 
+	// FinalizerBackup holds an EtcdBackup until its objects in the store are deleted,
+	// for some minutes at most. It is set only while deletionPolicy is Delete.
+	FinalizerBackup = "etcd.quorate.dev/objects"
 	// Finalizer holds a cluster until its volumes are deleted. It is set only
 	// while storage.whenDeleted is Delete.
 	Finalizer = "etcd.quorate.dev/volumes"
@@ -74,6 +91,10 @@ const (
 	// ConditionKnownDefect: a version of etcd that runs has a defect which can cost
 	// data or give old answers. Absent otherwise.
 	ConditionKnownDefect = "KnownDefect"
+	// ConditionComplete: the backup and its manifest lie in the store.
+	ConditionComplete = "Complete"
+	// ConditionVerified: the backup was restored, served by a real etcd and compared.
+	ConditionVerified = "Verified"
 	// ConditionOldVolumes: volumes of another cluster of the same name exist.
 	ConditionOldVolumes = "OldVolumes"
 )
@@ -124,4 +145,25 @@ const (
 	ReasonOldVolumesFound      = "OldVolumesFound"
 	ReasonConflictingOperator  = "ConflictingOperator"
 	ReasonNone                 = "None"
+
+	// Of backups. The reasons of a failure are those of the program that does the work.
+	ReasonPending           = "Pending"
+	ReasonSaving            = "Saving"
+	ReasonSaved             = "Saved"
+	ReasonVerifying         = "Verifying"
+	ReasonVerified          = "Verified"
+	ReasonNotTried          = "NotTried"
+	ReasonFailed            = "Failed"
+	ReasonTimedOut          = "TimedOut"
+	ReasonClusterNotFound   = "ClusterNotFound"
+	ReasonClusterNotFounded = "ClusterNotFounded"
+	ReasonClusterReplaced   = "ClusterReplaced"
+	ReasonJobRejected       = "JobRejected"
+
+	// Of schedules.
+	ReasonOnSchedule       = "OnSchedule"
+	ReasonOverdue          = "Overdue"
+	ReasonNotVerified      = "NotVerified"
+	ReasonSuspended        = "Suspended"
+	ReasonInvalidSchedule  = "InvalidSchedule"
 )

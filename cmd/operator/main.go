@@ -46,6 +46,7 @@ type options struct {
 	leaderElect    bool
 	namespaces     string
 	memberImage    string
+	backupImage    string
 	qps            float64
 	burst          int
 	printVersion   bool
@@ -85,6 +86,7 @@ func parse(args []string, help io.Writer) (*options, error) {
 	fs.BoolVar(&o.leaderElect, "leader-elect", false, "work only while holding a Lease, so that several replicas may run")
 	fs.StringVar(&o.namespaces, "watch-namespaces", os.Getenv("WATCH_NAMESPACES"), "comma-separated namespaces to work in; all of them if empty")
 	fs.StringVar(&o.memberImage, "member-image", os.Getenv("MEMBER_IMAGE"), "image that holds the guard of the members' pods (also: env MEMBER_IMAGE)")
+	fs.StringVar(&o.backupImage, "backup-image", os.Getenv("BACKUP_IMAGE"), "image that holds the program which saves, verifies and restores backups (also: env BACKUP_IMAGE)")
 	fs.Float64Var(&o.qps, "kube-api-qps", 300, "requests per second to the API server, on average")
 	fs.IntVar(&o.burst, "kube-api-burst", 600, "requests to the API server that may come at once")
 	fs.BoolVar(&o.printVersion, "version", false, "print the version and exit")
@@ -101,6 +103,9 @@ func parse(args []string, help io.Writer) (*options, error) {
 	}
 	if o.memberImage == "" && !o.printVersion {
 		return nil, errors.New("--member-image is empty — the members' pods take their guard from it — set it, or env MEMBER_IMAGE, to the member image of this release")
+	}
+	if o.backupImage == "" && !o.printVersion {
+		return nil, errors.New("--backup-image is empty — backups are made and restored by what it holds — set it, or env BACKUP_IMAGE, to the backup image of this release")
 	}
 	for _, n := range o.namespaceList() {
 		if wrong := validation.IsDNS1123Label(n); len(wrong) > 0 {
@@ -135,7 +140,7 @@ func run(o *options) error {
 	if err := setUp(mgr, o, server.Now); err != nil {
 		return err
 	}
-	ctrl.Log.Info("Starting", "version", version.Version, "namespaces", o.namespaces, "memberImage", o.memberImage)
+	ctrl.Log.Info("Starting", "version", version.Version, "namespaces", o.namespaces, "memberImage", o.memberImage, "backupImage", o.backupImage)
 	if err := mgr.Start(ctrl.SetupSignalHandler()); err != nil {
 		return fmt.Errorf("running: %w", err)
 	}
@@ -227,6 +232,20 @@ func setUp(mgr ctrl.Manager, o *options, server apitime.Source) error {
 		Recorder: mgr.GetEventRecorder("quorate"), Installation: installation(),
 	}
 	if err := reconciler.SetupWithManager(mgr, nodes); err != nil {
+		return err
+	}
+	backups := &controllers.EtcdBackupReconciler{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: mgr.GetEventRecorder("quorate"),
+		Clock: clock.RealClock{}, ServerTime: server, BackupImage: o.backupImage, Progress: controllers.AskProgress,
+	}
+	if err := backups.SetupWithManager(mgr); err != nil {
+		return err
+	}
+	schedules := &controllers.EtcdBackupScheduleReconciler{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: mgr.GetEventRecorder("quorate"),
+		Clock: clock.RealClock{}, ServerTime: server,
+	}
+	if err := schedules.SetupWithManager(mgr); err != nil {
 		return err
 	}
 	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
