@@ -19,10 +19,11 @@
 //	--cluster-uid UID       whose backups: a part of every object's name (required, but for list)
 //	--credentials DIR       mounted Secret, see snapshot.Credential*; default: workload identity
 //	--store-ca FILE         PEM authorities of the store; default: the system's
-//	--store-endpoint URL    of an S3-compatible store, or another than the cloud's own
+//	--s3-endpoint URL       of an S3-compatible store; default: AWS
 //	--s3-region R           default us-east-1
 //	--s3-path-style         the bucket in the path, not in the host name
 //	--azure-account NAME    storage account (azblob)
+//	--store-endpoint URL    of an Azure or GCS emulator or private endpoint
 //	--progress-listen A     serve snapshot.Progress at /progress; default :8080, "" for none
 //	--termination-log FILE  default /dev/termination-log
 //
