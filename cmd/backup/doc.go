@@ -26,6 +26,7 @@
 //	--store-endpoint URL    of an Azure or GCS emulator or private endpoint
 //	--progress-listen A     serve snapshot.Progress at /progress; default :8080, "" for none
 //	--termination-log FILE  default /dev/termination-log
+//	--attempts N            of the whole work, default 3
 //
 // save:
 //
@@ -38,7 +39,6 @@
 //	--rate-limit N          bytes per second read from etcd; 0, the default, is no limit
 //	--compression C         zstd (default) or none
 //	--age-recipients FILE   public keys of age, one a line; none: not encrypted
-//	--attempts N            whole streams, default 3
 //
 // drill:
 //
@@ -68,6 +68,7 @@
 //
 //	--keep-last N, --keep-hourly N, --keep-daily N, --keep-weekly N   0: no such rule
 //	--time-zone NAME        of IANA, default UTC
+//	--drop ID,...           drop just these, and ask no other rule
 //	--verified ID,...       backups known to be verified, beside those that say so in the store
 //	--orphans-after D       age of what is removed as unfinished, default 24h, at least 1h
 //	--dry-run               say, and delete nothing
