@@ -161,9 +161,9 @@ const (
 	ReasonJobRejected       = "JobRejected"
 
 	// Of schedules.
-	ReasonOnSchedule       = "OnSchedule"
-	ReasonOverdue          = "Overdue"
-	ReasonNotVerified      = "NotVerified"
-	ReasonSuspended        = "Suspended"
-	ReasonInvalidSchedule  = "InvalidSchedule"
+	ReasonOnSchedule      = "OnSchedule"
+	ReasonOverdue         = "Overdue"
+	ReasonNotVerified     = "NotVerified"
+	ReasonSuspended       = "Suspended"
+	ReasonInvalidSchedule = "InvalidSchedule"
 )

@@ -46,36 +46,42 @@ func TestNext(t *testing.T) {
 		kind   Kind
 		reason string
 	}{
-		"a new one records its cluster first":  {ready(func(o *Observed) { o.ClusterUID = "" }), Begin, v1alpha1.ReasonPending},
-		"then it is saved":                     {ready(), Save, v1alpha1.ReasonSaving},
-		"no cluster: wait":                     {ready(noneYet), Wait, v1alpha1.ReasonClusterNotFound},
-		"no cluster for too long":              {ready(noneYet, func(o *Observed) { o.Age = 2 * time.Hour }), Fail, v1alpha1.ReasonClusterNotFound},
-		"not founded yet":                      {ready(unfounded), Wait, v1alpha1.ReasonClusterNotFounded},
-		"another cluster of the name":          {ready(replaced), Fail, v1alpha1.ReasonClusterReplaced},
-		"the cluster is gone":                  {ready(func(o *Observed) { o.Cluster = Cluster{} }), Fail, v1alpha1.ReasonClusterReplaced},
-		"a Secret is missing":                  {ready(func(o *Observed) { o.MissingSecret = "s3" }), Wait, "CredentialsMissing"},
-		"saving":                               {ready(func(o *Observed) { o.Save.State = WorkRunning }), Wait, v1alpha1.ReasonSaving},
-		"saving goes on without the cluster":   {ready(replaced, func(o *Observed) { o.Save.State = WorkRunning }), Wait, v1alpha1.ReasonSaving},
-		"saved":                                {ready(func(o *Observed) { o.Save = Work{State: WorkSucceeded, Result: result(snapshot.OperationSave)} }), RecordSave, v1alpha1.ReasonSaving},
-		"saved, and the result is lost":        {ready(func(o *Observed) { o.Save = Work{State: WorkSucceeded} }), Redo, v1alpha1.ReasonSaving},
-		"saved, and another's result":          {ready(func(o *Observed) { o.Save = Work{State: WorkSucceeded, Result: result(snapshot.OperationDrill)} }), Redo, v1alpha1.ReasonSaving},
-		"saved, and no word of what":           {ready(func(o *Observed) { o.Save = Work{State: WorkSucceeded, Result: &snapshot.Result{Operation: snapshot.OperationSave, Outcome: snapshot.OutcomeSucceeded}} }), Redo, v1alpha1.ReasonSaving},
+		"a new one records its cluster first": {ready(func(o *Observed) { o.ClusterUID = "" }), Begin, v1alpha1.ReasonPending},
+		"then it is saved":                    {ready(), Save, v1alpha1.ReasonSaving},
+		"no cluster: wait":                    {ready(noneYet), Wait, v1alpha1.ReasonClusterNotFound},
+		"no cluster for too long":             {ready(noneYet, func(o *Observed) { o.Age = 2 * time.Hour }), Fail, v1alpha1.ReasonClusterNotFound},
+		"not founded yet":                     {ready(unfounded), Wait, v1alpha1.ReasonClusterNotFounded},
+		"another cluster of the name":         {ready(replaced), Fail, v1alpha1.ReasonClusterReplaced},
+		"the cluster is gone":                 {ready(func(o *Observed) { o.Cluster = Cluster{} }), Fail, v1alpha1.ReasonClusterReplaced},
+		"a Secret is missing":                 {ready(func(o *Observed) { o.MissingSecret = "s3" }), Wait, "CredentialsMissing"},
+		"saving":                              {ready(func(o *Observed) { o.Save.State = WorkRunning }), Wait, v1alpha1.ReasonSaving},
+		"saving goes on without the cluster":  {ready(replaced, func(o *Observed) { o.Save.State = WorkRunning }), Wait, v1alpha1.ReasonSaving},
+		"saved":                               {ready(func(o *Observed) { o.Save = Work{State: WorkSucceeded, Result: result(snapshot.OperationSave)} }), RecordSave, v1alpha1.ReasonSaving},
+		"saved, and the result is lost":       {ready(func(o *Observed) { o.Save = Work{State: WorkSucceeded} }), Redo, v1alpha1.ReasonSaving},
+		"saved, and another's result":         {ready(func(o *Observed) { o.Save = Work{State: WorkSucceeded, Result: result(snapshot.OperationDrill)} }), Redo, v1alpha1.ReasonSaving},
+		"saved, and no word of what": {ready(func(o *Observed) {
+			o.Save = Work{State: WorkSucceeded, Result: &snapshot.Result{Operation: snapshot.OperationSave, Outcome: snapshot.OutcomeSucceeded}}
+		}), Redo, v1alpha1.ReasonSaving},
 		"the Job succeeded and says it failed": {ready(func(o *Observed) { o.Save = Work{State: WorkSucceeded, Result: failedResult(snapshot.ReasonCorrupt)} }), Redo, v1alpha1.ReasonSaving},
-		"saving failed":                        {ready(func(o *Observed) { o.Save = Work{State: WorkFailed, Result: failedResult(snapshot.ReasonBucketMissing)} }), Fail, "BucketMissing"},
-		"saving took too long":                 {ready(func(o *Observed) { o.Save = Work{State: WorkFailed, TimedOut: true} }), Fail, v1alpha1.ReasonTimedOut},
-		"saving was killed":                    {ready(func(o *Observed) { o.Save = Work{State: WorkFailed} }), Fail, v1alpha1.ReasonFailed},
-		"a Job failed and its pod succeeded":   {ready(func(o *Observed) { o.Save = Work{State: WorkFailed, Result: result(snapshot.OperationSave)} }), Fail, v1alpha1.ReasonFailed},
-		"a namesake's Job":                     {ready(func(o *Observed) { o.Save.State = WorkForeign }), Wait, v1alpha1.ReasonNameConflict},
-		"complete: tried out":                  {ready(complete), Drill, v1alpha1.ReasonVerifying},
-		"tried out without the cluster":        {ready(complete, replaced), Drill, v1alpha1.ReasonVerifying},
-		"complete, and that is all":            {ready(complete, func(o *Observed) { o.Verify = v1alpha1.VerifyReadBack }), Rest, ""},
-		"being tried out":                      {ready(complete, func(o *Observed) { o.Drill.State = WorkRunning }), Wait, v1alpha1.ReasonVerifying},
-		"tried out":                            {ready(complete, func(o *Observed) { o.Drill = Work{State: WorkSucceeded, Result: result(snapshot.OperationDrill)} }), RecordDrill, v1alpha1.ReasonVerifying},
-		"tried out without a verification":     {ready(complete, func(o *Observed) { o.Drill = Work{State: WorkSucceeded, Result: &snapshot.Result{Operation: snapshot.OperationDrill, Outcome: snapshot.OutcomeSucceeded}} }), Redo, v1alpha1.ReasonVerifying},
-		"it cannot be restored":                {ready(complete, func(o *Observed) { o.Drill = Work{State: WorkFailed, Result: failedResult(snapshot.ReasonDiffers)} }), Fail, "Differs"},
-		"verified":                             {ready(complete, func(o *Observed) { o.Verified = true }), Rest, ""},
-		"failed":                               {ready(func(o *Observed) { o.Failed = true }), Rest, ""},
-		"failed, and complete":                 {ready(complete, func(o *Observed) { o.Failed = true }), Rest, ""},
+		"saving failed": {ready(func(o *Observed) {
+			o.Save = Work{State: WorkFailed, Result: failedResult(snapshot.ReasonBucketMissing)}
+		}), Fail, "BucketMissing"},
+		"saving took too long":               {ready(func(o *Observed) { o.Save = Work{State: WorkFailed, TimedOut: true} }), Fail, v1alpha1.ReasonTimedOut},
+		"saving was killed":                  {ready(func(o *Observed) { o.Save = Work{State: WorkFailed} }), Fail, v1alpha1.ReasonFailed},
+		"a Job failed and its pod succeeded": {ready(func(o *Observed) { o.Save = Work{State: WorkFailed, Result: result(snapshot.OperationSave)} }), Fail, v1alpha1.ReasonFailed},
+		"a namesake's Job":                   {ready(func(o *Observed) { o.Save.State = WorkForeign }), Wait, v1alpha1.ReasonNameConflict},
+		"complete: tried out":                {ready(complete), Drill, v1alpha1.ReasonVerifying},
+		"tried out without the cluster":      {ready(complete, replaced), Drill, v1alpha1.ReasonVerifying},
+		"complete, and that is all":          {ready(complete, func(o *Observed) { o.Verify = v1alpha1.VerifyReadBack }), Rest, ""},
+		"being tried out":                    {ready(complete, func(o *Observed) { o.Drill.State = WorkRunning }), Wait, v1alpha1.ReasonVerifying},
+		"tried out":                          {ready(complete, func(o *Observed) { o.Drill = Work{State: WorkSucceeded, Result: result(snapshot.OperationDrill)} }), RecordDrill, v1alpha1.ReasonVerifying},
+		"tried out without a verification": {ready(complete, func(o *Observed) {
+			o.Drill = Work{State: WorkSucceeded, Result: &snapshot.Result{Operation: snapshot.OperationDrill, Outcome: snapshot.OutcomeSucceeded}}
+		}), Redo, v1alpha1.ReasonVerifying},
+		"it cannot be restored": {ready(complete, func(o *Observed) { o.Drill = Work{State: WorkFailed, Result: failedResult(snapshot.ReasonDiffers)} }), Fail, "Differs"},
+		"verified":              {ready(complete, func(o *Observed) { o.Verified = true }), Rest, ""},
+		"failed":                {ready(func(o *Observed) { o.Failed = true }), Rest, ""},
+		"failed, and complete":  {ready(complete, func(o *Observed) { o.Failed = true }), Rest, ""},
 
 		"its objects are to go with it":       {ready(func(o *Observed) { o.DeletionPolicy = v1alpha1.BackupDelete }), SetFinalizer, v1alpha1.ReasonPending},
 		"they are to stay after all":          {ready(func(o *Observed) { o.Held = true }), SetFinalizer, v1alpha1.ReasonPending},
@@ -85,10 +91,12 @@ func TestNext(t *testing.T) {
 		"deleted: the objects stay after all": {ready(leaving, complete, func(o *Observed) { o.DeletionPolicy = v1alpha1.BackupRetain }), RemoveFinalizer, v1alpha1.ReasonDeleting},
 		"deleted: the objects are going":      {ready(leaving, complete, func(o *Observed) { o.Prune.State = WorkRunning }), Wait, v1alpha1.ReasonDeleting},
 		"deleted: the objects are gone":       {ready(leaving, complete, func(o *Observed) { o.Prune.State = WorkSucceeded }), RemoveFinalizer, v1alpha1.ReasonDeleting},
-		"deleted: the objects cannot go":      {ready(leaving, complete, func(o *Observed) { o.Prune = Work{State: WorkFailed, Result: failedResult(snapshot.ReasonAccessDenied)} }), RemoveFinalizer, v1alpha1.ReasonFailed},
-		"deleted: nobody waits for ever":      {ready(leaving, complete, func(o *Observed) { o.Prune.State, o.DeletedFor = WorkRunning, DeletionLimit+1 }), RemoveFinalizer, v1alpha1.ReasonFailed},
-		"deleted, and the Secret is gone":     {ready(leaving, complete, func(o *Observed) { o.MissingSecret = "s3" }), Wait, v1alpha1.ReasonDeleting},
-		"the Secret is gone for too long":     {ready(leaving, complete, func(o *Observed) { o.MissingSecret, o.DeletedFor = "s3", DeletionLimit+1 }), RemoveFinalizer, v1alpha1.ReasonFailed},
+		"deleted: the objects cannot go": {ready(leaving, complete, func(o *Observed) {
+			o.Prune = Work{State: WorkFailed, Result: failedResult(snapshot.ReasonAccessDenied)}
+		}), RemoveFinalizer, v1alpha1.ReasonFailed},
+		"deleted: nobody waits for ever":  {ready(leaving, complete, func(o *Observed) { o.Prune.State, o.DeletedFor = WorkRunning, DeletionLimit+1 }), RemoveFinalizer, v1alpha1.ReasonFailed},
+		"deleted, and the Secret is gone": {ready(leaving, complete, func(o *Observed) { o.MissingSecret = "s3" }), Wait, v1alpha1.ReasonDeleting},
+		"the Secret is gone for too long": {ready(leaving, complete, func(o *Observed) { o.MissingSecret, o.DeletedFor = "s3", DeletionLimit+1 }), RemoveFinalizer, v1alpha1.ReasonFailed},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
