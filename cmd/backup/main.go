@@ -131,6 +131,9 @@ func (o *options) carryOut(ctx context.Context, log *slog.Logger, stdout io.Writ
 		return err
 	}
 	defer env.Store.Close()
+	if result.Operation == snapshot.OperationList {
+		return job.Explain(o.doList(ctx, env, stdout))
+	}
 	stop, err := o.serveProgress(env.Tracker, log)
 	if err != nil {
 		return err
@@ -145,8 +148,6 @@ func (o *options) carryOut(ctx context.Context, log *slog.Logger, stdout io.Writ
 		err = o.doRestore(ctx, env, result)
 	case snapshot.OperationPrune:
 		err = o.doPrune(ctx, env, result)
-	case snapshot.OperationList:
-		err = o.doList(ctx, env, stdout)
 	}
 	if err == nil {
 		result.Outcome = snapshot.OutcomeSucceeded
