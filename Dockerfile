@@ -2,6 +2,7 @@
 # The images of Quorate, from scratch: one static binary each, not root.
 #   docker buildx build --platform linux/amd64,linux/arm64 --target operator -t REGISTRY/operator:TAG .
 #   docker buildx build --platform linux/amd64,linux/arm64 --target member   -t REGISTRY/member:TAG .
+#   docker buildx build --platform linux/amd64,linux/arm64 --target backup   -t REGISTRY/backup:TAG .
 #   docker buildx build --platform linux/amd64,linux/arm64 --target leader-elector -t REGISTRY/leader-elector:TAG .
 FROM --platform=$BUILDPLATFORM golang:1.26 AS build
 ARG TARGETOS
@@ -19,6 +20,7 @@ RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache
     export CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH && \
     go build -trimpath -ldflags "-s -w -X github.com/quorate/quorate/internal/version.Version=$VERSION" -o /out/operator ./cmd/operator && \
     go build -trimpath -tags nethttpomithttp2 -ldflags "-s -w -X main.version=$VERSION" -o /out/member ./cmd/member && \
+    go build -trimpath -ldflags "-s -w -X github.com/quorate/quorate/internal/version.Version=$VERSION" -o /out/backup ./cmd/backup && \
     go build -trimpath -ldflags "-s -w -X github.com/quorate/quorate/internal/version.Version=$VERSION" -o /out/leader-elector ./cmd/leader-elector
 
 # The guard that members' pods start etcd with.
@@ -26,6 +28,14 @@ FROM scratch AS member
 COPY --from=build /out/member /member
 USER 65532:65532
 ENTRYPOINT ["/member"]
+
+# The program that saves, verifies and restores backups. It trusts the authorities of
+# public clouds, apart from those that a store names itself.
+FROM scratch AS backup
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+COPY --from=build /out/backup /backup
+USER 65532:65532
+ENTRYPOINT ["/backup"]
 
 # The leader-elector that runs beside applications.
 FROM scratch AS leader-elector

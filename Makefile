@@ -15,6 +15,7 @@ CLUSTER ?= local
 # With CLUSTER=existing: images that this cluster can pull.
 OPERATOR_IMAGE ?=
 MEMBER_IMAGE ?=
+BACKUP_IMAGE ?=
 LEADER_ELECTOR_IMAGE ?=
 
 # How many processes run end-to-end specs at once: they wait most of the time.
@@ -47,12 +48,13 @@ demo: ## From nothing to a real etcd cluster in a real Kubernetes; shows it at w
 	@CLUSTER=$(CLUSTER) go run ./test/demo
 
 .PHONY: deploy
-deploy: image-tag ## Install the operator: CRD, RBAC, Deployment (see OPERATOR_IMAGE, MEMBER_IMAGE).
+deploy: image-tag ## Install the operator: CRDs, RBAC, Deployment (see OPERATOR_IMAGE, MEMBER_IMAGE, BACKUP_IMAGE).
 	@set -e; tag=$$(cat $(IMAGES)/tag); \
-	operator="$(OPERATOR_IMAGE)"; member="$(MEMBER_IMAGE)"; \
+	operator="$(OPERATOR_IMAGE)"; member="$(MEMBER_IMAGE)"; backup="$(BACKUP_IMAGE)"; \
 	$(KUBECTL) kustomize config/default \
 	  | sed -e "s|ghcr.io/quorate/operator:.*|$${operator:-ghcr.io/quorate/operator:$$tag}|" \
 	        -e "s|ghcr.io/quorate/member:.*|$${member:-ghcr.io/quorate/member:$$tag}|" \
+	        -e "s|ghcr.io/quorate/backup:.*|$${backup:-ghcr.io/quorate/backup:$$tag}|" \
 	  | $(KUBECTL) apply --server-side --force-conflicts -f -; \
 	$(KUBECTL) -n quorate-system rollout status deployment/quorate-operator --timeout=180s
 
@@ -111,18 +113,19 @@ $(BIN)/cluster:
 ##@ Build
 
 .PHONY: build
-build: ## bin/operator, bin/member and bin/leader-elector, static.
+build: ## bin/operator, bin/member, bin/backup and bin/leader-elector, static.
 	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/operator ./cmd/operator
 	CGO_ENABLED=0 go build -trimpath -tags nethttpomithttp2 -ldflags "-s -w -X main.version=$(VERSION)" -o bin/member ./cmd/member
+	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/backup ./cmd/backup
 	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/leader-elector ./cmd/leader-elector
 
 .PHONY: images
 images: build $(BIN)/cluster ## Image archives under .cluster/images, without docker.
 	@mkdir -p $(IMAGES)
-	@cat bin/operator bin/member | sha256sum | cut -c1-12 | sed 's/^/dev-/' > $(IMAGES)/tag
+	@cat bin/operator bin/member bin/backup | sha256sum | cut -c1-12 | sed 's/^/dev-/' > $(IMAGES)/tag
 	@sha256sum < bin/leader-elector | cut -c1-12 | sed 's/^/dev-/' > $(IMAGES)/leader-elector.tag
 	@set -e; \
-	for name in operator member leader-elector; do \
+	for name in operator member backup leader-elector; do \
 	  tag=$$(cat $(IMAGES)/tag); test $$name != leader-elector || tag=$$(cat $(IMAGES)/leader-elector.tag); \
 	  $(BIN)/cluster image -o $(IMAGES)/$$name.tar -t ghcr.io/quorate/$$name:$$tag --user 65532:65532 --entrypoint /$$name bin/$$name:/$$name; \
 	  echo "$(IMAGES)/$$name.tar ghcr.io/quorate/$$name:$$tag"; \
@@ -134,17 +137,17 @@ images: build $(BIN)/cluster ## Image archives under .cluster/images, without do
 .PHONY: image-tag
 ifeq ($(CLUSTER),existing)
 image-tag:
-	@test -n "$(OPERATOR_IMAGE)" -a -n "$(MEMBER_IMAGE)" || { \
-	  echo "OPERATOR_IMAGE and MEMBER_IMAGE are not set — the nodes of an existing cluster have to pull them — push both and name them"; exit 2; }
+	@test -n "$(OPERATOR_IMAGE)" -a -n "$(MEMBER_IMAGE)" -a -n "$(BACKUP_IMAGE)" || { \
+	  echo "OPERATOR_IMAGE, MEMBER_IMAGE and BACKUP_IMAGE are not set — the nodes of an existing cluster have to pull them — push them and name them"; exit 2; }
 	@mkdir -p $(IMAGES); echo none > $(IMAGES)/tag
 else
 image-tag: images
-	$(BIN)/cluster load-image $(IMAGES)/operator.tar $(IMAGES)/member.tar $(IMAGES)/leader-elector.tar
+	$(BIN)/cluster load-image $(IMAGES)/operator.tar $(IMAGES)/member.tar $(IMAGES)/backup.tar $(IMAGES)/leader-elector.tar
 endif
 
 .PHONY: clean
 clean: ## Remove bin and the images made from it; the local Kubernetes and its binaries stay.
-	rm -rf bin dist $(IMAGES)/operator.tar $(IMAGES)/member.tar $(IMAGES)/leader-elector.tar $(IMAGES)/tag $(IMAGES)/leader-elector.tag
+	rm -rf bin dist $(IMAGES)/operator.tar $(IMAGES)/member.tar $(IMAGES)/backup.tar $(IMAGES)/leader-elector.tar $(IMAGES)/tag $(IMAGES)/leader-elector.tag
 
 ##@ Change it
 

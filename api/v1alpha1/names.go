@@ -30,6 +30,9 @@ const (
 	// AnnotationRecipients on a pod are the public keys that a backup is encrypted to,
 	// one a line: the pod reads them as a file.
 	AnnotationRecipients = "etcd.quorate.dev/recipients"
+	// AnnotationRestore on a pod is the ID of the backup that its volume is filled with
+	// if it is empty. It is taken back once the member has started.
+	AnnotationRestore = "etcd.quorate.dev/restore"
 	// AnnotationQuarantinedAt on a claim is the time of its quarantine (RFC 3339).
 	AnnotationQuarantinedAt = "etcd.quorate.dev/quarantined-at"
 	// AnnotationLeaving on a claim says that its member is removed because the
@@ -159,6 +162,7 @@ const (
 	ReasonClusterNotFounded = "ClusterNotFounded"
 	ReasonClusterReplaced   = "ClusterReplaced"
 	ReasonJobRejected       = "JobRejected"
+	ReasonRestoreBlocked    = "RestoreBlocked"
 
 	// Of schedules.
 	ReasonOnSchedule      = "OnSchedule"

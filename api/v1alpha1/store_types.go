@@ -131,3 +131,44 @@ type ClaimStore struct {
 	// +optional
 	Path string `json:"path,omitempty"`
 }
+
+// RestoreSource is the backup that a new cluster begins with: an EtcdBackup of the
+// same namespace, or what lies in a store, whether anything in Kubernetes still knows
+// of it or not.
+// +kubebuilder:validation:XValidation:rule=`has(self.backupName) != has(self.store)`,message=`restoreFrom names both a backupName and a store, or none of them — every member must begin with the same backup — name the EtcdBackup, or the store with clusterUID and backupID`
+// +kubebuilder:validation:XValidation:rule=`has(self.store) == has(self.clusterUID) && has(self.store) == has(self.backupID)`,message=`store, clusterUID and backupID belong together — the backup lies under both in the store, and every member must begin with the same one — set all three, from the URL of the backup: .../clusterUID/backupID/snapshot`
+type RestoreSource struct {
+	// BackupName is the name of an EtcdBackup of the same namespace. Its store and its
+	// encryption are used.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +optional
+	BackupName string `json:"backupName,omitempty"`
+
+	// Store that the backup lies in.
+	// +optional
+	Store *BackupStore `json:"store,omitempty"`
+
+	// ClusterUID is the UID of the cluster that was backed up: the part of the backup's
+	// URL before its ID.
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule=`self.matches('^[0-9A-Za-z]([-0-9A-Za-z._]*[0-9A-Za-z])?$')`,message=`"…" is not the UID of a cluster — nothing could be found under it — use the part of the backup's URL before its ID`,messageExpression=`'"' + self + '" is not the UID of a cluster — nothing could be found under it — use the part of the backup\'s URL before its ID'`
+	// +optional
+	ClusterUID string `json:"clusterUID,omitempty"`
+
+	// BackupID is the ID of the backup: status.id of its EtcdBackup, and the part of its
+	// URL before the last.
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:XValidation:rule=`self.matches('^[0-9]{20}-[0-9]{8}T[0-9]{6}[.][0-9]{3}Z-[0-9A-Za-z]([-0-9A-Za-z._]*[0-9A-Za-z])?$')`,message=`"…" is not the ID of a backup — nothing could be found under it — use status.id of the EtcdBackup, or the part of the backup's URL before the last`,messageExpression=`'"' + self + '" is not the ID of a backup — nothing could be found under it — use status.id of the EtcdBackup, or the part of the backup\'s URL before the last'`
+	// +optional
+	BackupID string `json:"backupID,omitempty"`
+
+	// IdentitySecretRef names a Secret whose key identity holds a private key of age, for
+	// an encrypted backup; that of the EtcdBackup if unset.
+	// +optional
+	IdentitySecretRef *SecretReference `json:"identitySecretRef,omitempty"`
+
+	// AllowUnverified restores an EtcdBackup that is not verified.
+	// +optional
+	AllowUnverified bool `json:"allowUnverified,omitempty"`
+}

@@ -58,6 +58,8 @@
 //	--initial-cluster NAME=URL,..., --initial-cluster-token T, --initial-advertise-peer-urls URL,...
 //	                        as for etcd (required)
 //	--etcd-version V        that will run on it, without a v (required)
+//	--orders FILE           annotations of the pod (downward API): an empty volume is filled
+//	                        only while etcd.quorate.dev/restore names the backup
 //	--bump-revision N       default 1000000000; 0 leaves revisions as they were
 //
 // With a bump, all revisions before it are marked as compacted, so that a watcher is

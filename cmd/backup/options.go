@@ -51,6 +51,7 @@ type options struct {
 	workDir       string
 	restore       job.Restore
 	foreign       bool
+	orders        string
 	prune         job.Prune
 	zone          string
 	drop          string
@@ -146,6 +147,7 @@ func (o *options) registerRestore(f *flag.FlagSet) {
 	f.StringVar(&r.As.Token, "initial-cluster-token", "", "token of the cluster (required)")
 	f.StringVar(&r.As.PeerURLs, "initial-advertise-peer-urls", "", "peer URLs of the member (required)")
 	f.StringVar(&r.Version, "etcd-version", "", "version of the etcd that will serve the data (required)")
+	f.StringVar(&o.orders, "orders", "", "downward-API file of the pod's annotations: an empty volume is filled only while "+orderRestore+" names the backup; empty: always")
 	f.Uint64Var(&r.As.Bump, "bump-revision", defaultBump, "added to the last revision; 0: revisions stay as they were")
 }
 
@@ -303,7 +305,25 @@ func (o *options) restoring() (job.Restore, error) {
 	}
 	r.Identity = member.Identity{ClusterUID: r.Identity.ClusterUID, Incarnation: r.Identity.Incarnation, Member: r.Identity.Member, VolumeUID: r.Identity.VolumeUID}
 	r.As.Name = r.Identity.Member
+	if o.orders != "" {
+		r.Permit = func() error { return permitted(o.orders, o.backup) }
+	}
 	return r, err
+}
+
+// orderRestore is the annotation that permits a restore. The operator takes it back
+// when the member has started.
+const orderRestore = "etcd.quorate.dev/restore"
+
+func permitted(orders, backup string) error {
+	order, err := member.ReadAnnotation(orders, orderRestore)
+	if err != nil {
+		return snapshot.Fail(snapshot.ReasonInternal, err, "%v — it is not known whether the member has started before — it is tried again", err)
+	}
+	if order != backup {
+		return snapshot.Fail(snapshot.ReasonDataLost, nil, "the volume is empty, and the operator does not permit a restore any more: the member has started before — filled from a backup it would forget what it promised since — leave it to the operator, which replaces the member")
+	}
+	return nil
 }
 
 func (o *options) pruning() (job.Prune, error) {

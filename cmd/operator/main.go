@@ -221,7 +221,7 @@ func setUp(mgr ctrl.Manager, o *options, server apitime.Source) error {
 	}
 	performer := &perform.Performer{
 		Writer: mgr.GetClient(), Live: mgr.GetAPIReader(), Clock: clock.RealClock{}, ServerTime: server,
-		GuardImage: o.memberImage, Operator: operator, Etcd: observer,
+		GuardImage: o.memberImage, BackupImage: o.backupImage, Operator: operator, Etcd: observer,
 	}
 	nodes := controllers.NodesHidden
 	if len(o.namespaceList()) == 0 {

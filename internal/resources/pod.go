@@ -45,6 +45,8 @@ type Start struct {
 	VolumeUID string
 	// GuardImage holds the guard.
 	GuardImage string
+	// Restore fills an empty volume before the first start; nil if none does.
+	Restore *Restore
 	// Orders that the guard obeys; they may change while the pod lives.
 	Orders Orders
 }
@@ -97,6 +99,12 @@ func Held(pod *corev1.Pod) bool {
 	return hold != "" && hold != "false" && pod.Annotations[member.AnnotationRelease] == ""
 }
 
+// MayBeginAnew says that the pod would start its member without the data of an earlier
+// start: on an empty directory, or on one that is filled from a backup.
+func MayBeginAnew(pod *corev1.Pod) bool {
+	return pod.Annotations[member.AnnotationMayBeEmpty] == string(EmptyAllowed) || pod.Annotations[v1alpha1.AnnotationRestore] != ""
+}
+
 // TemplateHash is the hash of the parts of the spec that a pod is made from.
 // It does not cover what the operator itself adds, so that a new operator
 // finds its predecessor's pods up to date.
@@ -146,6 +154,9 @@ func MemberPod(c *v1alpha1.EtcdCluster, s Start) *corev1.Pod {
 	annotations["kubectl.kubernetes.io/default-container"] = EtcdContainer
 	annotations[v1alpha1.AnnotationTemplateHash] = TemplateHash(c)
 	annotations[v1alpha1.AnnotationSnapshotCount] = strconv.FormatInt(c.Spec.Etcd.SnapshotCount, 10)
+	if s.Restore != nil {
+		annotations[v1alpha1.AnnotationRestore] = s.Restore.BackupID
+	}
 	if InMemory(c) {
 		annotations[v1alpha1.AnnotationFounders] = strings.Join(c.Status.Founders, ",")
 	} else {
@@ -156,7 +167,7 @@ func MemberPod(c *v1alpha1.EtcdCluster, s Start) *corev1.Pod {
 		labels = map[string]string{}
 	}
 	maps.Copy(labels, MemberLabels(c, s.Member))
-	return &corev1.Pod{
+	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Name:            s.Member,
 			Namespace:       c.Namespace,
@@ -166,6 +177,10 @@ func MemberPod(c *v1alpha1.EtcdCluster, s Start) *corev1.Pod {
 		},
 		Spec: podSpec(c, s),
 	}
+	if s.Restore != nil {
+		s.Restore.fillVolume(c, s, &pod.Spec)
+	}
+	return pod
 }
 
 func podSpec(c *v1alpha1.EtcdCluster, s Start) corev1.PodSpec {

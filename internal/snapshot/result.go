@@ -111,6 +111,8 @@ const (
 	ReasonIncompatibleVersion Reason = "IncompatibleVersion"
 	// ReasonVolumeInUse: the volume holds something else, or another process has it.
 	ReasonVolumeInUse Reason = "VolumeInUse"
+	// ReasonDataLost: the volume is empty, and the member has started before.
+	ReasonDataLost Reason = "DataLost"
 	// ReasonVolumeUnusable: the volume cannot be read or written.
 	ReasonVolumeUnusable Reason = "VolumeUnusable"
 )
@@ -120,7 +122,7 @@ var permanent = map[Reason]bool{
 	ReasonUsage: true, ReasonBucketMissing: true, ReasonAccessDenied: true, ReasonCredentialsMissing: true,
 	ReasonForeignPrefix: true, ReasonBackupMissing: true, ReasonNewerFormat: true, ReasonKeyMissing: true,
 	ReasonBadRecipient: true, ReasonEtcdDenied: true, ReasonWrongCluster: true, ReasonNotRestorable: true,
-	ReasonDiffers: true, ReasonIncompatibleVersion: true, ReasonVolumeInUse: true,
+	ReasonDiffers: true, ReasonIncompatibleVersion: true, ReasonVolumeInUse: true, ReasonDataLost: true,
 }
 
 // Permanent says that another try fails as well, until somebody changes something.

@@ -388,6 +388,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: podTemplate
       type:
         namedType: com.github.quorate.quorate.api.v1alpha1.PodTemplate
+    - name: restoreFrom
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.RestoreSource
     - name: size
       type:
         scalar: numeric
@@ -681,6 +684,27 @@ var schemaYAML = typed.YAMLObject(`types:
           keys:
           - topologyKey
           - whenUnsatisfiable
+- name: com.github.quorate.quorate.api.v1alpha1.RestoreSource
+  map:
+    fields:
+    - name: allowUnverified
+      type:
+        scalar: boolean
+    - name: backupID
+      type:
+        scalar: string
+    - name: backupName
+      type:
+        scalar: string
+    - name: clusterUID
+      type:
+        scalar: string
+    - name: identitySecretRef
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.SecretReference
+    - name: store
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.BackupStore
 - name: com.github.quorate.quorate.api.v1alpha1.S3Store
   map:
     fields:

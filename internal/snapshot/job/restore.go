@@ -49,6 +49,10 @@ type Restore struct {
 	// Identity of the member, its cluster the one to restore into.
 	Identity member.Identity
 	As       As
+	// Permit is asked before an empty volume is filled; nil permits it. A member that
+	// has started before and finds its volume empty has lost it: filled from a backup it
+	// would forget what it once promised.
+	Permit func() error
 }
 
 // Restored is what RestoredFile holds.
@@ -84,6 +88,11 @@ func (e *Env) Restore(ctx context.Context, r Restore) (snapshot.Backup, error) {
 	// Again, now that nobody else can change it.
 	if done, err := r.finished(); err != nil || done != nil {
 		return m.Backup(), err
+	}
+	if r.Permit != nil {
+		if err := r.Permit(); err != nil {
+			return m.Backup(), err
+		}
 	}
 	return m.Backup(), e.fill(ctx, r, m)
 }

@@ -27,6 +27,9 @@ type EtcdClusterSpecApplyConfiguration struct {
 	PodTemplate *PodTemplateApplyConfiguration `json:"podTemplate,omitempty"`
 	// NetworkPolicy opens the members' ports to more than the default.
 	NetworkPolicy *NetworkPolicySpecApplyConfiguration `json:"networkPolicy,omitempty"`
+	// RestoreFrom is the backup that a new cluster begins with; it begins empty if unset.
+	// It can only be set when the cluster is created.
+	RestoreFrom *RestoreSourceApplyConfiguration `json:"restoreFrom,omitempty"`
 	// Failover says when a member is given up and replaced.
 	Failover *FailoverSpecApplyConfiguration `json:"failover,omitempty"`
 	// Paused stops every change that the operator would make to this cluster
@@ -101,6 +104,14 @@ func (b *EtcdClusterSpecApplyConfiguration) WithPodTemplate(value *PodTemplateAp
 // If called multiple times, the NetworkPolicy field is set to the value of the last call.
 func (b *EtcdClusterSpecApplyConfiguration) WithNetworkPolicy(value *NetworkPolicySpecApplyConfiguration) *EtcdClusterSpecApplyConfiguration {
 	b.NetworkPolicy = value
+	return b
+}
+
+// WithRestoreFrom sets the RestoreFrom field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the RestoreFrom field is set to the value of the last call.
+func (b *EtcdClusterSpecApplyConfiguration) WithRestoreFrom(value *RestoreSourceApplyConfiguration) *EtcdClusterSpecApplyConfiguration {
+	b.RestoreFrom = value
 	return b
 }
 
