@@ -216,6 +216,9 @@ func etcdImage(b *v1alpha1.EtcdBackup, c *v1alpha1.EtcdCluster) string {
 }
 
 func (r *EtcdBackupReconciler) start(ctx context.Context, b *v1alpha1.EtcdBackup, w resources.Work) error {
+	if r.BackupImage == "" {
+		return resources.ErrNoBackupImage
+	}
 	w.BackupImage = r.BackupImage
 	job := resources.BackupJob(b, w)
 	// Whether the Job of that name is ours is seen by the next look.

@@ -104,9 +104,6 @@ func parse(args []string, help io.Writer) (*options, error) {
 	if o.memberImage == "" && !o.printVersion {
 		return nil, errors.New("--member-image is empty — the members' pods take their guard from it — set it, or env MEMBER_IMAGE, to the member image of this release")
 	}
-	if o.backupImage == "" && !o.printVersion {
-		return nil, errors.New("--backup-image is empty — backups are made and restored by what it holds — set it, or env BACKUP_IMAGE, to the backup image of this release")
-	}
 	for _, n := range o.namespaceList() {
 		if wrong := validation.IsDNS1123Label(n); len(wrong) > 0 {
 			return nil, fmt.Errorf("--watch-namespaces names %q, which no namespace can be called: %s — the operator would wait for it for ever — correct it", n, strings.Join(wrong, "; "))

@@ -129,6 +129,9 @@ func (p *Performer) restore(ctx context.Context, c *v1alpha1.EtcdCluster, m plan
 	if blocked != "" {
 		return nil, fmt.Errorf("starting %s: %s: %w", m.Name, blocked, ErrStale)
 	}
+	if p.BackupImage == "" {
+		return nil, resources.ErrNoBackupImage
+	}
 	r.BackupImage = p.BackupImage
 	return &r, nil
 }

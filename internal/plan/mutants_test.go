@@ -65,6 +65,7 @@ var breaches = map[string]mutants.Mutant{
 	"losing status means founding again":          mutants.Of("observed.go", "return m.RecordedID != 0 })", "return false })"),
 	"founders are made up for a founded cluster":  mutants.Of("plan.go", "} else if o.Founded() {", "} else if false {"),
 	"a lost volume is not told":                   mutants.Of("plan.go", "case VolumeLost, VolumeRefused:\n\t\t\treturn true", "case VolumeLost, VolumeRefused:\n\t\t\treturn false"),
+	"founding without the backup":                 mutants.Of("plan.go", "restoreBlocked, restartOutdated,", "restartOutdated,"),
 	"founding beside a namesake's Secrets":        mutants.Of("plan.go", ", nameTaken,", ","),
 	"the certificates come before a repair":       mutants.Of("plan.go", "relatch, deleteEnded, startMissing,", "relatch, issueCertificates, deleteEnded, startMissing,"),
 	"a removal is decided without a quorum":       mutants.Of("membership.go", "if !o.Quorate() {\n\t\treturn Step{}, false\n\t}\n\tif _, found := o.learner(); found {", "if _, found := o.learner(); found {"),

@@ -1,6 +1,7 @@
 package resources
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -11,6 +12,9 @@ import (
 	"github.com/quorate/quorate/api/v1alpha1"
 	"github.com/quorate/quorate/internal/snapshot"
 )
+
+// ErrNoBackupImage: an operator without the image works in all else.
+var ErrNoBackupImage = errors.New("the operator was started without --backup-image — backups are made and restored by what it holds — set it, or env BACKUP_IMAGE, to the backup image of the operator's release")
 
 // RestoreContainer is the name of the init container that fills an empty volume.
 const RestoreContainer = "restore"

@@ -10,14 +10,18 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
 	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/resources"
+	"github.com/quorate/quorate/internal/snapshot"
 )
 
 // kinds of the API beside EtcdCluster, and the files of their definitions.
@@ -269,6 +273,38 @@ var _ = Describe("Backups that are applied", func() {
 			Expect(tried).To(BeNumerically(">", 300))
 		})
 	}
+
+	It("makes Jobs and pods that the API server takes where only restricted ones may run", func(ctx context.Context) {
+		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "restricted-", Labels: map[string]string{
+			"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted",
+		}}}
+		Expect(k8s.Create(ctx, ns)).To(Succeed())
+		Expect(k8s.Create(ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "default", Namespace: ns.Name}})).To(Succeed())
+		Expect(k8s.Create(ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "a", Namespace: ns.Name}})).To(Succeed())
+		c := &v1alpha1.EtcdCluster{}
+		Expect(yaml.Unmarshal([]byte(`{metadata: {name: a, uid: 5e1f}, spec: {size: 3, version: "3.6.16", image: {repository: quay.io/coreos/etcd}, storage: {size: 8Gi}}, status: {clusterID: c1, members: [{name: a-0000, role: Voter}]}}`), c)).To(Succeed())
+		c.Namespace = ns.Name
+		for _, store := range []string{
+			`{s3: {bucket: backups, credentialsSecretRef: {name: s3}, caSecretRef: {name: ca}}}`, `{gcs: {bucket: backups}}`,
+			`{azure: {account: acc, container: etcd, credentialsSecretRef: {name: azure}}}`, `{persistentVolumeClaim: {claimName: disk}}`,
+		} {
+			b := &v1alpha1.EtcdBackup{}
+			Expect(yaml.Unmarshal([]byte(`{metadata: {name: b, uid: b1}, spec: `+backupOf(store, `timeout: 1h`, `encryption: {recipients: [`+oneKey+`], identitySecretRef: {name: age}}`)+`, status: {clusterUID: 5e1f, id: `+backupID+`}}`), b)).To(Succeed())
+			b.Namespace = ns.Name
+			for _, operation := range []snapshot.Operation{snapshot.OperationSave, snapshot.OperationDrill, snapshot.OperationPrune} {
+				job := resources.BackupJob(b, resources.Work{Operation: operation, BackupImage: "backup:v0", EtcdImage: "etcd:v0", Cluster: c})
+				Expect(k8s.Create(ctx, job, client.DryRunAll, client.FieldValidation("Strict"))).To(Succeed(), "%s to %s", operation, store)
+				pod := &corev1.Pod{ObjectMeta: job.Spec.Template.ObjectMeta, Spec: job.Spec.Template.Spec}
+				pod.Name, pod.Namespace, pod.Spec.ServiceAccountName = job.Name, ns.Name, ""
+				Expect(k8s.Create(ctx, pod, client.DryRunAll, client.FieldValidation("Strict"))).To(Succeed(), "%s to %s", operation, store)
+			}
+			member := resources.MemberPod(c, resources.Start{
+				Member: "a-0000", VolumeUID: "v0", GuardImage: "member:v0", Orders: resources.Orders{Peers: []string{"a-0000"}, State: "new", Empty: resources.EmptyForbidden},
+				Restore: &resources.Restore{BackupImage: "backup:v0", Store: b.Spec.Store, ClusterUID: "5e1f", BackupID: b.Status.ID, Identity: b.Spec.Encryption.IdentitySecretRef},
+			})
+			Expect(k8s.Create(ctx, member, client.DryRunAll, client.FieldValidation("Strict"))).To(Succeed(), store)
+		}
+	})
 
 	It("keeps the URL of a backup once it is known", func(ctx context.Context) {
 		existing := objectOf("EtcdBackup", "case", backupOf(s3Store))
