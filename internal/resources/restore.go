@@ -110,6 +110,13 @@ func (r *Restore) fillVolume(c *v1alpha1.EtcdCluster, s Start, spec *corev1.PodS
 	}
 	m.mount("tmp", "/tmp", emptyDir("16Mi"))
 	m.mount("backup", backupDir, emptyDir("256Mi"))
+	for _, v := range m.volumes {
+		if v.Secret != nil {
+			// Once the volume is filled nobody needs them any more: a pod must come
+			// back after a reboot of its node although the user has deleted them.
+			v.Secret.Optional = new(true)
+		}
+	}
 	spec.Volumes = append(spec.Volumes, m.volumes...)
 	spec.InitContainers = append(spec.InitContainers, backupInstaller(r.BackupImage), corev1.Container{
 		Name:                     RestoreContainer,
