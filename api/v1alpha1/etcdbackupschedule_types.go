@@ -73,7 +73,7 @@ type EtcdBackupScheduleSpec struct {
 
 	// Backup is the spec of every backup that is made. When a backup is deleted by the
 	// retention its objects in the store go with it, unless deletionPolicy is Retain.
-	// +kubebuilder:validation:XValidation:rule=`self.clusterRef == oldSelf.clusterRef`,message=`clusterRef cannot change — the retention would count the backups of two clusters as one's — create another EtcdBackupSchedule`,fieldPath=`.clusterRef`
+	// +kubebuilder:validation:XValidation:rule=`self.clusterRef.name == oldSelf.clusterRef.name`,message=`clusterRef cannot change — the retention would count the backups of two clusters as one's — create another EtcdBackupSchedule`,fieldPath=`.clusterRef`
 	Backup EtcdBackupSpec `json:"backup"`
 }
 

@@ -28,7 +28,8 @@ type EtcdClusterSpecApplyConfiguration struct {
 	// NetworkPolicy opens the members' ports to more than the default.
 	NetworkPolicy *NetworkPolicySpecApplyConfiguration `json:"networkPolicy,omitempty"`
 	// RestoreFrom is the backup that a new cluster begins with; it begins empty if unset.
-	// It can only be set when the cluster is created.
+	// It can only be set when the cluster is created. Only the way to the backup (its store
+	// and credentials) may be corrected later, until the cluster is founded.
 	RestoreFrom *RestoreSourceApplyConfiguration `json:"restoreFrom,omitempty"`
 	// Failover says when a member is given up and replaced.
 	Failover *FailoverSpecApplyConfiguration `json:"failover,omitempty"`
