@@ -76,16 +76,16 @@ func (e *Env) Restore(ctx context.Context, r Restore) (snapshot.Backup, error) {
 	if err := r.allowed(ctx, m); err != nil {
 		return m.Backup(), err
 	}
-	release, err := member.LockVolume(ctx, r.Volume, lockWait)
+	lock, err := member.LockVolume(ctx, r.Volume, lockWait)
 	if err != nil {
 		return m.Backup(), snapshot.Fail(snapshot.ReasonVolumeInUse, err, "%s: %v — two processes would write it — stop the other one", r.Volume, err)
 	}
-	defer release()
+	defer lock.Close()
 	// Again, now that nobody else can change it.
 	if done, err := r.finished(); err != nil || done != nil {
 		return m.Backup(), err
 	}
-	return m.Backup(), e.fill(ctx, r, m)
+	return m.Backup(), e.fill(ctx, r, m, lock)
 }
 
 // allowed decides before the volume is touched.
@@ -149,7 +149,7 @@ func (r Restore) record() *Restored {
 
 // fill works on a volume that holds nothing but perhaps what an interrupted restore
 // left.
-func (e *Env) fill(ctx context.Context, r Restore, m snapshot.Manifest) error {
+func (e *Env) fill(ctx context.Context, r Restore, m snapshot.Manifest, lock *os.File) error {
 	working := filepath.Join(r.Volume, restoringDir)
 	if err := emptied(working); err != nil {
 		return explainDisk("preparing "+working, err)
@@ -159,7 +159,7 @@ func (e *Env) fill(ctx context.Context, r Restore, m snapshot.Manifest) error {
 		return err
 	}
 	e.Tracker.enter(snapshot.PhaseRestoring, 1, 0)
-	if err := r.Tools.restore(ctx, file, data, r.As); err != nil {
+	if err := r.Tools.restore(ctx, file, data, r.As, lock); err != nil {
 		return err
 	}
 	if err := os.Remove(file); err != nil {

@@ -97,8 +97,9 @@ type As struct {
 }
 
 // restore has etcdutl make dataDir, which must not exist, of a plain snapshot, and
-// makes it durable.
-func (t Tools) restore(ctx context.Context, file, dataDir string, as As) error {
+// makes it durable. etcdutl inherits the open files: a lock among them lives until it
+// has ended, even if this process has died.
+func (t Tools) restore(ctx context.Context, file, dataDir string, as As, open ...*os.File) error {
 	arguments := []string{
 		"snapshot", "restore", file, "--data-dir=" + dataDir, "--name=" + as.Name,
 		"--initial-cluster=" + as.InitialCluster, "--initial-cluster-token=" + as.Token, "--initial-advertise-peer-urls=" + as.PeerURLs,
@@ -108,6 +109,7 @@ func (t Tools) restore(ctx context.Context, file, dataDir string, as As) error {
 	}
 	command := exec.CommandContext(ctx, t.Etcdutl, arguments...)
 	command.WaitDelay = versionTimeout
+	command.ExtraFiles = open
 	words := &lastWords{}
 	command.Stdout, command.Stderr = words, words
 	err := command.Run()
