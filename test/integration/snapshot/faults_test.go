@@ -374,7 +374,7 @@ func TestASaveThatIsKilled(t *testing.T) {
 	for _, b := range store.list(t) {
 		store.drill(t, "3.6.16", "--backup="+b.ID).mustSucceed(t)
 	}
-	age(t, store.dir, 25*time.Hour)
+	makeOlder(t, store.dir, 25*time.Hour)
 	pruned := store.run(t, "prune").mustSucceed(t)
 	t.Logf("%d listed, %d unfinished removed", len(store.list(t)), pruned.result.Pruned.Orphans)
 	if again := store.run(t, "prune").mustSucceed(t); again.result.Pruned.Orphans != 0 || again.result.Pruned.DroppedCount != 0 {
@@ -382,8 +382,8 @@ func TestASaveThatIsKilled(t *testing.T) {
 	}
 }
 
-// age makes everything below a directory look older.
-func age(t *testing.T, root string, by time.Duration) {
+// makeOlder makes everything below a directory look older.
+func makeOlder(t *testing.T, root string, by time.Duration) {
 	t.Helper()
 	at := time.Now().Add(-by)
 	err := filepath.Walk(root, func(path string, _ os.FileInfo, err error) error {
@@ -443,7 +443,7 @@ func TestAStaleListingLosesNothing(t *testing.T) {
 	}
 	through, direct := proxied(t, always(isList, hide))
 	direct.save(t, source).mustSucceed(t)
-	age(t, direct.dir, 48*time.Hour)
+	makeOlder(t, direct.dir, 48*time.Hour)
 	if pruned := through.run(t, "prune", "--keep-last=1").mustSucceed(t); pruned.result.Pruned.Orphans != 0 {
 		t.Errorf("pruned: %+v", pruned.result.Pruned)
 	}
