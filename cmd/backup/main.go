@@ -13,6 +13,10 @@ import (
 	"slices"
 	"syscall"
 	"time"
+	// The images that this runs in have no time zones and no public authorities.
+	_ "time/tzdata"
+
+	_ "golang.org/x/crypto/x509roots/fallback"
 
 	"github.com/quorate/quorate/internal/member"
 	"github.com/quorate/quorate/internal/snapshot"

@@ -362,12 +362,15 @@ func TestASaveThatIsKilled(t *testing.T) {
 	source := bigSource(t)
 	store := s3Bucket(t)
 	random := rand.New(rand.NewPCG(4, 4))
+	began := time.Now()
+	store.save(t, source, "--uid=whole").mustSucceed(t)
+	whole := time.Since(began)
 	for i := range 20 {
 		command := store.command(t, filepath.Join(t.TempDir(), "termination"), "save", append(saveFlags(t, source), fmt.Sprintf("--uid=u%d", i))...)
 		p := start(t, filepath.Join(t.TempDir(), "log"), command)
 		select {
 		case <-p.done:
-		case <-time.After(time.Duration(random.IntN(600)) * time.Millisecond):
+		case <-time.After(time.Duration(random.Int64N(int64(whole) * 5 / 4))):
 			p.kill()
 		}
 	}
