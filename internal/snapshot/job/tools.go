@@ -50,8 +50,8 @@ func versionOf(ctx context.Context, program, verb string) (string, error) {
 }
 
 // compatible says whether etcd of this version can take the snapshot: of the same
-// minor version, or of the one after. etcd knows no older data format than that, and
-// no newer one at all.
+// minor version, or of the one after. etcd supports no longer step up, and no step
+// down.
 func compatible(m snapshot.Manifest, version string) error {
 	taken, err := minor(m.Etcd.Version)
 	if err != nil {
@@ -68,7 +68,7 @@ func compatible(m snapshot.Manifest, version string) error {
 			m.ID, m.Etcd.Version, version, majorMinor(m.Etcd.Version))
 	case target > taken+1:
 		return snapshot.Fail(snapshot.ReasonIncompatibleVersion, nil,
-			"backup %s is of etcd %s, and etcd %s is to take it — etcd reads the data of one minor version before, not of more — restore it with %s or 3.%d, and upgrade from there",
+			"backup %s is of etcd %s, and etcd %s is to take it — etcd supports a step of one minor version, not of more — restore it with %s or 3.%d, and upgrade from there",
 			m.ID, m.Etcd.Version, version, majorMinor(m.Etcd.Version), taken+1)
 	}
 	return nil
