@@ -99,7 +99,7 @@ func pack(stored io.Writer, compression snapshot.Compression, recipients []age.R
 }
 
 // zstdWindow bounds the memory of both sides, in bytes.
-const zstdWindow = 4 << 20
+const zstdWindow = 1 << 20
 
 func (p *packer) Close() error {
 	var errs []error

@@ -63,7 +63,7 @@ type Restored struct {
 // directory of its own, made durable, claimed by the member's marker, and only then
 // renamed into place. A volume that it filled before is left alone.
 func (e *Env) Restore(ctx context.Context, r Restore) (snapshot.Backup, error) {
-	if done, err := r.finished(); err != nil || done != nil {
+	if done, err := r.Finished(); err != nil || done != nil {
 		if done != nil {
 			return done.Backup, nil
 		}
@@ -82,7 +82,7 @@ func (e *Env) Restore(ctx context.Context, r Restore) (snapshot.Backup, error) {
 	}
 	defer lock.Close()
 	// Again, now that nobody else can change it.
-	if done, err := r.finished(); err != nil || done != nil {
+	if done, err := r.Finished(); err != nil || done != nil {
 		return m.Backup(), err
 	}
 	return m.Backup(), e.fill(ctx, r, m, lock)
@@ -109,9 +109,10 @@ func (r Restore) allowed(ctx context.Context, m snapshot.Manifest) error {
 	return nil
 }
 
-// finished looks at the volume. It returns what was restored if this restore is done
+// Finished looks at the volume, and asks no store, so that a member restarts on what it
+// was restored to however the store is. It returns what was restored if this restore is done
 // already, nothing if it may begin, and an error if the volume holds anything else.
-func (r Restore) finished() (*Restored, error) {
+func (r Restore) Finished() (*Restored, error) {
 	found, err := member.Examine(r.Volume, r.DataDir, r.Identity)
 	if err != nil {
 		return nil, snapshot.Fail(snapshot.ReasonVolumeUnusable, err, "%s: %v — nothing can be restored there — check the volume", r.Volume, err)

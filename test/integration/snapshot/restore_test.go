@@ -234,7 +234,9 @@ func checkRestore(t *testing.T, store bucket, version string, want state, revisi
 		checkNobodyIsCarriedBack(t, target.client, revision)
 		// Again, as an init container would before every start: nothing happens.
 		target.stopGuard()
-		again := store.run(t, "restore", v.restoreFlags(t, target, target.initial())...).mustSucceed(t)
+		// Nor is the store asked, which may be gone by then.
+		gone := bucket{flags: []string{"--store=s3://gone", "--credentials=" + filepath.Join(t.TempDir(), "gone")}}
+		again := gone.run(t, "restore", v.restoreFlags(t, target, target.initial())...).mustSucceed(t)
 		if again.result.Backup == nil {
 			t.Error("the second run does not say what the volume holds")
 		}
