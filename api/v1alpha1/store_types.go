@@ -152,14 +152,14 @@ type RestoreSource struct {
 	// ClusterUID is the UID of the cluster that was backed up: the part of the backup's
 	// URL before its ID.
 	// +kubebuilder:validation:MaxLength=64
-	// +kubebuilder:validation:XValidation:rule=`self.matches('^[0-9A-Za-z]([-0-9A-Za-z._]*[0-9A-Za-z])?$')`,message=`"…" is not the UID of a cluster — nothing could be found under it — use the part of the backup's URL before its ID`,messageExpression=`'"' + self + '" is not the UID of a cluster — nothing could be found under it — use the part of the backup\'s URL before its ID'`
+	// +kubebuilder:validation:XValidation:rule=`self.matches('^[0-9A-Za-z]([-0-9A-Za-z._]*[0-9A-Za-z])?$')`,message=`"…" is not the UID of a cluster — nothing could be found under it — use the part of the URL of the backup before its ID`,messageExpression=`'"' + self + '" is not the UID of a cluster — nothing could be found under it — use the part of the URL of the backup before its ID'`
 	// +optional
 	ClusterUID string `json:"clusterUID,omitempty"`
 
 	// BackupID is the ID of the backup: status.id of its EtcdBackup, and the part of its
 	// URL before the last.
 	// +kubebuilder:validation:MaxLength=512
-	// +kubebuilder:validation:XValidation:rule=`self.matches('^[0-9]{20}-[0-9]{8}T[0-9]{6}[.][0-9]{3}Z-[0-9A-Za-z]([-0-9A-Za-z._]*[0-9A-Za-z])?$')`,message=`"…" is not the ID of a backup — nothing could be found under it — use status.id of the EtcdBackup, or the part of the backup's URL before the last`,messageExpression=`'"' + self + '" is not the ID of a backup — nothing could be found under it — use status.id of the EtcdBackup, or the part of the backup\'s URL before the last'`
+	// +kubebuilder:validation:XValidation:rule=`self.matches('^[0-9]{20}-[0-9]{8}T[0-9]{6}[.][0-9]{3}Z-[0-9A-Za-z]([-0-9A-Za-z._]*[0-9A-Za-z])?$')`,message=`"…" is not the ID of a backup — nothing could be found under it — use status.id of the EtcdBackup, or the part of the URL of the backup before the last`,messageExpression=`'"' + self + '" is not the ID of a backup — nothing could be found under it — use status.id of the EtcdBackup, or the part of the URL of the backup before the last'`
 	// +optional
 	BackupID string `json:"backupID,omitempty"`
 

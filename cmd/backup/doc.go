@@ -26,7 +26,7 @@
 //	--store-endpoint URL    of an Azure or GCS emulator or private endpoint
 //	--progress-listen A     serve snapshot.Progress at /progress; default :8080, "" for none
 //	--termination-log FILE  default /dev/termination-log
-//	--attempts N            of the whole work, default 3
+//	--attempts N, --pause D how often the whole work is tried (3), and the wait before the second time (5s, doubling)
 //
 // save:
 //

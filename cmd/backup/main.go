@@ -13,6 +13,10 @@ import (
 	"slices"
 	"syscall"
 	"time"
+	// The images that this runs in have no time zones and no public authorities.
+	_ "time/tzdata"
+
+	_ "golang.org/x/crypto/x509roots/fallback"
 
 	"github.com/quorate/quorate/internal/member"
 	"github.com/quorate/quorate/internal/snapshot"
@@ -20,9 +24,12 @@ import (
 	"github.com/quorate/quorate/internal/version"
 )
 
-// memoryLimit, in bytes, keeps the collector ahead of the buffers of an upload. What
-// the kernel counts is a little more.
-const memoryLimit = 56 << 20
+// memoryLimit and collectAt keep the collector ahead of the buffers of an upload, in
+// bytes and in percent of what lives. The kernel counts the program itself as well.
+const (
+	memoryLimit = 40 << 20
+	collectAt   = 30
+)
 
 const usage = `usage:
   backup save|drill|restore|prune|list [flags]   (-h: the flags)
@@ -32,6 +39,7 @@ const usage = `usage:
 
 func main() {
 	debug.SetMemoryLimit(memoryLimit)
+	debug.SetGCPercent(collectAt)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
@@ -126,6 +134,11 @@ func leave(path string, result snapshot.Result, log *slog.Logger) {
 
 // carryOut opens the store and does the work.
 func (o *options) carryOut(ctx context.Context, log *slog.Logger, stdout io.Writer, result *snapshot.Result) error {
+	if result.Operation == snapshot.OperationRestore {
+		if done, err := o.alreadyRestored(result); done || err != nil {
+			return err
+		}
+	}
 	env, err := o.environment(ctx, log)
 	if err != nil {
 		return err
@@ -190,6 +203,19 @@ func (o *options) doDrill(ctx context.Context, env *job.Env, result *snapshot.Re
 		result.Warnings = append(result.Warnings, "the verification is not recorded beside the backup: "+drilled.Unrecorded.Error())
 	}
 	return nil
+}
+
+// alreadyRestored says that there is nothing left to do.
+func (o *options) alreadyRestored(result *snapshot.Result) (bool, error) {
+	// Only the identities can be unreadable, and nothing is decrypted here.
+	r, _ := o.restoring()
+	done, err := r.Finished()
+	if err != nil || done == nil {
+		return false, err
+	}
+	result.Backup, result.Outcome, result.Reason = &done.Backup, snapshot.OutcomeSucceeded, snapshot.ReasonRestored
+	result.Message = fmt.Sprintf("volume %s of member %s holds backup %s already, restored at %s", r.Identity.VolumeUID, r.Identity.Member, done.Backup.ID, done.Time.Format(time.RFC3339))
+	return true, nil
 }
 
 func (o *options) doRestore(ctx context.Context, env *job.Env, result *snapshot.Result) error {

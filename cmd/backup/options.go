@@ -24,8 +24,6 @@ import (
 
 const (
 	defaultTerminationLog = "/dev/termination-log"
-	// firstPause before a second attempt; it doubles.
-	firstPause = 5 * time.Second
 	// defaultBump is far above what a cluster writes between a backup and a restore,
 	// at a thousand writes a second eleven days.
 	defaultBump = 1_000_000_000
@@ -40,6 +38,7 @@ type options struct {
 	progressListen string
 	terminationLog string
 	attempts       int
+	pause          time.Duration
 
 	save          job.Save
 	endpoints     string
@@ -110,6 +109,7 @@ func (o *options) registerCommon(f *flag.FlagSet) {
 	f.StringVar(&o.progressListen, "progress-listen", fmt.Sprintf(":%d", snapshot.ProgressPort), "address to serve "+snapshot.ProgressPath+" on; empty: none")
 	f.StringVar(&o.terminationLog, "termination-log", defaultTerminationLog, "file for the result")
 	f.IntVar(&o.attempts, "attempts", 3, "how often the whole work is tried")
+	f.DurationVar(&o.pause, "pause", 5*time.Second, "wait before a second attempt; it doubles")
 }
 
 func (o *options) registerSave(f *flag.FlagSet) {
@@ -220,7 +220,7 @@ func (o *options) environment(ctx context.Context, log *slog.Logger) (*job.Env, 
 		return nil, err
 	}
 	return &job.Env{
-		Store: opened, Place: place, Attempts: max(1, o.attempts), Pause: firstPause,
+		Store: opened, Place: place, Attempts: max(1, o.attempts), Pause: o.pause,
 		Tracker: &job.Tracker{}, Log: log, Now: time.Now,
 	}, nil
 }

@@ -2,6 +2,7 @@ package member
 
 import (
 	"context"
+	"os"
 	"time"
 )
 
@@ -9,15 +10,8 @@ import (
 const lockInterval = 500 * time.Millisecond
 
 // LockVolume takes the lock that the guard takes too, so that no etcd starts on a
-// volume that is being restored. It waits for the lock for at most bound. The
-// returned function gives it back.
-func LockVolume(ctx context.Context, volume string, bound time.Duration) (release func(), err error) {
-	file, err := lockVolume(ctx, volume, lockInterval, bound)
-	if err != nil {
-		return nil, err
-	}
-	return func() {
-		// Closing gives the lock back, and nothing was written.
-		_ = file.Close()
-	}, nil
+// volume that is being restored. It waits for the lock for at most bound. The lock
+// lives as long as any process has the returned file open.
+func LockVolume(ctx context.Context, volume string, bound time.Duration) (*os.File, error) {
+	return lockVolume(ctx, volume, lockInterval, bound)
 }

@@ -99,7 +99,7 @@ func pack(stored io.Writer, compression snapshot.Compression, recipients []age.R
 }
 
 // zstdWindow bounds the memory of both sides, in bytes.
-const zstdWindow = 4 << 20
+const zstdWindow = 1 << 20
 
 func (p *packer) Close() error {
 	var errs []error
@@ -130,22 +130,20 @@ func unpack(stored io.Reader, m snapshot.Manifest, identities []age.Identity) (i
 }
 
 func decrypt(stored io.Reader, m snapshot.Manifest, identities []age.Identity) (io.Reader, error) {
-	missing := func(cause error) error {
-		return snapshot.Fail(snapshot.ReasonKeyMissing, cause,
-			"backup %s is encrypted for %s, and none of the %d identities is one of them — it cannot be read — give the private key that belongs to a recipient",
-			m.ID, shorten(m.Recipients), len(identities))
-	}
-	if len(identities) == 0 {
-		return nil, missing(nil)
-	}
 	decrypted, err := age.Decrypt(stored, identities...)
 	if _, ok := errors.AsType[*age.NoIdentityMatchError](err); ok {
-		return nil, missing(err)
+		return nil, keyMissing(m, identities, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("decrypting: %w", err)
 	}
 	return decrypted, nil
+}
+
+func keyMissing(m snapshot.Manifest, identities []age.Identity, cause error) error {
+	return snapshot.Fail(snapshot.ReasonKeyMissing, cause,
+		"backup %s is encrypted for %s, and none of the %d identities is one of them — it cannot be read — give the private key that belongs to a recipient",
+		m.ID, shorten(m.Recipients), len(identities))
 }
 
 // shorten names the recipients; one of a post-quantum kind is two pages long.

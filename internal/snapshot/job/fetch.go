@@ -18,6 +18,9 @@ import (
 // fetch downloads a backup into a new file and checks everything that the manifest
 // says of it. After an error there is no such file.
 func (e *Env) fetch(ctx context.Context, m snapshot.Manifest, identities []age.Identity, path string) error {
+	if m.Encrypted() && len(identities) == 0 {
+		return keyMissing(m, identities, nil)
+	}
 	return e.try(ctx, func(ctx context.Context, attempt int) error {
 		e.Tracker.enter(snapshot.PhaseDownloading, attempt, m.Stored.Bytes)
 		if err := e.fetchOnce(ctx, m, identities, path); err != nil {
@@ -75,14 +78,14 @@ func (e *Env) decode(r io.Reader, m snapshot.Manifest, identities []age.Identity
 	if disk.err != nil {
 		return explainDisk("writing the snapshot", disk.err)
 	}
-	if snapshot.ReasonOf(err).Permanent() {
-		return err
-	}
 	if _, drained := io.Copy(io.Discard, raw); drained != nil || raw.err != nil {
 		return cmp.Or(raw.err, drained)
 	}
 	if stored.content() != m.Stored {
 		return damagedObject(key, stored.content(), m.Stored)
+	}
+	if _, ok := errors.AsType[*snapshot.Failure](err); ok {
+		return err
 	}
 	if err != nil {
 		return snapshot.Fail(snapshot.ReasonCorrupt, err, "%s: %v — it is what was written and cannot be read, so it was damaged before — take a new backup", key, err)

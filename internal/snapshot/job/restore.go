@@ -67,7 +67,7 @@ type Restored struct {
 // directory of its own, made durable, claimed by the member's marker, and only then
 // renamed into place. A volume that it filled before is left alone.
 func (e *Env) Restore(ctx context.Context, r Restore) (snapshot.Backup, error) {
-	if done, err := r.finished(); err != nil || done != nil {
+	if done, err := r.Finished(); err != nil || done != nil {
 		if done != nil {
 			return done.Backup, nil
 		}
@@ -80,13 +80,13 @@ func (e *Env) Restore(ctx context.Context, r Restore) (snapshot.Backup, error) {
 	if err := r.allowed(ctx, m); err != nil {
 		return m.Backup(), err
 	}
-	release, err := member.LockVolume(ctx, r.Volume, lockWait)
+	lock, err := member.LockVolume(ctx, r.Volume, lockWait)
 	if err != nil {
 		return m.Backup(), snapshot.Fail(snapshot.ReasonVolumeInUse, err, "%s: %v — two processes would write it — stop the other one", r.Volume, err)
 	}
-	defer release()
+	defer lock.Close()
 	// Again, now that nobody else can change it.
-	if done, err := r.finished(); err != nil || done != nil {
+	if done, err := r.Finished(); err != nil || done != nil {
 		return m.Backup(), err
 	}
 	if r.Permit != nil {
@@ -94,7 +94,7 @@ func (e *Env) Restore(ctx context.Context, r Restore) (snapshot.Backup, error) {
 			return m.Backup(), err
 		}
 	}
-	return m.Backup(), e.fill(ctx, r, m)
+	return m.Backup(), e.fill(ctx, r, m, lock)
 }
 
 // allowed decides before the volume is touched.
@@ -118,9 +118,10 @@ func (r Restore) allowed(ctx context.Context, m snapshot.Manifest) error {
 	return nil
 }
 
-// finished looks at the volume. It returns what was restored if this restore is done
+// Finished looks at the volume, and asks no store, so that a member restarts on what it
+// was restored to however the store is. It returns what was restored if this restore is done
 // already, nothing if it may begin, and an error if the volume holds anything else.
-func (r Restore) finished() (*Restored, error) {
+func (r Restore) Finished() (*Restored, error) {
 	found, err := member.Examine(r.Volume, r.DataDir, r.Identity)
 	if err != nil {
 		return nil, snapshot.Fail(snapshot.ReasonVolumeUnusable, err, "%s: %v — nothing can be restored there — check the volume", r.Volume, err)
@@ -158,7 +159,7 @@ func (r Restore) record() *Restored {
 
 // fill works on a volume that holds nothing but perhaps what an interrupted restore
 // left.
-func (e *Env) fill(ctx context.Context, r Restore, m snapshot.Manifest) error {
+func (e *Env) fill(ctx context.Context, r Restore, m snapshot.Manifest, lock *os.File) error {
 	working := filepath.Join(r.Volume, restoringDir)
 	if err := emptied(working); err != nil {
 		return explainDisk("preparing "+working, err)
@@ -168,7 +169,7 @@ func (e *Env) fill(ctx context.Context, r Restore, m snapshot.Manifest) error {
 		return err
 	}
 	e.Tracker.enter(snapshot.PhaseRestoring, 1, 0)
-	if err := r.Tools.restore(ctx, file, data, r.As); err != nil {
+	if err := r.Tools.restore(ctx, file, data, r.As, lock); err != nil {
 		return err
 	}
 	if err := os.Remove(file); err != nil {

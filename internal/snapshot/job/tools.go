@@ -50,8 +50,8 @@ func versionOf(ctx context.Context, program, verb string) (string, error) {
 }
 
 // compatible says whether etcd of this version can take the snapshot: of the same
-// minor version, or of the one after. etcd knows no older data format than that, and
-// no newer one at all.
+// minor version, or of the one after. etcd supports no longer step up, and no step
+// down.
 func compatible(m snapshot.Manifest, version string) error {
 	taken, err := minor(m.Etcd.Version)
 	if err != nil {
@@ -68,7 +68,7 @@ func compatible(m snapshot.Manifest, version string) error {
 			m.ID, m.Etcd.Version, version, majorMinor(m.Etcd.Version))
 	case target > taken+1:
 		return snapshot.Fail(snapshot.ReasonIncompatibleVersion, nil,
-			"backup %s is of etcd %s, and etcd %s is to take it — etcd reads the data of one minor version before, not of more — restore it with %s or 3.%d, and upgrade from there",
+			"backup %s is of etcd %s, and etcd %s is to take it — etcd supports a step of one minor version, not of more — restore it with %s or 3.%d, and upgrade from there",
 			m.ID, m.Etcd.Version, version, majorMinor(m.Etcd.Version), taken+1)
 	}
 	return nil
@@ -97,8 +97,9 @@ type As struct {
 }
 
 // restore has etcdutl make dataDir, which must not exist, of a plain snapshot, and
-// makes it durable.
-func (t Tools) restore(ctx context.Context, file, dataDir string, as As) error {
+// makes it durable. etcdutl inherits the open files: a lock among them lives until it
+// has ended, even if this process has died.
+func (t Tools) restore(ctx context.Context, file, dataDir string, as As, open ...*os.File) error {
 	arguments := []string{
 		"snapshot", "restore", file, "--data-dir=" + dataDir, "--name=" + as.Name,
 		"--initial-cluster=" + as.InitialCluster, "--initial-cluster-token=" + as.Token, "--initial-advertise-peer-urls=" + as.PeerURLs,
@@ -108,6 +109,7 @@ func (t Tools) restore(ctx context.Context, file, dataDir string, as As) error {
 	}
 	command := exec.CommandContext(ctx, t.Etcdutl, arguments...)
 	command.WaitDelay = versionTimeout
+	command.ExtraFiles = open
 	words := &lastWords{}
 	command.Stdout, command.Stderr = words, words
 	err := command.Run()

@@ -31,25 +31,35 @@ const (
 	gcsScope       = "https://www.googleapis.com/auth/devstorage.read_write"
 )
 
-// httpClient trusts the authorities in the file, or the system's.
+// transportOptions trust the authorities in the file, or the system's.
+func transportOptions(ca string) (func(*http.Transport), error) {
+	var roots *x509.CertPool
+	if ca != "" {
+		content, err := os.ReadFile(ca)
+		roots = x509.NewCertPool()
+		if err != nil || !roots.AppendCertsFromPEM(content) {
+			return nil, snapshot.Fail(snapshot.ReasonCredentialsMissing, err, "%s holds no certificate in PEM — the store's certificate cannot be verified — correct it", ca)
+		}
+	}
+	return func(t *http.Transport) {
+		t.TLSHandshakeTimeout = connectTimeout
+		t.ResponseHeaderTimeout = answerTimeout
+		t.MaxIdleConnsPerHost = partsInFlight + 2
+		t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
+	}, nil
+}
+
 func httpClient(ca string) (*http.Client, error) {
+	options, err := transportOptions(ca)
+	if err != nil {
+		return nil, err
+	}
 	transport, ok := http.DefaultTransport.(*http.Transport)
 	if !ok {
 		return nil, errors.New("the default transport of HTTP was replaced")
 	}
 	transport = transport.Clone()
-	transport.TLSHandshakeTimeout = connectTimeout
-	transport.ResponseHeaderTimeout = answerTimeout
-	transport.MaxIdleConnsPerHost = partsInFlight + 2
-	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
-	if ca != "" {
-		content, err := os.ReadFile(ca)
-		roots := x509.NewCertPool()
-		if err != nil || !roots.AppendCertsFromPEM(content) {
-			return nil, snapshot.Fail(snapshot.ReasonCredentialsMissing, err, "%s holds no certificate in PEM — the store's certificate cannot be verified — correct it", ca)
-		}
-		transport.TLSClientConfig.RootCAs = roots
-	}
+	options(transport)
 	return &http.Client{Transport: transport}, nil
 }
 

@@ -50,7 +50,7 @@ var codes = map[snapshot.Reason][]string{
 	snapshot.ReasonBucketMissing: {"NoSuchBucket", "InvalidBucketName", "ContainerNotFound", "ContainerBeingDeleted"},
 	snapshot.ReasonAccessDenied: {
 		"AccessDenied", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthorizationHeaderMalformed", "AccountProblem", "AllAccessDisabled",
-		"AuthenticationFailed", "AuthorizationFailure", "AuthorizationPermissionMismatch", "InsufficientAccountPermissions", "InvalidToken",
+		"XAdminUserNotFound", "AuthenticationFailed", "AuthorizationFailure", "AuthorizationPermissionMismatch", "InsufficientAccountPermissions", "InvalidToken",
 	},
 	snapshot.ReasonCredentialsExpired: {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"},
 	snapshot.ReasonNoSpace:            {"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "NoSpaceLeftOnDevice"},

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"gocloud.dev/blob/s3blob"
@@ -22,10 +23,12 @@ import (
 const credentialsLife = time.Minute
 
 func (s *Store) openS3(ctx context.Context, c Config, bucket string) error {
-	client, err := httpClient(c.CA)
+	transport, err := transportOptions(c.CA)
 	if err != nil {
 		return err
 	}
+	// The SDK's own client, since only to that does it add what AWS_CA_BUNDLE names.
+	client := awshttp.NewBuildableClient().WithTransportOptions(transport)
 	region := c.S3Region
 	if region == "" {
 		region = "us-east-1"

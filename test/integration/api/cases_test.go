@@ -65,8 +65,8 @@ const (
 	nameLabelWhy   = " is not a DNS label — it becomes the name of a Service and a part of host names — use lower-case letters, digits and dashes, starting with a letter and without dots"
 	restoreOneWhy  = `restoreFrom names both a backupName and a store, or none of them — every member must begin with the same backup — name the EtcdBackup, or the store with clusterUID and backupID`
 	restoreAllWhy  = `store, clusterUID and backupID belong together — the backup lies under both in the store, and every member must begin with the same one — set all three, from the URL of the backup: .../clusterUID/backupID/snapshot`
-	restoreUIDWhy  = `" is not the UID of a cluster — nothing could be found under it — use the part of the backup's URL before its ID`
-	restoreIDWhy   = `" is not the ID of a backup — nothing could be found under it — use status.id of the EtcdBackup, or the part of the backup's URL before the last`
+	restoreUIDWhy  = `" is not the UID of a cluster — nothing could be found under it — use the part of the URL of the backup before its ID`
+	restoreIDWhy   = `" is not the ID of a backup — nothing could be found under it — use status.id of the EtcdBackup, or the part of the URL of the backup before the last`
 	restoreOnceWhy = `restoreFrom can only be set when the cluster is created, and names the same backup for ever — a running cluster would be carried back in time under its clients — create another cluster with it`
 	restoreDiskWhy = `restoreFrom and storage.medium Memory do not go together — a backup is restored onto volumes, before etcd runs — use the medium Disk`
 	backupID       = `00000000000000000042-20260101T000000.000Z-nightly`
