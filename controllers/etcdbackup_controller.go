@@ -130,27 +130,33 @@ func (r *EtcdBackupReconciler) observe(ctx context.Context, b *v1alpha1.EtcdBack
 	if o.ClusterUID != "" && o.Cluster.UID != o.ClusterUID {
 		c = nil // another cluster of the same name says nothing about this backup
 	}
-	works := map[snapshot.Operation]*backup.Work{snapshot.OperationSave: &o.Save, snapshot.OperationDrill: &o.Drill}
-	if o.Deleting {
-		works = map[snapshot.Operation]*backup.Work{snapshot.OperationPrune: &o.Prune}
+	if err := r.works(ctx, b, &o); err != nil {
+		return o, c, err
 	}
-	for operation, work := range works {
-		if *work, err = r.work(ctx, b, operation); err != nil {
-			return o, c, err
+	o.MissingSecret, err = r.missingSecret(ctx, b, backup.Next(o))
+	return o, c, err
+}
+
+// works are the backup's Jobs.
+func (r *EtcdBackupReconciler) works(ctx context.Context, b *v1alpha1.EtcdBackup, o *backup.Observed) (err error) {
+	if !o.Deleting {
+		if o.Save, err = r.work(ctx, b, snapshot.OperationSave); err == nil {
+			o.Drill, err = r.work(ctx, b, snapshot.OperationDrill)
 		}
+		return err
 	}
-	if o.Deleting && o.Held && o.ID == "" {
+	if o.Held && o.ID == "" {
 		// It may have been saved, and nobody has written that down yet.
 		saved, err := r.work(ctx, b, snapshot.OperationSave)
 		if err != nil {
-			return o, c, err
+			return err
 		}
 		if saved.Result != nil && saved.Result.Backup != nil {
 			b.Status.ID, o.ID = saved.Result.Backup.ID, saved.Result.Backup.ID
 		}
 	}
-	o.MissingSecret, err = r.missingSecret(ctx, b, backup.Next(o))
-	return o, c, err
+	o.Prune, err = r.work(ctx, b, snapshot.OperationPrune)
+	return err
 }
 
 // cluster that the backup names; nil if there is none.

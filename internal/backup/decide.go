@@ -5,6 +5,7 @@ package backup
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/quorate/quorate/api/v1alpha1"
@@ -259,6 +260,10 @@ func because(why string) string {
 	return ": " + why
 }
 
+// refused says that the store did not delete what it was asked to: an object may be
+// locked for a time.
+func refused(r *snapshot.Result) bool { return r != nil && r.Pruned != nil && r.Pruned.Refused > 0 }
+
 // deleting never waits for long: what cannot be deleted stays, and is told.
 func deleting(o Observed) Step {
 	let := Step{Kind: RemoveFinalizer, Reason: v1alpha1.ReasonDeleting}
@@ -270,6 +275,9 @@ func deleting(o Observed) Step {
 		return let
 	case o.ID == "":
 		let.Message = "there are no objects in the store"
+		return let
+	case o.Prune.State == WorkSucceeded && refused(o.Prune.Result):
+		let.Reason, let.Message = v1alpha1.ReasonFailed, fmt.Sprintf("the store does not let the objects of backup %s be deleted%s — they stay there, and nobody knows of them any more — delete them by hand when the store lets you", o.ID, because(strings.Join(o.Prune.Result.Warnings, "; ")))
 		return let
 	case o.Prune.State == WorkSucceeded:
 		let.Message = "the objects in the store are deleted, as spec.deletionPolicy says"

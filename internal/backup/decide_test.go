@@ -91,6 +91,9 @@ func TestNext(t *testing.T) {
 		"deleted: the objects stay after all": {ready(leaving, complete, func(o *Observed) { o.DeletionPolicy = v1alpha1.BackupRetain }), RemoveFinalizer, v1alpha1.ReasonDeleting},
 		"deleted: the objects are going":      {ready(leaving, complete, func(o *Observed) { o.Prune.State = WorkRunning }), Wait, v1alpha1.ReasonDeleting},
 		"deleted: the objects are gone":       {ready(leaving, complete, func(o *Observed) { o.Prune.State = WorkSucceeded }), RemoveFinalizer, v1alpha1.ReasonDeleting},
+		"deleted: the store refuses": {ready(leaving, complete, func(o *Observed) {
+			o.Prune = Work{State: WorkSucceeded, Result: &snapshot.Result{Outcome: snapshot.OutcomeSucceeded, Pruned: &snapshot.Pruned{Refused: 1}}}
+		}), RemoveFinalizer, v1alpha1.ReasonFailed},
 		"deleted: the objects cannot go": {ready(leaving, complete, func(o *Observed) {
 			o.Prune = Work{State: WorkFailed, Result: failedResult(snapshot.ReasonAccessDenied)}
 		}), RemoveFinalizer, v1alpha1.ReasonFailed},
