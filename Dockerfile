@@ -3,6 +3,7 @@
 #   docker buildx build --platform linux/amd64,linux/arm64 --target operator -t REGISTRY/operator:TAG .
 #   docker buildx build --platform linux/amd64,linux/arm64 --target member   -t REGISTRY/member:TAG .
 #   docker buildx build --platform linux/amd64,linux/arm64 --target leader-elector -t REGISTRY/leader-elector:TAG .
+#   docker buildx build --platform linux/amd64,linux/arm64 --target backup   -t REGISTRY/backup:TAG .
 FROM --platform=$BUILDPLATFORM golang:1.26 AS build
 ARG TARGETOS
 ARG TARGETARCH
@@ -19,7 +20,8 @@ RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache
     export CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH && \
     go build -trimpath -ldflags "-s -w -X github.com/quorate/quorate/internal/version.Version=$VERSION" -o /out/operator ./cmd/operator && \
     go build -trimpath -tags nethttpomithttp2 -ldflags "-s -w -X main.version=$VERSION" -o /out/member ./cmd/member && \
-    go build -trimpath -ldflags "-s -w -X github.com/quorate/quorate/internal/version.Version=$VERSION" -o /out/leader-elector ./cmd/leader-elector
+    go build -trimpath -ldflags "-s -w -X github.com/quorate/quorate/internal/version.Version=$VERSION" -o /out/leader-elector ./cmd/leader-elector && \
+    go build -trimpath -ldflags "-s -w -X github.com/quorate/quorate/internal/version.Version=$VERSION" -o /out/backup ./cmd/backup
 
 # The guard that members' pods start etcd with.
 FROM scratch AS member
@@ -32,6 +34,13 @@ FROM scratch AS leader-elector
 COPY --from=build /out/leader-elector /leader-elector
 USER 65532:65532
 ENTRYPOINT ["/leader-elector"]
+
+# What backs clusters up and restores them. Public authorities and time zones are in
+# the binary, since it also runs in etcd's image.
+FROM scratch AS backup
+COPY --from=build /out/backup /backup
+USER 65532:65532
+ENTRYPOINT ["/backup"]
 
 # The operator; the last stage, so that a plain build makes it.
 FROM scratch AS operator

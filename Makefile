@@ -16,6 +16,7 @@ CLUSTER ?= local
 OPERATOR_IMAGE ?=
 MEMBER_IMAGE ?=
 LEADER_ELECTOR_IMAGE ?=
+BACKUP_IMAGE ?=
 
 # How many processes run end-to-end specs at once: they wait most of the time.
 E2E_PROCS ?= 4
@@ -47,12 +48,13 @@ demo: ## From nothing to a real etcd cluster in a real Kubernetes; shows it at w
 	@CLUSTER=$(CLUSTER) go run ./test/demo
 
 .PHONY: deploy
-deploy: image-tag ## Install the operator: CRD, RBAC, Deployment (see OPERATOR_IMAGE, MEMBER_IMAGE).
+deploy: image-tag ## Install the operator: CRDs, RBAC, Deployment (see OPERATOR_IMAGE, MEMBER_IMAGE, BACKUP_IMAGE).
 	@set -e; tag=$$(cat $(IMAGES)/tag); \
-	operator="$(OPERATOR_IMAGE)"; member="$(MEMBER_IMAGE)"; \
+	operator="$(OPERATOR_IMAGE)"; member="$(MEMBER_IMAGE)"; backup="$(BACKUP_IMAGE)"; \
 	$(KUBECTL) kustomize config/default \
 	  | sed -e "s|ghcr.io/quorate/operator:.*|$${operator:-ghcr.io/quorate/operator:$$tag}|" \
 	        -e "s|ghcr.io/quorate/member:.*|$${member:-ghcr.io/quorate/member:$$tag}|" \
+	        -e "s|ghcr.io/quorate/backup:.*|$${backup:-ghcr.io/quorate/backup:$$(cat $(IMAGES)/backup.tag)}|" \
 	  | $(KUBECTL) apply --server-side --force-conflicts -f -; \
 	$(KUBECTL) -n quorate-system rollout status deployment/quorate-operator --timeout=180s
 
@@ -88,7 +90,7 @@ setup: $(BIN)/cluster ## Install packages and build Kubernetes, etcd and CoreDNS
 	$(BIN)/cluster setup all
 
 .PHONY: setup-assets
-setup-assets: $(BIN)/cluster ## Only kube-apiserver, etcd and kubectl, for the integration tests.
+setup-assets: $(BIN)/cluster ## Only kube-apiserver, etcd, kubectl and an S3 server, for the integration tests.
 	$(BIN)/cluster setup assets
 
 .PHONY: cluster-up
@@ -111,19 +113,20 @@ $(BIN)/cluster:
 ##@ Build
 
 .PHONY: build
-build: ## bin/operator, bin/member and bin/leader-elector, static.
+build: ## bin/operator, bin/member, bin/leader-elector and bin/backup, static.
 	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/operator ./cmd/operator
 	CGO_ENABLED=0 go build -trimpath -tags nethttpomithttp2 -ldflags "-s -w -X main.version=$(VERSION)" -o bin/member ./cmd/member
 	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/leader-elector ./cmd/leader-elector
+	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/backup ./cmd/backup
 
 .PHONY: images
 images: build $(BIN)/cluster ## Image archives under .cluster/images, without docker.
 	@mkdir -p $(IMAGES)
 	@cat bin/operator bin/member | sha256sum | cut -c1-12 | sed 's/^/dev-/' > $(IMAGES)/tag
-	@sha256sum < bin/leader-elector | cut -c1-12 | sed 's/^/dev-/' > $(IMAGES)/leader-elector.tag
+	@for name in leader-elector backup; do sha256sum < bin/$$name | cut -c1-12 | sed 's/^/dev-/' > $(IMAGES)/$$name.tag; done
 	@set -e; \
-	for name in operator member leader-elector; do \
-	  tag=$$(cat $(IMAGES)/tag); test $$name != leader-elector || tag=$$(cat $(IMAGES)/leader-elector.tag); \
+	for name in operator member leader-elector backup; do \
+	  tag=$$(cat $(IMAGES)/tag); test ! -e $(IMAGES)/$$name.tag || tag=$$(cat $(IMAGES)/$$name.tag); \
 	  $(BIN)/cluster image -o $(IMAGES)/$$name.tar -t ghcr.io/quorate/$$name:$$tag --user 65532:65532 --entrypoint /$$name bin/$$name:/$$name; \
 	  echo "$(IMAGES)/$$name.tar ghcr.io/quorate/$$name:$$tag"; \
 	done
@@ -134,17 +137,17 @@ images: build $(BIN)/cluster ## Image archives under .cluster/images, without do
 .PHONY: image-tag
 ifeq ($(CLUSTER),existing)
 image-tag:
-	@test -n "$(OPERATOR_IMAGE)" -a -n "$(MEMBER_IMAGE)" || { \
-	  echo "OPERATOR_IMAGE and MEMBER_IMAGE are not set — the nodes of an existing cluster have to pull them — push both and name them"; exit 2; }
-	@mkdir -p $(IMAGES); echo none > $(IMAGES)/tag
+	@test -n "$(OPERATOR_IMAGE)" -a -n "$(MEMBER_IMAGE)" -a -n "$(BACKUP_IMAGE)" || { \
+	  echo "OPERATOR_IMAGE, MEMBER_IMAGE and BACKUP_IMAGE are not set — the nodes of an existing cluster have to pull them — push them and name them"; exit 2; }
+	@mkdir -p $(IMAGES); echo none > $(IMAGES)/tag; echo none > $(IMAGES)/backup.tag
 else
 image-tag: images
-	$(BIN)/cluster load-image $(IMAGES)/operator.tar $(IMAGES)/member.tar $(IMAGES)/leader-elector.tar
+	$(BIN)/cluster load-image $(IMAGES)/operator.tar $(IMAGES)/member.tar $(IMAGES)/leader-elector.tar $(IMAGES)/backup.tar
 endif
 
 .PHONY: clean
 clean: ## Remove bin and the images made from it; the local Kubernetes and its binaries stay.
-	rm -rf bin dist $(IMAGES)/operator.tar $(IMAGES)/member.tar $(IMAGES)/leader-elector.tar $(IMAGES)/tag $(IMAGES)/leader-elector.tag
+	rm -rf bin dist $(IMAGES)/operator.tar $(IMAGES)/member.tar $(IMAGES)/leader-elector.tar $(IMAGES)/backup.tar $(IMAGES)/tag $(IMAGES)/leader-elector.tag $(IMAGES)/backup.tag
 
 ##@ Change it
 
@@ -229,7 +232,7 @@ model: ## The membership policy in many more worlds than test-unit tries: 20 min
 
 .PHONY: test-integration
 test-integration: ## Against a real kube-apiserver and real etcd processes.
-	go test -count=1 -timeout 15m ./test/integration/...
+	go test -count=1 -timeout 25m ./test/integration/...
 
 .PHONY: test-cluster
 test-cluster: ## Tests of the local Kubernetes itself.
@@ -264,6 +267,12 @@ CLUSTERS ?= 500
 .PHONY: bench-scale
 bench-scale: setup-assets ## What CLUSTERS clusters (500) cost one operator, on a real API server with fake pods.
 	go run ./test/bench/scale -clusters $(CLUSTERS)
+
+# The size of the data for bench-backup, in MiB.
+BACKUP_MIB ?= 1024
+.PHONY: bench-backup
+bench-backup: setup-assets ## A backup of BACKUP_MIB to a local S3 server, beside etcdctl and zstd in the same run.
+	QUORATE_BENCH_MIB=$(BACKUP_MIB) go test -count=1 -timeout 30m -run '^TestThroughput$$' -v ./test/integration/snapshot
 
 # Further flags for bench-leader: "-runs 20 -kills 3 -peer-runs 5 -peer-kills 2" for a quick look.
 .PHONY: bench-leader

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -74,7 +75,7 @@ func newOperator(t *testing.T, objects ...client.Object) *operator {
 		}
 		return nil
 	}
-	o.api = fake.NewClientBuilder().WithScheme(s).WithObjects(objects...).WithStatusSubresource(&v1alpha1.EtcdCluster{}).
+	o.api = fake.NewClientBuilder().WithScheme(s).WithObjects(objects...).WithStatusSubresource(&v1alpha1.EtcdCluster{}, &v1alpha1.EtcdBackup{}, &v1alpha1.EtcdBackupSchedule{}).
 		WithInterceptorFuncs(interceptor.Funcs{
 			Create: func(ctx context.Context, api client.WithWatch, object client.Object, opts ...client.CreateOption) error {
 				if err := call("create", object); err != nil {
@@ -439,7 +440,11 @@ func TestWatched(t *testing.T) {
 		t.Fatal("nothing is restricted")
 	}
 	for object, by := range watched {
-		if !by.Label.Matches(labels.Set(ownClaim("a-0000").Labels)) || by.Label.Matches(labels.Set{"app": "other"}) {
+		ours := labels.Set(ownClaim("a-0000").Labels)
+		if _, job := object.(*batchv1.Job); job {
+			ours = resources.BackupLabels(anEtcdBackup())
+		}
+		if !by.Label.Matches(ours) || by.Label.Matches(labels.Set{"app": "other"}) {
 			t.Errorf("%T: the cache is restricted to %s", object, by.Label)
 		}
 	}

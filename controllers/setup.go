@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -149,6 +150,7 @@ func Watched() map[client.Object]cache.ByObject {
 	return map[client.Object]cache.ByObject{
 		&corev1.Pod{}:                   pods,
 		&corev1.PersistentVolumeClaim{}: ofClusters,
+		&batchv1.Job{}:                  {Label: labels.NewSelector().Add(bears(v1alpha1.LabelBackup))},
 	}
 }
 
@@ -170,10 +172,12 @@ func slimPod(o any) (any, error) {
 	return pod, nil
 }
 
-func belongsToCluster() labels.Requirement {
-	r, err := labels.NewRequirement(v1alpha1.LabelCluster, selection.Exists, nil)
+func belongsToCluster() labels.Requirement { return bears(v1alpha1.LabelCluster) }
+
+func bears(label string) labels.Requirement {
+	r, err := labels.NewRequirement(label, selection.Exists, nil)
 	if err != nil {
-		panic(fmt.Sprintf("selecting by the constant %s: %v", v1alpha1.LabelCluster, err))
+		panic(fmt.Sprintf("selecting by the constant %s: %v", label, err))
 	}
 	return *r
 }

@@ -20,6 +20,32 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.AuthorityStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("AutoCompaction"):
 		return &apiv1alpha1.AutoCompactionApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("AzureStore"):
+		return &apiv1alpha1.AzureStoreApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("BackupEncryption"):
+		return &apiv1alpha1.BackupEncryptionApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("BackupProgress"):
+		return &apiv1alpha1.BackupProgressApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("BackupRetention"):
+		return &apiv1alpha1.BackupRetentionApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("BackupStore"):
+		return &apiv1alpha1.BackupStoreApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ClaimStore"):
+		return &apiv1alpha1.ClaimStoreApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ClusterReference"):
+		return &apiv1alpha1.ClusterReferenceApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("EtcdBackup"):
+		return &apiv1alpha1.EtcdBackupApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("EtcdBackupSchedule"):
+		return &apiv1alpha1.EtcdBackupScheduleApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("EtcdBackupScheduleSpec"):
+		return &apiv1alpha1.EtcdBackupScheduleSpecApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("EtcdBackupScheduleStatus"):
+		return &apiv1alpha1.EtcdBackupScheduleStatusApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("EtcdBackupSpec"):
+		return &apiv1alpha1.EtcdBackupSpecApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("EtcdBackupStatus"):
+		return &apiv1alpha1.EtcdBackupStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EtcdCluster"):
 		return &apiv1alpha1.EtcdClusterApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EtcdClusterSpec"):
@@ -30,6 +56,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.EtcdOptionsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("FailoverSpec"):
 		return &apiv1alpha1.FailoverSpecApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("GCSStore"):
+		return &apiv1alpha1.GCSStoreApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ImageSpec"):
 		return &apiv1alpha1.ImageSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("MaintenanceSpec"):
@@ -44,6 +72,12 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.OperationStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PodTemplate"):
 		return &apiv1alpha1.PodTemplateApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("RestoreSource"):
+		return &apiv1alpha1.RestoreSourceApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("S3Store"):
+		return &apiv1alpha1.S3StoreApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("SecretReference"):
+		return &apiv1alpha1.SecretReferenceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("StorageSpec"):
 		return &apiv1alpha1.StorageSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TLSSpec"):

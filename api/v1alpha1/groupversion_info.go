@@ -1,5 +1,5 @@
-// Package v1alpha1 holds the API of the etcd operator: the EtcdCluster kind,
-// its validation rules, and the names of its conditions, reasons, labels and
+// Package v1alpha1 holds the API of the etcd operator: its kinds,
+// their validation rules, and the names of its conditions, reasons, labels and
 // annotations. It imports apimachinery and k8s.io/api only, so that programs
 // which only want the types stay light.
 //
@@ -28,7 +28,10 @@ var (
 )
 
 func addKnownTypes(scheme *runtime.Scheme) error {
-	scheme.AddKnownTypes(GroupVersion, &EtcdCluster{}, &EtcdClusterList{})
+	scheme.AddKnownTypes(GroupVersion,
+		&EtcdCluster{}, &EtcdClusterList{},
+		&EtcdBackup{}, &EtcdBackupList{},
+		&EtcdBackupSchedule{}, &EtcdBackupScheduleList{})
 	metav1.AddToGroupVersion(scheme, GroupVersion)
 	return nil
 }

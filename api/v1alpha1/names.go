@@ -16,6 +16,23 @@ const (
 	// is kept for storage.quarantineFor and gets no pod.
 	LabelQuarantined = "etcd.quorate.dev/quarantined"
 
+	// LabelBackup on a Job and its pods is the EtcdBackup that they work for. They bear
+	// none of the labels of a member.
+	LabelBackup = "etcd.quorate.dev/backup"
+	// LabelBackupUID is that EtcdBackup's UID.
+	LabelBackupUID = "etcd.quorate.dev/backup-uid"
+	// LabelSchedule on an EtcdBackup is the EtcdBackupSchedule that made it. It has no
+	// owner, so that nobody who deletes a schedule deletes its backups.
+	LabelSchedule = "etcd.quorate.dev/schedule"
+
+	// AnnotationSlot on an EtcdBackup is the time that it was due at (RFC 3339).
+	AnnotationSlot = "etcd.quorate.dev/slot"
+	// AnnotationRecipients on a pod are the public keys that a backup is encrypted to,
+	// one a line: the pod reads them as a file.
+	AnnotationRecipients = "etcd.quorate.dev/recipients"
+	// AnnotationRestore on a pod is the ID of the backup that its volume is filled with
+	// if it is empty. It is taken back once the member has started.
+	AnnotationRestore = "etcd.quorate.dev/restore"
 	// AnnotationQuarantinedAt on a claim is the time of its quarantine (RFC 3339).
 	AnnotationQuarantinedAt = "etcd.quorate.dev/quarantined-at"
 	// AnnotationLeaving on a claim says that its member is removed because the
@@ -62,6 +79,9 @@ const (
 	// gives this one another resourceVersion: nobody who has looked before can delete it.
 	AnnotationFence = "etcd.quorate.dev/fence"
 
+	// FinalizerBackup holds an EtcdBackup until its objects in the store are deleted,
+	// for some minutes at most. It is set only while deletionPolicy is Delete.
+	FinalizerBackup = "etcd.quorate.dev/objects"
 	// Finalizer holds a cluster until its volumes are deleted. It is set only
 	// while storage.whenDeleted is Delete.
 	Finalizer = "etcd.quorate.dev/volumes"
@@ -93,6 +113,10 @@ const (
 	ConditionDefragmentationFailed = "DefragmentationFailed"
 	// ConditionOldVolumes: volumes of another cluster of the same name exist.
 	ConditionOldVolumes = "OldVolumes"
+	// ConditionComplete: the backup and its manifest lie in the store.
+	ConditionComplete = "Complete"
+	// ConditionVerified: the backup was restored, served by a real etcd and compared.
+	ConditionVerified = "Verified"
 )
 
 // Reasons of conditions and events. Ready's reason is the Status column.
@@ -222,4 +246,47 @@ const (
 	ReasonTimeZoneUnknown = "TimeZoneUnknown"
 	// ReasonNone: there is nothing to tell.
 	ReasonNone = "None"
+
+	// Of backups. The reasons of a failure are those of the program that does the work.
+
+	// ReasonPending: the work on a backup has not begun.
+	ReasonPending = "Pending"
+	// ReasonSaving: a backup is being written.
+	ReasonSaving = "Saving"
+	// ReasonSaved: a backup and its manifest lie in the store.
+	ReasonSaved = "Saved"
+	// ReasonVerifying: a backup is restored on trial.
+	ReasonVerifying = "Verifying"
+	// ReasonVerified: a backup was restored, served by a real etcd, and compared.
+	ReasonVerified = "Verified"
+	// ReasonNotTried: the spec does not want a backup to be restored on trial.
+	ReasonNotTried = "NotTried"
+	// ReasonFailed: a backup could not be made; the message says why.
+	ReasonFailed = "Failed"
+	// ReasonTimedOut: a backup took longer than it may.
+	ReasonTimedOut = "TimedOut"
+	// ReasonClusterNotFound: the cluster to be backed up does not exist.
+	ReasonClusterNotFound = "ClusterNotFound"
+	// ReasonClusterNotFounded: the cluster to be backed up is not founded yet.
+	ReasonClusterNotFounded = "ClusterNotFounded"
+	// ReasonClusterReplaced: the cluster to be backed up was deleted, and another one bears
+	// its name.
+	ReasonClusterReplaced = "ClusterReplaced"
+	// ReasonJobRejected: the API server does not take the Job that would do the work.
+	ReasonJobRejected = "JobRejected"
+	// ReasonRestoreBlocked: the backup of spec.restoreFrom cannot be restored.
+	ReasonRestoreBlocked = "RestoreBlocked"
+
+	// Of schedules.
+
+	// ReasonOnSchedule: backups are made when they are due.
+	ReasonOnSchedule = "OnSchedule"
+	// ReasonOverdue: no backup has succeeded for longer than the schedule wants.
+	ReasonOverdue = "Overdue"
+	// ReasonNotVerified: the last backup was not verified.
+	ReasonNotVerified = "NotVerified"
+	// ReasonSuspended: spec.suspend is true: no backup is made.
+	ReasonSuspended = "Suspended"
+	// ReasonInvalidSchedule: the schedule has no time at which a backup would be due.
+	ReasonInvalidSchedule = "InvalidSchedule"
 )

@@ -48,6 +48,7 @@ type options struct {
 	leaderElect    bool
 	namespaces     string
 	memberImage    string
+	backupImage    string
 	qps            float64
 	burst          int
 	printVersion   bool
@@ -87,6 +88,7 @@ func parse(args []string, help io.Writer) (*options, error) {
 	fs.BoolVar(&o.leaderElect, "leader-elect", false, "work only while holding a Lease, so that several replicas may run")
 	fs.StringVar(&o.namespaces, "watch-namespaces", os.Getenv("WATCH_NAMESPACES"), "comma-separated namespaces to work in; all of them if empty")
 	fs.StringVar(&o.memberImage, "member-image", os.Getenv("MEMBER_IMAGE"), "image that holds the guard of the members' pods (also: env MEMBER_IMAGE)")
+	fs.StringVar(&o.backupImage, "backup-image", os.Getenv("BACKUP_IMAGE"), "image that holds the program which saves, verifies and restores backups (also: env BACKUP_IMAGE)")
 	fs.Float64Var(&o.qps, "kube-api-qps", 300, "requests per second to the API server, on average")
 	fs.IntVar(&o.burst, "kube-api-burst", 600, "requests to the API server that may come at once")
 	fs.BoolVar(&o.printVersion, "version", false, "print the version and exit")
@@ -137,7 +139,7 @@ func run(o *options) error {
 	if err := setUp(mgr, o, server.Now); err != nil {
 		return err
 	}
-	ctrl.Log.Info("Starting", "version", version.Version, "namespaces", o.namespaces, "memberImage", o.memberImage)
+	ctrl.Log.Info("Starting", "version", version.Version, "namespaces", o.namespaces, "memberImage", o.memberImage, "backupImage", o.backupImage)
 	if err := mgr.Start(ctrl.SetupSignalHandler()); err != nil {
 		return fmt.Errorf("running: %w", err)
 	}
@@ -219,7 +221,7 @@ func setUp(mgr ctrl.Manager, o *options, server apitime.Source) error {
 	}
 	performer := &perform.Performer{
 		Writer: mgr.GetClient(), Live: mgr.GetAPIReader(), Clock: clock.RealClock{}, ServerTime: server,
-		GuardImage: o.memberImage, Operator: operator, Etcd: observer, Chores: &perform.Chores{Clock: clock.RealClock{}},
+		GuardImage: o.memberImage, BackupImage: o.backupImage, Operator: operator, Etcd: observer, Chores: &perform.Chores{Clock: clock.RealClock{}},
 	}
 	if err := ctrlmetrics.Registry.Register(performer.Chores); err != nil {
 		return fmt.Errorf("registering the operator's metrics: %w", err)
@@ -233,6 +235,20 @@ func setUp(mgr ctrl.Manager, o *options, server apitime.Source) error {
 		Recorder: mgr.GetEventRecorder("quorate"), Installation: installation(),
 	}
 	if err := reconciler.SetupWithManager(mgr, nodes); err != nil {
+		return err
+	}
+	backups := &controllers.EtcdBackupReconciler{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: mgr.GetEventRecorder("quorate"),
+		Clock: clock.RealClock{}, ServerTime: server, BackupImage: o.backupImage, Progress: controllers.AskProgress,
+	}
+	if err := backups.SetupWithManager(mgr); err != nil {
+		return err
+	}
+	schedules := &controllers.EtcdBackupScheduleReconciler{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: mgr.GetEventRecorder("quorate"),
+		Clock: clock.RealClock{}, ServerTime: server,
+	}
+	if err := schedules.SetupWithManager(mgr); err != nil {
 		return err
 	}
 	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {

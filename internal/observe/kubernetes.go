@@ -286,7 +286,7 @@ func (k *kubernetes) describePod(c *v1alpha1.EtcdCluster, m *plan.Member) {
 	m.Corrupt = corruption(pod)
 	m.PodFresh = k.theirs.Sub(pod.CreationTimestamp.Time) < endedPause
 	m.SnapshotCount = snapshotCount(pod)
-	m.PodMayBeEmpty = pod.Annotations[member.AnnotationMayBeEmpty] == "true"
+	m.PodMayBeEmpty = resources.MayBeginAnew(pod)
 	m.PodOutdated = (m.Volume == plan.VolumePending && m.VolumeOutdated) ||
 		pod.Annotations[v1alpha1.AnnotationTemplateHash] != resources.TemplateHash(c) ||
 		(claim != nil && pod.Annotations[v1alpha1.AnnotationVolumeUID] != string(claim.UID))
@@ -368,7 +368,7 @@ func (k *kubernetes) describeMemory(c *v1alpha1.EtcdCluster, m *plan.Member) {
 	m.NodeDown = pod.Spec.NodeName != "" && k.nodes.mayStillRun(pod.Spec.NodeName, time.Time{})
 	m.Booted = pod.Annotations[v1alpha1.AnnotationBooted] != ""
 	m.Leaving = pod.Annotations[v1alpha1.AnnotationLeaving] != ""
-	m.PodMayBeEmpty = pod.Annotations[member.AnnotationMayBeEmpty] == "true"
+	m.PodMayBeEmpty = resources.MayBeginAnew(pod)
 	m.Refusal, m.Corrupt = refusal(pod), corruption(pod)
 	m.Trouble = waitingText(pod)
 	m.PodFresh = k.theirs.Sub(pod.CreationTimestamp.Time) < endedPause

@@ -124,6 +124,11 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 	if problem, found := o.storageClass(ctx, kube); found {
 		seen.Problems = append([]plan.Problem{problem}, seen.Problems...)
 	}
+	problem, err := o.restoreBlocked(ctx, c)
+	if err != nil {
+		return seen, err
+	}
+	seen.Problems = append(seen.Problems, problem...)
 	worstFirst(seen.Problems)
 	return seen, nil
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/quorate/quorate/api/v1alpha1"
 	"github.com/quorate/quorate/internal/plan"
+	"github.com/quorate/quorate/internal/resources"
+	"github.com/quorate/quorate/internal/snapshot"
 )
 
 // crashMemory is longer than the kubelet's longest pause between two tries, five
@@ -101,6 +103,9 @@ func crashProblem(pod *corev1.Pod, status corev1.ContainerStatus) (plan.Problem,
 	if ended == nil || ended.ExitCode == 0 || refusal(pod) != "" {
 		// A refusal of the guard is a loss of data, and told as one.
 		return plan.Problem{}, false
+	}
+	if result, err := snapshot.ParseResult(ended.Message); err == nil && status.Name == resources.RestoreContainer {
+		return plan.Problem{Reason: v1alpha1.ReasonRestoreBlocked, Severity: plan.Stalling, Message: result.Message}, true
 	}
 	if ended.Reason == "OOMKilled" {
 		return plan.Problem{Reason: v1alpha1.ReasonMemberOOM, Severity: plan.Stalling, Message: fmt.Sprintf(

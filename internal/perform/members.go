@@ -114,10 +114,44 @@ func (p *Performer) startMember(ctx context.Context, c *v1alpha1.EtcdCluster, se
 	if err := p.nobodyRuns(ctx, name, m.LastNode); err != nil {
 		return err
 	}
-	return p.createPod(ctx, c, seen, resources.Start{
+	start := resources.Start{
 		Member: name, VolumeUID: string(volume.GetUID()),
 		Orders: orders(c, seen, name, volume.GetAnnotations()),
-	})
+	}
+	if start.Restore, err = p.restore(ctx, c, m, start.Orders); err != nil {
+		return err
+	}
+	if start.Restore != nil {
+		// It is filled before the guard looks; one that is empty then was lost.
+		start.Orders.Empty = resources.EmptyForbidden
+	}
+	return p.createPod(ctx, c, seen, start)
+}
+
+// restore is the backup that the member's volume is filled with, as long as it could
+// start on an empty one otherwise; nil if it is to start empty, or has data.
+func (p *Performer) restore(ctx context.Context, c *v1alpha1.EtcdCluster, m plan.Member, o resources.Orders) (*resources.Restore, error) {
+	if c.Spec.RestoreFrom == nil || c.Status.ClusterID != "" || !m.Founder || o.Empty != resources.EmptyAllowed {
+		return nil, nil
+	}
+	var b *v1alpha1.EtcdBackup
+	if name := c.Spec.RestoreFrom.BackupName; name != "" {
+		b = &v1alpha1.EtcdBackup{}
+		if err := p.Live.Get(ctx, client.ObjectKey{Namespace: c.Namespace, Name: name}, b); client.IgnoreNotFound(err) != nil {
+			return nil, fmt.Errorf("reading EtcdBackup %s: %w", name, err)
+		} else if err != nil {
+			b = nil
+		}
+	}
+	r, blocked := resources.RestoreOf(c, b)
+	if blocked != "" {
+		return nil, fmt.Errorf("starting %s: %s: %w", m.Name, blocked, ErrStale)
+	}
+	if p.BackupImage == "" {
+		return nil, resources.ErrNoBackupImage
+	}
+	r.BackupImage = p.BackupImage
+	return &r, nil
 }
 
 // nobodyRuns refuses to start a member while a process of an earlier pod may run,
@@ -272,14 +306,16 @@ func (p *Performer) recordMember(ctx context.Context, c *v1alpha1.EtcdCluster, s
 		record[v1alpha1.AnnotationNode] = pod.Spec.NodeName
 	}
 	forbid := resources.Orders{Peers: peers(seen), State: member.ClusterStateExisting, Empty: resources.EmptyForbidden}
-	takeBack := pod != nil && started && pod.Annotations[member.AnnotationMayBeEmpty] == string(resources.EmptyAllowed)
+	takeBack := pod != nil && started && resources.MayBeginAnew(pod)
 	if takeBack && resources.InMemory(c) {
 		maps.Copy(record, forbid.Annotations(c))
 	}
 	if err := p.annotate(ctx, volume, record); err != nil || !takeBack || resources.InMemory(c) {
 		return err
 	}
-	return p.annotate(ctx, pod, forbid.Annotations(c))
+	takenBack := forbid.Annotations(c)
+	takenBack[v1alpha1.AnnotationRestore] = ""
+	return p.annotate(ctx, pod, takenBack)
 }
 
 // recordOf is what etcd's list tells the volume of a member. One that joined after

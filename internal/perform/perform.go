@@ -44,6 +44,8 @@ type Performer struct {
 	ServerTime apitime.Source
 	// GuardImage is the image that holds the guard.
 	GuardImage string
+	// BackupImage is the image that holds the program which restores backups.
+	BackupImage string
 	// Operator says where the operator's own pods run.
 	Operator resources.OperatorPeer
 	// Etcd reaches members.

@@ -137,6 +137,7 @@ var breaches = map[string]mutants.Mutant{
 	"CORRUPT is disarmed unseen":                    mutants.Of("maintenance.go", "o.Comparison.Revision == 0 || len(o.Comparison.Agree) < o.Voters()", "o.Comparison.Revision == 0"),
 	"CORRUPT of nobody is disarmed":                 mutants.Of("maintenance.go", "return a.ID == 0 || ", "return "),
 	"different versions are compared":               mutants.Of("maintenance.go", "&& len(versions) == 1 ", ""),
+	"founding without the backup":                   mutants.Of("plan.go", "restoreBlocked, restartOutdated,", "restartOutdated,"),
 }
 
 // TestMutants runs the other tests of this package against each mutant, in the compass

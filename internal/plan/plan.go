@@ -133,7 +133,7 @@ type rule func(Observed) (Step, bool)
 var founding = []rule{
 	paused, planned, latchFounders, restoreLabels, refused, recordMembers, latchCluster,
 	setFinalizer, deleteEnded, issueCertificates, applyObjects, nameTaken,
-	restartOutdated, replaceUnbound, optionTrouble, createVolumes, latchVolumes, startFounders, waitForFounders,
+	restoreBlocked, restartOutdated, replaceUnbound, optionTrouble, createVolumes, latchVolumes, startFounders, waitForFounders,
 }
 
 // running rules: after what must be on record, bring back what is missing, for
@@ -276,6 +276,17 @@ func applyObjects(o Observed) (Step, bool) {
 func nameTaken(o Observed) (Step, bool) {
 	i := slices.IndexFunc(o.Problems, func(p Problem) bool { return p.Reason == "NameConflict" })
 	if i < 0 {
+		return Step{}, false
+	}
+	return Step{Kind: Wait, Reason: o.Problems[i].Reason, Message: o.Problems[i].Message}, true
+}
+
+// restoreBlocked makes no volume and starts nobody while the backup that the cluster
+// begins with cannot be restored: some founders would begin with it, and others wait
+// for ever. Founders that run are left alone: they have what they need.
+func restoreBlocked(o Observed) (Step, bool) {
+	i := slices.IndexFunc(o.Problems, func(p Problem) bool { return p.Reason == "RestoreBlocked" })
+	if i < 0 || slices.ContainsFunc(o.Members, func(m Member) bool { return m.Pod != PodAbsent }) {
 		return Step{}, false
 	}
 	return Step{Kind: Wait, Reason: o.Problems[i].Reason, Message: o.Problems[i].Message}, true

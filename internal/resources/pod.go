@@ -49,6 +49,8 @@ type Start struct {
 	// Trust is the hash of the authorities that the member's Secret holds; empty while
 	// they are those of the founding.
 	Trust string
+	// Restore fills an empty volume before the first start; nil if none does.
+	Restore *Restore
 	// Orders that the guard obeys; they may change while the pod lives.
 	Orders Orders
 }
@@ -99,6 +101,12 @@ func (o Orders) Annotations(c *v1alpha1.EtcdCluster) map[string]string {
 func Held(pod *corev1.Pod) bool {
 	hold := pod.Annotations[member.AnnotationHold]
 	return hold != "" && hold != "false" && pod.Annotations[member.AnnotationRelease] == ""
+}
+
+// MayBeginAnew says that the pod would start its member without the data of an earlier
+// start: on an empty directory, or on one that is filled from a backup.
+func MayBeginAnew(pod *corev1.Pod) bool {
+	return pod.Annotations[member.AnnotationMayBeEmpty] == string(EmptyAllowed) || pod.Annotations[v1alpha1.AnnotationRestore] != ""
 }
 
 // TemplateHash is the hash of the parts of the spec that a pod is made from, but for CPU
@@ -233,6 +241,9 @@ func MemberPod(c *v1alpha1.EtcdCluster, s Start) *corev1.Pod {
 	if s.Trust != "" {
 		annotations[v1alpha1.AnnotationTrust] = s.Trust
 	}
+	if s.Restore != nil {
+		annotations[v1alpha1.AnnotationRestore] = s.Restore.BackupID
+	}
 	if InMemory(c) {
 		annotations[v1alpha1.AnnotationFounders] = strings.Join(c.Status.Founders, ",")
 	} else {
@@ -243,7 +254,7 @@ func MemberPod(c *v1alpha1.EtcdCluster, s Start) *corev1.Pod {
 		labels = map[string]string{}
 	}
 	maps.Copy(labels, MemberLabels(c, s.Member))
-	return &corev1.Pod{
+	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Name:            s.Member,
 			Namespace:       c.Namespace,
@@ -253,6 +264,10 @@ func MemberPod(c *v1alpha1.EtcdCluster, s Start) *corev1.Pod {
 		},
 		Spec: podSpec(c, s),
 	}
+	if s.Restore != nil {
+		s.Restore.fillVolume(c, s, &pod.Spec)
+	}
+	return pod
 }
 
 func podSpec(c *v1alpha1.EtcdCluster, s Start) corev1.PodSpec {

@@ -26,7 +26,7 @@ func TestRestricted(t *testing.T) {
 	level := psa.LevelVersion{Level: psa.LevelRestricted, Version: psa.LatestVersion()}
 	for name, c := range variants {
 		t.Run(name, func(t *testing.T) {
-			pod := MemberPod(c, start("a-0001"))
+			pod := MemberPod(c, beginning(c, "a-0001"))
 			for _, result := range evaluator.EvaluatePod(level, &pod.ObjectMeta, &pod.Spec) {
 				if !result.Allowed {
 					t.Errorf("%s: %s", result.ForbiddenReason, result.ForbiddenDetail)
@@ -55,7 +55,7 @@ func TestRestricted(t *testing.T) {
 func TestNoSecretsInPods(t *testing.T) {
 	for name, c := range variants {
 		t.Run(name, func(t *testing.T) {
-			pod := MemberPod(c, start("a-0001"))
+			pod := MemberPod(c, beginning(c, "a-0001"))
 			for _, container := range append(slices.Clone(pod.Spec.InitContainers), pod.Spec.Containers...) {
 				if len(container.EnvFrom) > 0 {
 					t.Errorf("container %s takes its environment from %v", container.Name, container.EnvFrom)
@@ -67,7 +67,11 @@ func TestNoSecretsInPods(t *testing.T) {
 				}
 			}
 			for _, v := range pod.Spec.Volumes {
-				if v.Secret != nil && v.Secret.SecretName != "a-0001-tls" {
+				usersOwn := c.Spec.RestoreFrom != nil && v.Secret != nil && slices.Contains([]string{"s3", "s3-ca", "age"}, v.Secret.SecretName)
+				if usersOwn && slices.ContainsFunc(pod.Spec.Containers[0].VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == v.Name }) {
+					t.Errorf("etcd's own container mounts Secret %s of a store", v.Secret.SecretName)
+				}
+				if v.Secret != nil && v.Secret.SecretName != "a-0001-tls" && !usersOwn {
 					t.Errorf("volume %s mounts Secret %s: an authority's key is never in a pod", v.Name, v.Secret.SecretName)
 				}
 				if v.Secret != nil && *v.Secret.DefaultMode&0o007 != 0 {
@@ -322,7 +326,7 @@ func TestPodTemplateIsNotShared(t *testing.T) {
 	c := cluster(rich)
 	before := mustJSON(t, c)
 	first := MemberPod(c, start("a-0000"))
-	MemberPod(c, start("a-0001"))
+	MemberPod(c, beginning(c, "a-0001"))
 	if first.Labels[v1alpha1.LabelMember] != "a-0000" || mustJSON(t, c) != before {
 		t.Error("building a pod changed another one, or the cluster")
 	}

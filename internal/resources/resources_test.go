@@ -105,6 +105,27 @@ func start(m string) Start {
 	}
 }
 
+// beginning is how the cluster's founders begin: empty, or with a backup.
+func beginning(c *v1alpha1.EtcdCluster, m string) Start {
+	s := start(m)
+	if c.Spec.RestoreFrom != nil {
+		r, _ := RestoreOf(c, nil)
+		r.BackupImage = "ghcr.io/quorate/backup:v0"
+		s.Restore, s.Orders.Empty = &r, EmptyForbidden
+	}
+	return s
+}
+
+func fromBackup(c *v1alpha1.EtcdCluster) {
+	c.Spec.RestoreFrom = &v1alpha1.RestoreSource{
+		Store: &v1alpha1.BackupStore{S3: &v1alpha1.S3Store{
+			Endpoint: "https://minio:9000", Bucket: "backups", Prefix: "p",
+			CredentialsSecretRef: &v1alpha1.SecretReference{Name: "s3"}, CASecretRef: &v1alpha1.SecretReference{Name: "s3-ca"},
+		}},
+		ClusterUID: "0ld", BackupID: "00000000000000000042-20260101T000000.000Z-nightly", IdentitySecretRef: &v1alpha1.SecretReference{Name: "age"},
+	}
+}
+
 // variants are the clusters that the golden files show and the rules hold for.
 var variants = map[string]*v1alpha1.EtcdCluster{
 	"default":   cluster(),
@@ -114,6 +135,7 @@ var variants = map[string]*v1alpha1.EtcdCluster{
 	"memory":    cluster(inMemory),
 	"rich":      cluster(rich),
 	"restored":  cluster(restored),
+	"backup":    cluster(fromBackup),
 }
 
 var operator = OperatorPeer{Namespace: "quorate-system", Labels: map[string]string{"app.kubernetes.io/name": "quorate-operator"}}
@@ -123,7 +145,7 @@ var operator = OperatorPeer{Namespace: "quorate-system", Labels: map[string]stri
 func TestGolden(t *testing.T) {
 	for name, c := range variants {
 		t.Run(name, func(t *testing.T) {
-			docs := []any{MemberPod(c, start("a-0001"))}
+			docs := []any{MemberPod(c, beginning(c, "a-0001"))}
 			if !InMemory(c) {
 				docs = append(docs, Claim(c, "a-0001"))
 			}

@@ -44,7 +44,8 @@ func kubernetesTarget(name, note string) target {
 	}
 }
 
-// assetTargets are what envtest and the tests of the member binary need.
+// assetTargets are what envtest and the tests of the member binary and of backups
+// need.
 func assetTargets() []target {
 	var list []target
 	for _, version := range etcdVersions {
@@ -58,6 +59,10 @@ func assetTargets() []target {
 	}
 	slices.SortFunc(list, func(a, b target) int { return strings.Compare(a.output, b.output) })
 	return append(list,
+		target{
+			output: "bin/versitygw", module: "versitygw", pkg: "github.com/versity/versitygw/cmd/versitygw",
+			version: versitygwVersion, note: "one to two minutes on 2 cores",
+		},
 		kubernetesTarget("kube-apiserver", "the first build compiles most of Kubernetes: 3 to 6 minutes on 2 cores"),
 		kubernetesTarget("kubectl", ""),
 	)

@@ -7,6 +7,7 @@ import "fmt"
 const (
 	kubernetesVersion = "v1.36.3"
 	controlEtcd       = "v3.6.16" // keeps the cluster's own objects; what envtest runs, too
+	versitygwVersion  = "v1.8.0"  // the S3 server of the tests of backups
 	pauseImage        = "registry.k8s.io/pause:3.10"
 	etcdImage         = "quay.io/coreos/etcd"
 )

@@ -12,7 +12,10 @@ import (
 )
 
 func TestVersionsAgreeWithTheModulesTheyAreBuiltFrom(t *testing.T) {
-	want := map[string]string{"kubernetes": "k8s.io/kubernetes " + kubernetesVersion}
+	want := map[string]string{
+		"kubernetes": "k8s.io/kubernetes " + kubernetesVersion,
+		"versitygw":  "github.com/versity/versitygw " + versitygwVersion,
+	}
 	for _, version := range etcdVersions {
 		want["etcd-"+minorOf(version)] = "go.etcd.io/etcd/server/v3 " + version
 	}

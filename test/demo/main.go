@@ -103,7 +103,7 @@ func prepare() (*demo, error) {
 		return nil, unsuited{"there is no " + sample + " here — everything is built from the repository — run make demo in its root"}
 	}
 	d := &demo{root: root, existing: os.Getenv("CLUSTER") == "existing", kubectl: filepath.Join(root, ".cluster", "bin", "kubectl")}
-	const instead = "use a cluster that you have: KUBECONFIG=... make demo CLUSTER=existing OPERATOR_IMAGE=... MEMBER_IMAGE=..."
+	const instead = "use a cluster that you have: KUBECONFIG=... make demo CLUSTER=existing OPERATOR_IMAGE=... MEMBER_IMAGE=... BACKUP_IMAGE=..."
 	switch {
 	case d.existing && os.Getenv("KUBECONFIG") == "":
 		return nil, unsuited{"KUBECONFIG is not set — with CLUSTER=existing it names the cluster to use, and the demo takes no other — export KUBECONFIG=/path/to/kubeconfig"}
@@ -147,9 +147,9 @@ func (d *demo) kubernetes(ctx context.Context) error {
 // operator installs it, unless the user's own cluster has one and no images are
 // named.
 func (d *demo) operator(ctx context.Context) error {
-	if d.existing && (os.Getenv("OPERATOR_IMAGE") == "" || os.Getenv("MEMBER_IMAGE") == "") {
+	if d.existing && (os.Getenv("OPERATOR_IMAGE") == "" || os.Getenv("MEMBER_IMAGE") == "" || os.Getenv("BACKUP_IMAGE") == "") {
 		if _, err := d.output(ctx, "-n", "quorate-system", "get", "deployment", "quorate-operator"); err != nil {
-			return unsuited{"your cluster has no operator, and OPERATOR_IMAGE and MEMBER_IMAGE are not set — its nodes have to pull both — push them (make images says how) and name them"}
+			return unsuited{"your cluster has no operator, and OPERATOR_IMAGE, MEMBER_IMAGE and BACKUP_IMAGE are not set — its nodes have to pull them — push them (make images says how) and name them"}
 		}
 		fmt.Println("    the one that is installed")
 	} else if err := d.stream(ctx, "make", "deploy"); err != nil {

@@ -4,7 +4,7 @@
 //	make test-e2e                      the local cluster of test/cluster, brought up when needed
 //	CLUSTER=existing make test-e2e     the cluster that KUBECONFIG names, without the specs that
 //	                                   need its machines (label local); OPERATOR_IMAGE,
-//	                                   MEMBER_IMAGE and LEADER_ELECTOR_IMAGE name images that
+//	                                   MEMBER_IMAGE, BACKUP_IMAGE and LEADER_ELECTOR_IMAGE name images that
 //	                                   it can pull
 //	go test ./test/e2e -ginkgo.focus=X some of them, one after the other
 //

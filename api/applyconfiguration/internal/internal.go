@@ -60,10 +60,317 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: string
       default: 1h
+- name: com.github.quorate.quorate.api.v1alpha1.AzureStore
+  map:
+    fields:
+    - name: account
+      type:
+        scalar: string
+    - name: container
+      type:
+        scalar: string
+    - name: credentialsSecretRef
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.SecretReference
+    - name: prefix
+      type:
+        scalar: string
+- name: com.github.quorate.quorate.api.v1alpha1.BackupDeletionPolicy
+  scalar: string
+- name: com.github.quorate.quorate.api.v1alpha1.BackupEncryption
+  map:
+    fields:
+    - name: identitySecretRef
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.SecretReference
+    - name: recipients
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: associative
+- name: com.github.quorate.quorate.api.v1alpha1.BackupProgress
+  map:
+    fields:
+    - name: bytes
+      type:
+        scalar: numeric
+    - name: percent
+      type:
+        scalar: string
+    - name: phase
+      type:
+        scalar: string
+    - name: totalBytes
+      type:
+        scalar: numeric
+- name: com.github.quorate.quorate.api.v1alpha1.BackupRetention
+  map:
+    fields:
+    - name: keepDaily
+      type:
+        scalar: numeric
+    - name: keepHourly
+      type:
+        scalar: numeric
+    - name: keepLast
+      type:
+        scalar: numeric
+      default: 7
+    - name: keepWeekly
+      type:
+        scalar: numeric
+- name: com.github.quorate.quorate.api.v1alpha1.BackupStore
+  map:
+    fields:
+    - name: azure
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.AzureStore
+    - name: gcs
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.GCSStore
+    - name: persistentVolumeClaim
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.ClaimStore
+    - name: s3
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.S3Store
+- name: com.github.quorate.quorate.api.v1alpha1.BackupVerify
+  scalar: string
+- name: com.github.quorate.quorate.api.v1alpha1.ClaimStore
+  map:
+    fields:
+    - name: claimName
+      type:
+        scalar: string
+    - name: path
+      type:
+        scalar: string
+- name: com.github.quorate.quorate.api.v1alpha1.ClusterReference
+  map:
+    fields:
+    - name: name
+      type:
+        scalar: string
 - name: com.github.quorate.quorate.api.v1alpha1.CompactionMode
+  scalar: string
+- name: com.github.quorate.quorate.api.v1alpha1.ConcurrencyPolicy
   scalar: string
 - name: com.github.quorate.quorate.api.v1alpha1.DefragmentationPolicy
   scalar: string
+- name: com.github.quorate.quorate.api.v1alpha1.EtcdBackup
+  map:
+    fields:
+    - name: apiVersion
+      type:
+        scalar: string
+    - name: kind
+      type:
+        scalar: string
+    - name: metadata
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta
+    - name: spec
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.EtcdBackupSpec
+    - name: status
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.EtcdBackupStatus
+      default:
+        observedGeneration: -1
+- name: com.github.quorate.quorate.api.v1alpha1.EtcdBackupSchedule
+  map:
+    fields:
+    - name: apiVersion
+      type:
+        scalar: string
+    - name: kind
+      type:
+        scalar: string
+    - name: metadata
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta
+    - name: spec
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.EtcdBackupScheduleSpec
+    - name: status
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.EtcdBackupScheduleStatus
+      default:
+        observedGeneration: -1
+- name: com.github.quorate.quorate.api.v1alpha1.EtcdBackupScheduleSpec
+  map:
+    fields:
+    - name: backup
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.EtcdBackupSpec
+    - name: concurrencyPolicy
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.ConcurrencyPolicy
+      default: Forbid
+    - name: retention
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.BackupRetention
+      default:
+        keepLast: 7
+    - name: schedule
+      type:
+        scalar: string
+    - name: suspend
+      type:
+        scalar: boolean
+    - name: timeZone
+      type:
+        scalar: string
+      default: Etc/UTC
+- name: com.github.quorate.quorate.api.v1alpha1.EtcdBackupScheduleStatus
+  map:
+    fields:
+    - name: active
+      type:
+        scalar: string
+    - name: backups
+      type:
+        scalar: numeric
+    - name: conditions
+      type:
+        list:
+          elementType:
+            namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Condition
+          elementRelationship: associative
+          keys:
+          - type
+    - name: lastScheduleTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: lastSuccessTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: lastVerified
+      type:
+        scalar: string
+    - name: lastVerifiedTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: nextScheduleTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: observedGeneration
+      type:
+        scalar: numeric
+- name: com.github.quorate.quorate.api.v1alpha1.EtcdBackupSpec
+  map:
+    fields:
+    - name: clusterRef
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.ClusterReference
+    - name: deletionPolicy
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.BackupDeletionPolicy
+    - name: encryption
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.BackupEncryption
+    - name: rateLimit
+      type:
+        scalar: untyped
+        list:
+          elementType:
+            namedType: __untyped_atomic_
+          elementRelationship: atomic
+        map:
+          elementType:
+            namedType: __untyped_deduced_
+          elementRelationship: separable
+      default: 32Mi
+    - name: serviceAccountName
+      type:
+        scalar: string
+    - name: store
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.BackupStore
+    - name: timeout
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
+      default: 2h
+    - name: verify
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.BackupVerify
+      default: Drill
+- name: com.github.quorate.quorate.api.v1alpha1.EtcdBackupStatus
+  map:
+    fields:
+    - name: clusterID
+      type:
+        scalar: string
+    - name: clusterUID
+      type:
+        scalar: string
+    - name: completionTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: conditions
+      type:
+        list:
+          elementType:
+            namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Condition
+          elementRelationship: associative
+          keys:
+          - type
+    - name: databaseSize
+      type:
+        scalar: untyped
+        list:
+          elementType:
+            namedType: __untyped_atomic_
+          elementRelationship: atomic
+        map:
+          elementType:
+            namedType: __untyped_deduced_
+          elementRelationship: separable
+    - name: duration
+      type:
+        scalar: string
+    - name: etcdVersion
+      type:
+        scalar: string
+    - name: id
+      type:
+        scalar: string
+    - name: keys
+      type:
+        scalar: numeric
+    - name: observedGeneration
+      type:
+        scalar: numeric
+    - name: progress
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.BackupProgress
+    - name: revision
+      type:
+        scalar: numeric
+    - name: sha256
+      type:
+        scalar: string
+    - name: size
+      type:
+        scalar: untyped
+        list:
+          elementType:
+            namedType: __untyped_atomic_
+          elementRelationship: atomic
+        map:
+          elementType:
+            namedType: __untyped_deduced_
+          elementRelationship: separable
+    - name: startTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: url
+      type:
+        scalar: string
+    - name: verifiedTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
 - name: com.github.quorate.quorate.api.v1alpha1.EtcdCluster
   map:
     fields:
@@ -112,6 +419,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: podTemplate
       type:
         namedType: com.github.quorate.quorate.api.v1alpha1.PodTemplate
+    - name: restoreFrom
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.RestoreSource
     - name: size
       type:
         scalar: numeric
@@ -271,6 +581,18 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
       default: 5m
+- name: com.github.quorate.quorate.api.v1alpha1.GCSStore
+  map:
+    fields:
+    - name: bucket
+      type:
+        scalar: string
+    - name: credentialsSecretRef
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.SecretReference
+    - name: prefix
+      type:
+        scalar: string
 - name: com.github.quorate.quorate.api.v1alpha1.ImageSpec
   map:
     fields:
@@ -438,6 +760,58 @@ var schemaYAML = typed.YAMLObject(`types:
           keys:
           - topologyKey
           - whenUnsatisfiable
+- name: com.github.quorate.quorate.api.v1alpha1.RestoreSource
+  map:
+    fields:
+    - name: allowUnverified
+      type:
+        scalar: boolean
+    - name: backupID
+      type:
+        scalar: string
+    - name: backupName
+      type:
+        scalar: string
+    - name: clusterUID
+      type:
+        scalar: string
+    - name: identitySecretRef
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.SecretReference
+    - name: store
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.BackupStore
+- name: com.github.quorate.quorate.api.v1alpha1.S3Store
+  map:
+    fields:
+    - name: bucket
+      type:
+        scalar: string
+    - name: caSecretRef
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.SecretReference
+    - name: credentialsSecretRef
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.SecretReference
+    - name: endpoint
+      type:
+        scalar: string
+    - name: forcePathStyle
+      type:
+        scalar: boolean
+    - name: prefix
+      type:
+        scalar: string
+    - name: region
+      type:
+        scalar: string
+      default: us-east-1
+- name: com.github.quorate.quorate.api.v1alpha1.SecretReference
+  map:
+    fields:
+    - name: name
+      type:
+        scalar: string
 - name: com.github.quorate.quorate.api.v1alpha1.StorageMedium
   scalar: string
 - name: com.github.quorate.quorate.api.v1alpha1.StorageSpec

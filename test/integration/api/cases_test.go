@@ -65,6 +65,13 @@ const (
 	networkWhy     = ": not a network — the NetworkPolicy would be refused and the port stay as it is — use a form such as 10.0.0.0/8"
 	nameLengthWhy  = " characters — the names of pods, Services, volumes and certificates are made from it — use at most 40"
 	nameLabelWhy   = " is not a DNS label — it becomes the name of a Service and a part of host names — use lower-case letters, digits and dashes, starting with a letter and without dots"
+	restoreOneWhy  = `restoreFrom names both a backupName and a store, or none of them — every member must begin with the same backup — name the EtcdBackup, or the store with clusterUID and backupID`
+	restoreAllWhy  = `store, clusterUID and backupID belong together — the backup lies under both in the store, and every member must begin with the same one — set all three, from the URL of the backup: .../clusterUID/backupID/snapshot`
+	restoreUIDWhy  = `" is not the UID of a cluster — nothing could be found under it — use the part of the URL of the backup before its ID`
+	restoreIDWhy   = `" is not the ID of a backup — nothing could be found under it — use status.id of the EtcdBackup, or the part of the URL of the backup before the last`
+	restoreOnceWhy = `restoreFrom can only be set when the cluster is created, and names the same backup for ever — a running cluster would be carried back in time under its clients — create another cluster with it`
+	restoreDiskWhy = `restoreFrom and storage.medium Memory do not go together — a backup is restored onto volumes, before etcd runs — use the medium Disk`
+	backupID       = `00000000000000000042-20260101T000000.000Z-nightly`
 	togetherWhy    = " change in one update — each moves one member at a time, and doing both at once would leave no way to tell which of them went wrong — change one, wait for Reconciling=False, then change the other"
 )
 
@@ -306,6 +313,22 @@ var cases = []specCase{
 	{name: "an AppArmor profile", spec: `{podTemplate: {appArmorProfile: {type: RuntimeDefault}}}`},
 	{name: "no AppArmor", spec: `{podTemplate: {appArmorProfile: {type: Unconfined}}}`, want: `spec.podTemplate.appArmorProfile.type: Invalid value: "Unconfined` + profileWhy},
 	{name: "an AppArmor profile with a name too many", spec: `{podTemplate: {appArmorProfile: {type: RuntimeDefault, localhostProfile: x}}}`, want: localhostWhy + `RuntimeDefault) — every pod of the cluster would be refused — set both or neither`},
+
+	// The backup that a cluster begins with.
+	{name: "a backup to begin with", spec: `{restoreFrom: {backupName: nightly-20260101-0300, allowUnverified: true}}`},
+	{name: "a store to begin with", spec: `{restoreFrom: {store: {s3: {bucket: backups, credentialsSecretRef: {name: s3}}}, clusterUID: 5e1f-c1, backupID: ` + backupID + `, identitySecretRef: {name: age}}}`},
+	{name: "nothing to begin with", spec: `{restoreFrom: {}}`, want: `spec.restoreFrom: Invalid value: ` + restoreOneWhy},
+	{name: "two backups to begin with", spec: `{restoreFrom: {backupName: a, store: {s3: {bucket: backups}}, clusterUID: a, backupID: ` + backupID + `}}`, want: restoreOneWhy},
+	{name: "a store without a backup", spec: `{restoreFrom: {store: {s3: {bucket: backups}}}}`, want: restoreAllWhy},
+	{name: "a backup that is not in any store", spec: `{restoreFrom: {backupName: a, backupID: ` + backupID + `}}`, want: restoreAllWhy},
+	{name: "a store that is none", spec: `{restoreFrom: {store: {}, clusterUID: a, backupID: ` + backupID + `}}`, want: `spec.restoreFrom.store: Invalid value: the store names 0` + storeWhy},
+	{name: "a cluster that no backup is of", spec: `{restoreFrom: {store: {s3: {bucket: backups}}, clusterUID: ../a, backupID: ` + backupID + `}}`, want: `"../a` + restoreUIDWhy},
+	{name: "the latest backup, whichever that is", spec: `{restoreFrom: {store: {s3: {bucket: backups}}, clusterUID: a, backupID: latest}}`, want: `"latest` + restoreIDWhy},
+	{name: "a backup in memory", spec: `{restoreFrom: {backupName: a}, storage: {medium: Memory, size: 4Gi}, podTemplate: {resources: {limits: {memory: 5Gi}}}}`, want: `spec.restoreFrom: Invalid value: ` + restoreDiskWhy},
+	{name: "a backup for a running cluster", before: `{size: 3}`, spec: `{restoreFrom: {backupName: a}}`, want: `spec.restoreFrom: Invalid value: ` + restoreOnceWhy},
+	{name: "another backup later", before: `{restoreFrom: {backupName: a}}`, spec: `{restoreFrom: {backupName: b}}`, want: restoreOnceWhy},
+	{name: "no backup any more", before: `{restoreFrom: {backupName: a}}`, spec: `{}`, want: restoreOnceWhy},
+	{name: "another size after a restore", before: `{restoreFrom: {backupName: a}}`, spec: `{size: 5, restoreFrom: {backupName: a}}`},
 
 	// The network.
 	{name: "peers of every kind", spec: `{networkPolicy: {clientFrom: [{ipBlock: {cidr: 10.0.0.0/8}}, {podSelector: {}, namespaceSelector: {}}], metricsFrom: [{namespaceSelector: {matchLabels: {a: b}}}]}}`},

@@ -32,7 +32,11 @@ var _ = Describe("kubectl", func() {
 			lines := strings.Split(strings.TrimSpace(out), "\n")
 			Expect(lines).To(HaveLen(2), out)
 			Expect(strings.Fields(lines[0])).To(Equal([]string{"NAME", "READY", "MEMBERS", "VERSION", "LEADER", "STATUS", "AGE"}))
-			Expect(strings.Fields(lines[1])[:6]).To(Equal([]string{"etcd-cluster", "True", "3/3", "3.6.16", "etcd-cluster-0001", "Healthy"}))
+			shown := "etcd-cluster"
+			if name == "etcd" {
+				shown = "etcdcluster.etcd.quorate.dev/etcd-cluster" // a category has several kinds
+			}
+			Expect(strings.Fields(lines[1])[:6]).To(Equal([]string{shown, "True", "3/3", "3.6.16", "etcd-cluster-0001", "Healthy"}))
 		}
 	})
 

@@ -27,6 +27,10 @@ type EtcdClusterSpecApplyConfiguration struct {
 	PodTemplate *PodTemplateApplyConfiguration `json:"podTemplate,omitempty"`
 	// NetworkPolicy opens the members' ports to more than the default.
 	NetworkPolicy *NetworkPolicySpecApplyConfiguration `json:"networkPolicy,omitempty"`
+	// RestoreFrom is the backup that a new cluster begins with; it begins empty if unset.
+	// It can only be set when the cluster is created. Only the way to the backup (its store
+	// and credentials) may be corrected later, until the cluster is founded.
+	RestoreFrom *RestoreSourceApplyConfiguration `json:"restoreFrom,omitempty"`
 	// Failover says when a member is given up and replaced.
 	Failover *FailoverSpecApplyConfiguration `json:"failover,omitempty"`
 	// Update says how far a change of version may go by itself.
@@ -105,6 +109,14 @@ func (b *EtcdClusterSpecApplyConfiguration) WithPodTemplate(value *PodTemplateAp
 // If called multiple times, the NetworkPolicy field is set to the value of the last call.
 func (b *EtcdClusterSpecApplyConfiguration) WithNetworkPolicy(value *NetworkPolicySpecApplyConfiguration) *EtcdClusterSpecApplyConfiguration {
 	b.NetworkPolicy = value
+	return b
+}
+
+// WithRestoreFrom sets the RestoreFrom field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the RestoreFrom field is set to the value of the last call.
+func (b *EtcdClusterSpecApplyConfiguration) WithRestoreFrom(value *RestoreSourceApplyConfiguration) *EtcdClusterSpecApplyConfiguration {
+	b.RestoreFrom = value
 	return b
 }
 

@@ -1,0 +1,81 @@
+// Command backup saves, verifies, restores and prunes backups of an etcd cluster.
+// It runs in a Job's pod, and leaves its result, JSON of at most 4 KiB
+// (snapshot.Result), in the termination message.
+//
+//	backup save    [store] [etcd] [flags]   stream a snapshot into the store, read it back
+//	backup drill   [store] [flags]          restore it, start a real etcd on it, compare
+//	backup restore [store] [flags]          restore it into a member's empty volume
+//	backup prune   [store] [flags]          delete what retention does not keep, and orphans
+//	backup list    [store] [flags]          print the backups, newest first
+//	backup install DEST                     copy this executable (init container)
+//	backup version                          print the version
+//
+// Exit codes: 0 done, 1 another try may succeed, 2 another try fails as well.
+//
+// Flags of every operation:
+//
+//	--store URL             s3://BUCKET, gs://BUCKET, azblob://CONTAINER or file:///DIRECTORY (required)
+//	--prefix P              within the store; none by default
+//	--cluster-uid UID       whose backups: a part of every object's name (required, but for list)
+//	--credentials DIR       mounted Secret, see snapshot.Credential*; default: workload identity
+//	--store-ca FILE         PEM authorities of the store; default: the system's
+//	--s3-endpoint URL       of an S3-compatible store; default: AWS
+//	--s3-region R           default us-east-1
+//	--s3-path-style         the bucket in the path, not in the host name
+//	--azure-account NAME    storage account (azblob)
+//	--store-endpoint URL    of an Azure or GCS emulator or private endpoint
+//	--progress-listen A     serve snapshot.Progress at /progress; default :8080, "" for none
+//	--termination-log FILE  default /dev/termination-log
+//	--attempts N, --pause D how often the whole work is tried (3), and the wait before the second time (5s, doubling)
+//
+// save:
+//
+//	--name N                of the backup (required)
+//	--uid UID               of the EtcdBackup; a finished backup of it is found, not made again
+//	--cluster-namespace N, --cluster-name N   for the manifest (required)
+//	--cluster-id HEX        etcd's cluster ID; members of another one are refused (required)
+//	--endpoints URL,...     client URLs of the members (required)
+//	--etcd-ca FILE, --etcd-cert FILE, --etcd-key FILE   for https endpoints
+//	--rate-limit N          bytes per second read from etcd; 0, the default, is no limit
+//	--compression C         zstd (default) or none
+//	--age-recipients FILE   public keys of age, one a line; none: not encrypted
+//
+// drill:
+//
+//	--backup ID             default: latest
+//	--age-identities FILE   private keys of age, one a line
+//	--etcd FILE, --etcdutl FILE   default /usr/local/bin/etcd and etcdutl, of etcd's image
+//	--work-dir DIR          empty, with room for the plain snapshot twice; default /work
+//
+// restore:
+//
+//	--backup ID, --age-identities FILE, --etcdutl FILE   as for drill
+//	--volume DIR            mount point of the member's volume; default /var/lib/etcd
+//	--data-dir DIR          directly below; default /var/lib/etcd/data
+//	--into-cluster-uid UID  of the EtcdCluster to restore into (required)
+//	--foreign               the backup is of another cluster, and that is meant
+//	--incarnation N, --member NAME, --volume-uid UID   the member's identity (required)
+//	--initial-cluster NAME=URL,..., --initial-cluster-token T, --initial-advertise-peer-urls URL,...
+//	                        as for etcd (required)
+//	--etcd-version V        that will run on it, without a v (required)
+//	--orders FILE           annotations of the pod (downward API): an empty volume is filled
+//	                        only while etcd.quorate.dev/restore names the backup
+//	--bump-revision N       default 1000000000; 0 leaves revisions as they were
+//
+// With a bump, all revisions before it are marked as compacted, so that a watcher is
+// told instead of being carried back in time. A volume that this very restore has
+// filled is left alone, so an init container can run it before every start.
+//
+// prune:
+//
+//	--keep-last N, --keep-hourly N, --keep-daily N, --keep-weekly N   0: no such rule
+//	--time-zone NAME        of IANA, default UTC
+//	--drop ID,...           drop just these, and ask no other rule
+//	--verified ID,...       backups known to be verified, beside those that say so in the store
+//	--orphans-after D       age of what is removed as unfinished, default 24h, at least 1h
+//	--dry-run               say, and delete nothing
+//
+// list:
+//
+//	--output FORMAT         table (default) or json
+package main

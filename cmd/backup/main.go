@@ -1,0 +1,250 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"slices"
+	"syscall"
+	"time"
+	// The images that this runs in have no time zones and no public authorities.
+	_ "time/tzdata"
+
+	_ "golang.org/x/crypto/x509roots/fallback"
+
+	"github.com/quorate/quorate/internal/member"
+	"github.com/quorate/quorate/internal/snapshot"
+	"github.com/quorate/quorate/internal/snapshot/job"
+	"github.com/quorate/quorate/internal/version"
+)
+
+// memoryLimit and collectAt keep the collector ahead of the buffers of an upload, in
+// bytes and in percent of what lives. The kernel counts the program itself as well.
+const (
+	memoryLimit = 40 << 20
+	collectAt   = 30
+)
+
+const usage = `usage:
+  backup save|drill|restore|prune|list [flags]   (-h: the flags)
+  backup install DEST
+  backup version
+`
+
+func main() {
+	debug.SetMemoryLimit(memoryLimit)
+	debug.SetGCPercent(collectAt)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) == 0 {
+		fmt.Fprint(stderr, usage)
+		return snapshot.ExitPermanent
+	}
+	switch args[0] {
+	case "install":
+		if len(args) != 2 {
+			fmt.Fprint(stderr, usage)
+			return snapshot.ExitPermanent
+		}
+		if err := member.Install(args[1]); err != nil {
+			fmt.Fprintln(stderr, err)
+			return snapshot.ExitFailed
+		}
+		return snapshot.ExitSucceeded
+	case "version", "-version", "--version":
+		fmt.Fprintln(stdout, version.Version)
+		return snapshot.ExitSucceeded
+	case "help", "-h", "-help", "--help":
+		fmt.Fprint(stdout, usage)
+		return snapshot.ExitSucceeded
+	}
+	operation := snapshot.Operation(args[0])
+	if !slices.Contains(operations, operation) {
+		fmt.Fprint(stderr, usage)
+		return snapshot.ExitPermanent
+	}
+	return work(ctx, operation, args[1:], stdout, stderr)
+}
+
+var operations = []snapshot.Operation{
+	snapshot.OperationSave, snapshot.OperationDrill, snapshot.OperationRestore, snapshot.OperationPrune, snapshot.OperationList,
+}
+
+// work carries out one operation and leaves its result.
+func work(ctx context.Context, operation snapshot.Operation, args []string, stdout, stderr io.Writer) int {
+	log := slog.New(slog.NewTextHandler(stderr, nil))
+	result := snapshot.Result{Operation: operation, Outcome: snapshot.OutcomeFailed, Began: time.Now().UTC().Truncate(time.Second)}
+	o, err := parse(operation, args, stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return snapshot.ExitSucceeded
+	}
+	if err == nil {
+		err = o.carryOut(ctx, log, stdout, &result)
+	}
+	result.Ended = time.Now().UTC().Truncate(time.Second)
+	if err != nil {
+		result.Outcome, result.Reason, result.Message = snapshot.OutcomeFailed, snapshot.ReasonOf(err), err.Error()
+		log.Error("Failed", "operation", operation, "reason", result.Reason, "error", result.Message)
+	} else if operation != snapshot.OperationList {
+		log.Info("Done", "operation", operation, "reason", result.Reason, "message", result.Message)
+	}
+	leave(o.terminationLog, result, log)
+	switch {
+	case err == nil:
+		return snapshot.ExitSucceeded
+	case result.Reason.Permanent():
+		return snapshot.ExitPermanent
+	default:
+		return snapshot.ExitFailed
+	}
+}
+
+// leave writes the result where the kubelet reads it. Outside of a pod there is no
+// such place.
+func leave(path string, result snapshot.Result, log *slog.Logger) {
+	if path == "" || result.Operation == snapshot.OperationList {
+		return
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
+	if errors.Is(err, os.ErrNotExist) && path == defaultTerminationLog {
+		return
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		file, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	}
+	if err == nil {
+		_, err = file.Write(result.Encode())
+		err = errors.Join(err, file.Close())
+	}
+	if err != nil {
+		log.Error("The result could not be left", "file", path, "error", err.Error())
+	}
+}
+
+// carryOut opens the store and does the work.
+func (o *options) carryOut(ctx context.Context, log *slog.Logger, stdout io.Writer, result *snapshot.Result) error {
+	if result.Operation == snapshot.OperationRestore {
+		if done, err := o.alreadyRestored(result); done || err != nil {
+			return err
+		}
+	}
+	env, err := o.environment(ctx, log)
+	if err != nil {
+		return err
+	}
+	defer env.Store.Close()
+	if result.Operation == snapshot.OperationList {
+		return job.Explain(o.doList(ctx, env, stdout))
+	}
+	stop, err := o.serveProgress(env.Tracker, log)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	switch result.Operation {
+	case snapshot.OperationSave:
+		err = o.doSave(ctx, env, result)
+	case snapshot.OperationDrill:
+		err = o.doDrill(ctx, env, result)
+	case snapshot.OperationRestore:
+		err = o.doRestore(ctx, env, result)
+	case snapshot.OperationPrune:
+		err = o.doPrune(ctx, env, result)
+	}
+	if err == nil {
+		result.Outcome = snapshot.OutcomeSucceeded
+	}
+	return job.Explain(err)
+}
+
+func (o *options) doSave(ctx context.Context, env *job.Env, result *snapshot.Result) error {
+	s, err := o.saving()
+	if err != nil {
+		return err
+	}
+	m, err := env.Save(ctx, s)
+	if err != nil {
+		return err
+	}
+	b := m.Backup()
+	result.Backup, result.Reason = &b, snapshot.ReasonSaved
+	result.Message = fmt.Sprintf("%d keys at revision %d of etcd %s, %d bytes stored as %d, read back and equal", b.KeyCount, b.Revision, b.EtcdVersion, b.PlainBytes, b.StoredBytes)
+	return nil
+}
+
+func (o *options) doDrill(ctx context.Context, env *job.Env, result *snapshot.Result) error {
+	identities, err := identitiesFrom(o.identities)
+	if err != nil {
+		return err
+	}
+	drilled, err := env.Drill(ctx, job.Drill{ID: o.backup, Identities: identities, Tools: job.Tools{Etcd: o.etcd, Etcdutl: o.etcdutl}, WorkDir: o.workDir})
+	if drilled.Manifest.ID != "" {
+		b := drilled.Manifest.Backup()
+		result.Backup = &b
+	}
+	if err != nil {
+		return err
+	}
+	v := drilled.Verification
+	result.Backup.Verified, result.Verification, result.Reason = &v.Time, &v, snapshot.ReasonVerified
+	result.Message = fmt.Sprintf("restored and served by etcd %s: %d keys and the hash %d at revision %d are the live cluster's", v.EtcdVersion, v.KeyCount, v.HashKV, result.Backup.Revision)
+	if drilled.Unrecorded != nil {
+		result.Warnings = append(result.Warnings, "the verification is not recorded beside the backup: "+drilled.Unrecorded.Error())
+	}
+	return nil
+}
+
+// alreadyRestored says that there is nothing left to do.
+func (o *options) alreadyRestored(result *snapshot.Result) (bool, error) {
+	// Only the identities can be unreadable, and nothing is decrypted here.
+	r, _ := o.restoring()
+	done, err := r.Finished()
+	if err != nil || done == nil {
+		return false, err
+	}
+	result.Backup, result.Outcome, result.Reason = &done.Backup, snapshot.OutcomeSucceeded, snapshot.ReasonRestored
+	result.Message = fmt.Sprintf("volume %s of member %s holds backup %s already, restored at %s", r.Identity.VolumeUID, r.Identity.Member, done.Backup.ID, done.Time.Format(time.RFC3339))
+	return true, nil
+}
+
+func (o *options) doRestore(ctx context.Context, env *job.Env, result *snapshot.Result) error {
+	r, err := o.restoring()
+	if err != nil {
+		return err
+	}
+	b, err := env.Restore(ctx, r)
+	if b.ID != "" {
+		result.Backup = &b
+	}
+	if err != nil {
+		return err
+	}
+	result.Reason = snapshot.ReasonRestored
+	result.Message = fmt.Sprintf("volume %s of member %s holds backup %s: %d keys at revision %d", r.Identity.VolumeUID, r.Identity.Member, b.ID, b.KeyCount, b.Revision)
+	return nil
+}
+
+func (o *options) doPrune(ctx context.Context, env *job.Env, result *snapshot.Result) error {
+	p, err := o.pruning()
+	if err != nil {
+		return err
+	}
+	pruned, warnings, err := env.Prune(ctx, p)
+	if err != nil {
+		return err
+	}
+	result.Pruned, result.Warnings, result.Reason = &pruned, warnings, snapshot.ReasonPruned
+	result.Message = fmt.Sprintf("%d backups kept, %d dropped, %d that the store would not delete, %d unfinished ones removed", pruned.Kept, pruned.DroppedCount, pruned.Refused, pruned.Orphans)
+	return nil
+}

@@ -1,0 +1,338 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"filippo.io/age"
+
+	"github.com/quorate/quorate/internal/member"
+	"github.com/quorate/quorate/internal/snapshot"
+	"github.com/quorate/quorate/internal/snapshot/job"
+	"github.com/quorate/quorate/internal/snapshot/store"
+)
+
+const (
+	defaultTerminationLog = "/dev/termination-log"
+	// defaultBump is far above what a cluster writes between a backup and a restore,
+	// at a thousand writes a second eleven days.
+	defaultBump = 1_000_000_000
+)
+
+// options are the flags of all operations; each registers its own.
+type options struct {
+	config         store.Config
+	s3Endpoint     string
+	prefix         string
+	clusterUID     string
+	progressListen string
+	terminationLog string
+	attempts       int
+	pause          time.Duration
+
+	save          job.Save
+	endpoints     string
+	compression   string
+	recipients    string
+	backup        string
+	identities    string
+	etcd, etcdutl string
+	workDir       string
+	restore       job.Restore
+	foreign       bool
+	orders        string
+	prune         job.Prune
+	zone          string
+	drop          string
+	verified      string
+	output        string
+}
+
+// parse returns options even with an error, for the termination message.
+func parse(operation snapshot.Operation, args []string, output io.Writer) (*options, error) {
+	o := &options{}
+	flags := flag.NewFlagSet("backup "+string(operation), flag.ContinueOnError)
+	flags.SetOutput(output)
+	o.registerCommon(flags)
+	switch operation {
+	case snapshot.OperationSave:
+		o.registerSave(flags)
+	case snapshot.OperationDrill:
+		o.registerReading(flags)
+		flags.StringVar(&o.etcd, "etcd", "/usr/local/bin/etcd", "etcd, of the version of the cluster")
+		flags.StringVar(&o.workDir, "work-dir", "/work", "directory with room for the plain snapshot twice")
+	case snapshot.OperationRestore:
+		o.registerReading(flags)
+		o.registerRestore(flags)
+	case snapshot.OperationPrune:
+		o.registerPrune(flags)
+	case snapshot.OperationList:
+		flags.StringVar(&o.output, "output", "table", "table or json")
+	}
+	err := flags.Parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		return o, err
+	}
+	if err == nil && flags.NArg() > 0 {
+		err = fmt.Errorf("%q is not a flag", flags.Arg(0))
+	}
+	if err == nil {
+		err = o.check(operation)
+	}
+	if err != nil {
+		return o, snapshot.Fail(snapshot.ReasonUsage, err, "%v — nothing was done — see backup %s -h", err, operation)
+	}
+	return o, nil
+}
+
+func (o *options) registerCommon(f *flag.FlagSet) {
+	f.StringVar(&o.config.URL, "store", "", "s3://BUCKET, gs://BUCKET, azblob://CONTAINER or file:///DIRECTORY (required)")
+	f.StringVar(&o.prefix, "prefix", "", "prefix within the store")
+	f.StringVar(&o.clusterUID, "cluster-uid", "", "UID of the EtcdCluster whose backups they are")
+	f.StringVar(&o.config.Credentials, "credentials", "", "directory of a mounted Secret; empty: workload identity")
+	f.StringVar(&o.config.CA, "store-ca", "", "file of PEM authorities of the store; empty: the system's")
+	f.StringVar(&o.s3Endpoint, "s3-endpoint", "", "URL of an S3-compatible store; empty: AWS")
+	f.StringVar(&o.config.S3Region, "s3-region", "us-east-1", "region")
+	f.BoolVar(&o.config.S3PathStyle, "s3-path-style", false, "put the bucket into the path instead of the host name")
+	f.StringVar(&o.config.AzureAccount, "azure-account", "", "storage account")
+	f.StringVar(&o.config.Endpoint, "store-endpoint", "", "URL of another Azure or GCS than the public one")
+	f.StringVar(&o.progressListen, "progress-listen", fmt.Sprintf(":%d", snapshot.ProgressPort), "address to serve "+snapshot.ProgressPath+" on; empty: none")
+	f.StringVar(&o.terminationLog, "termination-log", defaultTerminationLog, "file for the result")
+	f.IntVar(&o.attempts, "attempts", 3, "how often the whole work is tried")
+	f.DurationVar(&o.pause, "pause", 5*time.Second, "wait before a second attempt; it doubles")
+}
+
+func (o *options) registerSave(f *flag.FlagSet) {
+	s := &o.save
+	f.StringVar(&s.Name, "name", "", "name of the backup (required)")
+	f.StringVar(&s.UID, "uid", "", "UID of the EtcdBackup")
+	f.StringVar(&s.Namespace, "cluster-namespace", "", "namespace of the EtcdCluster (required)")
+	f.StringVar(&s.Cluster, "cluster-name", "", "name of the EtcdCluster (required)")
+	f.StringVar(&s.Members.ClusterID, "cluster-id", "", "etcd's ID of the cluster, in hexadecimal (required)")
+	f.StringVar(&o.endpoints, "endpoints", "", "client URLs of the members, separated by commas (required)")
+	f.StringVar(&s.Members.CA, "etcd-ca", "", "file of the members' authority")
+	f.StringVar(&s.Members.Certificate, "etcd-cert", "", "file of the client certificate")
+	f.StringVar(&s.Members.Key, "etcd-key", "", "file of the client certificate's key")
+	f.Int64Var(&s.Rate, "rate-limit", 0, "bytes per second that are read from etcd; 0: no limit")
+	f.StringVar(&o.compression, "compression", string(snapshot.CompressionZstd), "zstd or none")
+	f.StringVar(&o.recipients, "age-recipients", "", "file of public keys of age to encrypt for; empty: no encryption")
+}
+
+func (o *options) registerReading(f *flag.FlagSet) {
+	f.StringVar(&o.backup, "backup", job.Latest, "ID of the backup, or "+job.Latest)
+	f.StringVar(&o.identities, "age-identities", "", "file of private keys of age to decrypt with")
+	f.StringVar(&o.etcdutl, "etcdutl", "/usr/local/bin/etcdutl", "etcdutl, of the version that will serve the data")
+}
+
+func (o *options) registerRestore(f *flag.FlagSet) {
+	r := &o.restore
+	f.StringVar(&r.Volume, "volume", "/var/lib/etcd", "mount point of the member's volume")
+	f.StringVar(&r.DataDir, "data-dir", "/var/lib/etcd/data", "etcd's directory, directly below the volume")
+	f.StringVar(&r.Identity.ClusterUID, "into-cluster-uid", "", "UID of the EtcdCluster to restore into (required)")
+	f.BoolVar(&o.foreign, "foreign", false, "the backup is of another cluster, and that is meant")
+	f.Int64Var(&r.Identity.Incarnation, "incarnation", -1, "incarnation of the cluster (required)")
+	f.StringVar(&r.Identity.Member, "member", "", "name of the member (required)")
+	f.StringVar(&r.Identity.VolumeUID, "volume-uid", "", "UID of the PersistentVolumeClaim (required)")
+	f.StringVar(&r.As.InitialCluster, "initial-cluster", "", "NAME=URL,... of all founders (required)")
+	f.StringVar(&r.As.Token, "initial-cluster-token", "", "token of the cluster (required)")
+	f.StringVar(&r.As.PeerURLs, "initial-advertise-peer-urls", "", "peer URLs of the member (required)")
+	f.StringVar(&r.Version, "etcd-version", "", "version of the etcd that will serve the data (required)")
+	f.StringVar(&o.orders, "orders", "", "downward-API file of the pod's annotations: an empty volume is filled only while "+orderRestore+" names the backup; empty: always")
+	f.Uint64Var(&r.As.Bump, "bump-revision", defaultBump, "added to the last revision; 0: revisions stay as they were")
+}
+
+func (o *options) registerPrune(f *flag.FlagSet) {
+	p := &o.prune
+	f.IntVar(&p.Policy.Last, "keep-last", 0, "keep the newest so many")
+	f.IntVar(&p.Policy.Hourly, "keep-hourly", 0, "keep the newest of so many hours")
+	f.IntVar(&p.Policy.Daily, "keep-daily", 0, "keep the newest of so many days")
+	f.IntVar(&p.Policy.Weekly, "keep-weekly", 0, "keep the newest of so many weeks")
+	f.StringVar(&o.zone, "time-zone", "UTC", "where days begin, a name of IANA")
+	f.StringVar(&o.drop, "drop", "", "IDs of backups to drop whatever is kept otherwise, separated by commas")
+	f.StringVar(&o.verified, "verified", "", "IDs of backups that are known to be verified, separated by commas")
+	f.DurationVar(&p.OrphansAfter, "orphans-after", 24*time.Hour, "age of what is removed as unfinished, at least 1h")
+	f.BoolVar(&p.Rehearsal, "dry-run", false, "say what would be deleted, and delete nothing")
+}
+
+// check finds what is missing before anything is asked.
+func (o *options) check(operation snapshot.Operation) error {
+	var errs []error
+	require := func(flags map[string]string) {
+		for name, value := range flags {
+			if value == "" {
+				errs = append(errs, fmt.Errorf("--%s is missing", name))
+			}
+		}
+	}
+	require(map[string]string{"store": o.config.URL})
+	if operation != snapshot.OperationList {
+		require(map[string]string{"cluster-uid": o.clusterUID})
+	}
+	switch operation {
+	case snapshot.OperationSave:
+		require(map[string]string{
+			"name": o.save.Name, "cluster-namespace": o.save.Namespace, "cluster-name": o.save.Cluster,
+			"cluster-id": o.save.Members.ClusterID, "endpoints": o.endpoints,
+		})
+	case snapshot.OperationRestore:
+		r := o.restore
+		require(map[string]string{
+			"into-cluster-uid": r.Identity.ClusterUID, "member": r.Identity.Member, "volume-uid": r.Identity.VolumeUID, "initial-cluster": r.As.InitialCluster,
+			"initial-cluster-token": r.As.Token, "initial-advertise-peer-urls": r.As.PeerURLs, "etcd-version": r.Version,
+		})
+		if r.Identity.Incarnation < 0 {
+			errs = append(errs, errors.New("--incarnation is missing"))
+		}
+	case snapshot.OperationPrune:
+		if o.prune.OrphansAfter < time.Hour {
+			errs = append(errs, fmt.Errorf("--orphans-after=%s is less than an hour: a backup that is being made would be removed", o.prune.OrphansAfter))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// environment opens the store.
+func (o *options) environment(ctx context.Context, log *slog.Logger) (*job.Env, error) {
+	place := snapshot.Place{Prefix: strings.Trim(o.prefix, "/"), ClusterUID: o.clusterUID}
+	err := snapshot.ValidatePrefix(place.Prefix)
+	if err == nil && place.ClusterUID != "" {
+		err = place.Validate()
+	}
+	if err != nil {
+		return nil, snapshot.Fail(snapshot.ReasonUsage, err, "%v", err)
+	}
+	c := o.config
+	if o.s3Endpoint != "" {
+		c.Endpoint = o.s3Endpoint
+	}
+	opened, err := store.Open(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return &job.Env{
+		Store: opened, Place: place, Attempts: max(1, o.attempts), Pause: o.pause,
+		Tracker: &job.Tracker{}, Log: log, Now: time.Now,
+	}, nil
+}
+
+// serveProgress until the returned function is called.
+func (o *options) serveProgress(tracker *job.Tracker, log *slog.Logger) (stop func(), err error) {
+	if o.progressListen == "" {
+		return func() {}, nil
+	}
+	listener, err := net.Listen("tcp", o.progressListen)
+	if err != nil {
+		return nil, snapshot.Fail(snapshot.ReasonUsage, err, "%v — nobody could see how far the work is — use another --progress-listen", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET "+snapshot.ProgressPath, tracker)
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	go func() {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			log.Warn("The progress is not served any more", "error", err.Error())
+		}
+	}()
+	return func() { _ = server.Close() }, nil
+}
+
+func list(commas string) []string {
+	if commas == "" {
+		return nil
+	}
+	return strings.Split(commas, ",")
+}
+
+func (o *options) saving() (job.Save, error) {
+	s := o.save
+	s.Members.Endpoints = list(o.endpoints)
+	s.Compression = snapshot.Compression(o.compression)
+	if s.Compression != snapshot.CompressionNone && s.Compression != snapshot.CompressionZstd {
+		return s, snapshot.Fail(snapshot.ReasonUsage, nil, "--compression is %q — there is no such compression — use zstd or none", o.compression)
+	}
+	if o.recipients == "" {
+		return s, nil
+	}
+	content, err := os.ReadFile(o.recipients)
+	if err == nil {
+		s.Recipients, err = age.ParseRecipients(bytes.NewReader(content))
+	}
+	if err != nil {
+		return s, snapshot.Fail(snapshot.ReasonBadRecipient, err, "%s: %v — the backup would not be encrypted for whom it should be — put public keys of age into it, one a line", o.recipients, err)
+	}
+	for _, r := range s.Recipients {
+		name, ok := r.(fmt.Stringer)
+		if !ok {
+			return s, snapshot.Fail(snapshot.ReasonBadRecipient, nil, "%s holds a recipient without a name — the manifest could not say who can decrypt — use native public keys of age", o.recipients)
+		}
+		s.RecipientNames = append(s.RecipientNames, name.String())
+	}
+	return s, nil
+}
+
+// identitiesFrom reads private keys. The parser's words are not passed on: they
+// could quote one.
+func identitiesFrom(path string) ([]age.Identity, error) {
+	if path == "" {
+		return nil, nil
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, snapshot.Fail(snapshot.ReasonKeyMissing, err, "%v — an encrypted backup cannot be read — mount the Secret with the private key", err)
+	}
+	identities, err := age.ParseIdentities(bytes.NewReader(content))
+	if err != nil {
+		return nil, snapshot.Fail(snapshot.ReasonBadRecipient, nil, "%s holds something that is not a private key of age — an encrypted backup cannot be read — put keys into it as age-keygen prints them", path)
+	}
+	return identities, nil
+}
+
+func (o *options) restoring() (job.Restore, error) {
+	r := o.restore
+	identities, err := identitiesFrom(o.identities)
+	r.ID, r.Identities, r.Tools = o.backup, identities, job.Tools{Etcdutl: o.etcdutl}
+	if o.foreign {
+		r.Foreign = job.AllowForeign
+	}
+	r.Identity = member.Identity{ClusterUID: r.Identity.ClusterUID, Incarnation: r.Identity.Incarnation, Member: r.Identity.Member, VolumeUID: r.Identity.VolumeUID}
+	r.As.Name = r.Identity.Member
+	if o.orders != "" {
+		r.Permit = func() error { return permitted(o.orders, o.backup) }
+	}
+	return r, err
+}
+
+// orderRestore is the annotation that permits a restore. The operator takes it back
+// when the member has started.
+const orderRestore = "etcd.quorate.dev/restore"
+
+func permitted(orders, backup string) error {
+	order, err := member.ReadAnnotation(orders, orderRestore)
+	if err != nil {
+		return snapshot.Fail(snapshot.ReasonInternal, err, "%v — it is not known whether the member has started before — it is tried again", err)
+	}
+	if order != backup {
+		return snapshot.Fail(snapshot.ReasonDataLost, nil, "the volume is empty, and the operator does not permit a restore any more: the member has started before — filled from a backup it would forget what it promised since — leave it to the operator, which replaces the member")
+	}
+	return nil
+}
+
+func (o *options) pruning() (job.Prune, error) {
+	p := o.prune
+	p.Drop, p.Verified = list(o.drop), list(o.verified)
+	zone, err := time.LoadLocation(o.zone)
+	if err != nil {
+		return p, snapshot.Fail(snapshot.ReasonUsage, err, "--time-zone is %q — it is not known when days begin — use a name of IANA, such as Europe/Berlin", o.zone)
+	}
+	p.Policy.Location = zone
+	return p, nil
+}

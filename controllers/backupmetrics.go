@@ -1,0 +1,62 @@
+package controllers
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/backup"
+)
+
+// Metrics of schedules, in seconds since 1970 and in bytes. The age of a backup, and
+// with it how much would be lost, is time() minus the first.
+var (
+	scheduleLabels = []string{"namespace", "schedule", "cluster"}
+
+	lastSuccess  = gauge("last_success_timestamp_seconds", "Start of the newest backup that is as it was asked for.")
+	lastVerified = gauge("last_verified_timestamp_seconds", "Start of the newest backup that was restored and compared.")
+	nextDue      = gauge("next_due_timestamp_seconds", "When the next backup is due.")
+	overdue      = gauge("overdue", "1 when two backups have been due since the newest good one.")
+	kept         = gauge("backups", "How many backups of the schedule there are.")
+	failures     = gauge("failed", "How many of them have failed.")
+)
+
+func gauge(name, help string) *prometheus.GaugeVec {
+	g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "quorate", Subsystem: "backup_schedule", Name: name, Help: help}, scheduleLabels)
+	metrics.Registry.MustRegister(g)
+	return g
+}
+
+// measure a schedule as its last pass saw it.
+func measure(s *v1alpha1.EtcdBackupSchedule, p backup.Plan) {
+	of := prometheus.Labels{"namespace": s.Namespace, "schedule": s.Name, "cluster": s.Spec.Backup.ClusterRef.Name}
+	good, verified := p.Newest()
+	if good != nil {
+		lastSuccess.With(of).Set(float64(good.Backup.Began.Unix()))
+	}
+	if verified != nil {
+		lastVerified.With(of).Set(float64(verified.Backup.Began.Unix()))
+	}
+	if next := s.Status.NextScheduleTime; next != nil {
+		nextDue.With(of).Set(float64(next.Unix()))
+	}
+	late := map[bool]float64{true: 1}[p.Overdue(good)]
+	overdue.With(of).Set(late)
+	kept.With(of).Set(float64(len(p.Items)))
+	failed := 0
+	for _, item := range p.Items {
+		if item.State == backup.ItemFailed {
+			failed++
+		}
+	}
+	failures.With(of).Set(float64(failed))
+}
+
+// forgetSchedule that is gone.
+func forgetSchedule(name types.NamespacedName) {
+	of := prometheus.Labels{"namespace": name.Namespace, "schedule": name.Name}
+	for _, g := range []*prometheus.GaugeVec{lastSuccess, lastVerified, nextDue, overdue, kept, failures} {
+		g.DeletePartialMatch(of)
+	}
+}

@@ -1,0 +1,84 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+
+	batchv1 "k8s.io/api/batch/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+)
+
+// backupsAtOnce is how many backups are looked at side by side: each pass waits for a
+// pod to tell its progress.
+const backupsAtOnce = 10
+
+// SetupWithManager registers the controller and what wakes it.
+func (r *EtcdBackupReconciler) SetupWithManager(mgr ctrl.Manager) error {
+	err := ctrl.NewControllerManagedBy(mgr).
+		For(&v1alpha1.EtcdBackup{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		// Not by owner: a Job that deletes objects has none.
+		Watches(&batchv1.Job{}, handler.EnqueueRequestsFromMapFunc(byName(v1alpha1.LabelBackup))).
+		WithOptions(backupOptions()).
+		Complete(r)
+	if err != nil {
+		return fmt.Errorf("setting up the controller of backups: %w", err)
+	}
+	return nil
+}
+
+// SetupWithManager registers the controller and what wakes it.
+func (r *EtcdBackupScheduleReconciler) SetupWithManager(mgr ctrl.Manager) error {
+	err := ctrl.NewControllerManagedBy(mgr).
+		For(&v1alpha1.EtcdBackupSchedule{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&v1alpha1.EtcdBackup{}, handler.EnqueueRequestsFromMapFunc(byName(v1alpha1.LabelSchedule)), builder.WithPredicates(storyChanged())).
+		WithOptions(backupOptions()).
+		Complete(r)
+	if err != nil {
+		return fmt.Errorf("setting up the controller of schedules: %w", err)
+	}
+	return nil
+}
+
+func backupOptions() controller.Options {
+	return controller.Options{
+		MaxConcurrentReconciles: backupsAtOnce,
+		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstRetry, lastRetry),
+	}
+}
+
+// byName wakes whom a label names, in the same namespace.
+func byName(label string) handler.MapFunc {
+	return func(_ context.Context, o client.Object) []reconcile.Request {
+		name := o.GetLabels()[label]
+		if name == "" {
+			return nil
+		}
+		return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: o.GetNamespace(), Name: name}}}
+	}
+}
+
+// storyChanged drops the progress of a backup, which changes every few seconds.
+func storyChanged() predicate.Predicate {
+	return predicate.Funcs{
+		UpdateFunc: func(e event.UpdateEvent) bool {
+			before, was := e.ObjectOld.(*v1alpha1.EtcdBackup)
+			after, is := e.ObjectNew.(*v1alpha1.EtcdBackup)
+			if !was || !is {
+				return true
+			}
+			then, now := itemOf(before), itemOf(after)
+			return then.State != now.State || then.Message != now.Message || then.Backup.Verified != nil != (now.Backup.Verified != nil)
+		},
+	}
+}

@@ -1,0 +1,171 @@
+package controllers
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/backup"
+	"github.com/quorate/quorate/internal/resources"
+	"github.com/quorate/quorate/internal/snapshot"
+)
+
+// work is what is known of one of the backup's Jobs. Its pods are in no cache: only
+// those of a Job that is there are read.
+func (r *EtcdBackupReconciler) work(ctx context.Context, b *v1alpha1.EtcdBackup, operation snapshot.Operation) (backup.Work, error) {
+	job := &batchv1.Job{}
+	key := client.ObjectKey{Namespace: b.Namespace, Name: resources.JobName(b.Name, operation)}
+	// Read from the API server: the cache does not hold a Job that is not ours.
+	err := r.Live.Get(ctx, key, job)
+	if apierrors.IsNotFound(err) {
+		return backup.Work{}, nil
+	}
+	if err != nil {
+		return backup.Work{}, fmt.Errorf("reading Job %s: %w", key.Name, err)
+	}
+	if job.Labels[v1alpha1.LabelBackupUID] != string(b.UID) {
+		return backup.Work{State: backup.WorkForeign}, nil
+	}
+	w := workOf(job)
+	pods := &corev1.PodList{}
+	err = r.Live.List(ctx, pods, client.InNamespace(b.Namespace), client.MatchingLabels{batchv1.JobNameLabel: job.Name, v1alpha1.LabelBackupUID: string(b.UID)})
+	if err != nil {
+		return w, fmt.Errorf("listing the pods of Job %s: %w", job.Name, err)
+	}
+	r.follow(ctx, &w, pods.Items)
+	return w, nil
+}
+
+// workOf is what the Job itself says. One that is being deleted is there until it is
+// gone.
+func workOf(job *batchv1.Job) backup.Work {
+	w := backup.Work{State: backup.WorkRunning}
+	for _, c := range job.Status.Conditions {
+		switch {
+		case c.Status != corev1.ConditionTrue || !job.DeletionTimestamp.IsZero():
+		case c.Type == batchv1.JobComplete:
+			w.State = backup.WorkSucceeded
+		case c.Type == batchv1.JobFailed:
+			w.State = backup.WorkFailed
+			w.TimedOut = c.Reason == batchv1.JobReasonDeadlineExceeded
+			w.Trouble = c.Message
+		}
+	}
+	return w
+}
+
+// follow the Job's pods: the newest one that runs tells its progress, the newest one
+// that has ended its result.
+func (r *EtcdBackupReconciler) follow(ctx context.Context, w *backup.Work, pods []corev1.Pod) {
+	slices.SortFunc(pods, func(a, b corev1.Pod) int {
+		return cmp.Or(b.CreationTimestamp.Compare(a.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
+	})
+	for i := range pods {
+		if ended := endedWorker(&pods[i]); ended != nil && w.Result == nil {
+			if result, err := snapshot.ParseResult(ended.Message); err == nil {
+				w.Result = &result
+			} else if w.State == backup.WorkFailed && ended.ExitCode != 0 {
+				w.Trouble = lastWords(ended)
+			}
+		}
+	}
+	if w.State != backup.WorkRunning || len(pods) == 0 {
+		return
+	}
+	newest := &pods[0]
+	if newest.Status.Phase == corev1.PodRunning && newest.Status.PodIP != "" {
+		progress, err := r.Progress(ctx, newest.Status.PodIP)
+		if err != nil {
+			ctrl.LoggerFrom(ctx).V(1).Info("Asking for the progress", "pod", newest.Name, "reason", err.Error())
+		}
+		w.Progress = progress
+		return
+	}
+	w.Trouble = waitsFor(newest)
+}
+
+func endedWorker(pod *corev1.Pod) *corev1.ContainerStateTerminated {
+	for i := range pod.Status.ContainerStatuses {
+		if s := &pod.Status.ContainerStatuses[i]; s.Name == resources.BackupContainer {
+			return s.State.Terminated
+		}
+	}
+	return nil
+}
+
+// lastWords of a process that left no result: it was killed, or it never ran.
+func lastWords(ended *corev1.ContainerStateTerminated) string {
+	lines := strings.Split(strings.TrimSpace(ended.Message), "\n")
+	last := lines[len(lines)-1]
+	if len(last) > 300 {
+		last = strings.ToValidUTF8(last[:300], "")
+	}
+	return strings.TrimSuffix(fmt.Sprintf("exit code %d, %s: %s", ended.ExitCode, ended.Reason, last), ": ")
+}
+
+// waitsFor is why a pod does not run: the scheduler's word, or what a container
+// waits for.
+func waitsFor(pod *corev1.Pod) string {
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Message != "" {
+			return c.Message
+		}
+	}
+	for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+		switch waiting := s.State.Waiting; {
+		case waiting == nil, waiting.Reason == "PodInitializing", waiting.Reason == "ContainerCreating":
+		default:
+			return strings.TrimSuffix(fmt.Sprintf("container %s is in %s: %s", s.Name, waiting.Reason, waiting.Message), ": ")
+		}
+	}
+	return ""
+}
+
+// progressClient asks pods how far they are: only pods that the API server names, and
+// never through a proxy, which would not know their addresses.
+var progressClient = &http.Client{
+	Timeout:       time.Second,
+	Transport:     &http.Transport{DisableKeepAlives: true},
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
+
+// AskProgress asks the pod with this address how far it is.
+func AskProgress(ctx context.Context, podIP string) (*snapshot.Progress, error) {
+	return askProgress(ctx, net.JoinHostPort(podIP, strconv.Itoa(snapshot.ProgressPort)))
+}
+
+func askProgress(ctx context.Context, address string) (*snapshot.Progress, error) {
+	url := "http://" + address + snapshot.ProgressPath
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return nil, fmt.Errorf("asking for the progress: %w", err)
+	}
+	response, err := progressClient.Do(request)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errNoProgress, err)
+	}
+	defer response.Body.Close()
+	p := &snapshot.Progress{}
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%w: %s", errNoProgress, response.Status)
+	}
+	if err := json.NewDecoder(io.LimitReader(response.Body, snapshot.MaxResult)).Decode(p); err != nil {
+		return nil, fmt.Errorf("%w: %w", errNoProgress, err)
+	}
+	return p, nil
+}

@@ -1,0 +1,304 @@
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/apitime"
+	"github.com/quorate/quorate/internal/backup"
+	"github.com/quorate/quorate/internal/perform"
+	"github.com/quorate/quorate/internal/resources"
+	"github.com/quorate/quorate/internal/snapshot"
+	"github.com/quorate/quorate/internal/status"
+)
+
+const (
+	// whileWorking is how often a pod is asked for its progress.
+	whileWorking = 2 * time.Second
+	// whileAbsent is how often it is looked whether a cluster or a Secret has come.
+	whileAbsent = 10 * time.Second
+)
+
+// EtcdBackupReconciler makes backups: each by a Job that saves it, and by one that
+// tries it out.
+type EtcdBackupReconciler struct {
+	// Client writes, and reads from the caches.
+	Client client.Client
+	// Live reads from the API server.
+	Live client.Reader
+	// Recorder of events.
+	Recorder events.EventRecorder
+	// Clock tells the time, and ServerTime the API server's, if it is known.
+	Clock      clock.PassiveClock
+	ServerTime apitime.Source
+	// BackupImage holds the program that does the work.
+	BackupImage string
+	// Progress asks the pod with this address how far it is.
+	Progress func(ctx context.Context, podIP string) (*snapshot.Progress, error)
+}
+
+// +kubebuilder:rbac:groups=etcd.quorate.dev,resources=etcdbackups,verbs=get;list;watch;patch
+// +kubebuilder:rbac:groups=etcd.quorate.dev,resources=etcdbackups/status,verbs=patch
+// +kubebuilder:rbac:groups=etcd.quorate.dev,resources=etcdbackups/finalizers,verbs=update
+// +kubebuilder:rbac:groups=batch,resources=jobs,verbs=get;list;watch;create;delete
+
+// Reconcile takes one backup one step further: observe, decide, perform, report.
+func (r *EtcdBackupReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	b := &v1alpha1.EtcdBackup{}
+	if err := r.Client.Get(ctx, req.NamespacedName, b); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	seen, c, err := r.observe(ctx, b)
+	if err != nil {
+		return ctrl.Result{}, fmt.Errorf("observing: %w", err)
+	}
+	step := backup.Next(seen)
+	before := b.DeepCopy()
+	err = r.perform(ctx, b, c, step)
+	if step.Kind == backup.RemoveFinalizer && err == nil {
+		r.tell(b, step)
+		return ctrl.Result{}, nil
+	}
+	backup.Report(b, backup.Outcome{
+		Seen: seen, Step: step, Err: err, Now: r.now(), Prefix: resources.StorePrefix(b.Spec.Store),
+		ObjectURL: func(key string) string { return resources.ObjectURL(b.Spec.Store, key) },
+	})
+	if failed := r.patchStatus(ctx, before, b, step); failed != nil {
+		return quietly(failed)
+	}
+	if err != nil {
+		return quietly(fmt.Errorf("performing %s: %w", step.Kind, err))
+	}
+	return ctrl.Result{RequeueAfter: pauseOf(step)}, nil
+}
+
+func (r *EtcdBackupReconciler) now() time.Time { return r.ServerTime.Or(r.Clock.Now()) }
+
+// pauseOf is how long until the backup is looked at again when nothing wakes the
+// operator. A Job that ends does.
+func pauseOf(step backup.Step) time.Duration {
+	switch {
+	case step.Kind == backup.Rest, step.Kind == backup.Fail:
+		return 0
+	case step.Kind != backup.Wait:
+		return again
+	case step.Operation != "", step.Reason == v1alpha1.ReasonDeleting:
+		return whileWorking
+	default:
+		return whileAbsent
+	}
+}
+
+// observe looks at the backup's Jobs, its cluster and its Secrets. Of a backup that is
+// done nothing is looked at.
+func (r *EtcdBackupReconciler) observe(ctx context.Context, b *v1alpha1.EtcdBackup) (backup.Observed, *v1alpha1.EtcdCluster, error) {
+	now, is := r.now(), func(kind string) bool { return meta.IsStatusConditionTrue(b.Status.Conditions, kind) }
+	o := backup.Observed{
+		Verify: b.Spec.Verify, DeletionPolicy: b.Spec.DeletionPolicy, Timeout: b.Spec.Timeout.Duration,
+		Age: now.Sub(b.CreationTimestamp.Time), Deleting: !b.DeletionTimestamp.IsZero(),
+		Held: controllerutil.ContainsFinalizer(b, v1alpha1.FinalizerBackup), ClusterUID: b.Status.ClusterUID, ID: b.Status.ID,
+		Complete: is(v1alpha1.ConditionComplete), Verified: is(v1alpha1.ConditionVerified), Failed: is(v1alpha1.ConditionStalled),
+	}
+	if o.Deleting {
+		o.DeletedFor = now.Sub(b.DeletionTimestamp.Time)
+	}
+	if backup.Next(o).Kind == backup.Rest {
+		return o, nil, nil
+	}
+	c, err := r.cluster(ctx, b)
+	if err != nil {
+		return o, nil, err
+	}
+	if c != nil {
+		o.Cluster = backup.Cluster{UID: string(c.UID), Founded: c.Status.ClusterID != "" && c.Status.Replicas > 0}
+	}
+	if o.ClusterUID != "" && o.Cluster.UID != o.ClusterUID {
+		c = nil // another cluster of the same name says nothing about this backup
+	}
+	if err := r.works(ctx, b, &o); err != nil {
+		return o, c, err
+	}
+	o.MissingSecret, err = r.missingSecret(ctx, b, backup.Next(o))
+	return o, c, err
+}
+
+// works are the backup's Jobs.
+func (r *EtcdBackupReconciler) works(ctx context.Context, b *v1alpha1.EtcdBackup, o *backup.Observed) (err error) {
+	if !o.Deleting {
+		if o.Save, err = r.work(ctx, b, snapshot.OperationSave); err == nil {
+			o.Drill, err = r.work(ctx, b, snapshot.OperationDrill)
+		}
+		return err
+	}
+	if o.Held && o.ID == "" {
+		// It may have been saved, and nobody has written that down yet.
+		saved, err := r.work(ctx, b, snapshot.OperationSave)
+		if err != nil {
+			return err
+		}
+		if saved.Result != nil && saved.Result.Backup != nil {
+			b.Status.ID, o.ID = saved.Result.Backup.ID, saved.Result.Backup.ID
+		}
+	}
+	o.Prune, err = r.work(ctx, b, snapshot.OperationPrune)
+	return err
+}
+
+// cluster that the backup names; nil if there is none.
+func (r *EtcdBackupReconciler) cluster(ctx context.Context, b *v1alpha1.EtcdBackup) (*v1alpha1.EtcdCluster, error) {
+	c := &v1alpha1.EtcdCluster{}
+	err := r.Client.Get(ctx, client.ObjectKey{Namespace: b.Namespace, Name: b.Spec.ClusterRef.Name}, c)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading EtcdCluster %s: %w", b.Spec.ClusterRef.Name, err)
+	}
+	return c, nil
+}
+
+// missingSecret is one that the pod which is about to be made would wait for, in vain
+// and without a word. What is in it is not read.
+func (r *EtcdBackupReconciler) missingSecret(ctx context.Context, b *v1alpha1.EtcdBackup, step backup.Step) (string, error) {
+	if step.Kind != backup.Begin && step.Kind != backup.Save && step.Kind != backup.Drill && step.Kind != backup.Prune {
+		return "", nil
+	}
+	for _, name := range resources.SecretsOf(b.Spec.Store, b.Spec.Encryption) {
+		secret := &metav1.PartialObjectMetadata{}
+		secret.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
+		err := r.Live.Get(ctx, client.ObjectKey{Namespace: b.Namespace, Name: name}, secret)
+		if apierrors.IsNotFound(err) {
+			return name, nil
+		}
+		if err != nil {
+			return "", fmt.Errorf("looking for Secret %s: %w", name, err)
+		}
+	}
+	return "", nil
+}
+
+// perform carries out the step. What status is to say is written by Report.
+func (r *EtcdBackupReconciler) perform(ctx context.Context, b *v1alpha1.EtcdBackup, c *v1alpha1.EtcdCluster, step backup.Step) error {
+	limited, cancel := context.WithTimeoutCause(ctx, performTimeout, errPerform)
+	defer cancel()
+	switch step.Kind {
+	case backup.SetFinalizer, backup.RemoveFinalizer:
+		return r.setFinalizer(limited, b, step)
+	case backup.Save:
+		return r.start(limited, b, resources.Work{Operation: snapshot.OperationSave, Cluster: c})
+	case backup.Drill:
+		return r.start(limited, b, resources.Work{Operation: snapshot.OperationDrill, Cluster: c, EtcdImage: etcdImage(b, c)})
+	case backup.Prune:
+		return r.start(limited, b, resources.Work{Operation: snapshot.OperationPrune, Cluster: c})
+	case backup.Redo:
+		return r.redo(limited, b, step.Operation)
+	default:
+		return nil
+	}
+}
+
+// etcdImage of the version that the snapshot was taken from: from the cluster's own
+// repository while there is a cluster.
+func etcdImage(b *v1alpha1.EtcdBackup, c *v1alpha1.EtcdCluster) string {
+	if c == nil {
+		c = &v1alpha1.EtcdCluster{Spec: v1alpha1.EtcdClusterSpec{Image: v1alpha1.ImageSpec{Repository: "quay.io/coreos/etcd"}}}
+	}
+	return resources.Image(resources.AtVersion(c, b.Status.EtcdVersion))
+}
+
+func (r *EtcdBackupReconciler) start(ctx context.Context, b *v1alpha1.EtcdBackup, w resources.Work) error {
+	if r.BackupImage == "" {
+		return resources.ErrNoBackupImage
+	}
+	w.BackupImage = r.BackupImage
+	job := resources.BackupJob(b, w)
+	// Whether the Job of that name is ours is seen by the next look.
+	err := r.Client.Create(ctx, job, client.FieldOwner(resources.FieldOwner))
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("creating Job %s: %w", job.Name, err)
+	}
+	return nil
+}
+
+// redo deletes the very Job that has ended without a result.
+func (r *EtcdBackupReconciler) redo(ctx context.Context, b *v1alpha1.EtcdBackup, operation snapshot.Operation) error {
+	job := &batchv1.Job{}
+	key := client.ObjectKey{Namespace: b.Namespace, Name: resources.JobName(b.Name, operation)}
+	if err := r.Live.Get(ctx, key, job); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	if job.Labels[v1alpha1.LabelBackupUID] != string(b.UID) {
+		return fmt.Errorf("deleting Job %s: %w", key.Name, perform.ErrStale)
+	}
+	err := r.Client.Delete(ctx, job, client.Preconditions{UID: &job.UID, ResourceVersion: &job.ResourceVersion},
+		client.PropagationPolicy(metav1.DeletePropagationBackground))
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("deleting Job %s: %w", key.Name, err)
+	}
+	return nil
+}
+
+// setFinalizer holds the backup while its objects are to go with it, and only then.
+func (r *EtcdBackupReconciler) setFinalizer(ctx context.Context, b *v1alpha1.EtcdBackup, step backup.Step) error {
+	before := b.DeepCopy()
+	if step.Kind == backup.SetFinalizer && b.Spec.DeletionPolicy == v1alpha1.BackupDelete {
+		controllerutil.AddFinalizer(b, v1alpha1.FinalizerBackup)
+	} else {
+		controllerutil.RemoveFinalizer(b, v1alpha1.FinalizerBackup)
+	}
+	patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
+	if err := r.Client.Patch(ctx, b, patch, client.FieldOwner(resources.FieldOwner)); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("setting the finalizer: %w", err)
+	}
+	return nil
+}
+
+// patchStatus writes status, once a pass and only when it has changed, on condition
+// that nobody wrote the backup meanwhile; and tells what happened.
+func (r *EtcdBackupReconciler) patchStatus(ctx context.Context, before, b *v1alpha1.EtcdBackup, step backup.Step) error {
+	if equality.Semantic.DeepEqual(before.Status, b.Status) {
+		return nil
+	}
+	before.ResourceVersion, before.Finalizers = b.ResourceVersion, b.Finalizers
+	patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
+	if err := r.Client.Status().Patch(ctx, b, patch, client.FieldOwner(resources.FieldOwner)); err != nil {
+		return fmt.Errorf("writing status: %w", err)
+	}
+	r.tell(b, step)
+	return nil
+}
+
+// tell the user what was done.
+func (r *EtcdBackupReconciler) tell(b *v1alpha1.EtcdBackup, step backup.Step) {
+	kind := corev1.EventTypeNormal
+	switch step.Kind {
+	case backup.Rest, backup.Wait, backup.Begin, backup.SetFinalizer:
+		return
+	case backup.Fail:
+		kind = corev1.EventTypeWarning
+	case backup.RemoveFinalizer:
+		if step.Reason == v1alpha1.ReasonFailed {
+			kind = corev1.EventTypeWarning
+		}
+	default:
+	}
+	r.Recorder.Eventf(b, nil, kind, step.Reason, string(step.Kind), "%s", status.Note(step.Message))
+}
+
+// errNoProgress is of a pod that cannot be asked.
+var errNoProgress = errors.New("the pod does not tell its progress")

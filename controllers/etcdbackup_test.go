@@ -1,0 +1,383 @@
+package controllers
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	clocktesting "k8s.io/utils/clock/testing"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/resources"
+	"github.com/quorate/quorate/internal/snapshot"
+)
+
+var backupRequest = ctrl.Request{NamespacedName: client.ObjectKey{Namespace: "ns", Name: "b"}}
+
+// backups runs passes over an EtcdBackup.
+type backups struct {
+	*operator
+	reconciler *EtcdBackupReconciler
+	progress   *snapshot.Progress
+}
+
+func newBackups(t *testing.T, objects ...client.Object) *backups {
+	t.Helper()
+	b := &backups{operator: newOperator(t, objects...)}
+	b.reconciler = &EtcdBackupReconciler{
+		Client: b.api, Live: b.api, Recorder: b.events, Clock: clocktesting.NewFakePassiveClock(time.Unix(1e9, 0)), BackupImage: "backup:v0",
+		Progress: func(_ context.Context, podIP string) (*snapshot.Progress, error) {
+			if podIP != "10.0.0.1" || b.progress == nil {
+				return nil, errNoProgress
+			}
+			return b.progress, nil
+		},
+	}
+	return b
+}
+
+func anEtcdBackup(changes ...func(*v1alpha1.EtcdBackup)) *v1alpha1.EtcdBackup {
+	b := &v1alpha1.EtcdBackup{
+		ObjectMeta: metav1.ObjectMeta{Name: "b", Namespace: "ns", UID: "b1", CreationTimestamp: metav1.Time{Time: time.Unix(1e9-10, 0)}},
+		Spec: v1alpha1.EtcdBackupSpec{
+			ClusterRef: v1alpha1.ClusterReference{Name: "a"}, Verify: v1alpha1.VerifyDrill, Timeout: metav1.Duration{Duration: time.Hour},
+			Store: v1alpha1.BackupStore{S3: &v1alpha1.S3Store{Bucket: "backups", CredentialsSecretRef: &v1alpha1.SecretReference{Name: "s3"}}},
+		},
+	}
+	for _, change := range changes {
+		change(b)
+	}
+	return b
+}
+
+func withObjects(b *v1alpha1.EtcdBackup) { b.Spec.DeletionPolicy = v1alpha1.BackupDelete }
+func leaves(b *v1alpha1.EtcdBackup) {
+	withObjects(b)
+	b.Finalizers = []string{v1alpha1.FinalizerBackup}
+	b.DeletionTimestamp = &metav1.Time{Time: time.Unix(1e9-10, 0)}
+	b.Status.ClusterUID, b.Status.ID = "5e1f", "the-id"
+}
+
+func s3Secret() *corev1.Secret {
+	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "s3", Namespace: "ns"}, StringData: map[string]string{"AWS_SECRET_ACCESS_KEY": "hush"}}
+}
+
+// voting is a cluster that could send a snapshot.
+func voting(c *v1alpha1.EtcdCluster) {
+	founded(c)
+	c.Status.Replicas = 1
+	c.Status.Members = []v1alpha1.MemberStatus{{Name: "a-0000", Role: v1alpha1.RoleVoter}}
+}
+
+func (b *backups) pass() (ctrl.Result, error) {
+	b.t.Helper()
+	b.writes = nil
+	return b.reconciler.Reconcile(b.t.Context(), backupRequest)
+}
+
+// passes until nothing is written any more.
+func (b *backups) passes() {
+	b.t.Helper()
+	for range 10 {
+		if _, err := b.pass(); err != nil {
+			b.t.Fatal(err)
+		}
+		if len(b.writes) == 0 {
+			return
+		}
+	}
+	b.t.Fatalf("it writes for ever: %v", b.writes)
+}
+
+func (b *backups) get() *v1alpha1.EtcdBackup {
+	b.t.Helper()
+	out := &v1alpha1.EtcdBackup{}
+	if err := b.api.Get(b.t.Context(), backupRequest.NamespacedName, out); err != nil {
+		b.t.Fatal(err)
+	}
+	return out
+}
+
+func (b *backups) condition(kind string) string {
+	b.t.Helper()
+	c := meta.FindStatusCondition(b.get().Status.Conditions, kind)
+	if c == nil {
+		return ""
+	}
+	return string(c.Status) + "/" + c.Reason
+}
+
+// ends has the Job of an operation end, and its pod leave a message.
+func (b *backups) ends(operation snapshot.Operation, with batchv1.JobConditionType, message string) {
+	b.t.Helper()
+	job := &batchv1.Job{}
+	if err := b.api.Get(b.t.Context(), client.ObjectKey{Namespace: "ns", Name: resources.JobName("b", operation)}, job); err != nil {
+		b.t.Fatal(err)
+	}
+	job.Status.Conditions = append(job.Status.Conditions, batchv1.JobCondition{Type: with, Status: corev1.ConditionTrue})
+	if err := b.api.Status().Update(b.t.Context(), job); err != nil {
+		b.t.Fatal(err)
+	}
+	b.pod(operation, func(p *corev1.Pod) {
+		p.Status.Phase = corev1.PodSucceeded
+		p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: resources.BackupContainer, State: corev1.ContainerState{
+			Terminated: &corev1.ContainerStateTerminated{Message: message},
+		}}}
+	})
+}
+
+func (b *backups) pod(operation snapshot.Operation, change func(*corev1.Pod)) {
+	b.t.Helper()
+	labels := resources.BackupLabels(b.get())
+	labels[batchv1.JobNameLabel] = resources.JobName("b", operation)
+	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "pod-of-" + string(operation), Namespace: "ns", Labels: labels}}
+	change(p)
+	if err := client.IgnoreNotFound(b.api.Delete(b.t.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: p.Name, Namespace: "ns"}})); err != nil {
+		b.t.Fatal(err)
+	}
+	if err := b.api.Create(b.t.Context(), p); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func savedMessage() string {
+	return string(snapshot.Result{
+		Operation: snapshot.OperationSave, Outcome: snapshot.OutcomeSucceeded, Reason: snapshot.ReasonSaved,
+		Backup: &snapshot.Backup{ID: "the-id", ClusterID: "c1", Revision: 42, StoredBytes: 100, PlainBytes: 200, EtcdVersion: "3.6.16"},
+	}.Encode())
+}
+
+func drilledMessage() string {
+	return string(snapshot.Result{
+		Operation: snapshot.OperationDrill, Outcome: snapshot.OutcomeSucceeded, Reason: snapshot.ReasonVerified,
+		Verification: &snapshot.Verification{ID: "the-id"},
+	}.Encode())
+}
+
+// TestBackup goes the whole way: a cluster is recorded, saved, tried out, and at rest
+// nothing is written.
+func TestBackup(t *testing.T) {
+	b := newBackups(t, anEtcdBackup(), cluster(voting), s3Secret())
+	var wrote []string
+	for range 4 {
+		if _, err := b.pass(); err != nil {
+			t.Fatal(err)
+		}
+		wrote = append(wrote, b.writes...)
+	}
+	if diff := cmp.Diff([]string{"patch status b", "create b-save", "patch status b", "patch status b"}, wrote); diff != "" {
+		t.Errorf("writes (-want +got):\n%s", diff)
+	}
+	job := &batchv1.Job{}
+	if err := b.api.Get(t.Context(), client.ObjectKey{Namespace: "ns", Name: "b-save"}, job); err != nil {
+		t.Fatal(err)
+	}
+	command := strings.Join(job.Spec.Template.Spec.Containers[0].Command, " ")
+	for _, want := range []string{"--cluster-uid=5e1f", "--cluster-id=c1", "--uid=b1", "--endpoints=http://a-0000.a.ns.svc:2379"} {
+		if !strings.Contains(command, want) {
+			t.Errorf("no %s in %s", want, command)
+		}
+	}
+
+	b.progress = &snapshot.Progress{Phase: snapshot.PhaseSaving, Attempt: 1, TotalBytes: 4, BytesRead: 1}
+	b.pod(snapshot.OperationSave, func(p *corev1.Pod) { p.Status.Phase, p.Status.PodIP = corev1.PodRunning, "10.0.0.1" })
+	b.passes()
+	if p := b.get().Status.Progress; p == nil || p.Percent != "25%" {
+		t.Errorf("progress %+v", p)
+	}
+
+	b.ends(snapshot.OperationSave, batchv1.JobComplete, savedMessage())
+	b.passes()
+	if s := b.get().Status; s.ID != "the-id" || s.Revision != 42 || s.URL != "s3://backups/5e1f/the-id/snapshot" {
+		t.Errorf("status %+v", s)
+	}
+	if got := b.condition(v1alpha1.ConditionComplete) + " " + b.condition(v1alpha1.ConditionVerified); got != "True/Saved False/Verifying" {
+		t.Errorf("Complete and Verified are %s", got)
+	}
+	b.ends(snapshot.OperationDrill, batchv1.JobComplete, drilledMessage())
+	b.passes()
+	if got := b.condition(v1alpha1.ConditionVerified) + " " + b.condition(v1alpha1.ConditionReady); got != "True/Verified True/Verified" {
+		t.Errorf("Verified and Ready are %s", got)
+	}
+	if result, err := b.pass(); err != nil || result != (ctrl.Result{}) || len(b.writes) > 0 {
+		t.Errorf("at rest: %v, %v, wrote %v", result, err, b.writes)
+	}
+}
+
+// TestBackupFails: what the program said is what the user reads, and nothing is tried
+// any more.
+func TestBackupFails(t *testing.T) {
+	b := newBackups(t, anEtcdBackup(), cluster(voting), s3Secret())
+	b.passes()
+	b.ends(snapshot.OperationSave, batchv1.JobFailed, string(snapshot.Result{
+		Operation: snapshot.OperationSave, Outcome: snapshot.OutcomeFailed, Reason: snapshot.ReasonBucketMissing, Message: "no bucket — nowhere to go — create it",
+	}.Encode()))
+	b.passes()
+	stalled := meta.FindStatusCondition(b.get().Status.Conditions, v1alpha1.ConditionStalled)
+	if stalled.Status != metav1.ConditionTrue || stalled.Reason != "BucketMissing" || !strings.Contains(stalled.Message, "nowhere to go") {
+		t.Errorf("Stalled is %+v", stalled)
+	}
+	if got := b.condition(v1alpha1.ConditionVerified); got != "False/BucketMissing" {
+		t.Errorf("Verified is %s", got)
+	}
+	if result, err := b.pass(); err != nil || result != (ctrl.Result{}) || len(b.writes) > 0 {
+		t.Errorf("afterwards: %v, %v, wrote %v", result, err, b.writes)
+	}
+}
+
+// TestKilledBackup: a process that leaves no result is told by its last words.
+func TestKilledBackup(t *testing.T) {
+	b := newBackups(t, anEtcdBackup(), cluster(voting), s3Secret())
+	b.passes()
+	b.ends(snapshot.OperationSave, batchv1.JobFailed, "")
+	b.pod(snapshot.OperationSave, func(p *corev1.Pod) {
+		p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: resources.BackupContainer, State: corev1.ContainerState{
+			Terminated: &corev1.ContainerStateTerminated{ExitCode: 137, Reason: "OOMKilled"},
+		}}}
+	})
+	b.passes()
+	if stalled := meta.FindStatusCondition(b.get().Status.Conditions, v1alpha1.ConditionStalled); !strings.Contains(stalled.Message, "exit code 137, OOMKilled") {
+		t.Errorf("Stalled is %+v", stalled)
+	}
+}
+
+// TestLostResult: a Job that has succeeded and whose pod is gone is run again.
+func TestLostResult(t *testing.T) {
+	b := newBackups(t, anEtcdBackup(), cluster(voting), s3Secret())
+	b.passes()
+	b.ends(snapshot.OperationSave, batchv1.JobComplete, "no JSON")
+	if _, err := b.pass(); err != nil || !slices.Contains(b.writes, "delete b-save") {
+		t.Fatalf("Reconcile() = %v, wrote %v", err, b.writes)
+	}
+	b.passes()
+	job := &batchv1.Job{}
+	if err := b.api.Get(t.Context(), client.ObjectKey{Namespace: "ns", Name: "b-save"}, job); err != nil || len(job.Status.Conditions) > 0 {
+		t.Errorf("the Job is not made again: %v, %v", err, job.Status.Conditions)
+	}
+}
+
+// TestBackupWaits: what is missing is named, and no Job is made for it.
+func TestBackupWaits(t *testing.T) {
+	foreign := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "b-save", Namespace: "ns"}}
+	cases := map[string]struct {
+		objects []client.Object
+		want    string
+	}{
+		"no cluster":         {[]client.Object{s3Secret()}, v1alpha1.ReasonClusterNotFound},
+		"a young cluster":    {[]client.Object{cluster(), s3Secret()}, v1alpha1.ReasonClusterNotFounded},
+		"no Secret":          {[]client.Object{cluster(voting)}, "CredentialsMissing"},
+		"a Job of that name": {[]client.Object{cluster(voting), s3Secret(), foreign}, v1alpha1.ReasonNameConflict},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			b := newBackups(t, append(tc.objects, anEtcdBackup())...)
+			b.passes()
+			if got := b.condition(v1alpha1.ConditionReady); got != "False/"+tc.want {
+				t.Errorf("Ready is %s, want %s", got, tc.want)
+			}
+			if result, err := b.pass(); err != nil || result.RequeueAfter == 0 || len(b.writes) > 0 {
+				t.Errorf("Reconcile() = %v, %v, wrote %v: it is not looked again, or told again", result, err, b.writes)
+			}
+		})
+	}
+}
+
+// TestPodTrouble: why no pod runs is told while there is time to mend it.
+func TestPodTrouble(t *testing.T) {
+	b := newBackups(t, anEtcdBackup(), cluster(voting), s3Secret())
+	b.passes()
+	b.pod(snapshot.OperationSave, func(p *corev1.Pod) {
+		p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Message: `persistentvolumeclaim "disk" not found`}}
+	})
+	b.passes()
+	if ready := meta.FindStatusCondition(b.get().Status.Conditions, v1alpha1.ConditionReady); !strings.Contains(ready.Message, `"disk" not found`) {
+		t.Errorf("Ready is %+v", ready)
+	}
+}
+
+// TestRefusedJob: what the API server says is told, and tried again.
+func TestRefusedJob(t *testing.T) {
+	b := newBackups(t, anEtcdBackup(), cluster(voting), s3Secret())
+	b.before = func(verb string, o client.Object) error {
+		if _, job := o.(*batchv1.Job); job && verb == "create" {
+			return apierrors.NewForbidden(batchv1.Resource("jobs"), o.GetName(), errors.New("exceeded quota"))
+		}
+		return nil
+	}
+	if _, err := b.pass(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.pass(); !apierrors.IsForbidden(err) {
+		t.Errorf("Reconcile() = %v", err)
+	}
+	if got := b.condition(v1alpha1.ConditionReady); got != "False/JobRejected" {
+		t.Errorf("Ready is %s", got)
+	}
+	b.before = nil
+	b.passes()
+	if got := b.condition(v1alpha1.ConditionReady); got != "False/Saving" {
+		t.Errorf("Ready is %s", got)
+	}
+}
+
+// TestBackupDeletion: the objects go with it if they are to, and nobody waits for ever.
+func TestBackupDeletion(t *testing.T) {
+	b := newBackups(t, anEtcdBackup(withObjects), cluster(voting), s3Secret())
+	if _, err := b.pass(); err != nil || !slices.Contains(b.get().Finalizers, v1alpha1.FinalizerBackup) {
+		t.Fatalf("Reconcile() = %v, finalizers %v", err, b.get().Finalizers)
+	}
+
+	b = newBackups(t, anEtcdBackup(leaves), s3Secret())
+	if _, err := b.pass(); err != nil || b.writes[0] != "create b-prune" {
+		t.Fatalf("Reconcile() = %v, wrote %v", err, b.writes)
+	}
+	b.ends(snapshot.OperationPrune, batchv1.JobComplete, string(snapshot.Result{Operation: snapshot.OperationPrune, Outcome: snapshot.OutcomeSucceeded}.Encode()))
+	if _, err := b.pass(); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.api.Get(t.Context(), backupRequest.NamespacedName, &v1alpha1.EtcdBackup{}); !apierrors.IsNotFound(err) {
+		t.Errorf("the backup is still held: %v", err)
+	}
+
+	b = newBackups(t, anEtcdBackup(leaves, func(b *v1alpha1.EtcdBackup) { b.DeletionTimestamp.Time = time.Unix(1e9-3600, 0) }))
+	if _, err := b.pass(); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.api.Get(t.Context(), backupRequest.NamespacedName, &v1alpha1.EtcdBackup{}); !apierrors.IsNotFound(err) {
+		t.Errorf("the backup is held for ever: %v", err)
+	}
+	if event := <-b.events.Events; !strings.Contains(event, "the-id") || !strings.HasPrefix(event, corev1.EventTypeWarning) {
+		t.Errorf("event %q does not say what is left behind", event)
+	}
+}
+
+func TestAskProgress(t *testing.T) {
+	if _, err := AskProgress(t.Context(), "127.0.0.1"); !errors.Is(err, errNoProgress) {
+		t.Errorf("AskProgress() of nobody = %v", err)
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != snapshot.ProgressPath {
+			http.NotFound(w, r)
+		}
+		_, _ = w.Write([]byte(`{"phase":"Saving","bytesRead":7}`))
+	}))
+	defer server.Close()
+	address := strings.TrimPrefix(server.URL, "http://")
+	p, err := askProgress(t.Context(), address)
+	if err != nil || p.BytesRead != 7 {
+		t.Errorf("askProgress() = %+v, %v", p, err)
+	}
+}

@@ -1,0 +1,237 @@
+package controllers
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	clocktesting "k8s.io/utils/clock/testing"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+)
+
+var scheduleRequest = ctrl.Request{NamespacedName: client.ObjectKey{Namespace: "ns", Name: "s"}}
+
+// schedules runs passes over an EtcdBackupSchedule.
+type schedules struct {
+	*operator
+	reconciler *EtcdBackupScheduleReconciler
+	clock      *clocktesting.FakePassiveClock
+}
+
+var threeOClock = time.Date(2026, 1, 1, 3, 0, 0, 0, time.UTC)
+
+func newSchedules(t *testing.T, objects ...client.Object) *schedules {
+	t.Helper()
+	s := &schedules{operator: newOperator(t, objects...), clock: clocktesting.NewFakePassiveClock(threeOClock)}
+	s.reconciler = &EtcdBackupScheduleReconciler{Client: s.api, Live: s.api, Recorder: s.events, Clock: s.clock}
+	return s
+}
+
+func aSchedule(changes ...func(*v1alpha1.EtcdBackupSchedule)) *v1alpha1.EtcdBackupSchedule {
+	s := &v1alpha1.EtcdBackupSchedule{
+		ObjectMeta: metav1.ObjectMeta{Name: "s", Namespace: "ns", UID: "s1", CreationTimestamp: metav1.Time{Time: threeOClock.Add(-time.Hour)}},
+		Spec: v1alpha1.EtcdBackupScheduleSpec{
+			Schedule: "0 3 * * *", TimeZone: "Etc/UTC", ConcurrencyPolicy: v1alpha1.ConcurrencyForbid,
+			Retention: v1alpha1.BackupRetention{KeepLast: 2}, Backup: anEtcdBackup().Spec,
+		},
+	}
+	for _, change := range changes {
+		change(s)
+	}
+	return s
+}
+
+func (s *schedules) pass() ctrl.Result {
+	s.t.Helper()
+	s.writes = nil
+	result, err := s.reconciler.Reconcile(s.t.Context(), scheduleRequest)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return result
+}
+
+func (s *schedules) get() *v1alpha1.EtcdBackupSchedule {
+	s.t.Helper()
+	out := &v1alpha1.EtcdBackupSchedule{}
+	if err := s.api.Get(s.t.Context(), scheduleRequest.NamespacedName, out); err != nil {
+		s.t.Fatal(err)
+	}
+	return out
+}
+
+// names of the backups that there are.
+func (s *schedules) names() []string {
+	s.t.Helper()
+	var list v1alpha1.EtcdBackupList
+	if err := s.api.List(s.t.Context(), &list); err != nil {
+		s.t.Fatal(err)
+	}
+	var out []string
+	for _, b := range list.Items {
+		out = append(out, b.Name)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// verify has a backup be saved and tried out.
+func (s *schedules) verify(name string, revision int64) {
+	s.t.Helper()
+	b := &v1alpha1.EtcdBackup{}
+	if err := s.api.Get(s.t.Context(), client.ObjectKey{Namespace: "ns", Name: name}, b); err != nil {
+		s.t.Fatal(err)
+	}
+	now := metav1.NewTime(s.clock.Now())
+	b.Status.Revision, b.Status.ClusterID, b.Status.StartTime, b.Status.VerifiedTime = revision, "c1", &now, &now
+	for _, kind := range []string{v1alpha1.ConditionReady, v1alpha1.ConditionComplete, v1alpha1.ConditionVerified} {
+		meta.SetStatusCondition(&b.Status.Conditions, metav1.Condition{Type: kind, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonVerified})
+	}
+	if err := s.api.Status().Update(s.t.Context(), b); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// TestSchedule: each night one backup, the older ones go, and in between nothing is
+// written.
+func TestSchedule(t *testing.T) {
+	s := newSchedules(t, aSchedule())
+	var kept [][]string
+	for night := range 4 {
+		for range 5 {
+			s.pass()
+		}
+		if len(s.writes) > 0 {
+			t.Fatalf("night %d: it writes for ever: %v", night, s.writes)
+		}
+		s.verify(s.names()[len(s.names())-1], int64(night+1))
+		for range 5 {
+			s.pass()
+		}
+		kept = append(kept, s.names())
+		s.clock.SetTime(s.clock.Now().Add(24 * time.Hour))
+	}
+	want := [][]string{
+		{"s-20260101-0300"}, {"s-20260101-0300", "s-20260102-0300"}, {"s-20260102-0300", "s-20260103-0300"}, {"s-20260103-0300", "s-20260104-0300"},
+	}
+	if diff := cmp.Diff(want, kept); diff != "" {
+		t.Errorf("backups after each night (-want +got):\n%s", diff)
+	}
+	status := s.get().Status
+	if status.LastVerified != "s-20260104-0300" || !status.LastScheduleTime.Time.Equal(threeOClock.Add(72*time.Hour)) || status.Backups != 2 {
+		t.Errorf("status %+v", status)
+	}
+	if got := testutil.ToFloat64(lastVerified.WithLabelValues("ns", "s", "a")); got != float64(threeOClock.Add(72*time.Hour).Unix()) {
+		t.Errorf("last verified at %v", got)
+	}
+	if err := s.api.Delete(t.Context(), aSchedule()); err != nil {
+		t.Fatal(err)
+	}
+	if s.pass(); testutil.CollectAndCount(lastVerified) > 0 || len(s.names()) != 2 {
+		t.Errorf("the schedule is gone, and left metrics, or took its backups along: %v", s.names())
+	}
+}
+
+// TestScheduledBackup carries what the retention and the user need.
+func TestScheduledBackup(t *testing.T) {
+	s := newSchedules(t, aSchedule())
+	s.pass()
+	b := &v1alpha1.EtcdBackup{}
+	if err := s.api.Get(t.Context(), client.ObjectKey{Namespace: "ns", Name: "s-20260101-0300"}, b); err != nil {
+		t.Fatal(err)
+	}
+	if b.Spec.DeletionPolicy != v1alpha1.BackupDelete || b.Labels[v1alpha1.LabelSchedule] != "s" || len(b.OwnerReferences) > 0 {
+		t.Errorf("backup %+v", b)
+	}
+	if b.Annotations[v1alpha1.AnnotationSlot] != "2026-01-01T03:00:00Z" {
+		t.Errorf("annotations %v", b.Annotations)
+	}
+}
+
+// TestScheduleSleeps until the next slot, and not for ever: a clock may be set.
+func TestScheduleSleeps(t *testing.T) {
+	s := newSchedules(t, aSchedule())
+	s.clock.SetTime(threeOClock.Add(-90 * time.Second))
+	if got := s.pass().RequeueAfter; got != 90*time.Second {
+		t.Errorf("sleeps for %s", got)
+	}
+	s.clock.SetTime(threeOClock.Add(-time.Hour))
+	if got := s.pass().RequeueAfter; got != longestSleep {
+		t.Errorf("sleeps for %s", got)
+	}
+}
+
+// TestInvalidSchedule: what passed the API server's rules and is due never all the same
+// is told, once.
+func TestInvalidSchedule(t *testing.T) {
+	s := newSchedules(t, aSchedule(func(s *v1alpha1.EtcdBackupSchedule) { s.Spec.Schedule = "0 0 30/1 2 *" }))
+	if result := s.pass(); result != (ctrl.Result{}) || len(s.names()) > 0 {
+		t.Errorf("Reconcile() = %v, backups %v", result, s.names())
+	}
+	stalled := meta.FindStatusCondition(s.get().Status.Conditions, v1alpha1.ConditionStalled)
+	if stalled.Status != metav1.ConditionTrue || stalled.Reason != v1alpha1.ReasonInvalidSchedule || strings.Count(stalled.Message, " — ") != 2 {
+		t.Errorf("Stalled is %+v", stalled)
+	}
+	if s.pass(); len(s.writes) > 0 {
+		t.Errorf("a second pass wrote %v", s.writes)
+	}
+}
+
+// TestScheduleSeesForItself: a cache that has not heard of the newest backups makes no
+// second one, and deletes none.
+func TestScheduleSeesForItself(t *testing.T) {
+	s := newSchedules(t, aSchedule())
+	s.pass()
+	stale := newSchedules(t, aSchedule())
+	s.reconciler.Client = &reading{Client: s.api, from: stale.api}
+	s.pass()
+	if slices.Contains(s.writes, "create s-20260101-0300") {
+		t.Errorf("wrote %v", s.writes)
+	}
+}
+
+// reading reads from elsewhere.
+type reading struct {
+	client.Client
+	from client.Reader
+}
+
+func (r *reading) Get(ctx context.Context, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+	return r.Client.Get(ctx, key, o, opts...)
+}
+
+func (r *reading) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
+	return r.from.List(ctx, list, opts...)
+}
+
+// TestRefusedBackup: what the API server says is told, and tried again.
+func TestRefusedBackup(t *testing.T) {
+	s := newSchedules(t, aSchedule())
+	s.before = func(verb string, o client.Object) error {
+		if verb == "create" {
+			return apierrors.NewForbidden(v1alpha1.GroupVersion.WithResource("etcdbackups").GroupResource(), o.GetName(), errors.New("exceeded quota"))
+		}
+		return nil
+	}
+	if _, err := s.reconciler.Reconcile(t.Context(), scheduleRequest); !apierrors.IsForbidden(err) {
+		t.Errorf("Reconcile() = %v", err)
+	}
+	if ready := meta.FindStatusCondition(s.get().Status.Conditions, v1alpha1.ConditionReady); ready.Reason != v1alpha1.ReasonApplyFailed || !strings.Contains(ready.Message, "exceeded quota") {
+		t.Errorf("Ready is %+v", ready)
+	}
+	s.before = nil
+	if s.pass(); len(s.names()) != 1 {
+		t.Errorf("backups %v", s.names())
+	}
+}

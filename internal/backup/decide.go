@@ -1,0 +1,294 @@
+// Package backup is the policy of backups: what is next for an EtcdBackup and for an
+// EtcdBackupSchedule, and what users read of them. It is pure: no client and no
+// clock. The work itself is done by cmd/backup in a Job.
+package backup
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/snapshot"
+)
+
+// WorkState is how far a Job has come.
+type WorkState int
+
+const (
+	// WorkAbsent: there is no Job.
+	WorkAbsent WorkState = iota
+	// WorkRunning: it has not ended.
+	WorkRunning
+	// WorkSucceeded: it has done its work.
+	WorkSucceeded
+	// WorkFailed: it has given up, after all of its tries.
+	WorkFailed
+	// WorkForeign: a Job of that name belongs to somebody else.
+	WorkForeign
+)
+
+// Work is what is known of a Job.
+type Work struct {
+	State WorkState
+	// Result that its last pod has left; nil if it left none.
+	Result *snapshot.Result
+	// Progress of the pod that runs; nil if it does not tell.
+	Progress *snapshot.Progress
+	// TimedOut says that it was ended because it took too long.
+	TimedOut bool
+	// Trouble is why no pod of it runs, or what its last pod said in the end; empty if
+	// there is nothing to tell.
+	Trouble string
+}
+
+// Cluster is the EtcdCluster that a backup names, as it is now.
+type Cluster struct {
+	// UID is empty while there is none of that name.
+	UID string
+	// Founded says that there is data, and somebody who could send it.
+	Founded bool
+}
+
+// Observed is one look at an EtcdBackup.
+type Observed struct {
+	// Verify is whether it is to be tried out.
+	Verify v1alpha1.BackupVerify
+	// DeletionPolicy says whether its objects go with it.
+	DeletionPolicy v1alpha1.BackupDeletionPolicy
+	// Timeout bounds how long it may wait for its cluster.
+	Timeout time.Duration
+
+	// Age of the EtcdBackup; DeletedFor is how long it has been on its way out, zero if
+	// it is not.
+	Age, DeletedFor time.Duration
+	// Deleting says that somebody deleted it.
+	Deleting bool
+	// Held says that it carries our finalizer.
+	Held bool
+
+	// ClusterUID, ID, Complete, Verified and Failed are what status says.
+	ClusterUID, ID             string
+	Complete, Verified, Failed bool
+
+	Cluster Cluster
+	// MissingSecret is a Secret that a pod would wait for; empty if all are there.
+	MissingSecret string
+
+	Save, Drill, Prune Work
+}
+
+// Kind of a step.
+type Kind string
+
+// The kinds of steps.
+const (
+	// Rest: nothing will ever be left to do.
+	Rest Kind = "Rest"
+	// Wait: nothing to do until the world moves.
+	Wait Kind = "Wait"
+	// SetFinalizer makes the finalizer follow deletionPolicy.
+	SetFinalizer Kind = "SetFinalizer"
+	// RemoveFinalizer lets the EtcdBackup go.
+	RemoveFinalizer Kind = "RemoveFinalizer"
+	// Begin writes into status which cluster is backed up.
+	Begin Kind = "Begin"
+	// Save, Drill and Prune create the Job for it.
+	Save  Kind = "Save"
+	Drill Kind = "Drill"
+	Prune Kind = "Prune"
+	// Redo deletes a Job that has ended without a word, so that it is made again.
+	Redo Kind = "Redo"
+	// RecordSave and RecordDrill write into status what a Job has done.
+	RecordSave  Kind = "RecordSave"
+	RecordDrill Kind = "RecordDrill"
+	// Fail gives the backup up.
+	Fail Kind = "Fail"
+)
+
+// Step is the one thing to do next. Message is read by users.
+type Step struct {
+	Kind Kind
+	// Operation whose Job a Redo is about.
+	Operation snapshot.Operation
+	// Reason is a condition reason.
+	Reason  string
+	Message string
+}
+
+// DeletionLimit is how long an EtcdBackup is held because its objects cannot be
+// deleted. Holding it for ever would hold its namespace too.
+const DeletionLimit = 5 * time.Minute
+
+// Next names the next step.
+func Next(o Observed) Step {
+	held := o.DeletionPolicy == v1alpha1.BackupDelete
+	switch {
+	case o.Deleting:
+		return deleting(o)
+	case held != o.Held:
+		return Step{Kind: SetFinalizer, Reason: v1alpha1.ReasonPending, Message: "making the finalizer follow spec.deletionPolicy"}
+	case o.Failed:
+		return Step{Kind: Rest}
+	case !o.Complete:
+		return saving(o)
+	case o.Verify != v1alpha1.VerifyReadBack && !o.Verified:
+		return verifying(o)
+	default:
+		return Step{Kind: Rest}
+	}
+}
+
+// saving: a Job that is there is followed whatever has become of the cluster; only
+// the decision to start one looks at it.
+func saving(o Observed) Step {
+	if o.Save.State != WorkAbsent {
+		return follow(o.Save, snapshot.OperationSave, RecordSave, v1alpha1.ReasonSaving)
+	}
+	if step, no := noCluster(o); no {
+		return step
+	}
+	switch {
+	case o.MissingSecret != "":
+		return missing(o.MissingSecret)
+	case o.ClusterUID == "":
+		return Step{Kind: Begin, Reason: v1alpha1.ReasonPending, Message: "recording which cluster is backed up"}
+	default:
+		return Step{Kind: Save, Reason: v1alpha1.ReasonSaving, Message: "starting the Job that saves the cluster"}
+	}
+}
+
+// noCluster: a cluster of the same name that came later holds other data. Saved as
+// this backup, it would be restored one day as what it is not.
+func noCluster(o Observed) (Step, bool) {
+	wait := Step{Kind: Wait, Reason: v1alpha1.ReasonClusterNotFound, Message: "there is no EtcdCluster of that name — there is nothing to back up — create it, or correct spec.clusterRef in another EtcdBackup"}
+	switch {
+	case o.ClusterUID != "" && o.Cluster.UID != o.ClusterUID:
+		return Step{Kind: Fail, Reason: v1alpha1.ReasonClusterReplaced, Message: fmt.Sprintf(
+			"the cluster %s that was to be backed up is gone — another one of its name holds other data — create another EtcdBackup for that", o.ClusterUID)}, true
+	case o.Cluster.UID == "":
+	case !o.Cluster.Founded:
+		wait.Reason, wait.Message = v1alpha1.ReasonClusterNotFounded, "the EtcdCluster has not been founded yet — there is nothing to back up — see why: kubectl describe ec"
+	default:
+		return Step{}, false
+	}
+	if o.Timeout > 0 && o.Age > o.Timeout {
+		wait.Kind = Fail
+	}
+	return wait, true
+}
+
+func missing(secret string) Step {
+	return Step{Kind: Wait, Reason: string(snapshot.ReasonCredentialsMissing), Message: fmt.Sprintf(
+		"Secret %s does not exist — the pod that needs it would never start — create it in this namespace", secret)}
+}
+
+// verifying needs no cluster: it is the backup that is tried.
+func verifying(o Observed) Step {
+	switch {
+	case o.Drill.State != WorkAbsent:
+		return follow(o.Drill, snapshot.OperationDrill, RecordDrill, v1alpha1.ReasonVerifying)
+	case o.MissingSecret != "":
+		return missing(o.MissingSecret)
+	default:
+		return Step{Kind: Drill, Reason: v1alpha1.ReasonVerifying, Message: "starting the Job that restores the backup, starts etcd on it and compares"}
+	}
+}
+
+// follow a Job to its end. One that has succeeded and left no result is run again:
+// the program finds what it has done before.
+func follow(w Work, operation snapshot.Operation, record Kind, reason string) Step {
+	step := Step{Kind: Wait, Operation: operation, Reason: reason}
+	r := w.Result
+	switch {
+	case w.State == WorkForeign:
+		step.Reason, step.Message = v1alpha1.ReasonNameConflict, "a Job of the name that is needed belongs to somebody else — it is not touched, and nothing is done in its place — delete or rename it"
+	case w.State == WorkRunning:
+		step.Message = running(w)
+	case w.State == WorkSucceeded && done(r, operation):
+		step.Kind, step.Message = record, r.Message
+	case w.State == WorkSucceeded:
+		step.Kind, step.Message = Redo, "the Job has ended and its result is lost; it is run again, and finds what it has done"
+	default:
+		step.Kind = Fail
+		step.Reason, step.Message = failure(w)
+	}
+	return step
+}
+
+// done says that the result is one of this operation, and says all that status needs.
+func done(r *snapshot.Result, operation snapshot.Operation) bool {
+	if r == nil || r.Operation != operation || r.Outcome != snapshot.OutcomeSucceeded {
+		return false
+	}
+	switch operation {
+	case snapshot.OperationSave:
+		return r.Backup != nil && r.Backup.ID != ""
+	case snapshot.OperationDrill:
+		return r.Verification != nil
+	default:
+		return true
+	}
+}
+
+func running(w Work) string {
+	switch {
+	case w.Trouble != "":
+		return "no pod of the Job runs yet: " + w.Trouble
+	case w.Progress == nil:
+		return "the Job has been started"
+	default:
+		return fmt.Sprintf("%s, try %d", w.Progress.Phase, w.Progress.Attempt)
+	}
+}
+
+func failure(w Work) (reason, message string) {
+	switch {
+	case w.Result != nil && w.Result.Outcome == snapshot.OutcomeFailed:
+		return string(w.Result.Reason), w.Result.Message
+	case w.TimedOut:
+		return v1alpha1.ReasonTimedOut, fmt.Sprintf("the Job did not end within spec.timeout%s — it was given up, and what it has stored is no backup — see the logs of its pods, and create another EtcdBackup with more time or a higher rateLimit", because(w.Trouble))
+	default:
+		return v1alpha1.ReasonFailed, fmt.Sprintf("the Job failed%s — there is no backup — see the logs of its pods, and create another EtcdBackup", because(w.Trouble))
+	}
+}
+
+func because(why string) string {
+	if why == "" {
+		return ""
+	}
+	return ": " + why
+}
+
+// refused says that the store did not delete what it was asked to: an object may be
+// locked for a time.
+func refused(r *snapshot.Result) bool { return r != nil && r.Pruned != nil && r.Pruned.Refused > 0 }
+
+// deleting never waits for long: what cannot be deleted stays, and is told.
+func deleting(o Observed) Step {
+	let := Step{Kind: RemoveFinalizer, Reason: v1alpha1.ReasonDeleting}
+	switch {
+	case !o.Held:
+		return Step{Kind: Rest}
+	case o.DeletionPolicy != v1alpha1.BackupDelete:
+		let.Message = "the objects in the store stay, as spec.deletionPolicy says"
+		return let
+	case o.ID == "":
+		let.Message = "there are no objects in the store"
+		return let
+	case o.Prune.State == WorkSucceeded && refused(o.Prune.Result):
+		let.Reason, let.Message = v1alpha1.ReasonFailed, fmt.Sprintf("the store does not let the objects of backup %s be deleted%s — they stay there, and nobody knows of them any more — delete them by hand when the store lets you", o.ID, because(strings.Join(o.Prune.Result.Warnings, "; ")))
+		return let
+	case o.Prune.State == WorkSucceeded:
+		let.Message = "the objects in the store are deleted, as spec.deletionPolicy says"
+		return let
+	case o.Prune.State == WorkFailed, o.DeletedFor > DeletionLimit:
+		_, why := failure(o.Prune)
+		let.Reason, let.Message = v1alpha1.ReasonFailed, fmt.Sprintf("%s; the objects of backup %s stay in the store — nobody knows of them any more — delete them there by hand", why, o.ID)
+		return let
+	case o.Prune.State == WorkAbsent && o.MissingSecret == "":
+		return Step{Kind: Prune, Reason: v1alpha1.ReasonDeleting, Message: "starting the Job that deletes the objects in the store"}
+	default:
+		return Step{Kind: Wait, Reason: v1alpha1.ReasonDeleting, Message: "the objects in the store are being deleted"}
+	}
+}

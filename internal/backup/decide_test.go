@@ -1,0 +1,135 @@
+package backup
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/snapshot"
+)
+
+// result of a Job that went well, as its program leaves it.
+func result(operation snapshot.Operation) *snapshot.Result {
+	r := &snapshot.Result{Operation: operation, Outcome: snapshot.OutcomeSucceeded, Message: "done"}
+	switch operation {
+	case snapshot.OperationSave:
+		r.Backup = &snapshot.Backup{ID: "id", ClusterID: "c1", Revision: 7, StoredBytes: 2048, PlainBytes: 123456789}
+	case snapshot.OperationDrill:
+		r.Verification = &snapshot.Verification{ID: "id"}
+	}
+	return r
+}
+
+func failedResult(reason snapshot.Reason) *snapshot.Result {
+	return &snapshot.Result{Outcome: snapshot.OutcomeFailed, Reason: reason, Message: "no — because — do"}
+}
+
+// ready is a backup whose cluster is there and was recorded.
+func ready(changes ...func(*Observed)) Observed {
+	o := Observed{Verify: v1alpha1.VerifyDrill, Timeout: time.Hour, ClusterUID: "u1", Cluster: Cluster{UID: "u1", Founded: true}}
+	for _, change := range changes {
+		change(&o)
+	}
+	return o
+}
+
+func complete(o *Observed)  { o.Complete, o.ID = true, "id" }
+func leaving(o *Observed)   { o.Deleting, o.Held, o.DeletionPolicy = true, true, v1alpha1.BackupDelete }
+func replaced(o *Observed)  { o.Cluster.UID = "u2" }
+func noneYet(o *Observed)   { o.Cluster, o.ClusterUID = Cluster{}, "" }
+func unfounded(o *Observed) { o.Cluster.Founded = false }
+
+func TestNext(t *testing.T) {
+	cases := map[string]struct {
+		seen   Observed
+		kind   Kind
+		reason string
+	}{
+		"a new one records its cluster first": {ready(func(o *Observed) { o.ClusterUID = "" }), Begin, v1alpha1.ReasonPending},
+		"then it is saved":                    {ready(), Save, v1alpha1.ReasonSaving},
+		"no cluster: wait":                    {ready(noneYet), Wait, v1alpha1.ReasonClusterNotFound},
+		"no cluster for too long":             {ready(noneYet, func(o *Observed) { o.Age = 2 * time.Hour }), Fail, v1alpha1.ReasonClusterNotFound},
+		"not founded yet":                     {ready(unfounded), Wait, v1alpha1.ReasonClusterNotFounded},
+		"another cluster of the name":         {ready(replaced), Fail, v1alpha1.ReasonClusterReplaced},
+		"the cluster is gone":                 {ready(func(o *Observed) { o.Cluster = Cluster{} }), Fail, v1alpha1.ReasonClusterReplaced},
+		"a Secret is missing":                 {ready(func(o *Observed) { o.MissingSecret = "s3" }), Wait, "CredentialsMissing"},
+		"saving":                              {ready(func(o *Observed) { o.Save.State = WorkRunning }), Wait, v1alpha1.ReasonSaving},
+		"saving goes on without the cluster":  {ready(replaced, func(o *Observed) { o.Save.State = WorkRunning }), Wait, v1alpha1.ReasonSaving},
+		"saved":                               {ready(func(o *Observed) { o.Save = Work{State: WorkSucceeded, Result: result(snapshot.OperationSave)} }), RecordSave, v1alpha1.ReasonSaving},
+		"saved, and the result is lost":       {ready(func(o *Observed) { o.Save = Work{State: WorkSucceeded} }), Redo, v1alpha1.ReasonSaving},
+		"saved, and another's result":         {ready(func(o *Observed) { o.Save = Work{State: WorkSucceeded, Result: result(snapshot.OperationDrill)} }), Redo, v1alpha1.ReasonSaving},
+		"saved, and no word of what": {ready(func(o *Observed) {
+			o.Save = Work{State: WorkSucceeded, Result: &snapshot.Result{Operation: snapshot.OperationSave, Outcome: snapshot.OutcomeSucceeded}}
+		}), Redo, v1alpha1.ReasonSaving},
+		"the Job succeeded and says it failed": {ready(func(o *Observed) { o.Save = Work{State: WorkSucceeded, Result: failedResult(snapshot.ReasonCorrupt)} }), Redo, v1alpha1.ReasonSaving},
+		"saving failed": {ready(func(o *Observed) {
+			o.Save = Work{State: WorkFailed, Result: failedResult(snapshot.ReasonBucketMissing)}
+		}), Fail, "BucketMissing"},
+		"saving took too long":               {ready(func(o *Observed) { o.Save = Work{State: WorkFailed, TimedOut: true} }), Fail, v1alpha1.ReasonTimedOut},
+		"saving was killed":                  {ready(func(o *Observed) { o.Save = Work{State: WorkFailed} }), Fail, v1alpha1.ReasonFailed},
+		"a Job failed and its pod succeeded": {ready(func(o *Observed) { o.Save = Work{State: WorkFailed, Result: result(snapshot.OperationSave)} }), Fail, v1alpha1.ReasonFailed},
+		"a namesake's Job":                   {ready(func(o *Observed) { o.Save.State = WorkForeign }), Wait, v1alpha1.ReasonNameConflict},
+		"complete: tried out":                {ready(complete), Drill, v1alpha1.ReasonVerifying},
+		"tried out without the cluster":      {ready(complete, replaced), Drill, v1alpha1.ReasonVerifying},
+		"complete, and that is all":          {ready(complete, func(o *Observed) { o.Verify = v1alpha1.VerifyReadBack }), Rest, ""},
+		"being tried out":                    {ready(complete, func(o *Observed) { o.Drill.State = WorkRunning }), Wait, v1alpha1.ReasonVerifying},
+		"tried out":                          {ready(complete, func(o *Observed) { o.Drill = Work{State: WorkSucceeded, Result: result(snapshot.OperationDrill)} }), RecordDrill, v1alpha1.ReasonVerifying},
+		"tried out without a verification": {ready(complete, func(o *Observed) {
+			o.Drill = Work{State: WorkSucceeded, Result: &snapshot.Result{Operation: snapshot.OperationDrill, Outcome: snapshot.OutcomeSucceeded}}
+		}), Redo, v1alpha1.ReasonVerifying},
+		"it cannot be restored": {ready(complete, func(o *Observed) { o.Drill = Work{State: WorkFailed, Result: failedResult(snapshot.ReasonDiffers)} }), Fail, "Differs"},
+		"verified":              {ready(complete, func(o *Observed) { o.Verified = true }), Rest, ""},
+		"failed":                {ready(func(o *Observed) { o.Failed = true }), Rest, ""},
+		"failed, and complete":  {ready(complete, func(o *Observed) { o.Failed = true }), Rest, ""},
+
+		"its objects are to go with it":       {ready(func(o *Observed) { o.DeletionPolicy = v1alpha1.BackupDelete }), SetFinalizer, v1alpha1.ReasonPending},
+		"they are to stay after all":          {ready(func(o *Observed) { o.Held = true }), SetFinalizer, v1alpha1.ReasonPending},
+		"deleted, and nothing to wait for":    {ready(func(o *Observed) { o.Deleting = true }), Rest, ""},
+		"deleted before it was saved":         {ready(leaving), RemoveFinalizer, v1alpha1.ReasonDeleting},
+		"deleted: the objects go":             {ready(leaving, complete), Prune, v1alpha1.ReasonDeleting},
+		"deleted: the objects stay after all": {ready(leaving, complete, func(o *Observed) { o.DeletionPolicy = v1alpha1.BackupRetain }), RemoveFinalizer, v1alpha1.ReasonDeleting},
+		"deleted: the objects are going":      {ready(leaving, complete, func(o *Observed) { o.Prune.State = WorkRunning }), Wait, v1alpha1.ReasonDeleting},
+		"deleted: the objects are gone":       {ready(leaving, complete, func(o *Observed) { o.Prune.State = WorkSucceeded }), RemoveFinalizer, v1alpha1.ReasonDeleting},
+		"deleted: the store refuses": {ready(leaving, complete, func(o *Observed) {
+			o.Prune = Work{State: WorkSucceeded, Result: &snapshot.Result{Outcome: snapshot.OutcomeSucceeded, Pruned: &snapshot.Pruned{Refused: 1}}}
+		}), RemoveFinalizer, v1alpha1.ReasonFailed},
+		"deleted: the objects cannot go": {ready(leaving, complete, func(o *Observed) {
+			o.Prune = Work{State: WorkFailed, Result: failedResult(snapshot.ReasonAccessDenied)}
+		}), RemoveFinalizer, v1alpha1.ReasonFailed},
+		"deleted: nobody waits for ever":  {ready(leaving, complete, func(o *Observed) { o.Prune.State, o.DeletedFor = WorkRunning, DeletionLimit+1 }), RemoveFinalizer, v1alpha1.ReasonFailed},
+		"deleted, and the Secret is gone": {ready(leaving, complete, func(o *Observed) { o.MissingSecret = "s3" }), Wait, v1alpha1.ReasonDeleting},
+		"the Secret is gone for too long": {ready(leaving, complete, func(o *Observed) { o.MissingSecret, o.DeletedFor = "s3", DeletionLimit+1 }), RemoveFinalizer, v1alpha1.ReasonFailed},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			step := Next(tc.seen)
+			if step.Kind != tc.kind || step.Reason != tc.reason {
+				t.Errorf("Next() = %s/%s %q, want %s/%s", step.Kind, step.Reason, step.Message, tc.kind, tc.reason)
+			}
+			if step.Kind != Rest && step.Message == "" {
+				t.Error("no message")
+			}
+			if step.Kind == Fail && strings.Count(step.Message, " — ") != 2 {
+				t.Errorf("the message of a failure has not three parts: %s", step.Message)
+			}
+		})
+	}
+}
+
+// TestNothingUnbelievableIsVerified: whatever a look shows, a backup is called complete
+// only on a result that names it, and verified only on a verification.
+func TestNothingUnbelievableIsVerified(t *testing.T) {
+	results := []*snapshot.Result{nil, {}, failedResult(snapshot.ReasonCorrupt), result(snapshot.OperationSave), result(snapshot.OperationDrill), result(snapshot.OperationPrune)}
+	for _, state := range []WorkState{WorkAbsent, WorkRunning, WorkSucceeded, WorkFailed, WorkForeign} {
+		for i, r := range results {
+			w := Work{State: state, Result: r}
+			if step := Next(ready(func(o *Observed) { o.Save = w })); step.Kind == RecordSave && (state != WorkSucceeded || i != 3) {
+				t.Errorf("saved on state %d and result %+v", state, r)
+			}
+			if step := Next(ready(complete, func(o *Observed) { o.Drill = w })); step.Kind == RecordDrill && (state != WorkSucceeded || i != 4) {
+				t.Errorf("verified on state %d and result %+v", state, r)
+			}
+		}
+	}
+}

@@ -1,0 +1,210 @@
+package backup
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/snapshot"
+)
+
+// ItemState is how far a backup of a schedule has come.
+type ItemState int
+
+const (
+	// ItemActive: it is not known yet what becomes of it.
+	ItemActive ItemState = iota
+	// ItemGood: it is as it was asked for: saved and, if that was asked for, verified.
+	ItemGood
+	// ItemFailed: it was given up.
+	ItemFailed
+	// ItemLeaving: it is being deleted.
+	ItemLeaving
+)
+
+// Item is one backup of a schedule.
+type Item struct {
+	// Name and UID of the EtcdBackup.
+	Name, UID string
+	// Slot is when it was due.
+	Slot  time.Time
+	State ItemState
+	// Saved says that it lies in the store, whatever has become of its verification.
+	Saved bool
+	// Backup is what retention decides by; its ID is the EtcdBackup's name.
+	Backup snapshot.Backup
+	// Message says why it failed, or why it is still active.
+	Message string
+}
+
+// Timetable is a parsed schedule.
+type Timetable interface {
+	// Next is the first time after t; zero if there is none.
+	Next(t time.Time) time.Time
+	// Latest is the last time after from and not after now; zero if there was none.
+	Latest(from, now time.Time) time.Time
+}
+
+// Plan is one look at an EtcdBackupSchedule.
+type Plan struct {
+	Name string
+	Now  time.Time
+	// Created is when the schedule was.
+	Created time.Time
+	// Last is the last slot that status names; zero for none.
+	Last time.Time
+	// Timetable, or Invalid, which says why there is none.
+	Timetable Timetable
+	Invalid   string
+
+	Suspend     bool
+	Concurrency v1alpha1.ConcurrencyPolicy
+	Policy      snapshot.Policy
+	// Verifies says that every backup is tried out.
+	Verifies bool
+	// Items are the backups of the schedule, in any order.
+	Items []Item
+}
+
+// keptFailures is how many failed backups are kept to be looked at.
+const keptFailures = 3
+
+// leavingAtOnce bounds how many backups are on their way out side by side: each has a
+// Job of its own.
+const leavingAtOnce = 3
+
+// Turn is what to do now.
+type Turn struct {
+	// Due is the slot to make a backup for; zero if none is.
+	Due time.Time
+	// Replaces is the active backup that goes first; nil if none does.
+	Replaces *Item
+	// Drop are the backups to delete, with the reasons.
+	Drop []Drop
+	// Next is when the next one is due; zero if none ever is.
+	Next time.Time
+}
+
+// Drop is a backup that retention does not keep.
+type Drop struct {
+	Item
+	Reason string
+}
+
+// Take decides. Two things hold whatever the clock does: no slot gets two backups,
+// since the name of a backup is made from its slot and no slot is taken again that is
+// not later than the last; and the newest verified backup is never dropped.
+func (p Plan) Take() Turn {
+	var t Turn
+	if p.Invalid != "" {
+		return t
+	}
+	t.Next = p.Timetable.Next(p.Now)
+	if p.Suspend {
+		t.Next = time.Time{}
+		return t
+	}
+	t.Drop = p.drop()
+	due := p.Timetable.Latest(p.last(), p.Now)
+	if due.IsZero() {
+		return t
+	}
+	active := p.active()
+	switch {
+	case active == nil:
+		t.Due = due
+	case p.Concurrency == v1alpha1.ConcurrencyReplace:
+		t.Due, t.Replaces = due, active
+	}
+	return t
+}
+
+// last is the time from which on slots are looked for. One that lies in the future was
+// written while a clock was wrong: nothing that is due from now on may wait for it.
+func (p Plan) last() time.Time {
+	last := p.Last
+	if last.IsZero() {
+		last = p.Created
+	}
+	for _, item := range p.Items {
+		if item.Slot.After(last) && !item.Slot.After(p.Now) {
+			last = item.Slot
+		}
+	}
+	if last.After(p.Now) {
+		return p.Now
+	}
+	return last
+}
+
+// active is the newest backup of which it is not known yet what becomes of it.
+func (p Plan) active() *Item {
+	var found *Item
+	for i := range p.Items {
+		if item := &p.Items[i]; item.State == ItemActive && (found == nil || item.Slot.After(found.Slot)) {
+			found = item
+		}
+	}
+	return found
+}
+
+// drop is what retention does not keep: of the good ones by the policy, of the failed
+// ones all but the last few. A saved backup whose verification failed counts as failed:
+// it does not take the place of a good one.
+func (p Plan) drop() []Drop {
+	var good []snapshot.Backup
+	var failed []Item
+	byName := map[string]Item{}
+	leaving := 0
+	for _, item := range p.Items {
+		byName[item.Name] = item
+		switch item.State {
+		case ItemGood:
+			good = append(good, item.Backup)
+		case ItemFailed:
+			failed = append(failed, item)
+		case ItemLeaving:
+			leaving++
+		case ItemActive:
+		}
+	}
+	var out []Drop
+	_, dropped := snapshot.Retain(p.Policy, good)
+	for _, d := range slices.Backward(dropped) {
+		out = append(out, Drop{byName[d.ID], d.Reason})
+	}
+	slices.SortFunc(failed, func(a, b Item) int { return cmp.Or(b.Slot.Compare(a.Slot), cmp.Compare(a.Name, b.Name)) })
+	for _, item := range failed[min(keptFailures, len(failed)):] {
+		out = append(out, Drop{item, fmt.Sprintf("it failed, and %d later ones that failed are kept", keptFailures)})
+	}
+	return out[:min(len(out), max(0, leavingAtOnce-leaving))]
+}
+
+// Newest good backup, and the newest verified one; nil if there is none.
+func (p Plan) Newest() (good, verified *Item) {
+	var backups []snapshot.Backup
+	byName := map[string]*Item{}
+	for i := range p.Items {
+		if item := &p.Items[i]; item.State == ItemGood {
+			backups = append(backups, item.Backup)
+			byName[item.Name] = item
+		}
+	}
+	for _, b := range snapshot.Newest(backups) {
+		if good == nil {
+			good = byName[b.ID]
+		}
+		if verified == nil && b.Verified != nil {
+			verified = byName[b.ID]
+		}
+	}
+	return good, verified
+}
+
+// SlotName is the name of the backup of a slot: the same for every operator that
+// looks, whatever it remembers.
+func SlotName(schedule string, slot time.Time) string {
+	return schedule + "-" + slot.UTC().Format("20060102-1504")
+}

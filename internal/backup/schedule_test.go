@@ -1,0 +1,235 @@
+package backup
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/snapshot"
+)
+
+// every is a timetable: whole multiples of a duration.
+type every time.Duration
+
+func (e every) Next(t time.Time) time.Time {
+	return t.Truncate(time.Duration(e)).Add(time.Duration(e))
+}
+
+func (e every) Latest(from, now time.Time) time.Time {
+	if latest := now.Truncate(time.Duration(e)); latest.After(from) {
+		return latest
+	}
+	return time.Time{}
+}
+
+var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+
+// good is a backup of that hour, counted from noon.
+func good(hour int, changes ...func(*Item)) Item {
+	slot := noon.Add(time.Duration(hour) * time.Hour)
+	item := Item{Name: SlotName("s", slot), UID: fmt.Sprint(hour), Slot: slot, State: ItemGood, Saved: true}
+	item.Backup = snapshot.Backup{ID: item.Name, ClusterID: "c1", Revision: int64(1000 + hour), Began: slot, Verified: &slot}
+	for _, change := range changes {
+		change(&item)
+	}
+	return item
+}
+
+func unverified(i *Item) { i.Backup.Verified = nil }
+func failed(i *Item)     { i.State, i.Message = ItemFailed, "no bucket" }
+func active(i *Item)     { i.State = ItemActive }
+func goes(i *Item)       { i.State = ItemLeaving }
+
+func hourly(changes ...func(*Plan)) Plan {
+	p := Plan{
+		Name: "s", Now: noon.Add(30 * time.Minute), Created: noon.Add(-48 * time.Hour), Last: noon,
+		Timetable: every(time.Hour), Policy: snapshot.Policy{Last: 2}, Verifies: true, Concurrency: v1alpha1.ConcurrencyForbid,
+	}
+	for _, change := range changes {
+		change(&p)
+	}
+	return p
+}
+
+func with(items ...Item) func(*Plan) { return func(p *Plan) { p.Items = items } }
+func at(now time.Time) func(*Plan)   { return func(p *Plan) { p.Now = now } }
+
+func TestTake(t *testing.T) {
+	later := noon.Add(time.Hour)
+	cases := map[string]struct {
+		plan     Plan
+		due      time.Time
+		replaces string
+		drop     []string
+	}{
+		"nothing is due":                                 {hourly(), time.Time{}, "", nil},
+		"one is due":                                     {hourly(at(later)), later, "", nil},
+		"many were missed: one, the last":                {hourly(at(later.Add(5*time.Hour + time.Minute))), later.Add(5 * time.Hour), "", nil},
+		"a new schedule waits for its first":             {hourly(func(p *Plan) { p.Last, p.Created = time.Time{}, noon.Add(time.Minute) }), time.Time{}, "", nil},
+		"status is lost: no slot comes twice":            {hourly(at(later), with(good(1)), func(p *Plan) { p.Last = time.Time{} }), time.Time{}, "", nil},
+		"suspended":                                      {hourly(at(later), with(good(-1), good(-2), good(-3)), func(p *Plan) { p.Suspend = true }), time.Time{}, "", nil},
+		"the last one is under way":                      {hourly(at(later), with(good(0, active))), time.Time{}, "", nil},
+		"it is replaced":                                 {hourly(at(later), with(good(0, active)), func(p *Plan) { p.Concurrency = v1alpha1.ConcurrencyReplace }), later, SlotName("s", noon), nil},
+		"the clock was an hour fast":                     {hourly(func(p *Plan) { p.Last = later }), time.Time{}, "", nil},
+		"retention":                                      {hourly(with(good(0), good(-1), good(-2), good(-3))), time.Time{}, "", []string{SlotName("s", noon.Add(-3*time.Hour)), SlotName("s", noon.Add(-2*time.Hour))}},
+		"the last verified one stays":                    {hourly(with(good(0, unverified), good(-1, unverified), good(-2, unverified), good(-3))), time.Time{}, "", []string{SlotName("s", noon.Add(-2*time.Hour))}},
+		"one that is not tried yet does not push it out": {hourly(with(good(0, active), good(-1), good(-2))), time.Time{}, "", nil},
+		"failed ones are kept for a while":               {hourly(with(good(0, failed), good(-1, failed), good(-2, failed), good(-3, failed))), time.Time{}, "", []string{SlotName("s", noon.Add(-3*time.Hour))}},
+		"failed ones take no good one's place":           {hourly(with(good(0, failed), good(-1, failed), good(-2), good(-3))), time.Time{}, "", nil},
+		"not too many at once":                           {hourly(with(good(0), good(-1), good(-2), good(-3), good(-4, goes), good(-5, goes))), time.Time{}, "", []string{SlotName("s", noon.Add(-3*time.Hour))}},
+		"an invalid schedule does nothing":               {hourly(with(good(0), good(-1), good(-2)), func(p *Plan) { p.Timetable, p.Invalid = nil, "no" }), time.Time{}, "", nil},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			turn := tc.plan.Take()
+			if !turn.Due.Equal(tc.due) {
+				t.Errorf("due at %s, want %s", turn.Due, tc.due)
+			}
+			replaces := ""
+			if turn.Replaces != nil {
+				replaces = turn.Replaces.Name
+			}
+			var drop []string
+			for _, d := range turn.Drop {
+				drop = append(drop, d.Name)
+			}
+			if replaces != tc.replaces || !slices.Equal(drop, tc.drop) {
+				t.Errorf("replaces %q, want %q; drops %v, want %v", replaces, tc.replaces, drop, tc.drop)
+			}
+		})
+	}
+}
+
+// TestTheLastVerifiedStays: whatever there is, and whatever the policy says.
+func TestTheLastVerifiedStays(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	states := []ItemState{ItemActive, ItemGood, ItemGood, ItemGood, ItemFailed, ItemLeaving}
+	for range 20000 {
+		p := hourly(func(p *Plan) {
+			p.Policy = snapshot.Policy{Last: random.IntN(3), Hourly: random.IntN(3), Daily: random.IntN(2), Weekly: random.IntN(2)}
+			for hour := range random.IntN(8) {
+				item := good(-hour)
+				item.State = states[random.IntN(len(states))]
+				if random.IntN(2) == 0 {
+					item.Backup.Verified = nil
+				}
+				item.Backup.Revision += int64(random.IntN(3) * 1000)
+				p.Items = append(p.Items, item)
+			}
+		})
+		_, verified := p.Newest()
+		for _, d := range p.Take().Drop {
+			if verified != nil && d.Name == verified.Name {
+				t.Fatalf("the last verified backup is dropped: %+v", p)
+			}
+			if d.State != ItemGood && d.State != ItemFailed {
+				t.Fatalf("dropped although it is not known what becomes of it: %+v", d)
+			}
+		}
+	}
+}
+
+// TestAtMostOncePerSlot: no slot gets two backups, whether the clock jumps back and
+// forth or retention deletes, and although every fifth write of status is lost.
+func TestAtMostOncePerSlot(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	for round := range 600 {
+		jumps := round%2 == 0
+		made := map[string]int{}
+		exists := map[string]Item{}
+		p := hourly()
+		if jumps {
+			p.Policy = snapshot.Policy{Last: 1000}
+		}
+		now := noon
+		for range 60 {
+			now = now.Add(time.Duration(random.IntN(50)) * time.Minute)
+			p.Now = now
+			if jumps && random.IntN(6) == 0 {
+				p.Now = now.Add(time.Duration(random.IntN(600)-300) * time.Minute) // for one look
+			}
+			p.Items = nil
+			for _, item := range exists {
+				p.Items = append(p.Items, item)
+			}
+			turn := p.Take()
+			last := p.Last
+			switch {
+			case !turn.Due.IsZero():
+				last = turn.Due
+				name := SlotName(p.Name, turn.Due)
+				if _, there := exists[name]; !there { // or the API server says it exists
+					made[name]++
+					exists[name] = Item{Name: name, Slot: turn.Due, State: ItemGood, Backup: snapshot.Backup{ID: name, Began: turn.Due, Revision: turn.Due.Unix()}}
+				}
+			case p.Last.After(p.Now):
+				last = p.Now
+			}
+			for _, d := range turn.Drop {
+				delete(exists, d.Name)
+			}
+			if random.IntN(5) > 0 { // or writing status fails
+				p.Last = last
+			}
+		}
+		for name, times := range made {
+			if times > 1 {
+				t.Fatalf("%s was made %d times", name, times)
+			}
+		}
+	}
+}
+
+func TestScheduleReady(t *testing.T) {
+	later := noon.Add(2 * time.Hour)
+	cases := map[string]struct {
+		plan    Plan
+		failure error
+		want    string
+	}{
+		"well":                     {hourly(with(good(0))), nil, "True/OnSchedule"},
+		"not due yet":              {hourly(func(p *Plan) { p.Created = noon }), nil, "True/Pending"},
+		"the last failed":          {hourly(with(good(-1), good(0, failed))), nil, "False/Failed"},
+		"an older one failed":      {hourly(with(good(-1, failed), good(0))), nil, "True/OnSchedule"},
+		"overdue":                  {hourly(with(good(0)), at(later)), nil, "False/Overdue"},
+		"none ever":                {hourly(), nil, "False/Overdue"},
+		"nothing is verified":      {hourly(with(good(0, unverified))), nil, "False/NotVerified"},
+		"nothing is to be":         {hourly(with(good(0, unverified)), func(p *Plan) { p.Verifies = false }), nil, "True/OnSchedule"},
+		"suspended":                {hourly(with(good(0)), at(later), func(p *Plan) { p.Suspend = true }), nil, "True/Suspended"},
+		"invalid":                  {hourly(func(p *Plan) { p.Timetable, p.Invalid = nil, "no — why — do" }), nil, "False/InvalidSchedule"},
+		"the API server refuses":   {hourly(with(good(0))), fmt.Errorf("quota"), "False/ApplyFailed"},
+		"one under way in between": {hourly(with(good(0), good(1, active)), at(noon.Add(90*time.Minute))), nil, "True/OnSchedule"},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			s := &v1alpha1.EtcdBackupSchedule{}
+			s.Name = "s"
+			ReportSchedule(s, tc.plan, tc.plan.Take(), time.Time{}, tc.failure)
+			got := told(s.Status.Conditions)
+			if got["Ready"] != tc.want {
+				t.Errorf("Ready is %s, want %s", got["Ready"], tc.want)
+			}
+			again := s.DeepCopy()
+			ReportSchedule(again, tc.plan, tc.plan.Take(), time.Time{}, tc.failure)
+			if fmt.Sprint(again.Status) != fmt.Sprint(s.Status) {
+				t.Error("a second pass says something else")
+			}
+		})
+	}
+}
+
+// TestWake: an hour that brings nothing is slept through, and lateness is told when it
+// begins.
+func TestWake(t *testing.T) {
+	p := hourly(with(good(0)))
+	if got := p.Wake(p.Take()); !got.Equal(noon.Add(time.Hour)) {
+		t.Errorf("wakes at %s", got)
+	}
+	p.Suspend = true
+	if got := p.Wake(p.Take()); !got.IsZero() {
+		t.Errorf("suspended, it wakes at %s", got)
+	}
+}

@@ -1,0 +1,151 @@
+package backup
+
+import (
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+)
+
+// ReportSchedule writes a pass into the schedule's status. made is the slot that a
+// backup was made for in this pass; zero for none.
+func ReportSchedule(s *v1alpha1.EtcdBackupSchedule, p Plan, t Turn, made time.Time, failure error) {
+	is := &s.Status
+	is.ObservedGeneration = s.Generation
+	switch {
+	case !made.IsZero():
+		is.LastScheduleTime = timeOf(made)
+	case p.Last.After(p.Now):
+		// A clock was wrong when it was written.
+		is.LastScheduleTime = timeOf(p.Now)
+	}
+	is.NextScheduleTime = timeOf(t.Next)
+	is.Backups = int32(min(len(p.Items), 1<<30)) //nolint:gosec // just bounded
+	is.Active = ""
+	if active := p.active(); active != nil {
+		is.Active = active.Name
+	}
+	if !made.IsZero() {
+		is.Active = SlotName(s.Name, made)
+	}
+	good, verified := p.Newest()
+	if good != nil {
+		is.LastSuccessTime = timeOf(good.Backup.Began)
+	}
+	if verified != nil {
+		is.LastVerified, is.LastVerifiedTime = verified.Name, timeOf(verified.Backup.Began)
+	}
+	ready := scheduleReady(p, good, verified, failure)
+	stalled := ready.Reason == v1alpha1.ReasonInvalidSchedule
+	truth := map[bool]metav1.ConditionStatus{true: metav1.ConditionTrue, false: metav1.ConditionFalse}
+	told := map[bool]story{true: {ready.Reason, ready.Message}, false: {reason: v1alpha1.ReasonNone}}
+	for _, c := range []metav1.Condition{
+		ready,
+		condition(v1alpha1.ConditionReconciling, metav1.ConditionFalse, story{reason: v1alpha1.ReasonNone}),
+		condition(v1alpha1.ConditionStalled, truth[stalled], told[stalled]),
+	} {
+		c.ObservedGeneration = s.Generation
+		meta.SetStatusCondition(&is.Conditions, c)
+	}
+}
+
+func timeOf(t time.Time) *metav1.Time {
+	if t.IsZero() {
+		return nil
+	}
+	at := metav1.NewTime(t.Truncate(time.Second))
+	return &at
+}
+
+// scheduleReady is the summary: whether a restore would find what the schedule
+// promises. Times in it are those of backups, so that it does not change at rest.
+func scheduleReady(p Plan, good, verified *Item, failure error) metav1.Condition {
+	no := func(reason, message string) metav1.Condition {
+		return condition(v1alpha1.ConditionReady, metav1.ConditionFalse, story{reason, message})
+	}
+	yes := func(reason, message string) metav1.Condition {
+		return condition(v1alpha1.ConditionReady, metav1.ConditionTrue, story{reason, message})
+	}
+	failed := p.lastFailure(good)
+	switch {
+	case p.Invalid != "":
+		return no(v1alpha1.ReasonInvalidSchedule, p.Invalid)
+	case failure != nil:
+		return no(v1alpha1.ReasonApplyFailed, fmt.Sprintf("%s — no backup is made until then — mend what the message names; it is tried again by itself", failure))
+	case p.Suspend:
+		return yes(v1alpha1.ReasonSuspended, "spec.suspend is true: no backups are made, and none is deleted")
+	case p.Overdue(good):
+		return no(v1alpha1.ReasonOverdue, p.overdue(good, failed))
+	case failed != nil:
+		return no(v1alpha1.ReasonFailed, fmt.Sprintf("backup %s failed: %s", failed.Name, failed.Message))
+	case good == nil:
+		return yes(v1alpha1.ReasonPending, "the first backup is not due yet, or under way")
+	case p.Verifies && verified == nil:
+		return no(v1alpha1.ReasonNotVerified, "no backup is verified — none of them is known to be good for a restore — see why: kubectl get etcdbackups")
+	default:
+		return yes(v1alpha1.ReasonOnSchedule, fmt.Sprintf("the newest backup is %s, of %s", good.Name, good.Backup.Began.UTC().Format(time.RFC3339)))
+	}
+}
+
+// lastFailure is the newest backup that failed, if no good one is newer.
+func (p Plan) lastFailure(good *Item) *Item {
+	var last *Item
+	for i := range p.Items {
+		item := &p.Items[i]
+		if item.State == ItemFailed && (last == nil || item.Slot.After(last.Slot)) && (good == nil || item.Slot.After(good.Slot)) {
+			last = item
+		}
+	}
+	return last
+}
+
+// Overdue says that two slots have passed since the newest good backup, or since the
+// schedule was made: one may be under way.
+func (p Plan) Overdue(good *Item) bool {
+	at := p.overdueAt(good)
+	return !at.IsZero() && !p.Now.Before(at)
+}
+
+func (p Plan) overdueAt(good *Item) time.Time {
+	if p.Timetable == nil || p.Suspend {
+		return time.Time{}
+	}
+	since := p.Created
+	if good != nil && good.Slot.After(since) {
+		since = good.Slot
+	}
+	first := p.Timetable.Next(since)
+	if first.IsZero() {
+		return first
+	}
+	return p.Timetable.Next(first)
+}
+
+// Wake is when the schedule must be looked at again although nothing has happened: when
+// a slot comes, or a backup gets overdue; zero for never.
+func (p Plan) Wake(t Turn) time.Time {
+	good, _ := p.Newest()
+	wake := t.Next
+	if at := p.overdueAt(good); at.After(p.Now) && (wake.IsZero() || at.Before(wake)) {
+		wake = at
+	}
+	return wake
+}
+
+func (p Plan) overdue(good, failed *Item) string {
+	what := "there is no good backup at all"
+	if good != nil {
+		what = fmt.Sprintf("the newest good backup is %s, of %s, and two have been due since", good.Name, good.Backup.Began.UTC().Format(time.RFC3339))
+	}
+	why := ""
+	if active := p.active(); active != nil {
+		why = fmt.Sprintf("; backup %s is under way: %s", active.Name, active.Message)
+	}
+	if failed != nil {
+		why = fmt.Sprintf("; backup %s failed: %s", failed.Name, failed.Message)
+	}
+	return fmt.Sprintf("%s%s — what is written since could not be restored — see why: kubectl describe etcdbackup", what, why)
+}

@@ -1,0 +1,252 @@
+package resources
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/pki"
+	"github.com/quorate/quorate/internal/snapshot"
+)
+
+const (
+	// BackupContainer is the name of the container that does the work of a backup.
+	BackupContainer = "backup"
+
+	backupBinary    = "/backup"
+	backupDir       = "/quorate/backup"
+	installedBackup = backupDir + "/backup"
+	workDir         = "/work"
+
+	// workRetries is how often a pod that failed is followed by another. Each of them
+	// tries several times itself, and the pauses between them grow from 10 s.
+	workRetries = 3
+	// workKept is how long an ended Job and its pods' logs are kept.
+	workKept = 24 * time.Hour
+	// pruneTimeout bounds how long the deletion of an EtcdBackup may take, and its Job
+	// is kept as long again.
+	pruneTimeout = 2 * time.Minute
+)
+
+// Work is one piece of work for a backup: what a Job is made from, apart from the
+// EtcdBackup.
+type Work struct {
+	// Operation is one of save, drill and prune.
+	Operation snapshot.Operation
+	// BackupImage holds the program.
+	BackupImage string
+	// EtcdImage holds etcd and etcdutl, for a drill.
+	EtcdImage string
+	// Cluster that is backed up; nil when it is gone, and was there once. It is needed
+	// to save.
+	Cluster *v1alpha1.EtcdCluster
+}
+
+// JobName of a piece of work for a backup.
+func JobName(backup string, operation snapshot.Operation) string {
+	return backup + "-" + string(operation)
+}
+
+// BackupJob is the Job that does the work. It has no owner that a deletion of its
+// backup could cascade from before its objects are gone, and no right to anything in
+// Kubernetes.
+func BackupJob(b *v1alpha1.EtcdBackup, w Work) *batchv1.Job {
+	labels := BackupLabels(b)
+	labels["app.kubernetes.io/component"] = string(w.Operation)
+	annotations := map[string]string{}
+	if e := b.Spec.Encryption; e != nil && w.Operation == snapshot.OperationSave {
+		annotations[v1alpha1.AnnotationRecipients] = strings.Join(e.Recipients, "\n")
+	}
+	timeout, kept := b.Spec.Timeout.Duration, workKept
+	if w.Operation == snapshot.OperationPrune {
+		timeout, kept = pruneTimeout, pruneTimeout
+	}
+	return &batchv1.Job{
+		ObjectMeta: metav1.ObjectMeta{
+			Name:            JobName(b.Name, w.Operation),
+			Namespace:       b.Namespace,
+			Labels:          labels,
+			OwnerReferences: owners(b, w.Operation),
+		},
+		Spec: batchv1.JobSpec{
+			BackoffLimit:            new(int32(workRetries)),
+			ActiveDeadlineSeconds:   seconds(timeout),
+			TTLSecondsAfterFinished: new(int32(kept.Seconds())),
+			PodFailurePolicy:        giveUpEarly(),
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{Labels: labels, Annotations: annotations},
+				Spec:       workSpec(b, w),
+			},
+		},
+	}
+}
+
+// BackupLabels of what works for a backup: none of them is a member's, so that no
+// selector of a cluster finds it.
+func BackupLabels(b *v1alpha1.EtcdBackup) map[string]string {
+	return map[string]string{
+		"app.kubernetes.io/name":       "etcd-backup",
+		"app.kubernetes.io/instance":   b.Name,
+		"app.kubernetes.io/managed-by": "quorate",
+		v1alpha1.LabelBackup:           b.Name,
+		v1alpha1.LabelBackupUID:        string(b.UID),
+	}
+}
+
+// owners of a Job. One that deletes a backup's objects must outlive the backup's
+// other dependents: a deletion in the foreground would take it before it has run.
+func owners(b *v1alpha1.EtcdBackup, operation snapshot.Operation) []metav1.OwnerReference {
+	if operation == snapshot.OperationPrune {
+		return nil
+	}
+	return []metav1.OwnerReference{*metav1.NewControllerRef(b, v1alpha1.GroupVersion.WithKind("EtcdBackup"))}
+}
+
+func seconds(d time.Duration) *int64 {
+	if d <= 0 {
+		return nil
+	}
+	return new(int64(d.Seconds()))
+}
+
+// giveUpEarly ends a Job whose next try would fail as well, and does not count a pod
+// that somebody else has ended, such as a node that is drained.
+func giveUpEarly() *batchv1.PodFailurePolicy {
+	return &batchv1.PodFailurePolicy{Rules: []batchv1.PodFailurePolicyRule{
+		{
+			Action: batchv1.PodFailurePolicyActionFailJob,
+			OnExitCodes: &batchv1.PodFailurePolicyOnExitCodesRequirement{
+				ContainerName: new(BackupContainer), Operator: batchv1.PodFailurePolicyOnExitCodesOpIn, Values: []int32{snapshot.ExitPermanent},
+			},
+		},
+		{
+			Action: batchv1.PodFailurePolicyActionIgnore,
+			OnPodConditions: []batchv1.PodFailurePolicyOnPodConditionsPattern{
+				{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue},
+			},
+		},
+	}}
+}
+
+func workSpec(b *v1alpha1.EtcdBackup, w Work) corev1.PodSpec {
+	m := workMounts(b, w)
+	spec := corev1.PodSpec{
+		AutomountServiceAccountToken: new(false),
+		EnableServiceLinks:           new(false),
+		ServiceAccountName:           b.Spec.ServiceAccountName,
+		RestartPolicy:                corev1.RestartPolicyNever,
+		SecurityContext:              podSecurity(v1alpha1.PodTemplate{}),
+		Volumes:                      m.volumes,
+	}
+	worker := corev1.Container{
+		Name:                     BackupContainer,
+		Image:                    w.BackupImage,
+		ImagePullPolicy:          corev1.PullIfNotPresent,
+		Command:                  append([]string{backupBinary, string(w.Operation)}, m.flags...),
+		Resources:                workResources(w.Operation),
+		SecurityContext:          containerSecurity(),
+		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
+		Ports:                    []corev1.ContainerPort{{Name: "progress", ContainerPort: snapshot.ProgressPort, Protocol: corev1.ProtocolTCP}},
+		VolumeMounts:             m.mounts,
+	}
+	if w.Operation == snapshot.OperationDrill {
+		spec.InitContainers = []corev1.Container{backupInstaller(w.BackupImage)}
+		worker.Image = w.EtcdImage
+		worker.Command[0] = installedBackup
+	}
+	if c := w.Cluster; c != nil {
+		t := c.Spec.PodTemplate
+		spec.Tolerations, spec.NodeSelector, spec.ImagePullSecrets = t.Tolerations, t.NodeSelector, t.ImagePullSecrets
+		if t.SeccompProfile != nil || t.AppArmorProfile != nil {
+			spec.SecurityContext = podSecurity(t)
+		}
+	}
+	spec.Containers = []corev1.Container{worker}
+	return spec
+}
+
+// workMounts are the flags of the operation, and what they speak of.
+func workMounts(b *v1alpha1.EtcdBackup, w Work) mounted {
+	m := store(b.Spec.Store)
+	m.flag("--cluster-uid=" + b.Status.ClusterUID)
+	m.mount("tmp", "/tmp", emptyDir("16Mi"))
+	switch w.Operation {
+	case snapshot.OperationSave:
+		m.save(b, w.Cluster)
+	case snapshot.OperationDrill:
+		m.flag("--backup="+b.Status.ID, "--work-dir="+workDir)
+		m.identity(b.Spec.Encryption)
+		m.mount("work", workDir, corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}})
+		m.mount("backup", backupDir, emptyDir("256Mi"))
+	case snapshot.OperationPrune:
+		m.flag("--drop=" + b.Status.ID)
+	}
+	return m
+}
+
+func (m *mounted) save(b *v1alpha1.EtcdBackup, c *v1alpha1.EtcdCluster) {
+	m.flag(
+		"--name="+b.Name,
+		"--uid="+string(b.UID),
+		"--cluster-namespace="+b.Namespace,
+		"--cluster-name="+c.Name,
+		"--cluster-id="+c.Status.ClusterID,
+		"--endpoints="+strings.Join(clientURLs(c), ","),
+		fmt.Sprintf("--rate-limit=%d", b.Spec.RateLimit.Value()),
+	)
+	if TLS(c) {
+		m.flag("--etcd-ca="+tlsDir+"/"+pki.KeyCA, "--etcd-cert="+tlsDir+"/"+pki.KeyCert, "--etcd-key="+tlsDir+"/"+pki.KeyKey)
+		m.secret("tls", tlsDir, &v1alpha1.SecretReference{Name: pki.ClientSecret(c.Name)})
+	}
+	m.recipients(b.Spec.Encryption)
+}
+
+// clientURLs of the members that vote: a learner sends no snapshot that counts.
+func clientURLs(c *v1alpha1.EtcdCluster) []string {
+	var urls []string
+	for _, m := range c.Status.Members {
+		if m.Role == v1alpha1.RoleVoter {
+			urls = append(urls, ClientURL(c, m.Name))
+		}
+	}
+	return urls
+}
+
+// backupInstaller brings the program into a pod of etcd's image, whose etcd and
+// etcdutl it uses.
+func backupInstaller(image string) corev1.Container {
+	return corev1.Container{
+		Name:            "install-backup",
+		Image:           image,
+		Command:         []string{backupBinary, "install", installedBackup},
+		ImagePullPolicy: corev1.PullIfNotPresent,
+		SecurityContext: containerSecurity(),
+		Resources:       workResources(snapshot.OperationList),
+		VolumeMounts:    []corev1.VolumeMount{{Name: "backup", MountPath: backupDir}},
+	}
+}
+
+// workResources: streaming takes the same memory at any size; a drill runs a whole
+// etcd, whose database counts as memory of the pod while it is read.
+func workResources(operation snapshot.Operation) corev1.ResourceRequirements {
+	if operation == snapshot.OperationDrill || operation == snapshot.OperationRestore {
+		return corev1.ResourceRequirements{
+			Requests: quantities("100m", "256Mi"),
+			Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("4Gi")},
+		}
+	}
+	return corev1.ResourceRequirements{
+		Requests: quantities("50m", "96Mi"),
+		Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("256Mi")},
+	}
+}
+
+func emptyDir(limit string) corev1.VolumeSource {
+	return corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: new(resource.MustParse(limit))}}
+}

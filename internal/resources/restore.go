@@ -1,0 +1,133 @@
+package resources
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/snapshot"
+)
+
+// ErrNoBackupImage: an operator without the image works in all else.
+var ErrNoBackupImage = errors.New("the operator was started without --backup-image — backups are made and restored by what it holds — set it, or env BACKUP_IMAGE, to the backup image of the operator's release")
+
+// RestoreContainer is the name of the init container that fills an empty volume.
+const RestoreContainer = "restore"
+
+// Restore is the backup that a founder's empty volume is filled with before its first
+// start, the same for all founders.
+type Restore struct {
+	// BackupImage holds the program.
+	BackupImage string
+	// Store, ClusterUID and BackupID are where the backup lies.
+	Store                v1alpha1.BackupStore
+	ClusterUID, BackupID string
+	// Identity is the Secret with the private key, for an encrypted backup.
+	Identity *v1alpha1.SecretReference
+}
+
+// RestoreOf is the backup that spec.restoreFrom names. b is the EtcdBackup of that
+// name, nil if there is none. The second answer says why it cannot be restored, in
+// three parts, and is empty if it can.
+func RestoreOf(c *v1alpha1.EtcdCluster, b *v1alpha1.EtcdBackup) (Restore, string) {
+	from := c.Spec.RestoreFrom
+	if from.Store != nil {
+		return Restore{Store: *from.Store, ClusterUID: from.ClusterUID, BackupID: from.BackupID, Identity: from.IdentitySecretRef}, ""
+	}
+	if b == nil {
+		return Restore{}, fmt.Sprintf("EtcdBackup %s does not exist in this namespace — no member is started without its data — create the cluster anew with another backup, or with the store that it lies in", from.BackupName)
+	}
+	r := Restore{Store: b.Spec.Store, ClusterUID: b.Status.ClusterUID, BackupID: b.Status.ID, Identity: from.IdentitySecretRef}
+	if r.Identity == nil && b.Spec.Encryption != nil {
+		r.Identity = b.Spec.Encryption.IdentitySecretRef
+	}
+	is := func(kind string) bool { return meta.IsStatusConditionTrue(b.Status.Conditions, kind) }
+	switch {
+	case !b.DeletionTimestamp.IsZero():
+		return r, fmt.Sprintf("EtcdBackup %s is being deleted — its objects may go at any moment — create the cluster anew with another backup", b.Name)
+	case !is(v1alpha1.ConditionComplete) || r.BackupID == "":
+		return r, fmt.Sprintf("EtcdBackup %s is not complete (%s) — there is nothing to restore yet — wait for it, or create the cluster anew with another backup", b.Name, readyReason(b))
+	case !is(v1alpha1.ConditionVerified) && !from.AllowUnverified:
+		return r, fmt.Sprintf("EtcdBackup %s is not verified (%s) — nobody has seen that it can be restored — wait for it, or create the cluster anew with restoreFrom.allowUnverified", b.Name, readyReason(b))
+	case newer(b.Status.EtcdVersion, c.Spec.Version):
+		return r, fmt.Sprintf("EtcdBackup %s was taken from etcd %s, and spec.version is %s — an older etcd cannot open the data of a newer one — set spec.version to %s or later", b.Name, b.Status.EtcdVersion, c.Spec.Version, b.Status.EtcdVersion)
+	default:
+		return r, ""
+	}
+}
+
+func readyReason(b *v1alpha1.EtcdBackup) string {
+	if ready := meta.FindStatusCondition(b.Status.Conditions, v1alpha1.ConditionReady); ready != nil {
+		return ready.Reason
+	}
+	return v1alpha1.ReasonPending
+}
+
+// newer says that a version's minor release is above another's.
+func newer(a, b string) bool {
+	number := func(version string) int {
+		parts := strings.Split(version, ".")
+		if len(parts) < 2 {
+			return 0
+		}
+		n, err := strconv.Atoi(parts[1])
+		if err != nil {
+			return 0
+		}
+		return n
+	}
+	return number(a) > number(b)
+}
+
+// fillVolume adds to a pod what fills its empty volume before the guard looks at it.
+// The guard is not told that the volume may be empty: a restore that did not come to
+// its end is refused like a lost volume.
+func (r *Restore) fillVolume(c *v1alpha1.EtcdCluster, s Start, spec *corev1.PodSpec) {
+	m := store(r.Store)
+	m.flag(
+		"--cluster-uid="+r.ClusterUID,
+		"--backup="+r.BackupID,
+		"--foreign",
+		"--into-cluster-uid="+string(c.UID),
+		"--incarnation="+strconv.FormatInt(incarnation(c), 10),
+		"--member="+s.Member,
+		"--volume-uid="+s.VolumeUID,
+		"--volume="+volumeMount,
+		"--data-dir="+dataDir,
+		"--initial-cluster="+InitialCluster(c, s.Orders.Peers),
+		"--initial-cluster-token="+Token(c),
+		"--initial-advertise-peer-urls="+PeerURL(c, s.Member),
+		"--etcd-version="+c.Spec.Version,
+		"--orders="+annotationsMount+"/annotations",
+	)
+	if r.Identity != nil {
+		m.identity(&v1alpha1.BackupEncryption{IdentitySecretRef: r.Identity})
+	}
+	m.mount("tmp", "/tmp", emptyDir("16Mi"))
+	m.mount("backup", backupDir, emptyDir("256Mi"))
+	for _, v := range m.volumes {
+		if v.Secret != nil {
+			// Once the volume is filled nobody needs them any more: a pod must come
+			// back after a reboot of its node although the user has deleted them.
+			v.Secret.Optional = new(true)
+		}
+	}
+	spec.Volumes = append(spec.Volumes, m.volumes...)
+	spec.InitContainers = append(spec.InitContainers, backupInstaller(r.BackupImage), corev1.Container{
+		Name:                     RestoreContainer,
+		Image:                    Image(c),
+		ImagePullPolicy:          c.Spec.Image.PullPolicy,
+		Command:                  append([]string{installedBackup, string(snapshot.OperationRestore)}, m.flags...),
+		Resources:                workResources(snapshot.OperationRestore),
+		SecurityContext:          containerSecurity(),
+		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
+		VolumeMounts: append(m.mounts,
+			corev1.VolumeMount{Name: "data", MountPath: volumeMount},
+			corev1.VolumeMount{Name: "orders", MountPath: annotationsMount, ReadOnly: true}),
+	})
+}

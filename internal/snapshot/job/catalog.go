@@ -1,0 +1,194 @@
+package job
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/quorate/quorate/internal/snapshot"
+	"github.com/quorate/quorate/internal/snapshot/store"
+)
+
+// entry is what a listing shows of one backup.
+type entry struct {
+	id string
+	// complete: the manifest is there.
+	complete bool
+	// verified: a record of a drill is there.
+	verified bool
+	// newest is when the last of its objects was written.
+	newest  time.Time
+	objects []string
+}
+
+// list returns the backups of the place, the lowest revision first.
+func (e *Env) list(ctx context.Context) ([]entry, error) {
+	objects, err := e.Store.List(ctx, e.Place.Directory())
+	if err != nil {
+		return nil, err
+	}
+	byID := map[string]*entry{}
+	for _, o := range objects {
+		id, object, ok := e.Place.Parse(o.Key)
+		if !ok {
+			continue
+		}
+		found := byID[id]
+		if found == nil {
+			found = &entry{id: id}
+			byID[id] = found
+		}
+		found.objects = append(found.objects, object)
+		found.complete = found.complete || object == snapshot.ManifestObject
+		found.verified = found.verified || object == snapshot.VerificationObject
+		if o.Modified.After(found.newest) {
+			found.newest = o.Modified
+		}
+	}
+	entries := make([]entry, 0, len(byID))
+	for _, found := range byID {
+		entries = append(entries, *found)
+	}
+	slices.SortFunc(entries, func(a, b entry) int { return strings.Compare(a.id, b.id) })
+	return entries, nil
+}
+
+// manifest reads and judges one manifest.
+func (e *Env) manifest(ctx context.Context, id string) (snapshot.Manifest, error) {
+	key := e.Place.Key(id, snapshot.ManifestObject)
+	content, err := e.Store.Get(ctx, key, snapshot.MaxManifest)
+	if errors.Is(err, store.ErrNotExist) {
+		return snapshot.Manifest{}, snapshot.Fail(snapshot.ReasonBackupMissing, err,
+			"there is no %s in %s — without its manifest there is no backup %s — choose one that is listed", key, e.Store.Name(), id)
+	}
+	if err != nil {
+		return snapshot.Manifest{}, err
+	}
+	m, err := snapshot.DecodeManifest(content)
+	switch {
+	case errors.Is(err, snapshot.ErrNewer):
+		return m, snapshot.Fail(snapshot.ReasonNewerFormat, err, "%s: %v — it cannot be judged — use the version of this program that wrote it, or a later one", key, err)
+	case err != nil:
+		return m, snapshot.Fail(snapshot.ReasonCorrupt, err, "%s: %v — the backup cannot be trusted — take a new one, and look at the store", key, err)
+	case m.Cluster.UID != e.Place.ClusterUID:
+		return m, snapshot.Fail(snapshot.ReasonForeignPrefix, nil,
+			"%s is a backup of cluster %s/%s with UID %s, not of %s — two clusters' backups would be mixed — use another prefix",
+			key, m.Cluster.Namespace, m.Cluster.Name, m.Cluster.UID, e.Place.ClusterUID)
+	case m.ID != id:
+		return m, snapshot.Fail(snapshot.ReasonCorrupt, nil, "%s says that it is backup %s — it was moved or mixed up — take a new backup, and look at the store", key, m.ID)
+	}
+	return m, nil
+}
+
+// verification reads the record of a drill; nil if it says nothing about m.
+func (e *Env) verification(ctx context.Context, m snapshot.Manifest) *snapshot.Verification {
+	content, err := e.Store.Get(ctx, e.Place.Key(m.ID, snapshot.VerificationObject), snapshot.MaxManifest)
+	if err != nil {
+		return nil
+	}
+	v, err := snapshot.DecodeVerification(content)
+	if err != nil || !v.Of(&m) {
+		return nil
+	}
+	return &v
+}
+
+// Catalog is what lies in a place.
+type Catalog struct {
+	// Backups, newest first.
+	Backups []snapshot.Backup
+	// Unreadable are backups whose manifests are damaged or newer, with why.
+	Unreadable map[string]error
+	// Unfinished have no manifest in the listing.
+	Unfinished []entry
+}
+
+// UnfinishedIDs names the unfinished ones.
+func (c Catalog) UnfinishedIDs() []string {
+	ids := make([]string, 0, len(c.Unfinished))
+	for _, entry := range c.Unfinished {
+		ids = append(ids, entry.id)
+	}
+	return ids
+}
+
+// Catalog reads all manifests.
+func (e *Env) Catalog(ctx context.Context) (Catalog, error) {
+	entries, err := e.list(ctx)
+	if err != nil {
+		return Catalog{}, err
+	}
+	c := Catalog{Unreadable: map[string]error{}}
+	for _, entry := range entries {
+		if !entry.complete {
+			c.Unfinished = append(c.Unfinished, entry)
+			continue
+		}
+		m, err := e.manifest(ctx, entry.id)
+		switch snapshot.ReasonOf(err) {
+		case snapshot.ReasonCorrupt, snapshot.ReasonNewerFormat, snapshot.ReasonForeignPrefix, snapshot.ReasonBackupMissing:
+			c.Unreadable[entry.id] = err
+			continue
+		default:
+			if err != nil {
+				return Catalog{}, err
+			}
+		}
+		b := m.Backup()
+		if entry.verified {
+			if v := e.verification(ctx, m); v != nil {
+				b.Verified = &v.Time
+			}
+		}
+		c.Backups = append(c.Backups, b)
+	}
+	c.Backups = snapshot.Newest(c.Backups)
+	return c, nil
+}
+
+// Latest is the name by which the newest backup is asked for.
+const Latest = "latest"
+
+// find resolves Latest and checks an ID.
+func (e *Env) find(ctx context.Context, id string) (snapshot.Manifest, error) {
+	if id != Latest {
+		if !snapshot.ValidID(id) {
+			return snapshot.Manifest{}, snapshot.Fail(snapshot.ReasonUsage, nil, "the backup is %q — it cannot be found — give the ID of one, or %q", id, Latest)
+		}
+		return e.manifest(ctx, id)
+	}
+	c, err := e.Catalog(ctx)
+	if err != nil {
+		return snapshot.Manifest{}, err
+	}
+	if len(c.Backups) == 0 {
+		return snapshot.Manifest{}, snapshot.Fail(snapshot.ReasonBackupMissing, nil,
+			"%s holds no readable backup below %s (%s) — there is nothing to restore — check the prefix and the cluster's UID",
+			e.Store.Name(), e.Place.Directory(), fmt.Sprintf("%d unreadable, %d unfinished", len(c.Unreadable), len(c.Unfinished)))
+	}
+	return e.manifest(ctx, c.Backups[0].ID)
+}
+
+// Clusters lists the UIDs that have something below the prefix.
+func (e *Env) Clusters(ctx context.Context) ([]string, error) {
+	prefix := ""
+	if e.Place.Prefix != "" {
+		prefix = e.Place.Prefix + "/"
+	}
+	objects, err := e.Store.List(ctx, prefix)
+	if err != nil {
+		return nil, err
+	}
+	var uids []string
+	for _, o := range objects {
+		uid, _, _ := strings.Cut(strings.TrimPrefix(o.Key, prefix), "/")
+		place := snapshot.Place{Prefix: e.Place.Prefix, ClusterUID: uid}
+		if _, _, ok := place.Parse(o.Key); ok && !slices.Contains(uids, uid) {
+			uids = append(uids, uid)
+		}
+	}
+	return uids, nil
+}

@@ -1,0 +1,325 @@
+package job
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"filippo.io/age"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+
+	"github.com/quorate/quorate/internal/snapshot"
+	"github.com/quorate/quorate/internal/snapshot/store"
+)
+
+const (
+	// serveTimeout: etcd reads its whole index before it serves.
+	serveTimeout = 10 * time.Minute
+	// serveInterval between two looks whether it does.
+	serveInterval = 100 * time.Millisecond
+	// stopTimeout before an etcd that was told to end is killed.
+	stopTimeout = 20 * time.Second
+	// drillQuota, in bytes: above any database that etcd is made for, so that a
+	// drill is never short of what the cluster had.
+	drillQuota = 64 << 30
+)
+
+// Drill is which backup to verify, and with what.
+type Drill struct {
+	// ID of the backup, or Latest.
+	ID         string
+	Identities []age.Identity
+	Tools      Tools
+	// WorkDir is a directory with room for the plain snapshot twice. What the drill
+	// puts there it removes.
+	WorkDir string
+}
+
+// Drilled is what a drill found.
+type Drilled struct {
+	Manifest     snapshot.Manifest
+	Verification snapshot.Verification
+	// Unrecorded is why the verification could not be written beside the manifest;
+	// it holds all the same.
+	Unrecorded error
+}
+
+// Drill restores a backup, has a real etcd serve it, and compares it with what the
+// live cluster said of the same revision.
+func (e *Env) Drill(ctx context.Context, d Drill) (Drilled, error) {
+	m, err := e.find(ctx, d.ID)
+	if err != nil {
+		return Drilled{}, err
+	}
+	version, err := versionOf(ctx, d.Tools.Etcd, "--version")
+	if err != nil {
+		return Drilled{Manifest: m}, err
+	}
+	if err := compatible(m, version); err != nil {
+		return Drilled{Manifest: m}, err
+	}
+	dir, err := os.MkdirTemp(d.WorkDir, "drill-")
+	if err != nil {
+		return Drilled{Manifest: m}, explainDisk("using "+d.WorkDir, err)
+	}
+	defer os.RemoveAll(dir)
+	v, err := e.rehearse(ctx, d, m, dir)
+	if err != nil {
+		return Drilled{Manifest: m}, err
+	}
+	v.Format, v.ID, v.ManifestChecksum = snapshot.Format, m.ID, m.Checksum
+	v.Time, v.EtcdVersion = e.Now().UTC().Truncate(time.Second), version
+	return Drilled{Manifest: m, Verification: v, Unrecorded: e.record(ctx, &v)}, nil
+}
+
+func (e *Env) record(ctx context.Context, v *snapshot.Verification) error {
+	content, err := v.Encode()
+	if err != nil {
+		return err
+	}
+	return e.Store.Put(ctx, e.Place.Key(v.ID, snapshot.VerificationObject), content, store.Replace)
+}
+
+// rehearse works in dir.
+func (e *Env) rehearse(ctx context.Context, d Drill, m snapshot.Manifest, dir string) (v snapshot.Verification, err error) {
+	file := filepath.Join(dir, "snapshot.db")
+	if err := e.fetch(ctx, m, d.Identities, file); err != nil {
+		return v, err
+	}
+	e.Tracker.enter(snapshot.PhaseRestoring, 1, 0)
+	server, err := newServer(d.Tools.Etcd, dir)
+	if err != nil {
+		return v, err
+	}
+	if err := d.Tools.restore(ctx, file, server.dataDir(), server.as()); err != nil {
+		return v, err
+	}
+	if err := os.Remove(file); err != nil {
+		return v, explainDisk("using "+dir, err)
+	}
+	if err := server.start(ctx); err != nil {
+		return v, err
+	}
+	defer server.stop()
+	e.Tracker.enter(snapshot.PhaseComparing, 1, 0)
+	return server.compare(ctx, m)
+}
+
+// server is the etcd that serves the restored data, to this process alone: on
+// loopback, with certificates that live as long as the drill. The client's common
+// name is root, since the data may have authentication on.
+type server struct {
+	binary, dir  string
+	client, peer string // host:port
+	transport    credentials.TransportCredentials
+	command      *exec.Cmd
+	done         chan struct{}
+	words        lastWords
+}
+
+func newServer(binary, dir string) (*server, error) {
+	s := &server{binary: binary, dir: dir, done: make(chan struct{})}
+	var err error
+	if s.client, err = freeAddress(); err != nil {
+		return nil, err
+	}
+	if s.peer, err = freeAddress(); err != nil {
+		return nil, err
+	}
+	if s.transport, err = issue(dir); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("finding a free port: %w", err)
+	}
+	return l.Addr().String(), l.Close()
+}
+
+// issue writes ca.crt, tls.crt and tls.key, which the server and the client use.
+func issue(dir string) (credentials.TransportCredentials, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("making a key: %w", err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "root"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(7 * 24 * time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		return nil, fmt.Errorf("making a certificate: %w", err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, fmt.Errorf("encoding a key: %w", err)
+	}
+	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})
+	for name, content := range map[string][]byte{"ca.crt": certPEM, "tls.crt": certPEM, "tls.key": keyPEM} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			return nil, explainDisk("using "+dir, err)
+		}
+	}
+	pair, err := tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil {
+		return nil, fmt.Errorf("pairing a key: %w", err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(certPEM)
+	return credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: roots, MinVersion: tls.VersionTLS12}), nil
+}
+
+func (s *server) dataDir() string { return filepath.Join(s.dir, "data") }
+
+const drillMember = "drill"
+
+func (s *server) as() As {
+	return As{Name: drillMember, InitialCluster: drillMember + "=http://" + s.peer, Token: "drill", PeerURLs: "http://" + s.peer}
+}
+
+// start returns when etcd answers a linearizable read.
+func (s *server) start(ctx context.Context) error {
+	as := s.as()
+	file := func(name string) string { return filepath.Join(s.dir, name) }
+	s.command = exec.Command(s.binary,
+		"--name="+as.Name, "--data-dir="+s.dataDir(), "--log-level=warn", "--unsafe-no-fsync", "--quota-backend-bytes="+strconv.FormatInt(drillQuota, 10),
+		"--listen-client-urls=https://"+s.client, "--advertise-client-urls=https://"+s.client,
+		"--client-cert-auth", "--trusted-ca-file="+file("ca.crt"), "--cert-file="+file("tls.crt"), "--key-file="+file("tls.key"),
+		"--listen-peer-urls="+as.PeerURLs, "--initial-advertise-peer-urls="+as.PeerURLs, "--initial-cluster="+as.InitialCluster, "--initial-cluster-token="+as.Token,
+	)
+	// Nothing of the environment may configure it.
+	s.command.Env = []string{"PATH=" + os.Getenv("PATH")}
+	s.command.Stdout, s.command.Stderr = &s.words, &s.words
+	if err := s.command.Start(); err != nil {
+		return snapshot.Fail(snapshot.ReasonUsage, err, "%s cannot be run: %v — a real etcd has to serve the data — run this in etcd's image", s.binary, err)
+	}
+	go func() {
+		// Its exit code says no more than its last words.
+		_ = s.command.Wait()
+		close(s.done)
+	}()
+	err := s.awaitServing(ctx)
+	if err != nil {
+		s.stop()
+	}
+	return err
+}
+
+func (s *server) awaitServing(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, serveTimeout)
+	defer cancel()
+	conn, err := s.dial()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	ticker := time.NewTicker(serveInterval)
+	defer ticker.Stop()
+	for {
+		_, _, err := (&source{conn: conn}).latest(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-s.done:
+			return snapshot.Fail(snapshot.ReasonNotRestorable, nil, "etcd ends on the restored data: %s — this backup cannot be restored — take a new one", &s.words)
+		case <-ctx.Done():
+			return snapshot.Fail(snapshot.ReasonNotRestorable, err, "etcd does not serve the restored data after %s: %v — it is not known to be restorable — take a new one", serveTimeout, err)
+		case <-ticker.C:
+		}
+	}
+}
+
+func (s *server) dial() (*grpc.ClientConn, error) {
+	return grpc.NewClient("passthrough:///"+s.client, grpc.WithTransportCredentials(s.transport), grpc.WithNoProxy(), grpc.WithDisableServiceConfig())
+}
+
+// stop ends etcd and waits until it has ended.
+func (s *server) stop() {
+	// It fails when etcd has ended already.
+	_ = s.command.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-s.done:
+	case <-time.After(stopTimeout):
+		_ = s.command.Process.Kill()
+		<-s.done
+	}
+}
+
+// compare asks the restored etcd for what the live one said at the same revision.
+func (s *server) compare(ctx context.Context, m snapshot.Manifest) (v snapshot.Verification, err error) {
+	conn, err := s.dial()
+	if err != nil {
+		return v, err
+	}
+	defer conn.Close()
+	v.SnapshotRevision, _, err = (&source{conn: conn}).latest(ctx)
+	if err != nil {
+		return v, err
+	}
+	if v.SnapshotRevision < m.Etcd.Revision {
+		return v, differs(m, "the last revision", m.Etcd.Revision, v.SnapshotRevision)
+	}
+	got, err := compactedTo(ctx, conn, m.Etcd)
+	if err != nil {
+		return v, err
+	}
+	count, err := pb.NewKVClient(conn).Range(ctx, kv(m.Etcd.Revision))
+	if err != nil {
+		return v, explainEtcd(err)
+	}
+	v.HashKV, v.KeyCount = got.hash, count.GetCount()
+	switch {
+	case v.KeyCount != m.Etcd.KeyCount:
+		return v, differs(m, "the number of keys", m.Etcd.KeyCount, v.KeyCount)
+	case got.compacted != m.Etcd.CompactRevision:
+		return v, differs(m, "the compacted revision", m.Etcd.CompactRevision, got.compacted)
+	case got.hash != m.Etcd.HashKV:
+		return v, differs(m, "the hash", m.Etcd.HashKV, got.hash)
+	}
+	return v, nil
+}
+
+// compactedTo hashes, after compacting what the live cluster had compacted when it
+// was hashed: that happened after the snapshot was taken.
+func compactedTo(ctx context.Context, conn *grpc.ClientConn, live snapshot.Etcd) (hashed, error) {
+	got, err := hashAt(ctx, conn, live.Revision)
+	if err != nil || got.compacted >= live.CompactRevision {
+		return got, err
+	}
+	if _, err := pb.NewKVClient(conn).Compact(ctx, &pb.CompactionRequest{Revision: live.CompactRevision, Physical: true}); err != nil {
+		return hashed{}, explainEtcd(err)
+	}
+	return hashAt(ctx, conn, live.Revision)
+}
+
+func differs(m snapshot.Manifest, what string, live, restored any) error {
+	return snapshot.Fail(snapshot.ReasonDiffers, errors.New(what),
+		"%s of backup %s is %v at revision %d, and was %v in the live cluster — what would be restored is not what was there — take a new backup, and compare etcdctl endpoint hashkv of all members",
+		what, m.ID, restored, m.Etcd.Revision, live)
+}

@@ -1,0 +1,353 @@
+package job
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"filippo.io/age"
+	"golang.org/x/time/rate"
+
+	"github.com/quorate/quorate/internal/snapshot"
+	"github.com/quorate/quorate/internal/snapshot/store"
+)
+
+const (
+	// chunk is what is read at once, in bytes.
+	chunk = 64 << 10
+	// stallTimeout is how long nothing may move. etcd hashes meanwhile, and a store
+	// puts an upload together, which both take their time.
+	stallTimeout = 3 * time.Minute
+	// cleanTimeout bounds the removal of what a failed attempt left.
+	cleanTimeout = 20 * time.Second
+)
+
+// Env is what every operation works with.
+type Env struct {
+	Store *store.Store
+	Place snapshot.Place
+	// Attempts of the whole work, at least 1.
+	Attempts int
+	// Pause before the second attempt; it doubles.
+	Pause   time.Duration
+	Tracker *Tracker
+	Log     *slog.Logger
+	Now     func() time.Time
+}
+
+// Save is what to save.
+type Save struct {
+	Members Members
+	// Name of the backup, UID of its EtcdBackup, and whose backup it is.
+	Name, UID          string
+	Namespace, Cluster string
+	// Rate in bytes per second that are read from etcd; zero for no limit.
+	Rate        int64
+	Compression snapshot.Compression
+	// Recipients to encrypt for, and their names.
+	Recipients     []age.Recipient
+	RecipientNames []string
+}
+
+// Save stores a snapshot, reads it back, and writes the manifest last.
+func (e *Env) Save(ctx context.Context, s Save) (snapshot.Manifest, error) {
+	done, err := e.existing(ctx, s)
+	if err != nil || done != nil {
+		if done != nil {
+			return *done, nil
+		}
+		return snapshot.Manifest{}, err
+	}
+	var saved snapshot.Manifest
+	err = e.try(ctx, func(ctx context.Context, attempt int) error {
+		saved, err = e.saveOnce(ctx, s, attempt)
+		return err
+	})
+	return saved, err
+}
+
+// try repeats the work until it succeeds, fails for good or has been tried often
+// enough. Every attempt is watched for bytes that move.
+func (e *Env) try(ctx context.Context, work func(ctx context.Context, attempt int) error) error {
+	pause := e.Pause
+	for attempt := 1; ; attempt++ {
+		err := e.watched(ctx, attempt, work)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return snapshot.Fail(snapshot.ReasonInterrupted, context.Cause(ctx), "the process was told to end — the work is not done — start it again")
+		}
+		if attempt >= e.Attempts || snapshot.ReasonOf(err).Permanent() {
+			return err
+		}
+		e.Log.Warn("Attempt failed", "attempt", attempt, "reason", snapshot.ReasonOf(err), "error", err.Error(), "pause", pause.String())
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+		pause *= 2
+	}
+}
+
+func (e *Env) watched(ctx context.Context, attempt int, work func(ctx context.Context, attempt int) error) error {
+	ctx, cancel := e.Tracker.watch(ctx, stallTimeout)
+	defer cancel()
+	err := work(ctx, attempt)
+	if err != nil && errors.Is(context.Cause(ctx), errStalled) {
+		return snapshot.Fail(snapshot.ReasonStoreUnreachable, err, "%v: %v — neither etcd nor the store goes on — it will be tried again", context.Cause(ctx), err)
+	}
+	return err
+}
+
+// existing looks at what lies there already: nothing of another cluster's may, and a
+// finished backup of this EtcdBackup is not made again, since the process may have
+// been killed after the manifest and before its result was read.
+func (e *Env) existing(ctx context.Context, s Save) (*snapshot.Manifest, error) {
+	entries, err := e.list(ctx)
+	if err != nil {
+		return nil, err
+	}
+	newest := true
+	for _, entry := range slices.Backward(entries) {
+		ours := s.UID != "" && strings.HasSuffix(entry.id, "-"+s.Name)
+		if !entry.complete || (!newest && !ours) {
+			continue
+		}
+		newest = false
+		m, err := e.manifest(ctx, entry.id)
+		if snapshot.ReasonOf(err) == snapshot.ReasonForeignPrefix {
+			return nil, err
+		}
+		if err != nil || !ours || m.UID != s.UID {
+			continue
+		}
+		if err := e.readBack(ctx, m, 1); err != nil {
+			e.Log.Warn("A finished backup cannot be read back; another one is made", "id", m.ID, "error", err.Error())
+			continue
+		}
+		return &m, nil
+	}
+	return nil, nil
+}
+
+// saveOnce is one attempt.
+func (e *Env) saveOnce(ctx context.Context, s Save, attempt int) (m snapshot.Manifest, err error) {
+	e.Tracker.enter(snapshot.PhaseStarting, attempt, 0)
+	member, err := s.Members.choose(ctx)
+	if err != nil {
+		return m, err
+	}
+	defer member.close()
+	revision, keys, err := member.latest(ctx)
+	if err != nil {
+		return m, err
+	}
+	began := e.Now().UTC().Truncate(time.Millisecond)
+	m = snapshot.Manifest{
+		Format: snapshot.Format, ID: snapshot.NewID(revision, began, s.Name), Name: s.Name, UID: s.UID,
+		Cluster: snapshot.Cluster{
+			UID: e.Place.ClusterUID, ID: strconv.FormatUint(member.status.GetHeader().GetClusterId(), 16), Namespace: s.Namespace, Name: s.Cluster,
+		},
+		Etcd: snapshot.Etcd{
+			Version: member.status.GetVersion(), Member: member.name, Revision: revision, KeyCount: keys,
+			RaftTerm: member.status.GetRaftTerm(), RaftIndex: member.status.GetRaftAppliedIndex(),
+		},
+		Compression: s.Compression, Recipients: s.RecipientNames, Began: began,
+	}
+	e.Log.Info("Saving", "id", m.ID, "member", member.name, "endpoint", member.endpoint, "revision", revision, "keys", keys)
+	// Whatever fails from here on leaves nothing that could be taken for a backup,
+	// and as little as can be of anything else.
+	defer func() {
+		if err != nil {
+			e.discard(ctx, m.ID)
+		}
+	}()
+	if err := e.transfer(ctx, s, member, &m, attempt); err != nil {
+		return m, err
+	}
+	if err := e.readBack(ctx, m, attempt); err != nil {
+		return m, err
+	}
+	m.Ended = e.Now().UTC().Truncate(time.Millisecond)
+	return m, e.seal(ctx, &m)
+}
+
+// transfer streams the snapshot into the store, and has the same member hash the
+// revision meanwhile.
+func (e *Env) transfer(ctx context.Context, s Save, member *source, m *snapshot.Manifest, attempt int) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	incoming, err := member.open(ctx)
+	if err != nil {
+		return err
+	}
+	e.Tracker.enter(snapshot.PhaseSaving, attempt, incoming.total)
+	m.Etcd.StorageVersion = incoming.storageVersion
+	// The snapshot was taken before it is hashed, so what is compacted in between
+	// a drill can compact too; the other way round it could not.
+	type outcome struct {
+		hashed
+		err error
+	}
+	hash := make(chan outcome, 1)
+	go func() {
+		h, err := hashAt(ctx, member.conn, m.Etcd.Revision)
+		hash <- outcome{h, err}
+	}()
+	if err := e.upload(ctx, s, incoming, m); err != nil {
+		return err
+	}
+	got := <-hash
+	if got.err != nil {
+		return got.err
+	}
+	m.Etcd.HashKV, m.Etcd.CompactRevision = got.hash, got.compacted
+	return nil
+}
+
+// upload writes the object, and only completes it when etcd's stream was whole.
+func (e *Env) upload(ctx context.Context, s Save, incoming *stream, m *snapshot.Manifest) error {
+	object, err := e.Store.Writer(ctx, e.Place.Key(m.ID, snapshot.SnapshotObject), store.Replace)
+	if err != nil {
+		return err
+	}
+	plain, stored := newSealed(), newDigest()
+	err = e.copy(ctx, s, incoming, plain, io.MultiWriter(object, stored, writerFunc(e.Tracker.sent)))
+	if err == nil {
+		m.Plain, err = plain.finish()
+		if err != nil || incoming.received != incoming.total+32 {
+			err = snapshot.Fail(snapshot.ReasonSnapshotBroken, err,
+				"etcd sent %d of %d bytes, and %s — the snapshot cannot be trusted — it will be tried again", incoming.received, incoming.total+32, checksumIs(err))
+		}
+	}
+	if err != nil {
+		object.Abort()
+		return err
+	}
+	m.Stored = stored.content()
+	return object.Commit(ctx)
+}
+
+func checksumIs(err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	return "its checksum matches"
+}
+
+type writerFunc func(int)
+
+func (f writerFunc) Write(p []byte) (int, error) {
+	f(len(p))
+	return len(p), nil
+}
+
+// copy moves the snapshot through compression and encryption, at the rate asked for.
+func (e *Env) copy(ctx context.Context, s Save, incoming io.Reader, plain, stored io.Writer) error {
+	packed, err := pack(stored, s.Compression, s.Recipients)
+	if err != nil {
+		return err
+	}
+	limit := rate.NewLimiter(rate.Inf, chunk)
+	if s.Rate > 0 {
+		limit = rate.NewLimiter(rate.Limit(s.Rate), chunk)
+	}
+	buffer := make([]byte, chunk)
+	for {
+		n, err := incoming.Read(buffer)
+		if n > 0 {
+			e.Tracker.read(n)
+			if _, err := plain.Write(buffer[:n]); err != nil {
+				return err
+			}
+			if _, err := packed.Write(buffer[:n]); err != nil {
+				return err
+			}
+			if err := limit.WaitN(ctx, n); err != nil {
+				return fmt.Errorf("waiting at the rate limit: %w", err)
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return packed.Close()
+		}
+		if err != nil {
+			return errors.Join(err, closeQuietly(packed))
+		}
+	}
+}
+
+// closeQuietly ends the goroutines of a writer whose result nobody wants.
+func closeQuietly(c io.Closer) error {
+	_ = c.Close()
+	return nil
+}
+
+// readBack reads the object again: a store that says yes may have kept something
+// else, or less.
+func (e *Env) readBack(ctx context.Context, m snapshot.Manifest, attempt int) error {
+	e.Tracker.enter(snapshot.PhaseReadingBack, attempt, m.Stored.Bytes)
+	key := e.Place.Key(m.ID, snapshot.SnapshotObject)
+	r, _, err := e.Store.Reader(ctx, key)
+	if errors.Is(err, store.ErrNotExist) {
+		return snapshot.Fail(snapshot.ReasonCorrupt, err, "%s is not there after it was written — the store lost it — it will be tried again", key)
+	}
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	got := newDigest()
+	if _, err := io.CopyBuffer(got, e.Tracker.reader(r), make([]byte, chunk)); err != nil {
+		return err
+	}
+	if got.content() != m.Stored {
+		return damagedObject(key, got.content(), m.Stored)
+	}
+	return nil
+}
+
+func damagedObject(key string, got, want snapshot.Content) error {
+	return snapshot.Fail(snapshot.ReasonCorrupt, nil,
+		"%s is %d bytes with SHA-256 %.12s… instead of %d with %.12s… — it is not what was written, and cannot be restored — take a new backup, and look at the store",
+		key, got.Bytes, got.SHA256, want.Bytes, want.SHA256)
+}
+
+// seal writes the manifest, which makes the object a backup, and reads it back.
+func (e *Env) seal(ctx context.Context, m *snapshot.Manifest) error {
+	content, err := m.Encode()
+	if err != nil {
+		return err
+	}
+	key := e.Place.Key(m.ID, snapshot.ManifestObject)
+	if err := e.Store.Put(ctx, key, content, store.Create); err != nil {
+		return err
+	}
+	again, err := e.Store.Get(ctx, key, snapshot.MaxManifest)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(again, content) {
+		return snapshot.Fail(snapshot.ReasonCorrupt, nil, "%s is not what was written — the backup could not be found again — it will be tried again", key)
+	}
+	return nil
+}
+
+// discard removes what a failed attempt left, the manifest first. It is done even
+// while the process ends, and what it cannot do prune does later.
+func (e *Env) discard(ctx context.Context, id string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTimeout)
+	defer cancel()
+	for _, object := range []string{snapshot.ManifestObject, snapshot.SnapshotObject} {
+		if err := e.Store.Delete(ctx, e.Place.Key(id, object)); err != nil {
+			e.Log.Warn("What a failed attempt left stays for now", "id", id, "object", object, "error", err.Error())
+			return
+		}
+	}
+}

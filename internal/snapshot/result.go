@@ -1,0 +1,282 @@
+package snapshot
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// MaxResult is what Kubernetes keeps of a termination message, in bytes.
+const MaxResult = 4096
+
+// Exit codes of cmd/backup.
+const (
+	// ExitSucceeded: the result says what was done.
+	ExitSucceeded = 0
+	// ExitFailed: another try may succeed.
+	ExitFailed = 1
+	// ExitPermanent: another try fails as well, until somebody changes something.
+	ExitPermanent = 2
+)
+
+// Operation is a subcommand of cmd/backup.
+type Operation string
+
+// The operations.
+const (
+	OperationSave    Operation = "save"
+	OperationDrill   Operation = "drill"
+	OperationRestore Operation = "restore"
+	OperationPrune   Operation = "prune"
+	OperationList    Operation = "list"
+)
+
+// Outcome of an operation.
+type Outcome string
+
+// The outcomes.
+const (
+	OutcomeSucceeded Outcome = "Succeeded"
+	OutcomeFailed    Outcome = "Failed"
+)
+
+// Reason is fit to be a condition's reason.
+type Reason string
+
+// Reasons of success.
+const (
+	// ReasonSaved: stored, read back, and the hashes are equal.
+	ReasonSaved Reason = "Saved"
+	// ReasonVerified: restored, served by a real etcd, and equal to the manifest.
+	ReasonVerified Reason = "Verified"
+	// ReasonRestored: the volume holds the restored data.
+	ReasonRestored Reason = "Restored"
+	// ReasonPruned: what retention drops is gone, or was named if it would not go.
+	ReasonPruned Reason = "Pruned"
+)
+
+// Reasons of failure.
+const (
+	// ReasonUsage: the command line is wrong.
+	ReasonUsage Reason = "Usage"
+	// ReasonInternal: something that this program should have named otherwise.
+	ReasonInternal Reason = "Internal"
+	// ReasonInterrupted: the process was told to end.
+	ReasonInterrupted Reason = "Interrupted"
+
+	// ReasonBucketMissing: the store has no such bucket, container or directory.
+	ReasonBucketMissing Reason = "BucketMissing"
+	// ReasonAccessDenied: the store refuses the credentials, or what they may do.
+	ReasonAccessDenied Reason = "AccessDenied"
+	// ReasonCredentialsMissing: there are no credentials, or no readable ones.
+	ReasonCredentialsMissing Reason = "CredentialsMissing"
+	// ReasonCredentialsExpired: the store says that they were good once.
+	ReasonCredentialsExpired Reason = "CredentialsExpired"
+	// ReasonStoreUnreachable: the store does not answer, or answers with errors of
+	// its own.
+	ReasonStoreUnreachable Reason = "StoreUnreachable"
+	// ReasonNoSpace: the store, the volume or the working directory is full.
+	ReasonNoSpace Reason = "NoSpace"
+	// ReasonForeignPrefix: what lies there belongs to another cluster.
+	ReasonForeignPrefix Reason = "ForeignPrefix"
+	// ReasonBackupMissing: there is no such backup, or none at all.
+	ReasonBackupMissing Reason = "BackupMissing"
+	// ReasonCorrupt: what the store returns is not what was stored.
+	ReasonCorrupt Reason = "Corrupt"
+	// ReasonNewerFormat: a later version of this program wrote the backup.
+	ReasonNewerFormat Reason = "NewerFormat"
+	// ReasonKeyMissing: the backup is encrypted for none of the identities.
+	ReasonKeyMissing Reason = "KeyMissing"
+	// ReasonBadRecipient: a recipient or an identity is not one of age.
+	ReasonBadRecipient Reason = "BadRecipient"
+
+	// ReasonEtcdUnreachable: no member answered a linearizable read.
+	ReasonEtcdUnreachable Reason = "EtcdUnreachable"
+	// ReasonEtcdDenied: etcd does not take the client certificate for root's.
+	ReasonEtcdDenied Reason = "EtcdDenied"
+	// ReasonWrongCluster: the members that answer belong to another cluster.
+	ReasonWrongCluster Reason = "WrongCluster"
+	// ReasonCompacted: the revision was compacted before it was hashed.
+	ReasonCompacted Reason = "Compacted"
+	// ReasonSnapshotBroken: etcd's stream ended early or its checksum is wrong.
+	ReasonSnapshotBroken Reason = "SnapshotBroken"
+
+	// ReasonNotRestorable: etcd's own tool or etcd itself refuses the snapshot.
+	ReasonNotRestorable Reason = "NotRestorable"
+	// ReasonDiffers: the restored data is not what the manifest says.
+	ReasonDiffers Reason = "Differs"
+	// ReasonIncompatibleVersion: etcd of that version cannot take the snapshot.
+	ReasonIncompatibleVersion Reason = "IncompatibleVersion"
+	// ReasonVolumeInUse: the volume holds something else, or another process has it.
+	ReasonVolumeInUse Reason = "VolumeInUse"
+	// ReasonDataLost: the volume is empty, and the member has started before.
+	ReasonDataLost Reason = "DataLost"
+	// ReasonVolumeUnusable: the volume cannot be read or written.
+	ReasonVolumeUnusable Reason = "VolumeUnusable"
+)
+
+// permanent are the reasons for which another try fails as well.
+var permanent = map[Reason]bool{
+	ReasonUsage: true, ReasonBucketMissing: true, ReasonAccessDenied: true, ReasonCredentialsMissing: true,
+	ReasonForeignPrefix: true, ReasonBackupMissing: true, ReasonNewerFormat: true, ReasonKeyMissing: true,
+	ReasonBadRecipient: true, ReasonEtcdDenied: true, ReasonWrongCluster: true, ReasonNotRestorable: true,
+	ReasonDiffers: true, ReasonIncompatibleVersion: true, ReasonVolumeInUse: true, ReasonDataLost: true,
+}
+
+// Permanent says that another try fails as well, until somebody changes something.
+func (r Reason) Permanent() bool { return permanent[r] }
+
+// Result is what cmd/backup leaves in its termination message.
+type Result struct {
+	Operation Operation `json:"operation"`
+	Outcome   Outcome   `json:"outcome"`
+	Reason    Reason    `json:"reason"`
+	// Message for people: one line, "<what is wrong, with the value> — <why it
+	// matters> — <what to do>" for a failure.
+	Message string `json:"message"`
+	// Backup that was saved, drilled or restored.
+	Backup *Backup `json:"backup,omitempty"`
+	// Verification that a drill arrived at.
+	Verification *Verification `json:"verification,omitempty"`
+	// Pruned is what prune did.
+	Pruned *Pruned `json:"pruned,omitempty"`
+	// Warnings are what went wrong beside the outcome.
+	Warnings []string  `json:"warnings,omitempty"`
+	Began    time.Time `json:"began"`
+	Ended    time.Time `json:"ended"`
+}
+
+// Backup is what a user wants to know of a manifest, and what Retain decides by.
+type Backup struct {
+	ID          string    `json:"id"`
+	ClusterUID  string    `json:"clusterUID"`
+	ClusterID   string    `json:"clusterID"`
+	Revision    int64     `json:"revision"`
+	KeyCount    int64     `json:"keyCount"`
+	PlainBytes  int64     `json:"plainBytes"`
+	StoredBytes int64     `json:"storedBytes"`
+	SHA256      string    `json:"sha256"`
+	EtcdVersion string    `json:"etcdVersion"`
+	Encrypted   bool      `json:"encrypted,omitempty"`
+	Began       time.Time `json:"began"`
+	Ended       time.Time `json:"ended"`
+	// Verified is when a drill found the backup good; nil if none has.
+	Verified *time.Time `json:"verified,omitempty"`
+}
+
+// Backup is the manifest in brief, not verified.
+func (m *Manifest) Backup() Backup {
+	return Backup{
+		ID: m.ID, ClusterUID: m.Cluster.UID, ClusterID: m.Cluster.ID, Revision: m.Etcd.Revision, KeyCount: m.Etcd.KeyCount,
+		PlainBytes: m.Plain.Bytes, StoredBytes: m.Stored.Bytes, SHA256: m.Stored.SHA256, EtcdVersion: m.Etcd.Version,
+		Encrypted: m.Encrypted(), Began: m.Began, Ended: m.Ended,
+	}
+}
+
+// Pruned is what prune did.
+type Pruned struct {
+	// Kept is how many backups are left.
+	Kept int `json:"kept"`
+	// Dropped are the backups that are gone. A long list loses its end in the
+	// termination message; DroppedCount does not.
+	Dropped      []Dropped `json:"dropped,omitempty"`
+	DroppedCount int       `json:"droppedCount,omitempty"`
+	// Refused is how many backups the store would not delete.
+	Refused int `json:"refused,omitempty"`
+	// Orphans is how many unfinished backups and uploads were removed.
+	Orphans int `json:"orphans,omitempty"`
+}
+
+// Encode returns at most MaxResult bytes of JSON: first the list of what was
+// dropped gives way, then the warnings, then the end of the message.
+func (r Result) Encode() []byte {
+	r.Message = oneLine(r.Message)
+	for {
+		content, err := json.Marshal(r)
+		if err != nil {
+			// Nothing in a Result can fail to encode; a reader must get something.
+			return fmt.Appendf(nil, `{"outcome":%q,"reason":%q}`, OutcomeFailed, ReasonInternal)
+		}
+		if len(content) <= MaxResult {
+			return content
+		}
+		switch {
+		case r.Pruned != nil && len(r.Pruned.Dropped) > 0:
+			shorter := *r.Pruned
+			shorter.Dropped = shorter.Dropped[:len(shorter.Dropped)/2]
+			r.Pruned = &shorter
+		case len(r.Warnings) > 0:
+			r.Warnings = r.Warnings[:len(r.Warnings)/2]
+		default:
+			r.Message = strings.ToValidUTF8(r.Message[:len(r.Message)*3/4], "")
+		}
+	}
+}
+
+// ErrNoResult: the termination message is not one of Encode's. The process was
+// killed, or never ran.
+var ErrNoResult = errors.New("no result of a backup process")
+
+// ParseResult reads a termination message. The error wraps ErrNoResult.
+func ParseResult(message string) (Result, error) {
+	var r Result
+	if err := json.Unmarshal([]byte(message), &r); err != nil {
+		return Result{}, fmt.Errorf("%w: %w", ErrNoResult, err)
+	}
+	if r.Outcome != OutcomeSucceeded && r.Outcome != OutcomeFailed {
+		return Result{}, fmt.Errorf("%w: outcome %q", ErrNoResult, r.Outcome)
+	}
+	return r, nil
+}
+
+func oneLine(text string) string {
+	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+}
+
+// Phase is what a process is at.
+type Phase string
+
+// The phases, in the order in which they come.
+const (
+	PhaseStarting    Phase = "Starting"
+	PhaseSaving      Phase = "Saving"
+	PhaseReadingBack Phase = "ReadingBack"
+	PhaseDownloading Phase = "Downloading"
+	PhaseRestoring   Phase = "Restoring"
+	PhaseComparing   Phase = "Comparing"
+	PhaseDeleting    Phase = "Deleting"
+	PhaseDone        Phase = "Done"
+)
+
+// ProgressPort is where cmd/backup serves Progress as JSON, at ProgressPath.
+const (
+	ProgressPort = 8080
+	ProgressPath = "/progress"
+)
+
+// Progress of a process. The numbers begin anew with each attempt.
+type Progress struct {
+	Phase Phase `json:"phase"`
+	// Attempt counts from 1.
+	Attempt int `json:"attempt"`
+	// TotalBytes is what BytesRead will be at the end of the phase, an estimate
+	// while saving; zero while it is not known.
+	TotalBytes int64 `json:"totalBytes"`
+	// BytesRead from etcd, or from the store.
+	BytesRead int64 `json:"bytesRead"`
+	// BytesSent to the store.
+	BytesSent int64 `json:"bytesSent"`
+}
+
+// Percent of the phase that is done, from 0 to 100; it says 100 only when it is.
+func (p Progress) Percent() int {
+	if p.Phase == PhaseDone {
+		return 100
+	}
+	if p.TotalBytes <= 0 || p.BytesRead <= 0 {
+		return 0
+	}
+	return int(min(99, float64(p.BytesRead)/float64(p.TotalBytes)*100))
+}

@@ -1,0 +1,138 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/smithy-go"
+	"gocloud.dev/gcerrors"
+	"google.golang.org/api/googleapi"
+
+	"github.com/quorate/quorate/internal/snapshot"
+)
+
+// answer is what a store's SDK said, in one form for all of them.
+type answer struct {
+	// code is the store's own word for the error; it may be empty.
+	code string
+	// status is HTTP's; zero if nothing was answered.
+	status int
+}
+
+func answerOf(err error) answer {
+	if e, ok := errors.AsType[*azcore.ResponseError](err); ok {
+		return answer{code: e.ErrorCode, status: e.StatusCode}
+	}
+	if e, ok := errors.AsType[*googleapi.Error](err); ok {
+		return answer{status: e.Code}
+	}
+	var a answer
+	if e, ok := errors.AsType[smithy.APIError](err); ok {
+		a.code = e.ErrorCode()
+	}
+	if e, ok := errors.AsType[*awshttp.ResponseError](err); ok {
+		a.status = e.HTTPStatusCode()
+	}
+	return a
+}
+
+// codes are the words that stores use, by what they mean to us.
+var codes = map[snapshot.Reason][]string{
+	snapshot.ReasonBucketMissing: {"NoSuchBucket", "InvalidBucketName", "ContainerNotFound", "ContainerBeingDeleted"},
+	snapshot.ReasonAccessDenied: {
+		"AccessDenied", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthorizationHeaderMalformed", "AccountProblem", "AllAccessDisabled",
+		"XAdminUserNotFound", "AuthenticationFailed", "AuthorizationFailure", "AuthorizationPermissionMismatch", "InsufficientAccountPermissions", "InvalidToken",
+	},
+	snapshot.ReasonCredentialsExpired: {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"},
+	snapshot.ReasonNoSpace:            {"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "NoSpaceLeftOnDevice"},
+}
+
+// reasonFor says what an error of a store's SDK, or of the file system, means.
+func reasonFor(err error) snapshot.Reason {
+	a := answerOf(err)
+	for reason, words := range codes {
+		if slices.Contains(words, a.code) {
+			return reason
+		}
+	}
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), a.status == http.StatusInsufficientStorage:
+		return snapshot.ReasonNoSpace
+	case errors.Is(err, os.ErrPermission), errors.Is(err, syscall.EROFS), a.status == http.StatusForbidden, a.status == http.StatusUnauthorized:
+		return snapshot.ReasonAccessDenied
+	default:
+		return snapshot.ReasonStoreUnreachable
+	}
+}
+
+// explain turns an error into a Failure, or into one that wraps ErrNotExist.
+func (s *Store) explain(ctx context.Context, doing, key string, err error) error {
+	if failure, ok := errors.AsType[*snapshot.Failure](err); ok {
+		return failure
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("%s %s in %s: %w", doing, key, s.name, context.Cause(ctx))
+	}
+	reason := reasonFor(err)
+	missing := gcerrors.Code(err) == gcerrors.NotFound || errors.Is(err, os.ErrNotExist)
+	if missing && reason == snapshot.ReasonStoreUnreachable && answerOf(err).status != http.StatusMovedPermanently {
+		return fmt.Errorf("%s %s in %s: %w", doing, key, s.name, ErrNotExist)
+	}
+	what := fmt.Sprintf("%s %s in %s: %s", doing, key, s.name, plainly(err))
+	return snapshot.Fail(reason, err, "%s — %s", what, advice(reason))
+}
+
+func (s *Store) bucketMissing(err error) error {
+	return snapshot.Fail(snapshot.ReasonBucketMissing, err, "%s does not exist — %s", s.name, advice(snapshot.ReasonBucketMissing))
+}
+
+// advice is why a failure matters and what to do.
+func advice(reason snapshot.Reason) string {
+	switch reason {
+	case snapshot.ReasonBucketMissing:
+		return "backups have nowhere to lie — create it, or correct its name, region or endpoint"
+	case snapshot.ReasonAccessDenied:
+		return "the store does not let these credentials do it — check them, and that they may list, read, write and delete below the prefix"
+	case snapshot.ReasonCredentialsExpired:
+		return "the store takes these credentials no more — renew the Secret; the next attempt reads it again"
+	case snapshot.ReasonNoSpace:
+		return "the backup does not fit — make room, or keep fewer backups"
+	default:
+		return "the backup cannot be reached — check the store, its address and the way to it; it will be tried again"
+	}
+}
+
+// plainly is the error's text without a request's address, whose query may carry a
+// signature.
+func plainly(err error) string {
+	text := err.Error()
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		host := "the store"
+		if parsed, err := url.Parse(e.URL); err == nil && parsed.Host != "" {
+			host = parsed.Host
+		}
+		text = fmt.Sprintf("%s %s: %v", strings.ToUpper(e.Op), host, e.Err)
+	}
+	if e, ok := errors.AsType[smithy.APIError](err); ok {
+		text = fmt.Sprintf("%s: %s", e.ErrorCode(), e.ErrorMessage())
+	}
+	if e, ok := errors.AsType[*azcore.ResponseError](err); ok {
+		text = fmt.Sprintf("%s (status %d)", e.ErrorCode, e.StatusCode)
+	}
+	return strings.TrimSuffix(strings.Join(strings.Fields(text), " "), ".")
+}
+
+// notImplemented says that the store knows no conditional writes.
+func notImplemented(err error) bool {
+	a := answerOf(err)
+	return err != nil && (a.status == http.StatusNotImplemented || a.code == "NotImplemented")
+}

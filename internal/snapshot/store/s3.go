@@ -1,0 +1,137 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"gocloud.dev/blob/s3blob"
+
+	"github.com/quorate/quorate/internal/snapshot"
+)
+
+// credentialsLife is how long credentials from files are used before the files are
+// read again.
+const credentialsLife = time.Minute
+
+func (s *Store) openS3(ctx context.Context, c Config, bucket string) error {
+	transport, err := transportOptions(c.CA)
+	if err != nil {
+		return err
+	}
+	// The SDK's own client, since only to that does it add what AWS_CA_BUNDLE names.
+	client := awshttp.NewBuildableClient().WithTransportOptions(transport)
+	region := c.S3Region
+	if region == "" {
+		region = "us-east-1"
+	}
+	// Stores that are only compatible often refuse the checksums that AWS's SDK
+	// adds since 2025. Ours lie in the manifest, and the object is read back.
+	checksum, validation := aws.RequestChecksumCalculationWhenSupported, aws.ResponseChecksumValidationWhenSupported
+	if c.Endpoint != "" {
+		checksum, validation = aws.RequestChecksumCalculationWhenRequired, aws.ResponseChecksumValidationWhenRequired
+	}
+	options := []func(*config.LoadOptions) error{
+		config.WithRegion(region), config.WithHTTPClient(client), config.WithRetryMaxAttempts(5),
+		config.WithRequestChecksumCalculation(checksum), config.WithResponseChecksumValidation(validation),
+	}
+	if c.Credentials != "" {
+		provider := fileCredentials{dir: c.Credentials}
+		if _, err := provider.Retrieve(ctx); err != nil {
+			return err
+		}
+		options = append(options, config.WithCredentialsProvider(provider))
+	}
+	loaded, err := config.LoadDefaultConfig(ctx, options...)
+	if err != nil {
+		return snapshot.Fail(snapshot.ReasonCredentialsMissing, err, "no configuration for %s: %s — the store cannot be asked — check the environment of the pod", s.name, plainly(err))
+	}
+	api := s3.NewFromConfig(loaded, func(o *s3.Options) {
+		o.UsePathStyle = c.S3PathStyle
+		if c.Endpoint != "" {
+			o.BaseEndpoint = &c.Endpoint
+		}
+	})
+	s.bucket, err = s3blob.OpenBucket(ctx, api, bucket, &s3blob.Options{RequestChecksumCalculation: checksum})
+	if err != nil {
+		return usage("the store is %q", s.name)
+	}
+	s.uploads = func(ctx context.Context, prefix string, before time.Time) (int, error) {
+		return abortS3(ctx, s, api, bucket, prefix, before)
+	}
+	return nil
+}
+
+// abortS3 aborts old multipart uploads: their parts are paid for and seen by no list
+// of objects.
+func abortS3(ctx context.Context, s *Store, api *s3.Client, bucket, prefix string, before time.Time) (int, error) {
+	pages := s3.NewListMultipartUploadsPaginator(api, &s3.ListMultipartUploadsInput{Bucket: &bucket, Prefix: &prefix})
+	var errs []error
+	aborted := 0
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return aborted, errors.Join(append(errs, s.explain(ctx, "listing uploads below", prefix, err))...)
+		}
+		for _, upload := range page.Uploads {
+			// The prefix again: a store that ignores it would have us abort the
+			// uploads of others.
+			if !strings.HasPrefix(aws.ToString(upload.Key), prefix) || upload.Initiated == nil || !upload.Initiated.Before(before) {
+				continue
+			}
+			_, err := api.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &bucket, Key: upload.Key, UploadId: upload.UploadId})
+			if err != nil {
+				errs = append(errs, s.explain(ctx, "aborting the upload of", aws.ToString(upload.Key), err))
+				continue
+			}
+			aborted++
+		}
+	}
+	return aborted, errors.Join(errs...)
+}
+
+// fileCredentials reads a mounted Secret.
+type fileCredentials struct{ dir string }
+
+// Retrieve reads the files anew, so that a Secret renewed while an upload goes on is
+// used for the rest of it.
+func (f fileCredentials) Retrieve(context.Context) (aws.Credentials, error) {
+	id, err := credential(f.dir, snapshot.CredentialS3KeyID)
+	if err != nil {
+		return aws.Credentials{}, err
+	}
+	key, err := credential(f.dir, snapshot.CredentialS3Key)
+	if err != nil {
+		return aws.Credentials{}, err
+	}
+	token, err := credential(f.dir, snapshot.CredentialS3Token)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return aws.Credentials{}, err
+	}
+	return aws.Credentials{
+		AccessKeyID: id, SecretAccessKey: key, SessionToken: token, Source: "Secret",
+		CanExpire: true, Expires: time.Now().Add(credentialsLife),
+	}, nil
+}
+
+// credential reads one key of a mounted Secret. An empty one counts as missing.
+func credential(dir, key string) (string, error) {
+	content, err := os.ReadFile(filepath.Join(dir, key))
+	value := strings.TrimSpace(string(content))
+	if err == nil && value == "" {
+		err = fmt.Errorf("it is empty: %w", os.ErrNotExist)
+	}
+	if err != nil {
+		return "", snapshot.Fail(snapshot.ReasonCredentialsMissing, err,
+			"the credentials have no usable key %s — the store cannot be asked — put it into the Secret", key)
+	}
+	return value, nil
+}

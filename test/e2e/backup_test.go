@@ -1,0 +1,192 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+)
+
+// disk is a store on a volume of the namespace, which is made for it.
+func disk(ctx context.Context, ns string) string {
+	GinkgoHelper()
+	create(ctx, ns, `{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: backups}, spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}`)
+	return `{persistentVolumeClaim: {claimName: backups, path: etcd}}`
+}
+
+// gateway is the machine's own leg in the nodes' network: pods reach it.
+const gateway = "172.30.0.1"
+
+// bucket is a store on a real S3 server that runs beside the cluster for as long as the
+// spec does, with the Secret to reach it.
+func bucket(ctx context.Context, ns string) (store, dir string) {
+	GinkgoHelper()
+	dir = GinkgoT().TempDir()
+	Expect(os.Mkdir(filepath.Join(dir, "backups"), 0o700)).To(Succeed())
+	address := fmt.Sprintf("%s:%d", gateway, 17000+GinkgoParallelProcess())
+	server := exec.Command(filepath.Join(root, ".cluster", "bin", "versitygw"), "--port", address, "posix", dir)
+	server.Env = append(os.Environ(), "ROOT_ACCESS_KEY=e2e-key-id", "ROOT_SECRET_KEY=e2e-secret-key")
+	server.Stdout, server.Stderr = GinkgoWriter, GinkgoWriter
+	Expect(server.Start()).To(Succeed(), "the S3 server is built by make setup")
+	DeferCleanup(func() {
+		Expect(server.Process.Kill()).To(Succeed())
+		_ = server.Wait()
+	})
+	create(ctx, ns, `{apiVersion: v1, kind: Secret, metadata: {name: s3}, stringData: {AWS_ACCESS_KEY_ID: e2e-key-id, AWS_SECRET_ACCESS_KEY: e2e-secret-key}}`)
+	return fmt.Sprintf(`{s3: {endpoint: "http://%s", bucket: backups, prefix: e2e, credentialsSecretRef: {name: s3}}}`, address), filepath.Join(dir, "backups")
+}
+
+// backsUp applies an EtcdBackup and returns it.
+func (c cluster) backsUp(ctx context.Context, name, store string, more ...string) client.ObjectKey {
+	GinkgoHelper()
+	spec := fmt.Sprintf("{clusterRef: {name: %s}, store: %s%s}", c.name, store, strings.Join(append([]string{""}, more...), ", "))
+	create(ctx, c.namespace, fmt.Sprintf("{apiVersion: etcd.quorate.dev/v1alpha1, kind: EtcdBackup, metadata: {name: %s}, spec: %s}", name, spec))
+	return client.ObjectKey{Namespace: c.namespace, Name: name}
+}
+
+func getBackup(ctx context.Context, key client.ObjectKey) *v1alpha1.EtcdBackup {
+	GinkgoHelper()
+	b := &v1alpha1.EtcdBackup{}
+	Expect(kube.Get(ctx, key, b)).To(Succeed())
+	return b
+}
+
+// comesTo waits for a condition of a backup, and tells what became of it instead.
+func comesTo(ctx context.Context, key client.ObjectKey, kind, reason string) *v1alpha1.EtcdBackup {
+	GinkgoHelper()
+	Eventually(ctx, func(g Gomega) {
+		b := &v1alpha1.EtcdBackup{}
+		g.Expect(kube.Get(ctx, key, b)).To(Succeed())
+		told, err := json.Marshal(b.Status.Conditions)
+		g.Expect(err).NotTo(HaveOccurred())
+		if stalled := meta.FindStatusCondition(b.Status.Conditions, v1alpha1.ConditionStalled); kind != v1alpha1.ConditionStalled && stalled != nil && stalled.Status == metav1.ConditionTrue {
+			StopTrying(string(told)).Now()
+		}
+		is := meta.FindStatusCondition(b.Status.Conditions, kind)
+		g.Expect(is).NotTo(BeNil())
+		g.Expect(is.Status).To(Equal(metav1.ConditionTrue), string(told))
+		g.Expect(is.Reason).To(Equal(reason), string(told))
+	}).Should(Succeed())
+	return getBackup(ctx, key)
+}
+
+// content is every key with its value, as a member tells it.
+func (c cluster) content(ctx context.Context, member string) string {
+	GinkgoHelper()
+	return c.etcdctl(ctx, member, "get", "", "--prefix")
+}
+
+var _ = Describe("A backup", func() {
+	It("is saved under load, tried out, and begins a new cluster with the same keys", func(ctx context.Context) {
+		ns := newNamespace(ctx)
+		store := disk(ctx, ns)
+		c := found(ctx, ns, "source", `{size: 3, storage: {size: 1Gi}, etcd: {quotaBackendBytes: 256Mi}}`)
+		for i := range 20 {
+			c.etcdctl(ctx, c.member(i%3), "put", fmt.Sprintf("kept/%02d", i), strings.Repeat("v", i*100))
+		}
+		kept := c.etcdctl(ctx, c.member(0), "get", "kept/", "--prefix")
+		l := c.startLoad(ctx)
+		key := c.backsUp(ctx, "one", store)
+		b := comesTo(ctx, key, v1alpha1.ConditionVerified, v1alpha1.ReasonVerified)
+		holds(ctx, l)
+		Expect(b.Status.Revision).To(BeNumerically(">=", 21))
+		Expect(b.Status.ClusterUID).To(Equal(string(c.get(ctx).UID)))
+
+		r := found(ctx, ns, "restored", `{size: 3, storage: {size: 1Gi}, etcd: {quotaBackendBytes: 256Mi}, restoreFrom: {backupName: one}}`)
+		for _, m := range r.members(3) {
+			Expect(r.etcdctl(ctx, m, "get", "kept/", "--prefix")).To(Equal(kept), "the keys of %s", m)
+		}
+		Expect(r.get(ctx).Status.ClusterID).NotTo(Equal(c.get(ctx).Status.ClusterID))
+		r.serves(ctx, r.member(1))
+		r.settles(ctx)
+
+		By("a restored member that loses its volume is replaced, and not filled again")
+		for name, pod := range r.pods(ctx) {
+			Expect(pod.Annotations).NotTo(HaveKey(v1alpha1.AnnotationRestore), name)
+		}
+	})
+
+	It("goes to a real S3 server and from there into another namespace, by its URL alone", Label(local), func(ctx context.Context) {
+		ns := newNamespace(ctx)
+		store, dir := bucket(ctx, ns)
+		c := found(ctx, ns, "source", `{size: 1, storage: {size: 1Gi, whenDeleted: Delete}, etcd: {quotaBackendBytes: 256Mi}}`)
+		c.etcdctl(ctx, c.member(0), "put", "a", "1")
+		b := comesTo(ctx, c.backsUp(ctx, "one", store, "deletionPolicy: Delete"), v1alpha1.ConditionVerified, v1alpha1.ReasonVerified)
+		Expect(filepath.Glob(filepath.Join(dir, "e2e", b.Status.ClusterUID, b.Status.ID, "*"))).To(HaveLen(3))
+
+		other := newNamespace(ctx)
+		create(ctx, other, `{apiVersion: v1, kind: Secret, metadata: {name: s3}, stringData: {AWS_ACCESS_KEY_ID: e2e-key-id, AWS_SECRET_ACCESS_KEY: e2e-secret-key}}`)
+		r := found(ctx, other, "again", fmt.Sprintf(`{size: 3, storage: {size: 1Gi}, etcd: {quotaBackendBytes: 256Mi}, restoreFrom: {store: %s, clusterUID: %s, backupID: %s}}`,
+			store, b.Status.ClusterUID, b.Status.ID))
+		Expect(strings.Fields(r.content(ctx, r.member(2)))).To(Equal([]string{"a", "1"}))
+
+		By("its objects go with it, as deletionPolicy says")
+		Expect(kube.Delete(ctx, b)).To(Succeed())
+		Eventually(ctx, func() error { return kube.Get(ctx, client.ObjectKeyFromObject(b), b) }).ShouldNot(Succeed())
+		Expect(filepath.Glob(filepath.Join(dir, "e2e", b.Status.ClusterUID, b.Status.ID, "*"))).To(BeEmpty())
+	})
+
+	It("says what is wrong, and begins no cluster with what is not there", func(ctx context.Context) {
+		ns := newNamespace(ctx)
+		c := found(ctx, ns, "source", `{size: 1, storage: {size: 1Gi}, etcd: {quotaBackendBytes: 256Mi}}`)
+		create(ctx, ns, `{apiVersion: v1, kind: Secret, metadata: {name: s3}, stringData: {AWS_ACCESS_KEY_ID: x, AWS_SECRET_ACCESS_KEY: y}}`)
+		nowhere := c.backsUp(ctx, "nowhere", `{s3: {endpoint: "http://127.0.0.1:1", bucket: backups, credentialsSecretRef: {name: s3}}}`, "timeout: 1m")
+		c.backsUp(ctx, "keyless", `{s3: {bucket: backups, credentialsSecretRef: {name: none}}}`)
+		r := apply(ctx, ns, "blocked", `{size: 1, storage: {size: 1Gi}, etcd: {quotaBackendBytes: 256Mi}, restoreFrom: {backupName: nowhere}}`)
+		r.reports(ctx, patience, v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonRestoreBlocked, "EtcdBackup nowhere is not complete")
+		Expect(r.claims(ctx)).To(BeEmpty(), "a volume was made although nothing can be restored")
+		Eventually(ctx, func(g Gomega) {
+			ready := meta.FindStatusCondition(getBackup(ctx, client.ObjectKey{Namespace: ns, Name: "keyless"}).Status.Conditions, v1alpha1.ConditionReady)
+			g.Expect(ready).NotTo(BeNil())
+			g.Expect(ready.Message).To(ContainSubstring("Secret none does not exist"))
+		}).Should(Succeed())
+		Eventually(ctx, func() bool {
+			return meta.IsStatusConditionTrue(getBackup(ctx, nowhere).Status.Conditions, v1alpha1.ConditionStalled)
+		}).Should(BeTrue(), "a store that nobody reaches is given up")
+	})
+})
+
+var _ = Describe("A schedule", func() {
+	It("makes a backup when it is due, and keeps what its retention says", func(ctx context.Context) {
+		ns := newNamespace(ctx)
+		store := disk(ctx, ns)
+		c := found(ctx, ns, "source", `{size: 1, storage: {size: 1Gi}, etcd: {quotaBackendBytes: 256Mi}}`)
+		c.serves(ctx, c.member(0))
+		create(ctx, ns, fmt.Sprintf(`{apiVersion: etcd.quorate.dev/v1alpha1, kind: EtcdBackupSchedule, metadata: {name: often}, spec: {schedule: "* * * * *", retention: {keepLast: 1}, backup: {clusterRef: {name: source}, store: %s}}}`, store))
+		s := named[v1alpha1.EtcdBackupSchedule](ns, "often")
+		var verified string
+		Eventually(ctx, func(g Gomega) {
+			g.Expect(kube.Get(ctx, client.ObjectKeyFromObject(s), s)).To(Succeed())
+			verified = s.Status.LastVerified
+			g.Expect(verified).NotTo(BeEmpty())
+		}).WithTimeout(4 * time.Minute).Should(Succeed())
+		Eventually(ctx, func(g Gomega) {
+			var list v1alpha1.EtcdBackupList
+			g.Expect(kube.List(ctx, &list, client.InNamespace(ns))).To(Succeed())
+			for _, b := range list.Items {
+				g.Expect(b.Name).NotTo(Equal(verified), "the older one is still there")
+			}
+			g.Expect(list.Items).NotTo(BeEmpty())
+		}).WithTimeout(5 * time.Minute).Should(Succeed())
+		Expect(kube.Get(ctx, client.ObjectKeyFromObject(s), s)).To(Succeed())
+		Expect(s.Status.LastVerified).NotTo(Equal(verified))
+		var pods corev1.PodList
+		Expect(kube.List(ctx, &pods, client.InNamespace(ns), client.HasLabels{v1alpha1.LabelBackup})).To(Succeed())
+		for _, pod := range pods.Items {
+			Expect(*pod.Spec.AutomountServiceAccountToken).To(BeFalse())
+		}
+	}, SpecTimeout(12*time.Minute))
+})
