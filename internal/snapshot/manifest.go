@@ -114,9 +114,9 @@ type Content struct {
 }
 
 var (
-	// ErrDamaged: the object is not what was written.
+	// ErrDamaged says that the object is not what was written.
 	ErrDamaged = errors.New("damaged")
-	// ErrNewer: the object was written in a later format than this program knows.
+	// ErrNewer says that the object was written in a later format than this program knows.
 	ErrNewer = errors.New("written by a later version of this program")
 )
 

@@ -215,7 +215,7 @@ func (r Result) Encode() []byte {
 	}
 }
 
-// ErrNoResult: the termination message is not one of Encode's. The process was
+// ErrNoResult says that a termination message is not one of Encode's. The process was
 // killed, or never ran.
 var ErrNoResult = errors.New("no result of a backup process")
 

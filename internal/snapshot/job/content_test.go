@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -89,7 +90,7 @@ func TestSealedIsIndifferentToTheSizesOfWrites(t *testing.T) {
 			rest = rest[n:]
 		}
 		got, err := s.finish()
-		if err != nil || got.Bytes != int64(len(content)) || got.SHA256 != fmt.Sprintf("%x", sum) {
+		if err != nil || got.Bytes != int64(len(content)) || got.SHA256 != hex.EncodeToString(sum[:]) {
 			t.Fatalf("%+v, %v", got, err)
 		}
 	}

@@ -279,15 +279,11 @@ func (e *Env) copy(ctx context.Context, s Save, incoming io.Reader, plain, store
 			return packed.Close()
 		}
 		if err != nil {
-			return errors.Join(err, closeQuietly(packed))
+			// Only to end the goroutines of a writer whose result nobody wants.
+			_ = packed.Close()
+			return err
 		}
 	}
-}
-
-// closeQuietly ends the goroutines of a writer whose result nobody wants.
-func closeQuietly(c io.Closer) error {
-	_ = c.Close()
-	return nil
 }
 
 // readBack reads the object again: a store that says yes may have kept something

@@ -43,12 +43,6 @@ func (t *Tracker) enter(phase snapshot.Phase, attempt int, total int64) {
 	t.moved++
 }
 
-func (t *Tracker) setTotal(total int64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.progress.TotalBytes = total
-}
-
 func (t *Tracker) read(n int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

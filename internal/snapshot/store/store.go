@@ -30,7 +30,7 @@ const (
 	partsInFlight = 2
 )
 
-// ErrNotExist: there is no object of this name.
+// ErrNotExist says that there is no object of this name.
 var ErrNotExist = errors.New("no such object")
 
 // Config is where a store is, and how to get in.

@@ -76,9 +76,9 @@ const (
 )
 
 const (
-	startWhy  = "\" is not a time of the day — the window would never open — use hours and minutes such as 03:30"
-	windowWhy = "\" is not a duration from 10m to 24h — a shorter window is over before the turn of the last member, and a longer one is none — use hours and minutes such as 2h"
-	zoneWhy   = "\" is not the name of a time zone — nobody could tell when the window opens — use a name of the IANA database such as Europe/Berlin, or Etc/UTC"
+	startWhy      = "\" is not a time of the day — the window would never open — use hours and minutes such as 03:30"
+	windowWhy     = "\" is not a duration from 10m to 24h — a shorter window is over before the turn of the last member, and a longer one is none — use hours and minutes such as 2h"
+	windowZoneWhy = "\" is not the name of a time zone — nobody could tell when the window opens — use a name of the IANA database such as Europe/Berlin, or Etc/UTC"
 )
 
 var cases = []specCase{
@@ -95,9 +95,9 @@ var cases = []specCase{
 	{name: "a window twice on one day", spec: `{maintenance: {window: {start: "03:30", days: [Monday, Monday]}}}`, want: `spec.maintenance.window.days[1]: Duplicate value: "Monday"`},
 	{name: "too short a window", spec: `{maintenance: {window: {start: "03:30", duration: 9m59s}}}`, want: `spec.maintenance.window.duration: Invalid value: "9m59s": "9m59s` + windowWhy},
 	{name: "too long a window", spec: `{maintenance: {window: {start: "03:30", duration: 25h}}}`, want: `"25h` + windowWhy},
-	{name: "a zone that no zone is called", spec: `{maintenance: {window: {start: "03:30", timeZone: "UTC+1:00"}}}`, want: `spec.maintenance.window.timeZone: Invalid value: "UTC+1:00": "UTC+1:00` + zoneWhy},
-	{name: "the zone of whoever runs the operator", spec: `{maintenance: {window: {start: "03:30", timeZone: Local}}}`, want: `"Local` + zoneWhy},
-	{name: "a zone that is a file", spec: `{maintenance: {window: {start: "03:30", timeZone: ../../etc/passwd}}}`, want: `"../../etc/passwd` + zoneWhy},
+	{name: "a zone that no zone is called", spec: `{maintenance: {window: {start: "03:30", timeZone: "UTC+1:00"}}}`, want: `spec.maintenance.window.timeZone: Invalid value: "UTC+1:00": "UTC+1:00` + windowZoneWhy},
+	{name: "the zone of whoever runs the operator", spec: `{maintenance: {window: {start: "03:30", timeZone: Local}}}`, want: `"Local` + windowZoneWhy},
+	{name: "a zone that is a file", spec: `{maintenance: {window: {start: "03:30", timeZone: ../../etc/passwd}}}`, want: `"../../etc/passwd` + windowZoneWhy},
 
 	// Size.
 	{name: "no spec at all"},

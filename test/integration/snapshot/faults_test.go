@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -154,9 +155,7 @@ func alter(w http.ResponseWriter, r *http.Request, next http.Handler, change fun
 	recorded := httptest.NewRecorder()
 	next.ServeHTTP(recorded, r)
 	body := change(recorded.Body.Bytes())
-	for name, values := range recorded.Header() {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), recorded.Header())
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(recorded.Code)
 	_, _ = w.Write(body)
@@ -166,9 +165,7 @@ func alter(w http.ResponseWriter, r *http.Request, next http.Handler, change fun
 func breakOff(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	recorded := httptest.NewRecorder()
 	next.ServeHTTP(recorded, r)
-	for name, values := range recorded.Header() {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), recorded.Header())
 	w.Header().Set("Content-Length", strconv.Itoa(recorded.Body.Len()))
 	w.WriteHeader(recorded.Code)
 	_, _ = w.Write(recorded.Body.Bytes()[:recorded.Body.Len()/2])
