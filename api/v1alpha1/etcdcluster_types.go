@@ -222,13 +222,15 @@ type TLSSpec struct {
 	// +optional
 	LeafDuration metav1.Duration `json:"leafDuration,omitempty,omitzero"`
 
-	// RotateCA replaces the authorities that were issued before this time, without
+	// RotateCA replaces the authorities that were issued before this time (RFC 3339), without
 	// downtime: first everybody trusts the old and the new, then everybody serves
 	// certificates of the new, then nobody trusts the old any more. A time in the
 	// future is a date for it. Without it an authority is replaced at two thirds of its
 	// life, which is ten years.
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule=`size(self) == 0 || self.matches('^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](Z|[+-][01][0-9]:[0-5][0-9])$')`,message=`"…" is not a time — authorities that were issued before it would be replaced — use the form 2026-03-01T12:00:00Z, which date -u +%FT%TZ prints`,messageExpression=`'"' + self + '" is not a time — authorities that were issued before it would be replaced — use the form 2026-03-01T12:00:00Z, which date -u +%FT%TZ prints'`
 	// +optional
-	RotateCA *metav1.Time `json:"rotateCA,omitempty"`
+	RotateCA string `json:"rotateCA,omitempty"`
 
 	// RotationSoak is how long applications have to read their Secret again in each of
 	// the two phases of a rotation: before members serve certificates of the new

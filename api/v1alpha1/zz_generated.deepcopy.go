@@ -508,7 +508,7 @@ func (in *EtcdClusterSpec) DeepCopyInto(out *EtcdClusterSpec) {
 	*out = *in
 	out.Image = in.Image
 	in.Storage.DeepCopyInto(&out.Storage)
-	in.TLS.DeepCopyInto(&out.TLS)
+	out.TLS = in.TLS
 	in.Etcd.DeepCopyInto(&out.Etcd)
 	in.PodTemplate.DeepCopyInto(&out.PodTemplate)
 	in.NetworkPolicy.DeepCopyInto(&out.NetworkPolicy)
@@ -942,10 +942,6 @@ func (in *StorageSpec) DeepCopy() *StorageSpec {
 func (in *TLSSpec) DeepCopyInto(out *TLSSpec) {
 	*out = *in
 	out.LeafDuration = in.LeafDuration
-	if in.RotateCA != nil {
-		in, out := &in.RotateCA, &out.RotateCA
-		*out = (*in).DeepCopy()
-	}
 	out.RotationSoak = in.RotationSoak
 }
 

@@ -128,10 +128,7 @@ func (r Reader) plan(ctx context.Context, s *Set, c *v1alpha1.EtcdCluster, membe
 		Cluster: c.Name, Namespace: c.Namespace, Members: members,
 		LeafDuration: c.Spec.TLS.LeafDuration.Duration,
 		Authorities:  authorities(c), Secrets: data,
-		Soak: c.Spec.TLS.RotationSoak.Duration,
-	}
-	if before := c.Spec.TLS.RotateCA; before != nil {
-		in.RotateBefore = before.Time
+		RotateBefore: rotateBefore(c), Soak: c.Spec.TLS.RotationSoak.Duration,
 	}
 	s.Plan = pki.Plan(r.Now, in)
 	if s.Plan.Ask == nil || r.Shake == nil {
@@ -145,11 +142,16 @@ func (r Reader) plan(ctx context.Context, s *Set, c *v1alpha1.EtcdCluster, membe
 // Wanted is what the spec says of certificates, in a line: with another one, another
 // plan is made of the same Secrets.
 func Wanted(c *v1alpha1.EtcdCluster) string {
-	rotate := ""
-	if c.Spec.TLS.RotateCA != nil {
-		rotate = c.Spec.TLS.RotateCA.UTC().Format(time.RFC3339)
+	return fmt.Sprintf("%v/%v/%s", c.Spec.TLS.LeafDuration.Duration, c.Spec.TLS.RotationSoak.Duration, c.Spec.TLS.RotateCA)
+}
+
+// rotateBefore is spec.tls.rotateCA; zero for none, and for a day that no month has.
+func rotateBefore(c *v1alpha1.EtcdCluster) time.Time {
+	before, err := time.Parse(time.RFC3339, c.Spec.TLS.RotateCA)
+	if err != nil {
+		return time.Time{}
 	}
-	return fmt.Sprintf("%v/%v/%s", c.Spec.TLS.LeafDuration.Duration, c.Spec.TLS.RotationSoak.Duration, rotate)
+	return before
 }
 
 // authorities says whether a missing authority may be created: only while the

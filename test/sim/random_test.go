@@ -153,7 +153,7 @@ func (c *chaos) disturb() {
 	}
 	if resources.TLS(c.Cluster()) && !inMemory {
 		acts = append(acts, func() {
-			c.Apply(func(s *v1alpha1.EtcdClusterSpec) { s.TLS.RotateCA = &metav1.Time{Time: c.Clock.Now()} })
+			c.Apply(func(s *v1alpha1.EtcdClusterSpec) { s.TLS.RotateCA = c.Clock.Now().UTC().Format(time.RFC3339) })
 		})
 	}
 	if c.lossy {

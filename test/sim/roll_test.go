@@ -85,9 +85,12 @@ func rolls() []workflow {
 func rotations() []workflow {
 	brief := func(s *v1alpha1.EtcdClusterSpec) { s.TLS.RotationSoak = metav1.Duration{Duration: 30 * time.Second} }
 	begin := func(w *World) {
-		w.Apply(func(s *v1alpha1.EtcdClusterSpec) { s.TLS.RotateCA = &metav1.Time{Time: w.Clock.Now()} })
+		w.Apply(func(s *v1alpha1.EtcdClusterSpec) { s.TLS.RotateCA = w.Clock.Now().UTC().Format(time.RFC3339) })
 	}
-	over := func(w *World) bool { return rotated(w, w.Cluster().Spec.TLS.RotateCA.Time) }
+	over := func(w *World) bool {
+		since, err := time.Parse(time.RFC3339, w.Cluster().Spec.TLS.RotateCA)
+		return err == nil && rotated(w, since)
+	}
 	return []workflow{
 		{name: "rotating the authorities of three", long: true, shared: true, before: founded(spec(3, brief)), begin: begin, done: over},
 		{name: "rotating the authorities of one", before: founded(spec(1, brief)), begin: begin, done: over},

@@ -859,7 +859,7 @@ var schemaYAML = typed.YAMLObject(`types:
       default: Enabled
     - name: rotateCA
       type:
-        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+        scalar: string
     - name: rotationSoak
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration

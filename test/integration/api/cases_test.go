@@ -29,6 +29,7 @@ const (
 	quotaRoomWhy   = " — the volume holds the database, the log, and a second copy of the database while it is defragmented or received from the leader — make the volume larger or the quota smaller"
 	classWhy       = "\" is not the name of a StorageClass — no volume could be made — use a name from kubectl get storageclass, or leave the field out for the default class"
 	memoryWhy      = " — the data counts as memory of the pod, which is killed at its limit — set podTemplate.resources.limits.memory to at least storage.size + 256Mi"
+	timeWhy        = "\" is not a time — authorities that were issued before it would be replaced — use the form 2026-03-01T12:00:00Z, which date -u +%FT%TZ prints"
 	soakWhy        = "\" is not a duration from 0s to 8760h — applications that have not read their Secret again by then are refused — use hours such as 24h, or 0s if nothing but the members needs the authorities"
 	leafWhy        = "\" is not a duration from 5m to 8760h — a certificate must outlive its renewal, and one that lives for years cannot be withdrawn — use hours and minutes such as 2160h"
 	replaceWhy     = "\" is not a duration from 1m to 8760h — a node that restarts is away for a minute, and every replacement costs a copy of the whole database — use at least 1m, such as 5m"
@@ -206,7 +207,10 @@ var cases = []specCase{
 	{name: "leaves of an hour and a half", spec: `{tls: {leafDuration: 1h30m0s}}`},
 	{name: "the longest leaves", spec: `{tls: {leafDuration: 8760h}}`},
 	{name: "a date for new authorities, and no time for applications", spec: `{tls: {rotateCA: "2026-03-01T12:00:00Z", rotationSoak: 0s}}`},
-	{name: "a word for new authorities", spec: `{tls: {rotateCA: now}}`, want: `spec.tls.rotateCA: Invalid value: "now": spec.tls.rotateCA in body must be of type date-time`},
+	{name: "a word for new authorities", spec: `{tls: {rotateCA: now}}`, want: `spec.tls.rotateCA: Invalid value: "now": "now` + timeWhy},
+	{name: "a day alone for new authorities", spec: `{tls: {rotateCA: "2026-03-01"}}`, want: `"2026-03-01` + timeWhy},
+	{name: "a month that no year has, for new authorities", spec: `{tls: {rotateCA: "2026-13-01T12:00:00Z"}}`, want: `"2026-13-01T12:00:00Z` + timeWhy},
+	{name: "a time east of Greenwich for new authorities", spec: `{tls: {rotateCA: "2026-03-01T12:00:00+05:30"}}`},
 	{name: "less than no time for applications", spec: `{tls: {rotationSoak: -1h}}`, want: `"-1h` + soakWhy},
 	{name: "two years for applications", spec: `{tls: {rotationSoak: 17520h}}`, want: `spec.tls.rotationSoak: Invalid value: "17520h": "17520h` + soakWhy},
 	{name: "leaves of a second", spec: `{tls: {leafDuration: 1s}}`, want: `spec.tls.leafDuration: Invalid value: "1s": "1s` + leafWhy},

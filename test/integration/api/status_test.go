@@ -136,7 +136,7 @@ var _ = Describe("Defaults", func() {
 		"size": 3, "version": "3.6.16",
 		"image": {"repository": "quay.io/coreos/etcd", "pullPolicy": "IfNotPresent"},
 		"storage": {"size": "8Gi", "medium": "Disk", "whenDeleted": "Retain", "quarantineFor": "168h"},
-		"tls": {"mode": "Enabled", "leafDuration": "2160h"},
+		"tls": {"mode": "Enabled", "leafDuration": "2160h", "rotationSoak": "24h"},
 		"etcd": {"quotaBackendBytes": "2Gi", "heartbeatMs": 100, "electionMs": 1000, "snapshotCount": 10000,
 			"maxRequestBytes": "1536Ki", "autoCompaction": {"mode": "Periodic", "retention": "1h"}},
 		"failover": {"replaceAfter": "5m", "learnerTimeout": "15m"}

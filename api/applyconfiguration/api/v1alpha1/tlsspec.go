@@ -19,12 +19,12 @@ type TLSSpecApplyConfiguration struct {
 	// are renewed at two thirds of it, in place, without a restart. From 5m to
 	// 8760h.
 	LeafDuration *v1.Duration `json:"leafDuration,omitempty"`
-	// RotateCA replaces the authorities that were issued before this time, without
+	// RotateCA replaces the authorities that were issued before this time (RFC 3339), without
 	// downtime: first everybody trusts the old and the new, then everybody serves
 	// certificates of the new, then nobody trusts the old any more. A time in the
 	// future is a date for it. Without it an authority is replaced at two thirds of its
 	// life, which is ten years.
-	RotateCA *v1.Time `json:"rotateCA,omitempty"`
+	RotateCA *string `json:"rotateCA,omitempty"`
 	// RotationSoak is how long applications have to read their Secret again in each of
 	// the two phases of a rotation: before members serve certificates of the new
 	// authority, and before they refuse those of the old. From 0s to 8760h.
@@ -56,7 +56,7 @@ func (b *TLSSpecApplyConfiguration) WithLeafDuration(value v1.Duration) *TLSSpec
 // WithRotateCA sets the RotateCA field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the RotateCA field is set to the value of the last call.
-func (b *TLSSpecApplyConfiguration) WithRotateCA(value v1.Time) *TLSSpecApplyConfiguration {
+func (b *TLSSpecApplyConfiguration) WithRotateCA(value string) *TLSSpecApplyConfiguration {
 	b.RotateCA = &value
 	return b
 }
