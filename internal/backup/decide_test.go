@@ -16,7 +16,8 @@ func result(operation snapshot.Operation) *snapshot.Result {
 	case snapshot.OperationSave:
 		r.Backup = &snapshot.Backup{ID: "id", ClusterID: "c1", Revision: 7, StoredBytes: 2048, PlainBytes: 123456789}
 	case snapshot.OperationDrill:
-		r.Verification = &snapshot.Verification{ID: "id"}
+		// It names the backup, too.
+		r.Backup, r.Verification = &snapshot.Backup{ID: "id"}, &snapshot.Verification{ID: "id"}
 	}
 	return r
 }

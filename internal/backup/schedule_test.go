@@ -221,6 +221,21 @@ func TestScheduleReady(t *testing.T) {
 	}
 }
 
+// TestFastClock: a slot that was written while the clock was hours ahead is forgotten
+// as soon as the clock is right, and the next one that comes is taken.
+func TestFastClock(t *testing.T) {
+	p := hourly(func(p *Plan) { p.Last = noon.Add(10 * time.Hour) })
+	s := &v1alpha1.EtcdBackupSchedule{}
+	ReportSchedule(s, p, p.Take(), time.Time{}, nil)
+	if got := s.Status.LastScheduleTime; got == nil || !got.Time.Equal(p.Now) {
+		t.Fatalf("the last slot is %s, want %s", got, p.Now)
+	}
+	p.Last, p.Now = s.Status.LastScheduleTime.Time, noon.Add(time.Hour)
+	if turn := p.Take(); !turn.Due.Equal(noon.Add(time.Hour)) {
+		t.Errorf("due at %s", turn.Due)
+	}
+}
+
 // TestWake: an hour that brings nothing is slept through, and lateness is told when it
 // begins.
 func TestWake(t *testing.T) {

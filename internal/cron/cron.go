@@ -100,8 +100,8 @@ func (s Schedule) Latest(from, now time.Time) time.Time {
 		t := s.Next(x)
 		return t, !t.IsZero() && !t.After(now)
 	}
-	latest, any := due(from)
-	if !any {
+	latest, was := due(from)
+	if !was {
 		return time.Time{}
 	}
 	for low, high := latest, now; high.Sub(low) > time.Second; {

@@ -13,7 +13,7 @@ import (
 	"github.com/quorate/quorate/internal/snapshot"
 )
 
-// ErrNoBackupImage: an operator without the image works in all else.
+// ErrNoBackupImage is of an operator without the image; it works in all else.
 var ErrNoBackupImage = errors.New("the operator was started without --backup-image — backups are made and restored by what it holds — set it, or env BACKUP_IMAGE, to the backup image of the operator's release")
 
 // RestoreContainer is the name of the init container that fills an empty volume.

@@ -1,0 +1,29 @@
+package backup
+
+import (
+	"testing"
+
+	"github.com/quorate/quorate/test/mutants"
+)
+
+// breaches are changes of the source, each of which gives up a rule. A test that no
+// longer fails for one of them has stopped to guard that rule.
+var breaches = map[string]mutants.Mutant{
+	"a failed Job's result counts":              mutants.Of("decide.go", "case w.State == WorkSucceeded && done(r, operation):", "case done(r, operation):"),
+	"a backup is complete without an ID":        mutants.Of("decide.go", `return r.Backup != nil && r.Backup.ID != ""`, "return true"),
+	"a drill without a verification verifies":   mutants.Of("decide.go", "return r.Verification != nil", "return true"),
+	"one work's result counts for another":      mutants.Of("decide.go", "r == nil || r.Operation != operation ||", "r == nil ||"),
+	"another cluster of the name is backed up":  mutants.Of("decide.go", `case o.ClusterUID != "" && o.Cluster.UID != o.ClusterUID:`, "case false:"),
+	"work begins before the cluster is on file": mutants.Of("decide.go", `case o.ClusterUID == "":`, "case false:"),
+	"a deletion waits for ever":                 mutants.Of("decide.go", "o.Prune.State == WorkFailed, o.DeletedFor > DeletionLimit", "o.Prune.State == WorkFailed"),
+	"objects are deleted against the user":      mutants.Of("decide.go", "case o.DeletionPolicy != v1alpha1.BackupDelete:", "case false:"),
+	"what the store refused is called deleted":  mutants.Of("decide.go", "return r != nil && r.Pruned != nil && r.Pruned.Refused > 0", "return false"),
+	"a slot is taken twice":                     mutants.Of("schedule.go", "if item.Slot.After(last) && !item.Slot.After(p.Now) {", "if false {"),
+	"a fast clock stops all backups":            mutants.Of("schedulestatus.go", "case p.Last.After(p.Now):", "case false:"),
+	"a suspended schedule deletes":              mutants.Of("schedule.go", "t.Next = time.Time{}\n\t\treturn t", "t.Next = time.Time{}"),
+	"an active backup is dropped for age":       mutants.Of("schedule.go", "switch item.State {\n\t\tcase ItemGood:", "switch max(item.State, ItemGood) {\n\t\tcase ItemGood:"),
+	"a failed one takes a good one's place":     mutants.Of("schedule.go", "case ItemFailed:\n\t\t\tfailed = append(failed, item)", "case ItemFailed:\n\t\t\tgood = append(good, item.Backup)"),
+}
+
+// TestMutants runs the guards against each mutant.
+func TestMutants(t *testing.T) { mutants.Caught(t, breaches, "-skip=^TestMutants$") }
