@@ -117,20 +117,25 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 		return seen, err
 	}
 	o.upkeep(c, m, &seen, look)
-	seen.Problems = append(seen.Problems, certificates.conflicts...)
+	return seen, o.problems(ctx, c, kube, certificates, &seen)
+}
+
+// problems are what the world refuses, the worst first.
+func (o *Observer) problems(ctx context.Context, c *v1alpha1.EtcdCluster, kube *kubernetes, certificates certificatesSeen, seen *plan.Observed) error {
 	seen.TLSProblems = certificates.problems
 	seen.Expiring = unsafe(seen.TLSProblems)
-	seen.Problems = append(seen.Problems, kube.problems(seen)...)
+	seen.Problems = append(seen.Problems, certificates.conflicts...)
+	seen.Problems = append(seen.Problems, kube.problems(*seen)...)
 	if problem, found := o.storageClass(ctx, kube); found {
 		seen.Problems = append([]plan.Problem{problem}, seen.Problems...)
 	}
-	problem, err := o.restoreBlocked(ctx, c)
+	blocked, err := o.restoreBlocked(ctx, c)
 	if err != nil {
-		return seen, err
+		return err
 	}
-	seen.Problems = append(seen.Problems, problem...)
+	seen.Problems = append(seen.Problems, blocked...)
 	worstFirst(seen.Problems)
-	return seen, nil
+	return nil
 }
 
 // upkeep is what the rules of maintenance go by: quotas, history and the window.

@@ -108,13 +108,17 @@ func troubled(reason string, severity plan.Severity) change {
 func outdatedPod(o *plan.Observed) { o.Members[1].PodOutdated = true }
 func inMemory(o *plan.Observed)    { o.InMemory = true }
 func wants(version string) change  { return func(o *plan.Observed) { o.Version = version } }
+
 func mistyped(o *plan.Observed) {
 	o.OptionTrouble = "etcd has no flag log-levl — it would not start with it — correct it"
 }
+
 func outdatedVolume(o *plan.Observed) {
 	o.Members[1].VolumeSmall, o.Members[1].VolumeFixed = true, "its class does not allow expansion"
 }
+
 func paused(o *plan.Observed) { o.Paused = true }
+
 func twoVolumesLost(o *plan.Observed) {
 	down(2)(o)
 	for i := 1; i < 3; i++ {
