@@ -57,6 +57,8 @@ const (
 
 // How long a fault is in its midst.
 var (
+	atOnceAfter = anywhereIn(100 * time.Millisecond)
+
 	briefly = anywhereIn(800 * time.Millisecond)
 	aWhile  = anywhereIn(6 * time.Second)
 	long    = anywhereIn(40 * time.Second)
@@ -64,9 +66,9 @@ var (
 
 // faults that a soak deals out.
 var faults = []fault{
-	{name: "kill a follower", do: killing(follower), amid: briefly},
-	{name: "kill the leader", do: killing(leader), amid: briefly},
-	{name: "kill all", do: killing(everybody), amid: briefly},
+	{name: "kill a follower", do: killing(follower), amid: atOnceAfter, begins: whenSaid},
+	{name: "kill the leader", do: killing(leader), amid: atOnceAfter, begins: whenSaid},
+	{name: "kill all", do: killing(everybody), amid: atOnceAfter, begins: whenSaid},
 	{name: "hang a follower", do: hanging(follower, upTo(15*time.Second)), amid: aWhile},
 	{name: "hang the leader", do: hanging(leader, exactly(30*time.Second)), amid: long},
 	{name: "hang a majority", do: hangMajority, amid: aWhile},
@@ -142,6 +144,10 @@ func killing(p pick) func(context.Context, *soak, *subject) (string, error) {
 		if err := x.Signal(ctx, syscall.SIGKILL, who...); err != nil {
 			return "", err
 		}
+		// The container is started again in a second, before anybody is told that it was
+		// away: the operator dies within a tenth of that.
+		s.later(func(context.Context) error { return nil })
+		s.strike.begin(ctx, x.Cluster)
 		return list(who), within(ctx, recovery, func(ctx context.Context) error {
 			now, err := x.Pods(ctx)
 			for _, m := range who {

@@ -56,8 +56,9 @@ func struck(seed uint64, round, fault int) bool {
 }
 
 // strikes prepares the operator's death.
-func (s *soak) strikes(amid span) *strike {
-	return &strike{s: s, after: amid(s.random), lease: lease(s.random.IntN(2))}
+func (s *soak) strikes(ctx context.Context, amid span) (*strike, error) {
+	w, err := s.working(ctx)
+	return &strike{s: s, after: amid(s.random), lease: lease(s.random.IntN(2)), killed: w}, err
 }
 
 // begin is called when the harm to the cluster is done. A fault that is not struck has
@@ -68,9 +69,6 @@ func (k *strike) begin(ctx context.Context, c testbed.Cluster) {
 	}
 	k.once.Do(func() {
 		k.done.Go(func() {
-			if k.killed, k.err = k.s.working(ctx); k.err != nil {
-				return
-			}
 			if k.err = pause(ctx, k.after); k.err == nil {
 				k.err = k.kill(ctx, c)
 			}

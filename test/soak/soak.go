@@ -175,7 +175,9 @@ func (s *soak) suffer(ctx context.Context, f dealt, x *subject) error {
 	fmt.Printf("%s  %-28s %-6s ", time.Now().Format("15:04:05"), f.name, x.Name)
 	s.strike = nil
 	if f.struck {
-		s.strike = s.strikes(f.amid)
+		if s.strike, err = s.strikes(ctx, f.amid); err != nil {
+			return err
+		}
 	}
 	r := FaultReport{Name: f.name, Cluster: x.Name, Began: time.Now()}
 	if f.begins == atOnce {
