@@ -173,9 +173,11 @@ func heedCorrupt(o Observed) (Step, bool) {
 func (m Member) roomy() bool { return m.Quota > 0 && m.DBSize*10 < m.Quota*9 }
 
 // reclaimable says that a defragmentation makes the member roomy. One that was not enough
-// is not tried again.
+// is tried again only when a tenth of the quota has come free since: members discard
+// history at their own pace.
 func (m Member) reclaimable() bool {
-	return m.Quota > 0 && m.DBSizeInUse*10 <= m.Quota*9 && !m.Defragmented
+	worth := !m.Defragmented || (m.DBSize-m.DBSizeInUse)*10 >= m.Quota
+	return m.Quota > 0 && m.DBSizeInUse*10 <= m.Quota*9 && worth
 }
 
 // compactFull discards what the user does not want to keep; never more than that.

@@ -124,7 +124,7 @@ var breaches = map[string]mutants.Mutant{
 	"NOSPACE is disarmed without room":              mutants.Of("maintenance.go", "m.Quota > 0 && m.DBSize*10 < m.Quota*9", "m.Quota > 0"),
 	"NOSPACE is disarmed blindly":                   mutants.Of("maintenance.go", "m.Quota > 0 && m.DBSize*10 < m.Quota*9", "m.DBSize*10 < m.Quota*9 || m.Quota == 0"),
 	"too much data is defragmented":                 mutants.Of("maintenance.go", "m.DBSizeInUse*10 <= m.Quota*9 && ", ""),
-	"defragmenting goes on for ever":                mutants.Of("maintenance.go", " && !m.Defragmented\n", "\n"),
+	"defragmenting goes on for ever":                mutants.Of("maintenance.go", "worth := !m.Defragmented || ", "worth := true || "),
 	"a failure stops nobody":                        mutants.Of("maintenance.go", "o.Window == WindowClosed || o.DefragmentHeld != \"\" ||", "o.Window == WindowClosed ||"),
 	"a window is always open":                       mutants.Of("maintenance.go", "o.Window == WindowClosed ||", ""),
 	"one alone stands still at any time":            mutants.Of("maintenance.go", "(o.Voters() == 1 && o.Window != WindowOpen)", "false"),
