@@ -72,7 +72,13 @@ func TestRestore(t *testing.T) {
 // from a backup: its log would be older than what it has promised.
 func TestNothingIsRestoredOver(t *testing.T) {
 	cases := map[string]func(*world){
-		"the cluster is founded":   func(w *world) { w.cluster.Status.ClusterID = "c1" },
+		"the cluster is founded": func(w *world) {
+			w.cluster.Status.ClusterID = "c1"
+			live := w.cluster.DeepCopy()
+			if err := w.api.Status().Update(w.t.Context(), live); err != nil {
+				w.t.Fatal(err)
+			}
+		},
 		"etcd lists it as started": func(w *world) { w.seen.List, w.seen.Members[0].Listed, w.seen.Members[0].Started = true, true, true },
 		"it joined later":          func(w *world) { w.seen.Members[0].Founder = false },
 		"there is no backup asked": func(w *world) { w.cluster.Spec.RestoreFrom = nil },

@@ -19,8 +19,12 @@ var rolling = []rule{optionTrouble, rollImage, rollWait, handOver, roll, beginDo
 // outdated says that a voter runs in a pod that was made from an older spec. One whose
 // pod does not run is made again at once, by restartOutdated.
 func (m Member) outdated() bool {
-	return m.Voter() && m.PodOutdated && m.Pod == PodRunning && !m.Held && m.Volume == VolumeBound && m.sound()
+	return m.Voter() && m.PodOutdated && m.Pod == PodRunning && !m.Held && m.Volume == VolumeBound && m.sound() && m.recorded()
 }
+
+// recorded says that the member's ID is where its data is. Until then its pod is not made
+// again: nobody could tell its volume from one that was never used.
+func (m Member) recorded() bool { return m.RecordedID != 0 && m.RecordedID == m.ID }
 
 // stale are the outdated members in the order in which they are restarted: the leader
 // last, and of the others the youngest first.

@@ -121,6 +121,8 @@ func TestRoll(t *testing.T) {
 		"as a part of the roll":                        {observed: inOrder(3, of(2, crashed, upToDate), func(o *Observed) { o.Operation = "Upgrading" }), want: StartMembers, reason: "Upgrading"},
 		"the next waits until it is healthy":           {observed: inOrder(3, of(2, upToDate, unwell), func(o *Observed) { o.Operation = "Rolling" }), want: Wait, reason: "Rolling", message: "a-0002: it does not answer"},
 		"and for a second look":                        {observed: inOrder(3, of(2, upToDate, func(m *Member) { m.Steady = false })), want: Wait, message: "a second look"},
+		"of five, too":                                 {observed: inOrder(5, of(4, upToDate, func(m *Member) { m.Steady = false })), want: Wait, message: "a second look"},
+		"and until its ID is on record":                {observed: inOrder(3, of(2, func(m *Member) { m.RecordedID = 0 }), of(1, upToDate), of(0, upToDate)), want: RecordMembers},
 		"and until it has the log":                     {observed: inOrder(3, of(2, upToDate, func(m *Member) { m.CaughtUp = false })), want: Wait, message: "the leader's log"},
 		"and for a leader that has led for a second":   {observed: inOrder(3, func(o *Observed) { o.LeaderSettled = false }), want: Wait, message: "the leader is new"},
 		"the unwell are first":                         {observed: inOrder(3, of(1, unwell)), want: RestartMember, wantOn: []string{"a-0001"}, message: "it is not healthy"},
