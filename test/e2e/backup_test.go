@@ -142,7 +142,7 @@ var _ = Describe("A backup", func() {
 	It("says what is wrong, and begins no cluster with what is not there", func(ctx context.Context) {
 		ns := newNamespace(ctx)
 		c := found(ctx, ns, "source", `{size: 1, storage: {size: 1Gi}, etcd: {quotaBackendBytes: 256Mi}}`)
-		create(ctx, ns, `{apiVersion: v1, kind: Secret, metadata: {name: s3}, stringData: {AWS_ACCESS_KEY_ID: x, AWS_SECRET_ACCESS_KEY: y}}`)
+		create(ctx, ns, `{apiVersion: v1, kind: Secret, metadata: {name: s3}, stringData: {AWS_ACCESS_KEY_ID: nobody, AWS_SECRET_ACCESS_KEY: nothing}}`)
 		nowhere := c.backsUp(ctx, "nowhere", `{s3: {endpoint: "http://127.0.0.1:1", bucket: backups, credentialsSecretRef: {name: s3}}}`, "timeout: 1m")
 		c.backsUp(ctx, "keyless", `{s3: {bucket: backups, credentialsSecretRef: {name: none}}}`)
 		r := apply(ctx, ns, "blocked", `{size: 1, storage: {size: 1Gi}, etcd: {quotaBackendBytes: 256Mi}, restoreFrom: {backupName: nowhere}}`)

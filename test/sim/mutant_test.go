@@ -57,8 +57,8 @@ var mutants = []mutant{
 	{
 		name: "founders are created before they are on record", test: plainFounding, rule: "I3: claim",
 		edits: []sourceEdit{{
-			performFile, "return latchFounders(&c.Status, step.Members)",
-			"if err := latchFounders(&c.Status, step.Members); err != nil || !(%s) {\n\t\t\treturn err\n\t\t}\n" +
+			performFile, "return latchFounders(&c.Status, seen, step.Members)",
+			"if err := latchFounders(&c.Status, seen, step.Members); err != nil || !(%s) {\n\t\t\treturn err\n\t\t}\n" +
 				"\t\treturn each(step.Members, func(name string) error { return p.createVolume(ctx, c, seen, name) })",
 		}},
 	},
@@ -132,7 +132,7 @@ var mutants = []mutant{
 		edits: []sourceEdit{
 			{policyFile, "l.Booted && !l.PodMayBeEmpty", "l.Booted && (%s || !l.PodMayBeEmpty)"},
 			{planFile, "takeBack := !joins &&", "takeBack := !(%s) && !joins &&"},
-			{membersFile, "started && pod.Annotations[", "started && !(%s) && pod.Annotations["},
+			{membersFile, "started && resources.MayBeginAnew(pod)", "started && !(%s) && resources.MayBeginAnew(pod)"},
 			{changesFile, "if pod == nil || pod.Annotations[member.AnnotationMayBeEmpty] ==", "if pod == nil || !(%s) && pod.Annotations[member.AnnotationMayBeEmpty] =="},
 		},
 	},

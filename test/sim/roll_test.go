@@ -62,9 +62,9 @@ func rolls() []workflow {
 		{name: "growing three volumes and their quota", faults: true, shared: true, before: three, begin: wants(func(s *v1alpha1.EtcdClusterSpec) {
 			s.Storage.Size, s.Etcd.QuotaBackendBytes = resource.MustParse("16Gi"), resource.MustParse("8Gi")
 		})},
-		{name: "moving three to another class", end: (*World).Shape, long: true, shared: true, before: three, begin: wants(class("fast"))},
+		{name: "changing the class of three volumes", end: (*World).Shape, long: true, shared: true, before: three, begin: wants(class("fast"))},
 		{name: "rolling three in memory", end: (*World).Shape, long: true, before: founded(spec(3, plaintext, inMemory)), begin: wants(snapshotCount(20000))},
-		{name: "moving one to another class", end: (*World).Shape, before: one, begin: wants(class("fast"))},
+		{name: "changing the class of one volume", end: (*World).Shape, before: one, begin: wants(class("fast"))},
 		{name: "downgrading three", shared: true, before: founded(spec(3, plaintext, version("3.7.3"))), begin: wants(downgrade)},
 		{name: "downgrading and changing one's mind", end: (*World).Shape, long: true, before: founded(spec(3, plaintext, version("3.7.3"))), begin: func(w *World) {
 			w.Apply(downgrade)
