@@ -61,7 +61,7 @@ var _ = Describe("An EtcdCluster that is applied", func() {
 		for path, rules := range rulesOf(schema()) {
 			for _, rule := range rules {
 				// An expression may choose between two messages.
-				for _, message := range append(strings.Split(rule.MessageExpression, " : '"), rule.Message) {
+				for _, message := range append(strings.Split(rule.MessageExpression, ".format([self]) : '"), rule.Message) {
 					Expect(message == "" || hasThreeParts(message)).To(BeTrue(), "%s: %s", path, message)
 				}
 			}
