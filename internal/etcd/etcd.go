@@ -89,8 +89,8 @@ type Alarm struct {
 // Hash is what a member's keys come to, up to a revision.
 type Hash struct {
 	MemberID uint64
-	// CompactRevision is the revision that the member has discarded history up to: two
-	// hashes can be compared only where it is the same.
+	// CompactRevision is the revision that the member goes by as discarded: another hash is
+	// other data only where it is the same.
 	CompactRevision int64
 	Hash            uint32
 }

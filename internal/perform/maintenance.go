@@ -73,33 +73,46 @@ func (p *Performer) compare(ctx context.Context, c *v1alpha1.EtcdCluster, seen p
 func (p *Performer) hashes(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed) compared {
 	found := compared{voters: voterIDs(seen)}
 	voters := p.askedInTurn(ctx, c, seen, &found.Revision)
-	groups := map[etcd.Hash][]uint64{}
+	var answers []etcd.Hash
 	for _, v := range voters {
 		h, err := v.conn.Hash(ctx, found.Revision)
-		if err != nil || h.MemberID != v.id {
-			continue
-		}
-		h.MemberID = 0
-		groups[h] = append(groups[h], v.id)
-	}
-	var most etcd.Hash
-	for h, ids := range groups {
-		if len(ids) > len(groups[most]) || (len(ids) == len(groups[most]) && cmp.Or(cmp.Compare(h.CompactRevision, most.CompactRevision), cmp.Compare(h.Hash, most.Hash)) < 0) {
-			most = h
+		if err == nil && h.MemberID == v.id {
+			answers = append(answers, h)
 		}
 	}
-	for h, ids := range groups {
+	most := mostCommon(answers)
+	for _, h := range answers {
+		alike := func(other etcd.Hash) bool { return other.Hash == most && other.CompactRevision == h.CompactRevision }
 		switch {
-		case h == most:
-			found.Agree = ids
-		case h.CompactRevision == most.CompactRevision:
-			found.Differ = append(found.Differ, ids...)
+		case h.Hash == most:
+			found.Agree = append(found.Agree, h.MemberID)
+		case slices.ContainsFunc(answers, alike):
+			found.Differ = append(found.Differ, h.MemberID)
 		}
 	}
 	slices.Sort(found.Agree)
 	slices.Sort(found.Differ)
 	found.whole = len(found.Agree)+len(found.Differ) == seen.Voters()
 	return found
+}
+
+// mostCommon of the hashes; of several the lowest. The same hash is the same data, whatever
+// history a member says that it goes by: at the revision of a compaction a member that has
+// done it answers with the history of before, which it has kept the hash of, and one that
+// joined later with that of after (seen on etcd 3.6.16). Another hash is other data only
+// beside one of the same history.
+func mostCommon(answers []etcd.Hash) uint32 {
+	count := map[uint32]int{}
+	var most uint32
+	for _, h := range answers {
+		count[h.Hash]++
+	}
+	for h, n := range count {
+		if n > count[most] || (n == count[most] && h < most) {
+			most = h
+		}
+	}
+	return most
 }
 
 type asked struct {

@@ -279,6 +279,7 @@ func TestComparison(t *testing.T) {
 		"one differs":                       {hashOf("a-0001", bad), []uint64{1, 3}, []uint64{2}},
 		"the leader differs":                {hashOf("a-0000", bad), []uint64{2, 3}, []uint64{1}},
 		"one has discarded more":            {hashOf("a-0001", other), []uint64{1, 3}, nil},
+		"one goes by another history":       {hashOf("a-0001", etcd.Hash{CompactRevision: 11, Hash: 0xaa}), []uint64{1, 2, 3}, nil},
 		"one does not say":                  {func(k *kept) { k.etcd.silent["a-0001"] = true }, []uint64{1, 3}, nil},
 		"one is of another version by now":  {func(k *kept) { s := k.etcd.status["a-0001"]; s.Version = "3.7.3"; k.etcd.status["a-0001"] = s }, []uint64{1, 3}, nil},
 		"all differ, and the lowest counts": {both(hashOf("a-0001", bad), hashOf("a-0002", etcd.Hash{CompactRevision: 10, Hash: 0x1})), []uint64{3}, []uint64{1, 2}},

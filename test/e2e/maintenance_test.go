@@ -141,9 +141,7 @@ var _ = Describe("A database that is mostly free", func() {
 	}, NodeTimeout(2*patience))
 })
 
-// The member is replaced, and CORRUPT is not always disarmed after it: the comparison of the
-// new voters is begun again and again. Until that is mended this runs with the long ones.
-var _ = Describe("Data of one member that differs", Label(local, "long"), func() {
+var _ = Describe("Data of one member that differs", Label(local), func() {
 	It("is found, and the member replaced by a new one", func(ctx SpecContext) {
 		c := found(ctx, newNamespace(ctx), "differing", `{}`)
 		c.runs(ctx, c.members(3)...)
