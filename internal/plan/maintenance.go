@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -208,28 +207,6 @@ func makeRoom(o Observed) (Step, bool) {
 // narrow are the members without room, those that have to be defragmented first.
 func (o Observed) narrow() []Member {
 	return o.inTurn(func(m Member) bool { return m.Listed && !m.roomy() })
-}
-
-// inTurn are members in the order in which they stand still: the leader last, and of the
-// others the youngest first.
-func (o Observed) inTurn(are func(Member) bool) []Member {
-	var out []Member
-	for _, m := range o.Members {
-		if are(m) {
-			out = append(out, m)
-		}
-	}
-	slices.SortStableFunc(out, func(a, b Member) int {
-		switch {
-		case a.Leads:
-			return 1
-		case b.Leads:
-			return -1
-		default:
-			return cmp.Compare(b.Ordinal, a.Ordinal)
-		}
-	})
-	return out
 }
 
 // tend defragments the first of the members, which stands still meanwhile: so all voters

@@ -115,7 +115,6 @@ var breaches = map[string]mutants.Mutant{
 	"a loss is acted on at first sight":             mutants.Of("membership.go", "o.needed() && o.steadyLoss()", "o.needed()"),
 	"a write path in doubt is trusted":              mutants.Of("membership.go", "o.serves() && (o.ProposeFailed == \"\" || o.alarmed())", "o.serves()"),
 	"data is given up before its labels are back":   mutants.Of("plan.go", "planned, restoreLabels, refused, corrupt,", "planned, refused, corrupt, restoreLabels,"),
-	"the leader stands still first":                 mutants.Of("maintenance.go", "case a.Leads:\n\t\t\treturn 1\n\t\tcase b.Leads:\n\t\t\treturn -1", "case a.Leads:\n\t\t\treturn -1\n\t\tcase b.Leads:\n\t\t\treturn 1"),
 	"the leader stands still as it is":              mutants.Of("maintenance.go", "if m.Leads && o.Voters() > 1 {", "if false {"),
 	"two stand still at once":                       mutants.Of("maintenance.go", "case o.Chore.Kind != \"\":", "case false:"),
 	"one stands still beside one not sure":          mutants.Of("maintenance.go", "case o.HealthyVoters() < o.Voters() || o.steady() < o.Voters():", "case false:"),

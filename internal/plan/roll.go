@@ -34,9 +34,15 @@ func (o Observed) stale() []Member {
 		// an option that etcd does not start with.
 		return nil
 	}
+	return o.inTurn(Member.outdated)
+}
+
+// inTurn are members in the order in which they are restarted or made to stand still: the
+// leader last, and of the others the youngest first.
+func (o Observed) inTurn(are func(Member) bool) []Member {
 	var out []Member
 	for _, m := range o.Members {
-		if m.outdated() {
+		if are(m) {
 			out = append(out, m)
 		}
 	}
