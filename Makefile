@@ -232,7 +232,7 @@ model: ## The membership policy in many more worlds than test-unit tries: 20 min
 
 .PHONY: test-integration
 test-integration: ## Against a real kube-apiserver and real etcd processes.
-	go test -count=1 -timeout 25m ./test/integration/...
+	go test -count=1 -timeout 25m -parallel 6 ./test/integration/...
 
 .PHONY: test-cluster
 test-cluster: ## Tests of the local Kubernetes itself.

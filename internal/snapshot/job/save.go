@@ -77,6 +77,7 @@ func (e *Env) Save(ctx context.Context, s Save) (snapshot.Manifest, error) {
 // enough. Every attempt is watched for bytes that move.
 func (e *Env) try(ctx context.Context, work func(ctx context.Context, attempt int) error) error {
 	pause := e.Pause
+	var full error
 	for attempt := 1; ; attempt++ {
 		err := e.watched(ctx, attempt, work)
 		if err == nil {
@@ -85,8 +86,11 @@ func (e *Env) try(ctx context.Context, work func(ctx context.Context, attempt in
 		if ctx.Err() != nil {
 			return snapshot.Fail(snapshot.ReasonInterrupted, context.Cause(ctx), "the process was told to end — the work is not done — start it again")
 		}
+		if snapshot.ReasonOf(err) == snapshot.ReasonNoSpace {
+			full = err
+		}
 		if attempt >= e.Attempts || snapshot.ReasonOf(err).Permanent() {
-			return err
+			return lastWord(full, err)
 		}
 		e.Log.Warn("Attempt failed", "attempt", attempt, "reason", snapshot.ReasonOf(err), "error", err.Error(), "pause", pause.String())
 		select {
@@ -95,6 +99,16 @@ func (e *Env) try(ctx context.Context, work func(ctx context.Context, attempt in
 		}
 		pause *= 2
 	}
+}
+
+// lastWord is what is told of several attempts: a store that is full may answer so,
+// or cut the connection while it is still being sent to, which reads like one that
+// cannot be reached.
+func lastWord(full, err error) error {
+	if full != nil && snapshot.ReasonOf(err) == snapshot.ReasonStoreUnreachable {
+		return full
+	}
+	return err
 }
 
 func (e *Env) watched(ctx context.Context, attempt int, work func(ctx context.Context, attempt int) error) error {

@@ -123,8 +123,25 @@ func sometimes(n int, f fault) fault {
 	}
 }
 
+// answer reads what is sent first: otherwise the connection is reset while the client
+// still sends, and it may never see the answer.
 func answer(status int, code string) fault {
-	return func(w http.ResponseWriter, _ *http.Request, _ http.Handler) { s3Error(w, status, code) }
+	return func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		s3Error(w, status, code)
+	}
+}
+
+// hurried answers so once, and cuts the connection from then on.
+func hurried(f fault) fault {
+	var told atomic.Bool
+	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if told.CompareAndSwap(false, true) {
+			f(w, r, next)
+			return
+		}
+		reset(w)
+	}
 }
 
 func cut(w http.ResponseWriter, _ *http.Request, _ http.Handler) { reset(w) }
@@ -228,8 +245,10 @@ func TestFaultsOfTheStoreWhileSaving(t *testing.T) {
 		"403 for the upload":         {always(isUpload, answer(403, "AccessDenied")), snapshot.ReasonAccessDenied},
 		"expired":                    {always(isUpload, answer(400, "ExpiredToken")), snapshot.ReasonCredentialsExpired},
 		"the store is full":          {always(isUpload, answer(507, "InsufficientStorage")), snapshot.ReasonNoSpace},
+		"full, and says so once":     {always(isUpload, hurried(answer(507, "InsufficientStorage"))), snapshot.ReasonNoSpace},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // most of the time the client waits before it tries again
 			through, direct := proxied(t, tc.fault)
 			saved := through.save(t, source)
 			if tc.reason == "" {
@@ -288,6 +307,7 @@ func TestFaultsOfTheStoreWhileDrilling(t *testing.T) {
 		"gone":            {always(isDownload, answer(404, "NoSuchKey")), snapshot.ReasonCorrupt},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // most of the time the client waits before it tries again
 			through, direct := proxied(t, tc.fault)
 			direct.save(t, source).mustSucceed(t)
 			drilled := through.drill(t, "3.6.16")

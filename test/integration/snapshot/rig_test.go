@@ -345,11 +345,12 @@ func (b bucket) run(t testing.TB, operation string, flags ...string) outcome {
 	command := b.command(t, termination, operation, flags...)
 	var stdout, stderr strings.Builder
 	command.Stdout, command.Stderr = &stdout, &stderr
-	_ = command.Run()
-	o := outcome{code: command.ProcessState.ExitCode(), stdout: stdout.String(), stderr: stderr.String()}
-	if usage, ok := command.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		o.rss = usage.Maxrss
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
 	}
+	highWater := watchMemory(command.Process.Pid)
+	_ = command.Wait()
+	o := outcome{code: command.ProcessState.ExitCode(), stdout: stdout.String(), stderr: stderr.String(), rss: highWater()}
 	for _, text := range []string{o.stdout, o.stderr} {
 		if strings.Contains(text, secretKey) {
 			t.Errorf("a secret was printed: %s", text)
@@ -367,6 +368,30 @@ func (b bucket) run(t testing.TB, operation string, flags ...string) outcome {
 		t.Fatalf("termination message %q: %v", content, err)
 	}
 	return o
+}
+
+// watchMemory reads the high-water mark of a process until its end, which the function
+// returned waits for, in KiB. The kernel's ru_maxrss would not do: it begins with what
+// the process that forked it had, which is this test with all that it filled etcd with.
+func watchMemory(pid int) func() int64 {
+	var most int64
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+			_, rest, running := strings.Cut(string(status), "VmHWM:")
+			if err != nil || !running { // gone, or a zombie: it has no memory
+				return
+			}
+			var now int64
+			if _, err := fmt.Sscan(rest, &now); err == nil {
+				most = max(most, now)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}()
+	return func() int64 { <-done; return most }
 }
 
 func (o outcome) mustSucceed(t testing.TB) outcome {
