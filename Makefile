@@ -222,7 +222,7 @@ test: ## Set everything up and run every check and every test.
 .PHONY: test-unit
 test-unit: ## Unit tests, the model and the simulator, with what these have tried.
 	@mkdir -p $(STATE); \
-	go test -v -timeout 15m $(UNIT) 2>&1 | tee $(STATE)/unit.log \
+	go test -v -timeout 30m $(UNIT) 2>&1 | tee $(STATE)/unit.log \
 	  | grep --line-buffered -E '^(ok|FAIL|panic:) |^ +[a-z_]+_test.go:[0-9]+: [0-9]+ (states|elections)|^sim: ' \
 	  || { grep -vE '^=== |^ *--- (PASS|SKIP)' $(STATE)/unit.log; exit 1; }
 
@@ -232,7 +232,7 @@ model: ## The membership policy in many more worlds than test-unit tries: 20 min
 
 .PHONY: test-integration
 test-integration: ## Against a real kube-apiserver and real etcd processes.
-	go test -count=1 -timeout 25m -parallel 6 ./test/integration/...
+	go test -count=1 -timeout 25m ./test/integration/...
 
 .PHONY: test-cluster
 test-cluster: ## Tests of the local Kubernetes itself.

@@ -156,6 +156,8 @@ const (
 	ReasonVolumesInOrder = "VolumesInOrder"
 	// ReasonVolumeLost: a volume is gone, or is being deleted.
 	ReasonVolumeLost = "VolumeLost"
+	// ReasonSlowDisk: syncing the log of a member takes 100 ms or longer on average.
+	ReasonSlowDisk = "SlowDisk"
 	// ReasonVolumePending: a claim could not be made.
 	ReasonVolumePending = "VolumePending"
 	// ReasonVolumeChangePending: spec.storage wants larger volumes than their class lets

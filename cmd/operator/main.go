@@ -217,7 +217,7 @@ func setUp(mgr ctrl.Manager, o *options, server apitime.Source) error {
 	pool := v3client.NewPool()
 	observer := &observe.Observer{
 		Cached: mgr.GetClient(), Live: mgr.GetAPIReader(),
-		Dialer: pool, Greeter: pool, Clock: clock.RealClock{}, ServerTime: server, Operator: operator,
+		Dialer: pool, Greeter: pool, Meter: pool, Clock: clock.RealClock{}, ServerTime: server, Operator: operator,
 	}
 	performer := &perform.Performer{
 		Writer: mgr.GetClient(), Live: mgr.GetAPIReader(), Clock: clock.RealClock{}, ServerTime: server,

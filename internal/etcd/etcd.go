@@ -7,6 +7,7 @@ package etcd
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // Member is a line of etcd's member list.
@@ -231,6 +232,20 @@ type Shown struct {
 	Leaf []byte
 	// Trusts are the subjects, DER, of the authorities whose certificates it takes.
 	Trusts [][]byte
+}
+
+// Fsyncs are how often etcd's log was synced to disk since the process began, and how
+// long all of that took.
+type Fsyncs struct {
+	Count uint64
+	Took  time.Duration
+}
+
+// Meter reads what members measure of themselves.
+type Meter interface {
+	// Fsyncs asks over a connection of its own; the endpoint is the port for metrics. The
+	// error wraps ErrUnreachable or ErrCredentials.
+	Fsyncs(ctx context.Context, group string, to Endpoint, as Credentials) (Fsyncs, error)
 }
 
 // Greeter shakes hands with members, to see which certificates their processes use.

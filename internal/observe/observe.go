@@ -39,6 +39,8 @@ type Observer struct {
 	Dialer etcd.Dialer
 	// Greeter shakes hands with members; without it no authority is rotated to its end.
 	Greeter etcd.Greeter
+	// Meter reads what members measure; without it no disk is called slow.
+	Meter etcd.Meter
 	// Clock tells the time.
 	Clock clock.PassiveClock
 	// ServerTime tells the API server's time, if it is known.
@@ -64,6 +66,8 @@ type memory struct {
 	overdue map[types.UID]time.Time
 	// revisions of the keys over time.
 	revisions revisions
+	// disks of the members, by name.
+	disks map[string]*disk
 	// agreed are the fixed objects that were in order, by kind and name.
 	agreed map[string]agreement
 }
@@ -110,6 +114,7 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 	certificates.judgeTrust(kube, seen.Members)
 	seen.Authorities = certificates.authorities()
 	seen.Expired = m.expired(c, kube)
+	o.disks(ctx, c, m, endpoints, certificates.credentials, seen.Members)
 	leader, term := look.leads()
 	m.watched.judge(c, &seen, kube, leader, term)
 	m.suspicious = slices.ContainsFunc(seen.Members, func(m plan.Member) bool { return m.Dead() || m.Doomed() })

@@ -19,7 +19,7 @@ var mending = []rule{compare, condemn, doubtData, heedCorrupt, compactFull, make
 
 // tending rules come last: what a database gives back is worth least, and a full one that
 // cannot be healed may be about to get a larger quota by a roll.
-var tending = []rule{advise, defragment}
+var tending = []rule{advise, leaveSlowDisk, defragment}
 
 // Kinds of alarm.
 const (
@@ -79,6 +79,18 @@ func leaveDiverged(o Observed) (Step, bool) {
 	return Step{Kind: MoveLeader, Members: []string{from.Name, to.Name}, ID: to.ID, Reason: o.direction(), Message: fmt.Sprintf(
 			"handing the leadership from %s to %s: %s", from.Name, to.Name, from.loss())},
 		led && found && from.Volume == VolumeRefused && o.Quorate()
+}
+
+// leaveSlowDisk moves the leadership off a member whose disk has been slow for a minute:
+// etcd's leader takes the next proposals when it has synced the last ones, so that every
+// write waits for its disk. It comes when nothing else is to be done, so that it never
+// undoes what a roll has handed over, and it replaces nobody: the data is in order.
+func leaveSlowDisk(o Observed) (Step, bool) {
+	from, led := o.Leader()
+	to, found := o.successor(from)
+	return Step{Kind: MoveLeader, Members: []string{from.Name, to.Name}, ID: to.ID, Reason: "Healthy", Message: fmt.Sprintf(
+			"handing the leadership from %s to %s: syncing the log of %s takes %s or longer", from.Name, to.Name, from.Name, from.SlowDisk)},
+		led && found && from.SlowLong && to.SlowDisk == 0 && o.Quorate() && o.LeaderSettled
 }
 
 // compare asks for the hash of every voter's data, now and then, and when etcd says that

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -53,6 +54,8 @@ func during(c Chore) change    { return func(o *Observed) { o.Chore = c } }
 func window(w Window) change   { return func(o *Observed) { o.Window = w } }
 func heldUp(o *Observed)       { o.DefragmentHeld = "a-0001 was not defragmented" }
 func follows(m *Member)        { m.Leads = false }
+func slowDisk(m *Member)       { m.SlowDisk = time.Second }
+func longSlow(m *Member)       { m.SlowDisk, m.SlowLong = time.Second, true }
 
 // differs has the members of these ordinals differ from all the others.
 func differs(ordinals ...int) change {
@@ -85,6 +88,13 @@ func TestMaintenance(t *testing.T) {
 		message  string
 	}{
 		"a full one is compacted first":                 {observed: upkept(3, brimful, atTheQuota, compactTo(5)), want: Compact, wantOn: []string{"a-0000"}, reason: "AlarmActive"},
+		"a leader's disk is slow":                       {observed: upkept(3, of(0, longSlow)), want: MoveLeader, wantOn: []string{"a-0000", "a-0001"}, message: "syncing the log of a-0000 takes 1s"},
+		"a leader's disk has just become slow":          {observed: upkept(3, of(0, slowDisk)), want: Settled},
+		"a leader's disk and a follower's are slow":     {observed: upkept(3, of(0, longSlow), of(1, slowDisk)), want: MoveLeader, wantOn: []string{"a-0000", "a-0002"}},
+		"all disks are slow":                            {observed: upkept(3, all(longSlow)), want: Settled},
+		"a follower's disk is slow":                     {observed: upkept(3, of(1, longSlow)), want: Settled},
+		"a leader's disk is slow amid a roll":           {observed: upkept(3, of(0, longSlow), of(1, podOutdated)), want: RestartMember, wantOn: []string{"a-0001"}},
+		"a disk is slow, and the leader is new":         {observed: upkept(3, of(0, longSlow), func(o *Observed) { o.LeaderSettled = false }), want: Settled},
 		"then the youngest follower is defragmented":    {observed: upkept(3, brimful, atTheQuota), want: Defragment, wantOn: []string{"a-0002"}, reason: "AlarmActive"},
 		"then the next":                                 {observed: upkept(3, brimful, atTheQuota, of(2, database(41, 40))), want: Defragment, wantOn: []string{"a-0001"}},
 		"the leader hands over before its turn":         {observed: upkept(3, brimful, of(0, database(100, 40))), want: MoveLeader, wantOn: []string{"a-0000", "a-0001"}},

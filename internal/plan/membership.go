@@ -486,15 +486,23 @@ func moveLeader(o Observed) (Step, bool) {
 		"handing the leadership from %s to %s before %s is removed", from.Name, to.Name, from.Name)}, found
 }
 
-// successor is the healthy voter that has applied most of the log.
+// successor is the healthy voter that has applied most of the log, one whose disk is not
+// slow before all others.
 func (o Observed) successor(of Member) (Member, bool) {
 	var best Member
 	for _, m := range o.Members {
-		if m.Name != of.Name && m.Healthy() && m.sound() && (best.Name == "" || m.Applied > best.Applied) {
+		if m.Name != of.Name && m.Healthy() && m.sound() && (best.Name == "" || m.leadsBetter(best)) {
 			best = m
 		}
 	}
 	return best, best.Name != ""
+}
+
+func (m Member) leadsBetter(than Member) bool {
+	if slow := m.SlowDisk > 0; slow != (than.SlowDisk > 0) {
+		return !slow
+	}
+	return m.Applied > than.Applied
 }
 
 // shrink removes one voter more than are wanted.

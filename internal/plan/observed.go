@@ -371,6 +371,11 @@ type Member struct {
 	// Trails says that a learner makes progress and for some minutes, or for half of
 	// failover.learnerTimeout, has come no nearer to the leader.
 	Trails bool
+	// SlowDisk is how long syncing its log takes at the least when that is too long, a
+	// mean; zero when it is not, or not known.
+	SlowDisk time.Duration
+	// SlowLong says that its disk has been slow for a minute.
+	SlowLong bool
 	// Steady says that what is known of the member, apart from who leads, has
 	// been the same for at least two seconds and in at least two looks. Nothing
 	// is removed on the word of one look.

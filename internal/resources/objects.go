@@ -101,18 +101,20 @@ func disruptionBudget(c *v1alpha1.EtcdCluster, voters int) *policyv1ac.PodDisrup
 
 // networkPolicy lets members reach each other, and the namespace's pods, the
 // operator and whom the user names reach the client port. The operator has no
-// certificate for the peer port, and reaches it to see whose the members take. The
+// certificate for the peer port, and reaches it to see whose the members take; it reads how
+// long the disks take from the port for metrics. The
 // health port is open: it says "ok" or "not ok" and the kubelet's address is not known.
 func networkPolicy(c *v1alpha1.EtcdCluster, operator OperatorPeer) *networkingv1ac.NetworkPolicyApplyConfiguration {
 	members := networkingv1ac.NetworkPolicyPeer().WithPodSelector(metav1ac.LabelSelector().WithMatchLabels(PodSelector(c)))
 	namespace := networkingv1ac.NetworkPolicyPeer().WithPodSelector(metav1ac.LabelSelector())
 	clients := []*networkingv1ac.NetworkPolicyPeerApplyConfiguration{members, namespace}
 	dialers := []*networkingv1ac.NetworkPolicyPeerApplyConfiguration{members}
+	var readers []*networkingv1ac.NetworkPolicyPeerApplyConfiguration
 	if operator.Namespace != "" {
 		its := networkingv1ac.NetworkPolicyPeer().
 			WithNamespaceSelector(metav1ac.LabelSelector().WithMatchLabels(map[string]string{"kubernetes.io/metadata.name": operator.Namespace})).
 			WithPodSelector(metav1ac.LabelSelector().WithMatchLabels(operator.Labels))
-		clients, dialers = append(clients, its), append(dialers, its)
+		clients, dialers, readers = append(clients, its), append(dialers, its), append(readers, its)
 	}
 	clients = append(clients, peers(c.Spec.NetworkPolicy.ClientFrom)...)
 	rules := []*networkingv1ac.NetworkPolicyIngressRuleApplyConfiguration{
@@ -120,8 +122,8 @@ func networkPolicy(c *v1alpha1.EtcdCluster, operator OperatorPeer) *networkingv1
 		ingress(ClientPort, clients...),
 		ingress(HealthPort),
 	}
-	if from := peers(c.Spec.NetworkPolicy.MetricsFrom); len(from) > 0 {
-		rules = append(rules, ingress(MetricsPort, from...))
+	if readers = append(readers, peers(c.Spec.NetworkPolicy.MetricsFrom)...); len(readers) > 0 {
+		rules = append(rules, ingress(MetricsPort, readers...))
 	}
 	return networkingv1ac.NetworkPolicy(c.Name, c.Namespace).
 		WithLabels(Labels(c)).

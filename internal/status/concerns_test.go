@@ -3,6 +3,7 @@ package status
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -15,6 +16,7 @@ import (
 // that sees it, while everything else may look well.
 func TestStorageReady(t *testing.T) {
 	volume := func(v plan.Volume) change { return func(o *plan.Observed) { o.Members[2].Volume = v } }
+	slow := func(i int) change { return func(o *plan.Observed) { o.Members[i].SlowDisk = time.Second } }
 	cases := map[string]struct {
 		seen plan.Observed
 		is   metav1.ConditionStatus
@@ -27,6 +29,8 @@ func TestStorageReady(t *testing.T) {
 		"one is made for the joiner":     {healthy(sized(5), joining), metav1.ConditionTrue, ""},
 		"two are gone, and nobody asked": {healthy(twoVolumesLost), metav1.ConditionFalse, "a-0001"},
 		"what a removed member has left": {healthy(removed), metav1.ConditionTrue, ""},
+		"a disk is slow":                 {healthy(slow(1)), metav1.ConditionFalse, "a-0001 1s or longer"},
+		"a disk is slow, a volume gone":  {healthy(slow(1), lostVolume), metav1.ConditionFalse, "its volume is gone"},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {

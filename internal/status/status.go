@@ -513,8 +513,22 @@ func storageReady(c *v1alpha1.EtcdCluster, seen plan.Observed) *metav1.Condition
 		is = condition(v1alpha1.ConditionStorageReady, metav1.ConditionFalse, v1alpha1.ReasonVolumeLost, fmt.Sprintf(
 			"the volumes of %s are lost or on their way out — these members lose their data, or have lost it — each is replaced as soon as the others are proven to be a quorum; take a backup while they are",
 			strings.Join(lost, ", ")))
+	} else if slow := slowDisks(seen); len(slow) > 0 {
+		is = condition(v1alpha1.ConditionStorageReady, metav1.ConditionFalse, v1alpha1.ReasonSlowDisk, fmt.Sprintf(
+			"syncing etcd's log to disk takes long on average: %s — writes wait for the disks of a majority, and a member whose disk stops for longer than the election timeout loses the leadership — see what else uses the disk of its node; nobody is replaced for that, and another member leads if it has a faster disk",
+			strings.Join(slow, ", ")))
 	}
 	return &is
+}
+
+func slowDisks(seen plan.Observed) []string {
+	var slow []string
+	for _, m := range seen.Members {
+		if m.SlowDisk > 0 && m.Listed {
+			slow = append(slow, fmt.Sprintf("%s %s or longer", m.Name, m.SlowDisk))
+		}
+	}
+	return slow
 }
 
 // dataConsistent is nil while nothing new is known.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/test/load"
+	"github.com/quorate/quorate/test/soak/testbed"
 )
 
 // Limits of a rolling change of the version of three members, and of how often they elect a
@@ -17,13 +18,6 @@ const (
 	mostChange = 2
 )
 
-// hops of version, in order: two upgrades, and a downgrade by etcd's own procedure.
-var hops = []struct{ what, edit, version string }{
-	{"3.5.35 to 3.6.16", `{"spec":{"version":"3.6.16"}}`, "3.6.16"},
-	{"3.6.16 to 3.7.3", `{"spec":{"version":"3.7.3"}}`, "3.7.3"},
-	{"3.7.3 to 3.6.16", `{"spec":{"version":"3.6.16","update":{"downgradeTo":"3.6"}}}`, "3.6.16"},
-}
-
 // rolls changes the version of a cluster under load, there and back, as often as durations
 // are measured.
 func (b *bench) rolls(ctx context.Context) (bool, error) {
@@ -32,7 +26,7 @@ func (b *bench) rolls(ctx context.Context) (bool, error) {
 	var gaps gapSeries
 	for run := range b.runs {
 		q := newCluster(b.bed, fmt.Sprintf("rolled%d", run), members)
-		q.cluster.Spec.Version = "3.5.35"
+		q.cluster.Spec.Version = testbed.FirstRelease
 		q.cluster.Spec.Etcd.SnapshotCount = 100
 		report, err := b.rolled(ctx, q, took, changes, &gaps)
 		if err != nil {
@@ -43,10 +37,10 @@ func (b *bench) rolls(ctx context.Context) (bool, error) {
 			return false, err
 		}
 	}
-	for _, hop := range hops {
-		ok = printMedian("rolled from "+hop.what, took[hop.what], rollLimit) && ok
-		fmt.Printf("%-44s %10s %10d %7s %7d%s\n", "  most changes of the leader", "", changes[hop.what], "", mostChange, above(float64(changes[hop.what]), mostChange))
-		ok = ok && changes[hop.what] <= mostChange
+	for _, hop := range testbed.Hops {
+		ok = printMedian("rolled from "+hop.Name, took[hop.Name], rollLimit) && ok
+		fmt.Printf("%-44s %10s %10d %7s %7d%s\n", "  most changes of the leader", "", changes[hop.Name], "", mostChange, above(float64(changes[hop.Name]), mostChange))
+		ok = ok && changes[hop.Name] <= mostChange
 	}
 	ok = printLongest("write gap, rolled", gaps.cluster, plannedLimit) && ok
 	return printLongest("the same of one writer", gaps.writer, writerLimit) && ok, nil
@@ -67,19 +61,19 @@ func (b *bench) rolled(ctx context.Context, q *quorate, took map[string][]time.D
 	}
 	defer l.Abort()
 	var failed error
-	for _, hop := range hops {
+	for _, hop := range testbed.Hops {
 		if failed = pause(ctx, settling); failed != nil {
 			break
 		}
-		start := l.Mark(hop.what).At
-		terms, err := q.roll(ctx, hop.edit, hop.version)
+		start := l.Mark(hop.Name).At
+		terms, err := q.roll(ctx, hop.Edit, hop.Version)
 		if failed = err; failed != nil {
-			failed = fmt.Errorf("%s: %w", hop.what, failed)
+			failed = fmt.Errorf("%s: %w", hop.Name, failed)
 			break
 		}
-		took[hop.what] = append(took[hop.what], time.Since(start))
-		changes[hop.what] = max(changes[hop.what], terms)
-		gaps.note(l, hop.what, start, time.Now())
+		took[hop.Name] = append(took[hop.Name], time.Since(start))
+		changes[hop.Name] = max(changes[hop.Name], terms)
+		gaps.note(l, hop.Name, start, time.Now())
 	}
 	report, err := l.Stop(ctx)
 	fmt.Fprint(os.Stderr, report)

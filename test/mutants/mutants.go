@@ -5,6 +5,8 @@ package mutants
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +21,21 @@ import (
 // more than one.
 func Overlay(t *testing.T, file, from, to string) (environment string, ok bool) {
 	t.Helper()
+	source, ok := only(t, file, from)
+	if !ok {
+		return "", false
+	}
+	flag, err := overlay(t.TempDir(), map[string]string{file: strings.Replace(source, from, to, 1)})
+	if err != nil {
+		t.Error(err)
+		return "", false
+	}
+	return "GOFLAGS=" + flag, true
+}
+
+// only reads a file, of which one place, and no other, reads from.
+func only(t *testing.T, file, from string) (string, bool) {
+	t.Helper()
 	source, err := os.ReadFile(file)
 	if err != nil {
 		t.Error(err)
@@ -28,25 +45,29 @@ func Overlay(t *testing.T, file, from, to string) (environment string, ok bool) 
 		t.Errorf("%q occurs %d times in %s, want once: bring the mutant up to date", from, n, file)
 		return "", false
 	}
-	here, err := filepath.Abs(file)
-	if err != nil {
-		t.Error(err)
-		return "", false
-	}
-	dir := t.TempDir()
-	mutant, overlay := filepath.Join(dir, file), filepath.Join(dir, "overlay.json")
-	replace, err := json.Marshal(map[string]any{"Replace": map[string]string{here: mutant}})
-	if err != nil {
-		t.Error(err)
-		return "", false
-	}
-	for path, content := range map[string]string{mutant: strings.Replace(string(source), from, to, 1), overlay: string(replace)} {
-		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-			t.Error(err)
-			return "", false
+	return string(source), true
+}
+
+// overlay is the flag with which the go command takes these for the files of the
+// package here.
+func overlay(dir string, files map[string]string) (string, error) {
+	replaced := map[string]string{}
+	for name, content := range files {
+		here, err := filepath.Abs(name)
+		if err != nil {
+			return "", err
+		}
+		replaced[here] = filepath.Join(dir, name)
+		if err := os.WriteFile(replaced[here], []byte(content), 0o600); err != nil {
+			return "", err
 		}
 	}
-	return "GOFLAGS=-overlay=" + overlay, true
+	list, err := json.Marshal(map[string]any{"Replace": replaced})
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(dir, "overlay.json")
+	return "-overlay=" + file, os.WriteFile(file, list, 0o600)
 }
 
 // Mutant is a change of a package that gives up one of its rules.
@@ -69,9 +90,10 @@ const (
 	atOnce = 3
 )
 
-// Caught tests the package in the working directory once for each mutant, as go test
-// -short does with the further arguments, and wants a test to fail each time.
-func Caught(t *testing.T, mutants map[string]Mutant, args ...string) {
+// Caught tests the package in the working directory for each mutant, as go test -short
+// does with the first selection (a flag -run or -skip), then with the next one, until a
+// test fails. It wants one to fail each time.
+func Caught(t *testing.T, mutants map[string]Mutant, selections ...string) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("a mutant has no mutants")
@@ -81,18 +103,13 @@ func Caught(t *testing.T, mutants map[string]Mutant, args ...string) {
 	run := make(chan struct{}, atOnce)
 	var all sync.WaitGroup
 	defer all.Wait()
-	for name, m := range mutants {
+	for name, test := range tests(ctx, t, mutants, selections) {
 		all.Go(func() {
 			run <- struct{}{}
 			defer func() { <-run }()
-			environment := m.environment
-			if environment == "" {
-				var ok bool
-				if environment, ok = Overlay(t, m.file, m.from, m.to); !ok {
-					return
-				}
-			}
-			output, err := test(ctx, environment, args)
+			began := time.Now()
+			output, err := test()
+			t.Logf("%s: %s, %s", name, time.Since(began).Round(time.Millisecond), by(output))
 			switch {
 			case err == nil:
 				t.Errorf("%s: no test fails", name)
@@ -103,13 +120,93 @@ func Caught(t *testing.T, mutants map[string]Mutant, args ...string) {
 	}
 }
 
-func test(ctx context.Context, environment string, args []string) (string, error) {
-	// A result of before is no result: what a test reads of the environment is not all
-	// that the go command knows of.
-	args = append([]string{"test", "-count=1", "-short", "-vet=off", "-failfast", "-timeout=60s", "-ldflags=-s -w"}, args...)
-	cmd := exec.CommandContext(ctx, "go", append(args, ".")...) //nolint:gosec // tests of this repository
+// by is the first test that failed.
+func by(output string) string {
+	_, rest, failed := strings.Cut(output, "--- FAIL: ")
+	if !failed {
+		return "no test"
+	}
+	test, _, _ := strings.Cut(rest, " ")
+	return test
+}
+
+// run is a run of the tests: what they print, and an error if one of them fails.
+type run func() (string, error)
+
+// tests of each mutant: by a binary that has many of them where that can be, otherwise
+// by one that is compiled for it.
+func tests(ctx context.Context, t *testing.T, mutants map[string]Mutant, selections []string) map[string]run {
+	t.Helper()
+	many, numbers := &schema{files: map[string]*mutated{}}, map[string]int{}
+	all := map[string]run{}
+	for name, m := range mutants {
+		if m.environment != "" {
+			numbers[name] = 0 // the package as it is
+			continue
+		}
+		if _, ok := only(t, m.file, m.from); !ok {
+			continue
+		}
+		number := len(numbers) + 1
+		switch taken, err := many.add(number, m); {
+		case err != nil:
+			t.Error(err)
+		case taken:
+			numbers[name] = number
+		default:
+			all[name] = alone(ctx, t, m, selections)
+		}
+	}
+	binary := filepath.Join(t.TempDir(), "mutants.test")
+	output, err := many.compile(ctx, t.TempDir(), binary)
+	for name, number := range numbers {
+		switch m := mutants[name]; {
+		case err == nil:
+			all[name] = inTurn(selections, func(selection string) (string, error) {
+				return command(ctx, binary, []string{"-test.short", "-test.failfast", "-test.timeout=60s",
+					"-test." + strings.TrimPrefix(selection, "-")}, fmt.Sprintf("%s=%d", chosen, number), m.environment)
+			})
+		default: // one of them does not compile: each by itself, which says whose fault it is
+			t.Logf("all mutants at once do not compile: %v\n%s", err, output)
+			all[name] = alone(ctx, t, m, selections)
+		}
+	}
+	return all
+}
+
+func alone(ctx context.Context, t *testing.T, m Mutant, selections []string) run {
+	return inTurn(selections, func(selection string) (string, error) {
+		environment := m.environment
+		if environment == "" {
+			var ok bool
+			if environment, ok = Overlay(t, m.file, m.from, m.to); !ok {
+				return "", errors.New("the mutant cannot be made")
+			}
+		}
+		// A result of before is no result: what a test reads of the environment is not
+		// all that the go command knows of.
+		return command(ctx, "go", []string{"test", "-count=1", "-short", "-vet=off", "-failfast",
+			"-timeout=60s", "-ldflags=-s -w", selection, "."}, environment)
+	})
+}
+
+// inTurn runs the tests of each selection until one fails.
+func inTurn(selections []string, test func(string) (string, error)) run {
+	return func() (output string, err error) {
+		for _, selection := range selections {
+			if output, err = test(selection); err != nil {
+				return output, err
+			}
+		}
+		return output, nil
+	}
+}
+
+func command(ctx context.Context, name string, args []string, environment ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // tests of this repository
 	// The compiler lives shorter than its garbage.
-	cmd.Env = append(os.Environ(), "GOGC=off", environment)
+	cmd.Env = append(os.Environ(), "GOGC=off")
+	cmd.Env = append(cmd.Env, environment...)
 	output, err := cmd.CombinedOutput()
 	return string(output), err
 }

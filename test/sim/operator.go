@@ -72,7 +72,7 @@ func newOperator(w *World, number int) *Operator {
 	op.reconciler = &controllers.EtcdClusterReconciler{
 		Client: c, Live: live, Recorder: recorder{op}, Installation: w.Installation,
 		Observer: &observe.Observer{
-			Cached: c, Live: live, Cluster: c, Dialer: dialer{op}, Greeter: dialer{op}, Clock: w.Clock,
+			Cached: c, Live: live, Cluster: c, Dialer: dialer{op}, Greeter: dialer{op}, Meter: dialer{op}, Clock: w.Clock,
 			Operator: resources.OperatorPeer{Namespace: "quorate-system"},
 		},
 		Performer: &perform.Performer{

@@ -72,6 +72,8 @@ type World struct {
 	mostPuts int
 	nextPut  time.Time
 	passes   int
+	// disks of the members that measure theirs.
+	disks map[string]*disk
 
 	mu     sync.Mutex
 	counts map[string]int

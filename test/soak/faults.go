@@ -99,6 +99,7 @@ var faults = []fault{
 	{name: "slow a link down", do: slowLink, amid: aWhile},
 	{name: "stop the DNS", do: stopDNS, amid: aWhile},
 	{name: "wall a newcomer in", do: wallNewcomer, amid: long, begins: whenSaid},
+	{name: "roll through the releases", do: roll, amid: long, begins: whenSaid},
 	{name: "hang the operator", do: hangOperator, members: changed, amid: long},
 }
 

@@ -211,9 +211,13 @@ func (i *identity) transport(to etcd.Endpoint) (credentials.TransportCredentials
 	if to.ServerName == "" {
 		return nil, fmt.Errorf("no name to verify the member's certificate against: %w", etcd.ErrCredentials)
 	}
-	return credentials.NewTLS(&tls.Config{
+	return credentials.NewTLS(i.config(to)), nil
+}
+
+func (i *identity) config(to etcd.Endpoint) *tls.Config {
+	return &tls.Config{
 		Certificates: []tls.Certificate{i.pair}, RootCAs: i.roots, ServerName: to.ServerName, MinVersion: tls.VersionTLS12,
-	}), nil
+	}
 }
 
 // begin counts a call in, unless the link is retired.
