@@ -63,6 +63,7 @@ var sections = []section{
 	{"large", (*bench).large},
 	{"gaps", (*bench).writeGaps},
 	{"rolls", (*bench).rolls},
+	{"backups", (*bench).backups},
 }
 
 func main() {

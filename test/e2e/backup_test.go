@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -18,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/test/soak/testbed"
 )
 
 // disk is a store on a volume of the namespace, which is made for it.
@@ -27,27 +26,20 @@ func disk(ctx context.Context, ns string) string {
 	return `{persistentVolumeClaim: {claimName: backups, path: etcd}}`
 }
 
-// gateway is the machine's own leg in the nodes' network: pods reach it.
-const gateway = "172.30.0.1"
-
 // bucket is a store on a real S3 server that runs beside the cluster for as long as the
 // spec does, with the Secret to reach it.
 func bucket(ctx context.Context, ns string) (store, dir string) {
 	GinkgoHelper()
 	dir = GinkgoT().TempDir()
-	Expect(os.Mkdir(filepath.Join(dir, "backups"), 0o700)).To(Succeed())
-	address := fmt.Sprintf("%s:%d", gateway, 17000+GinkgoParallelProcess())
-	server := exec.Command(filepath.Join(root, ".cluster", "bin", "versitygw"), "--port", address, "posix", dir)
-	server.Env = append(os.Environ(), "ROOT_ACCESS_KEY=e2e-key-id", "ROOT_SECRET_KEY=e2e-secret-key")
-	server.Stdout, server.Stderr = GinkgoWriter, GinkgoWriter
-	Expect(server.Start()).To(Succeed(), "the S3 server is built by make setup")
-	DeferCleanup(func() {
-		Expect(server.Process.Kill()).To(Succeed())
-		_ = server.Wait()
-	})
-	create(ctx, ns, `{apiVersion: v1, kind: Secret, metadata: {name: s3}, stringData: {AWS_ACCESS_KEY_ID: e2e-key-id, AWS_SECRET_ACCESS_KEY: e2e-secret-key}}`)
-	return fmt.Sprintf(`{s3: {endpoint: "http://%s", bucket: backups, prefix: e2e, credentialsSecretRef: {name: s3}}}`, address), filepath.Join(dir, "backups")
+	endpoint, stop, err := testbed.StartS3(root, 17000+GinkgoParallelProcess(), dir, GinkgoWriter)
+	Expect(err).NotTo(HaveOccurred())
+	DeferCleanup(stop)
+	create(ctx, ns, s3Secret)
+	return fmt.Sprintf(`{s3: {endpoint: "%s", bucket: backups, prefix: e2e, credentialsSecretRef: {name: s3}}}`, endpoint), filepath.Join(dir, "backups")
 }
+
+// s3Secret is the Secret to reach it.
+const s3Secret = `{apiVersion: v1, kind: Secret, metadata: {name: s3}, stringData: {AWS_ACCESS_KEY_ID: ` + testbed.S3KeyID + `, AWS_SECRET_ACCESS_KEY: ` + testbed.S3Secret + `}}`
 
 // backsUp applies an EtcdBackup and returns it.
 func (c cluster) backsUp(ctx context.Context, name, store string, more ...string) client.ObjectKey {
@@ -128,7 +120,7 @@ var _ = Describe("A backup", func() {
 		Expect(filepath.Glob(filepath.Join(dir, "e2e", b.Status.ClusterUID, b.Status.ID, "*"))).To(HaveLen(3))
 
 		other := newNamespace(ctx)
-		create(ctx, other, `{apiVersion: v1, kind: Secret, metadata: {name: s3}, stringData: {AWS_ACCESS_KEY_ID: e2e-key-id, AWS_SECRET_ACCESS_KEY: e2e-secret-key}}`)
+		create(ctx, other, s3Secret)
 		r := found(ctx, other, "again", fmt.Sprintf(`{size: 3, storage: {size: 1Gi}, etcd: {quotaBackendBytes: 256Mi}, restoreFrom: {store: %s, clusterUID: %s, backupID: %s}}`,
 			store, b.Status.ClusterUID, b.Status.ID))
 		Expect(strings.Fields(r.content(ctx, r.member(2)))).To(Equal([]string{"a", "1"}))

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/test/soak/testbed"
+)
+
+// Limits of a backup of 1 GiB at the default rate, and of a cluster that begins with it.
+const (
+	restoreLimit = 60 * time.Second
+	latencyLimit = 1.5
+)
+
+const (
+	s3Port = 17900
+	// latencyEvery is how often each of three writers writes while latency is measured.
+	latencyEvery = 20 * time.Millisecond
+	// quietFor is how long latency without a backup is measured.
+	quietFor = 30 * time.Second
+)
+
+// backups saves a cluster that holds 1 GiB to a real S3 server while it is written to,
+// and begins another cluster with that.
+func (b *bench) backups(ctx context.Context) (bool, error) {
+	store, stop, err := b.store(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer stop()
+	q := newCluster(b.bed, "saved", members)
+	q.cluster.Spec.Storage.Size, q.cluster.Spec.Etcd.QuotaBackendBytes = resource.MustParse("6Gi"), resource.MustParse("2Gi")
+	if err := found(ctx, q); err != nil {
+		return false, err
+	}
+	if err := fill(ctx, q); err != nil {
+		return false, err
+	}
+	quiet, err := b.latencies(ctx, q, func(ctx context.Context) error { return pause(ctx, quietFor) })
+	if err != nil {
+		return false, err
+	}
+	var took time.Duration
+	busy, err := b.latencies(ctx, q, func(ctx context.Context) (err error) {
+		took, err = b.backup(ctx, q, store)
+		return err
+	})
+	if err != nil {
+		return false, err
+	}
+	printUnlimited("1 GiB saved at the default rate", []time.Duration{took})
+	ratio := busy.Seconds() / quiet.Seconds()
+	fmt.Printf("%-44s %7.1f ms %7.1f ms %6.2fx %6.2fx%s\n", "99th write in 100, without and with a backup",
+		quiet.Seconds()*1e3, busy.Seconds()*1e3, ratio, latencyLimit, above(ratio, latencyLimit))
+	restored, err := b.restore(ctx)
+	if err != nil {
+		return false, err
+	}
+	ok := printMedian("1 GiB restored → three voters Ready", []time.Duration{restored}, restoreLimit)
+	return ok && ratio <= latencyLimit, q.remove(ctx)
+}
+
+// store is an S3 server, with the Secret to reach it.
+func (b *bench) store(ctx context.Context) (v1alpha1.BackupStore, func(), error) {
+	dir, err := os.MkdirTemp("", "quorate-bench-")
+	if err != nil {
+		return v1alpha1.BackupStore{}, nil, fmt.Errorf("making a directory for the store: %w", err)
+	}
+	log, err := os.Create(dir + "/log") //nolint:gosec // a fresh directory of this process
+	if err != nil {
+		return v1alpha1.BackupStore{}, nil, fmt.Errorf("making the log of the store: %w", err)
+	}
+	endpoint, end, err := testbed.StartS3(".", s3Port, dir, log)
+	stop := func() {
+		if end != nil {
+			end()
+		}
+		_ = errors.Join(log.Close(), os.RemoveAll(dir))
+	}
+	if err != nil {
+		stop()
+		return v1alpha1.BackupStore{}, nil, err
+	}
+	secret := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "s3"},
+		StringData: map[string]string{"AWS_ACCESS_KEY_ID": testbed.S3KeyID, "AWS_SECRET_ACCESS_KEY": testbed.S3Secret},
+	}
+	if err := b.c.Create(ctx, secret); err != nil {
+		stop()
+		return v1alpha1.BackupStore{}, nil, fmt.Errorf("making the store's Secret: %w", err)
+	}
+	return v1alpha1.BackupStore{S3: &v1alpha1.S3Store{
+		Endpoint: endpoint, Bucket: "backups", CredentialsSecretRef: &v1alpha1.SecretReference{Name: secret.Name},
+	}}, stop, nil
+}
+
+// latencies is what 99 of 100 writes take at most while do goes on: three writers, one
+// for each member, that write small values at a steady rate.
+func (b *bench) latencies(ctx context.Context, q *quorate, do func(context.Context) error) (time.Duration, error) {
+	voters, err := q.reached.Voters(ctx)
+	if err != nil {
+		return 0, err
+	}
+	writing, stop := context.WithCancel(ctx)
+	defer stop()
+	took, failed := make([][]time.Duration, len(voters)), make([]error, len(voters))
+	var writers sync.WaitGroup
+	for i, voter := range voters {
+		cl, err := q.reached.Client(ctx, voter)
+		if err != nil {
+			return 0, err
+		}
+		defer func() { _ = cl.Close() }()
+		writers.Go(func() { took[i], failed[i] = writeSteadily(writing, cl, i) })
+	}
+	err = do(ctx)
+	stop()
+	writers.Wait()
+	all := slices.Sorted(slices.Values(slices.Concat(took...)))
+	if err := errors.Join(err, errors.Join(failed...)); err != nil || len(all) < 100 {
+		return 0, fmt.Errorf("%d writes: %w", len(all), err)
+	}
+	return all[len(all)*99/100], nil
+}
+
+func writeSteadily(ctx context.Context, cl *clientv3.Client, writer int) (took []time.Duration, err error) {
+	due := time.NewTicker(latencyEvery)
+	defer due.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return took, nil
+		case <-due.C:
+		}
+		began := time.Now()
+		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), stepTimeout)
+		_, err := cl.Put(bounded, fmt.Sprintf("latency/%d/%d", writer, len(took)%100), "v")
+		cancel()
+		if err != nil {
+			return took, fmt.Errorf("writer %d: %w", writer, err)
+		}
+		took = append(took, time.Since(began))
+	}
+}
+
+// backup makes one, without a drill, and says how long it took to be complete.
+func (b *bench) backup(ctx context.Context, q *quorate, store v1alpha1.BackupStore) (time.Duration, error) {
+	backup := &v1alpha1.EtcdBackup{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "large"},
+		Spec: v1alpha1.EtcdBackupSpec{
+			ClusterRef: v1alpha1.ClusterReference{Name: q.cluster.Name}, Store: store, Verify: v1alpha1.VerifyReadBack,
+		},
+	}
+	began := time.Now()
+	if err := b.c.Create(ctx, backup); err != nil {
+		return 0, fmt.Errorf("making a backup: %w", err)
+	}
+	err := until(ctx, func(ctx context.Context) (bool, error) {
+		if err := b.c.Get(ctx, client.ObjectKeyFromObject(backup), backup); err != nil {
+			return false, err
+		}
+		if is := meta.FindStatusCondition(backup.Status.Conditions, v1alpha1.ConditionStalled); is != nil && is.Status == metav1.ConditionTrue {
+			return false, fmt.Errorf("the backup failed: %s", is.Message)
+		}
+		return meta.IsStatusConditionTrue(backup.Status.Conditions, v1alpha1.ConditionComplete), nil
+	})
+	return time.Since(began), err
+}
+
+// restore begins a cluster with the backup.
+func (b *bench) restore(ctx context.Context) (time.Duration, error) {
+	q := newCluster(b.bed, "restored", members)
+	q.cluster.Spec.Storage.Size, q.cluster.Spec.Etcd.QuotaBackendBytes = resource.MustParse("6Gi"), resource.MustParse("2Gi")
+	q.cluster.Spec.RestoreFrom = &v1alpha1.RestoreSource{BackupName: "large"}
+	began := time.Now()
+	if err := q.apply(ctx); err != nil {
+		return 0, fmt.Errorf("applying cluster %s: %w", q.cluster.Name, err)
+	}
+	if err := until(ctx, q.ready); err != nil {
+		return 0, fmt.Errorf("waiting for %s: %w", q.cluster.Name, err)
+	}
+	took := time.Since(began)
+	if err := healthy(ctx, q.reached); err != nil {
+		return took, err
+	}
+	return took, q.remove(ctx)
+}
