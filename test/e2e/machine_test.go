@@ -78,10 +78,16 @@ func (c cluster) wipe(ctx context.Context, member string) string {
 }
 
 // quietNodes are the nodes without the working replica of the operator, in
-// order.
+// order. Both replicas are Ready.
 func quietNodes(ctx context.Context) []string {
 	GinkgoHelper()
-	leader := named[corev1.Pod](operatorNamespace, operatorWorks(ctx))
+	return nodesWithout(ctx, operatorWorks(ctx))
+}
+
+// nodesWithout a pod of the operator, in order.
+func nodesWithout(ctx context.Context, pod string) []string {
+	GinkgoHelper()
+	leader := named[corev1.Pod](operatorNamespace, pod)
 	Expect(kube.Get(ctx, client.ObjectKeyFromObject(leader), leader)).To(Succeed())
 	var nodes corev1.NodeList
 	Expect(kube.List(ctx, &nodes)).To(Succeed())

@@ -84,7 +84,7 @@ func With(environment string) Mutant { return Mutant{environment: environment} }
 
 const (
 	// within is how long all mutants of a package may take together.
-	within = 10 * time.Minute
+	within = 20 * time.Minute
 	// atOnce is how many of them are tested at the same time: the compiler waits now
 	// and then.
 	atOnce = 3
@@ -113,7 +113,7 @@ func Caught(t *testing.T, mutants map[string]Mutant, selections ...string) {
 			switch {
 			case err == nil:
 				t.Errorf("%s: no test fails", name)
-			case !strings.Contains(output, "--- FAIL") && !strings.Contains(output, "panic: test timed out"):
+			case !strings.Contains(output, "--- FAIL"): // a machine that is slow notices nothing
 				t.Errorf("%s: %v:\n%s", name, err, output)
 			}
 		})
@@ -163,7 +163,7 @@ func tests(ctx context.Context, t *testing.T, mutants map[string]Mutant, selecti
 		switch m := mutants[name]; {
 		case err == nil:
 			all[name] = inTurn(selections, func(selection string) (string, error) {
-				return command(ctx, binary, []string{"-test.short", "-test.failfast", "-test.timeout=60s",
+				return command(ctx, binary, []string{"-test.short", "-test.failfast", "-test.timeout=5m",
 					"-test." + strings.TrimPrefix(selection, "-")}, fmt.Sprintf("%s=%d", chosen, number), m.environment)
 			})
 		default: // one of them does not compile: each by itself, which says whose fault it is
@@ -186,7 +186,7 @@ func alone(ctx context.Context, t *testing.T, m Mutant, selections []string) run
 		// A result of before is no result: what a test reads of the environment is not
 		// all that the go command knows of.
 		return command(ctx, "go", []string{"test", "-count=1", "-short", "-vet=off", "-failfast",
-			"-timeout=60s", "-ldflags=-s -w", selection, "."}, environment)
+			"-timeout=5m", "-ldflags=-s -w", selection, "."}, environment)
 	})
 }
 
