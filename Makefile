@@ -171,7 +171,7 @@ vet: ## go vet, in every module.
 
 .PHONY: lint
 lint: $(BIN)/golangci-lint ## Linters, the import arrows among them.
-	$(BIN)/golangci-lint run ./...
+	$(BIN)/golangci-lint run --allow-parallel-runners ./...
 
 # Minutes when cold, so it is kept; a module of its own keeps its many
 # dependencies away from ours.

@@ -159,19 +159,24 @@ func tests(ctx context.Context, t *testing.T, mutants map[string]Mutant, selecti
 	}
 	binary := filepath.Join(t.TempDir(), "mutants.test")
 	output, err := many.compile(ctx, t.TempDir(), binary)
+	if err != nil { // one of them is at fault: each by itself says which
+		t.Logf("all mutants at once do not compile: %v\n%s", err, output)
+	}
 	for name, number := range numbers {
-		switch m := mutants[name]; {
-		case err == nil:
-			all[name] = inTurn(selections, func(selection string) (string, error) {
-				return command(ctx, binary, []string{"-test.short", "-test.failfast", "-test.timeout=5m",
-					"-test." + strings.TrimPrefix(selection, "-")}, fmt.Sprintf("%s=%d", chosen, number), m.environment)
-			})
-		default: // one of them does not compile: each by itself, which says whose fault it is
-			t.Logf("all mutants at once do not compile: %v\n%s", err, output)
-			all[name] = alone(ctx, t, m, selections)
+		all[name] = oneOf(ctx, binary, number, mutants[name], selections)
+		if err != nil {
+			all[name] = alone(ctx, t, mutants[name], selections)
 		}
 	}
 	return all
+}
+
+// oneOf the mutants that a binary has.
+func oneOf(ctx context.Context, binary string, number int, m Mutant, selections []string) run {
+	return inTurn(selections, func(selection string) (string, error) {
+		flags := []string{"-test.short", "-test.failfast", "-test.timeout=5m", "-test." + strings.TrimPrefix(selection, "-")}
+		return command(ctx, binary, flags, fmt.Sprintf("%s=%d", chosen, number), m.environment)
+	})
 }
 
 func alone(ctx context.Context, t *testing.T, m Mutant, selections []string) run {
@@ -185,8 +190,10 @@ func alone(ctx context.Context, t *testing.T, m Mutant, selections []string) run
 		}
 		// A result of before is no result: what a test reads of the environment is not
 		// all that the go command knows of.
-		return command(ctx, "go", []string{"test", "-count=1", "-short", "-vet=off", "-failfast",
-			"-timeout=5m", "-ldflags=-s -w", selection, "."}, environment)
+		return command(ctx, "go", []string{
+			"test", "-count=1", "-short", "-vet=off", "-failfast",
+			"-timeout=5m", "-ldflags=-s -w", selection, ".",
+		}, environment)
 	})
 }
 

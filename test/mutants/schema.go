@@ -88,8 +88,10 @@ func (s *schema) add(number int, m Mutant) (bool, error) {
 	start, name, end := f.offset(function.Pos()), f.offset(function.Name.Pos()), f.offset(function.End())
 	f.clones = append(f.clones, f.source[start:name]+other+
 		f.source[name+len(function.Name.Name):begin]+m.to+f.source[begin+len(m.from):end])
-	f.looks = append(f.looks, look{f.offset(function.Body.Lbrace) + 1,
-		fmt.Sprintf("if mutantChosen == %q { %s }; ", strconv.Itoa(number), call)})
+	f.looks = append(f.looks, look{
+		at:   f.offset(function.Body.Lbrace) + 1,
+		text: fmt.Sprintf("if mutantChosen == %q { %s }; ", strconv.Itoa(number), call),
+	})
 	return true, nil
 }
 

@@ -55,6 +55,8 @@ func (p *Pool) Fsyncs(ctx context.Context, group string, to etcd.Endpoint, as et
 			return found, err
 		}
 	}
-	return etcd.Fsyncs{}, fmt.Errorf("reading the metrics of %s: %w: status %d, and nothing of the log's syncs (%v)",
-		to.Address, etcd.ErrUnreachable, response.StatusCode, lines.Err())
+	if err := lines.Err(); err != nil {
+		return etcd.Fsyncs{}, fmt.Errorf("reading the metrics of %s: %w: %w", to.Address, etcd.ErrUnreachable, err)
+	}
+	return etcd.Fsyncs{}, fmt.Errorf("reading the metrics of %s: %w: status %d, and nothing of the log's syncs", to.Address, etcd.ErrUnreachable, response.StatusCode)
 }
