@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -155,8 +156,25 @@ func (r *EtcdBackupReconciler) works(ctx context.Context, b *v1alpha1.EtcdBackup
 			b.Status.ID, o.ID = saved.Result.Backup.ID, saved.Result.Backup.ID
 		}
 	}
-	o.Prune, err = r.work(ctx, b, snapshot.OperationPrune)
+	if o.Prune, err = r.work(ctx, b, snapshot.OperationPrune); err == nil && o.Held && o.Prune.State == backup.WorkAbsent {
+		o.NamespaceEnds, err = r.namespaceEnds(ctx, b)
+	}
 	return err
+}
+
+// namespaceEnds asks the API server whether it would take the Job that deletes objects,
+// since an operator of some namespaces may not read Namespaces.
+func (r *EtcdBackupReconciler) namespaceEnds(ctx context.Context, b *v1alpha1.EtcdBackup) (bool, error) {
+	job := resources.BackupJob(b, resources.Work{Operation: snapshot.OperationPrune, BackupImage: cmp.Or(r.BackupImage, "none")})
+	err := r.Client.Create(ctx, job, client.DryRunAll, client.FieldOwner(resources.FieldOwner))
+	switch {
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		return true, nil
+	case err == nil, apierrors.IsAlreadyExists(err), apierrors.IsForbidden(err), apierrors.IsInvalid(err):
+		return false, nil // what else is wrong with it is told when it is made
+	default:
+		return false, fmt.Errorf("asking whether Job %s could be made: %w", job.Name, err)
+	}
 }
 
 // cluster that the backup names; nil if there is none.

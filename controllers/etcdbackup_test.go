@@ -354,6 +354,25 @@ func TestBackupDeletion(t *testing.T) {
 		t.Errorf("the backup is still held: %v", err)
 	}
 
+	b = newBackups(t, anEtcdBackup(leaves)) // its Secret is gone already
+	b.before = func(verb string, o client.Object) error {
+		if _, job := o.(*batchv1.Job); job && verb == "create" {
+			ends := apierrors.NewForbidden(batchv1.Resource("jobs"), o.GetName(), errors.New("the namespace is being terminated"))
+			ends.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: corev1.NamespaceTerminatingCause}}
+			return ends
+		}
+		return nil
+	}
+	if _, err := b.pass(); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.api.Get(t.Context(), backupRequest.NamespacedName, &v1alpha1.EtcdBackup{}); !apierrors.IsNotFound(err) {
+		t.Errorf("a namespace that is deleted waits for its backup: %v", err)
+	}
+	if event := <-b.events.Events; !strings.Contains(event, "the-id") || !strings.HasPrefix(event, corev1.EventTypeWarning) {
+		t.Errorf("event %q does not say what is left behind", event)
+	}
+
 	b = newBackups(t, anEtcdBackup(leaves, func(b *v1alpha1.EtcdBackup) { b.DeletionTimestamp.Time = time.Unix(1e9-3600, 0) }))
 	if _, err := b.pass(); err != nil {
 		t.Fatal(err)

@@ -72,6 +72,9 @@ type Observed struct {
 	Complete, Verified, Failed bool
 
 	Cluster Cluster
+	// NamespaceEnds says that its namespace is being deleted: no Job can be made there any
+	// more, and its Secrets go in any order.
+	NamespaceEnds bool
 	// MissingSecret is a Secret that a pod would wait for; empty if all are there.
 	MissingSecret string
 
@@ -285,6 +288,9 @@ func deleting(o Observed) Step {
 	case o.Prune.State == WorkFailed, o.DeletedFor > DeletionLimit:
 		_, why := failure(o.Prune)
 		let.Reason, let.Message = v1alpha1.ReasonFailed, fmt.Sprintf("%s; the objects of backup %s stay in the store — nobody knows of them any more — delete them there by hand", why, o.ID)
+		return let
+	case o.Prune.State == WorkAbsent && o.NamespaceEnds:
+		let.Reason, let.Message = v1alpha1.ReasonFailed, fmt.Sprintf("the namespace is being deleted, and no Job can be made in it; the objects of backup %s stay in the store — nobody knows of them any more, and the namespace would wait for them for ever — delete them there by hand, and next time the EtcdBackups before their namespace", o.ID)
 		return let
 	case o.Prune.State == WorkAbsent && o.MissingSecret == "":
 		return Step{Kind: Prune, Reason: v1alpha1.ReasonDeleting, Message: "starting the Job that deletes the objects in the store"}

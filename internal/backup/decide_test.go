@@ -98,9 +98,11 @@ func TestNext(t *testing.T) {
 		"deleted: the objects cannot go": {ready(leaving, complete, func(o *Observed) {
 			o.Prune = Work{State: WorkFailed, Result: failedResult(snapshot.ReasonAccessDenied)}
 		}), RemoveFinalizer, v1alpha1.ReasonFailed},
-		"deleted: nobody waits for ever":  {ready(leaving, complete, func(o *Observed) { o.Prune.State, o.DeletedFor = WorkRunning, DeletionLimit+1 }), RemoveFinalizer, v1alpha1.ReasonFailed},
-		"deleted, and the Secret is gone": {ready(leaving, complete, func(o *Observed) { o.MissingSecret = "s3" }), Wait, v1alpha1.ReasonDeleting},
-		"the Secret is gone for too long": {ready(leaving, complete, func(o *Observed) { o.MissingSecret, o.DeletedFor = "s3", DeletionLimit+1 }), RemoveFinalizer, v1alpha1.ReasonFailed},
+		"deleted: nobody waits for ever":            {ready(leaving, complete, func(o *Observed) { o.Prune.State, o.DeletedFor = WorkRunning, DeletionLimit+1 }), RemoveFinalizer, v1alpha1.ReasonFailed},
+		"deleted, and the Secret is gone":           {ready(leaving, complete, func(o *Observed) { o.MissingSecret = "s3" }), Wait, v1alpha1.ReasonDeleting},
+		"deleted with its namespace":                {ready(leaving, complete, func(o *Observed) { o.NamespaceEnds, o.MissingSecret = true, "s3" }), RemoveFinalizer, v1alpha1.ReasonFailed},
+		"its namespace goes, and so do the objects": {ready(leaving, complete, func(o *Observed) { o.NamespaceEnds, o.Prune.State = true, WorkRunning }), Wait, v1alpha1.ReasonDeleting},
+		"the Secret is gone for too long":           {ready(leaving, complete, func(o *Observed) { o.MissingSecret, o.DeletedFor = "s3", DeletionLimit+1 }), RemoveFinalizer, v1alpha1.ReasonFailed},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {

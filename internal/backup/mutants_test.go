@@ -16,6 +16,7 @@ var breaches = map[string]mutants.Mutant{
 	"another cluster of the name is backed up":  mutants.Of("decide.go", `case o.ClusterUID != "" && o.Cluster.UID != o.ClusterUID:`, "case false:"),
 	"work begins before the cluster is on file": mutants.Of("decide.go", `case o.ClusterUID == "":`, "case false:"),
 	"a deletion waits for ever":                 mutants.Of("decide.go", "o.Prune.State == WorkFailed, o.DeletedFor > DeletionLimit", "o.Prune.State == WorkFailed"),
+	"a namespace waits for its backups":         mutants.Of("decide.go", "case o.Prune.State == WorkAbsent && o.NamespaceEnds:", "case false:"),
 	"objects are deleted against the user":      mutants.Of("decide.go", "case o.DeletionPolicy != v1alpha1.BackupDelete:", "case false:"),
 	"what the store refused is called deleted":  mutants.Of("decide.go", "return r != nil && r.Pruned != nil && r.Pruned.Refused > 0", "return false"),
 	"a slot is taken twice":                     mutants.Of("schedule.go", "if item.Slot.After(last) && !item.Slot.After(p.Now) {", "if false {"),
