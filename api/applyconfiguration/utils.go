@@ -32,6 +32,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.BackupStoreApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ClaimStore"):
 		return &apiv1alpha1.ClaimStoreApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ClusterBackupStatus"):
+		return &apiv1alpha1.ClusterBackupStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ClusterReference"):
 		return &apiv1alpha1.ClusterReferenceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EtcdBackup"):

@@ -616,6 +616,35 @@ type AuthorityStatus struct {
 	WaitingFor []string `json:"waitingFor,omitempty"`
 }
 
+// ClusterBackupStatus tells of the newest good backup, and of the newest verified one,
+// which may be older.
+type ClusterBackupStatus struct {
+	// LastSuccess is the newest EtcdBackup that is as it was asked for.
+	// +kubebuilder:validation:MaxLength=63
+	LastSuccess string `json:"lastSuccess"`
+	// LastSuccessTime is when that backup began: no write that was acknowledged before it
+	// is missing from it.
+	// +optional
+	LastSuccessTime *metav1.Time `json:"lastSuccessTime,omitempty"`
+	// Revision of the cluster that it holds.
+	// +optional
+	Revision int64 `json:"revision,omitempty"`
+	// Size of it in the store.
+	// +kubebuilder:validation:Schemaless
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:Pattern=`^[0-9.]{1,16}[EGKMPTkm]?i?$`
+	// +optional
+	Size *resource.Quantity `json:"size,omitempty"`
+	// LastVerified is the newest EtcdBackup that was restored and compared; absent if none
+	// was.
+	// +kubebuilder:validation:MaxLength=63
+	// +optional
+	LastVerified string `json:"lastVerified,omitempty"`
+	// LastVerifiedTime is when that backup began.
+	// +optional
+	LastVerifiedTime *metav1.Time `json:"lastVerifiedTime,omitempty"`
+}
+
 // EtcdClusterStatus is what the operator last saw.
 // +kubebuilder:validation:XValidation:rule=`!has(oldSelf.incarnation) || (has(self.incarnation) && self.incarnation >= oldSelf.incarnation)`,messageExpression=`'%d is less than %d — the volumes of an older incarnation would count as members again — read the object again before writing its status'.format([self.?incarnation.orValue(0), oldSelf.incarnation])`,fieldPath=`.incarnation`
 // +kubebuilder:validation:XValidation:rule=`!has(oldSelf.nextOrdinal) || (has(self.nextOrdinal) && self.nextOrdinal >= oldSelf.nextOrdinal)`,messageExpression=`'%d is less than %d — a name would be given to a second member — read the object again before writing its status'.format([self.?nextOrdinal.orValue(0), oldSelf.nextOrdinal])`,fieldPath=`.nextOrdinal`
@@ -729,6 +758,11 @@ type EtcdClusterStatus struct {
 	// +optional
 	TLS *TLSStatus `json:"tls,omitempty"`
 
+	// Backup tells of the EtcdBackups of the cluster in its namespace; absent while none
+	// is good.
+	// +optional
+	Backup *ClusterBackupStatus `json:"backup,omitempty"`
+
 	// Version is the lowest that any member runs: a cluster is as old as its oldest
 	// member.
 	// +kubebuilder:validation:MaxLength=64
@@ -748,7 +782,9 @@ type EtcdClusterStatus struct {
 // +kubebuilder:printcolumn:name="Version",type=string,JSONPath=`.status.version`
 // +kubebuilder:printcolumn:name="Leader",type=string,JSONPath=`.status.leader`
 // +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Backup",type=string,JSONPath=`.status.conditions[?(@.type=="BackupReady")].reason`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Backed-Up",type=date,priority=1,JSONPath=`.status.backup.lastSuccessTime`
 // +kubebuilder:validation:XValidation:rule=`!has(self.spec) || !has(self.spec.version) || !has(oldSelf.spec) || !has(oldSelf.spec.version) || !self.spec.version.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') || !oldSelf.spec.version.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') || int(self.spec.version.split('.')[1]) >= int(oldSelf.spec.version.split('.')[1]) || !has(self.status) || !has(self.status.clusterID) || size(self.status.clusterID) == 0 || (has(self.status.version) && self.status.version.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') && int(self.status.version.split('.')[1]) <= int(self.spec.version.split('.')[1])) || (size(self.spec.?update.downgradeTo.orValue("")) > 0 && self.spec.version.startsWith(self.spec.update.downgradeTo + '.') && int(self.spec.version.split('.')[1]) == int(oldSelf.spec.version.split('.')[1]) - 1)`,message=`… is a lower minor release than … — an older etcd cannot open the data of a newer one, so a downgrade is a procedure of its own — keep the minor release, or ask for it with update.downgradeTo`,messageExpression=`'%s is a lower minor release than %s — an older etcd cannot open the data of a newer one, so a downgrade is a procedure of its own, unless a member still runs the older release — keep 3.%d.x, or ask for a downgrade by one minor release with update.downgradeTo'.format([self.spec.version, oldSelf.spec.version, int(oldSelf.spec.version.split('.')[1])])`,fieldPath=`.spec.version`
 // +kubebuilder:validation:XValidation:rule=`oldSelf.hasValue() || size(self.metadata.name) <= 40`,message=`metadata.name … has … characters — the names of pods, Services, volumes and certificates are made from it — use at most 40`,messageExpression=`'metadata.name %s has %d characters — the names of pods, Services, volumes and certificates are made from it — use at most 40'.format([self.metadata.name, size(self.metadata.name)])`,optionalOldSelf=true
 // +kubebuilder:validation:XValidation:rule=`oldSelf.hasValue() || self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')`,message=`metadata.name … is not a DNS label — it becomes the name of a Service and a part of host names — use lower-case letters, digits and dashes, starting with a letter and without dots`,messageExpression=`'metadata.name ' + self.metadata.name + ' is not a DNS label — it becomes the name of a Service and a part of host names — use lower-case letters, digits and dashes, starting with a letter and without dots'`,optionalOldSelf=true

@@ -102,6 +102,8 @@ const (
 	ConditionTLSReady = "TLSReady"
 	// ConditionStorageReady: every member has its volume, and nobody deletes one.
 	ConditionStorageReady = "StorageReady"
+	// ConditionBackupReady: the cluster has a good backup, and none is overdue or failing.
+	ConditionBackupReady = "BackupReady"
 	// ConditionKnownDefect: a version of etcd that runs has a defect which can cost
 	// data or give old answers. Absent otherwise.
 	ConditionKnownDefect = "KnownDefect"
@@ -281,6 +283,10 @@ const (
 
 	// ReasonOnSchedule: backups are made when they are due.
 	ReasonOnSchedule = "OnSchedule"
+	// ReasonNoBackups: no EtcdBackup and no EtcdBackupSchedule names the cluster.
+	ReasonNoBackups = "NoBackups"
+	// ReasonFailing: the newest backup failed, or a schedule cannot make any.
+	ReasonFailing = "Failing"
 	// ReasonOverdue: no backup has succeeded for longer than the schedule wants.
 	ReasonOverdue = "Overdue"
 	// ReasonNotVerified: the last backup was not verified.

@@ -139,6 +139,8 @@ type Observed struct {
 	TLSProblems []Problem
 	// Authorities are how far the rotation of each authority is, for status.
 	Authorities []Authority
+	// Backups of the cluster, for status; nil when nobody looked.
+	Backups *Backups
 	// OldVolumes are claims that bear this cluster's name and another UID.
 	OldVolumes []OldVolume
 }

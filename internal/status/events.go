@@ -44,7 +44,7 @@ func Events(before, after v1alpha1.EtcdClusterStatus, o Outcome, written Written
 		for _, kind := range []string{
 			v1alpha1.ConditionAvailable, v1alpha1.ConditionStalled, v1alpha1.ConditionReady, v1alpha1.ConditionTLSReady,
 			v1alpha1.ConditionStorageReady, v1alpha1.ConditionKnownDefect, v1alpha1.ConditionOldVolumes,
-			v1alpha1.ConditionDataConsistent, v1alpha1.ConditionDefragmentationFailed,
+			v1alpha1.ConditionDataConsistent, v1alpha1.ConditionDefragmentationFailed, v1alpha1.ConditionBackupReady,
 		} {
 			out = append(out, transition(kind, before.Conditions, after.Conditions)...)
 		}
@@ -103,6 +103,9 @@ func transition(kind string, before, after []metav1.Condition) []Event {
 		return nil
 	}
 	e := Event{Type: corev1.EventTypeNormal, Reason: is.Reason, Action: kind, Message: fmt.Sprintf("%s is %s: %s", kind, is.Status, is.Message)}
+	if kind == v1alpha1.ConditionBackupReady {
+		return backedUp(was, is, e)
+	}
 	switch kind {
 	case v1alpha1.ConditionStalled, v1alpha1.ConditionKnownDefect, v1alpha1.ConditionOldVolumes, v1alpha1.ConditionDefragmentationFailed:
 		if is.Status != metav1.ConditionTrue {
@@ -123,6 +126,19 @@ func transition(kind string, before, after []metav1.Condition) []Event {
 		if is.Status != metav1.ConditionTrue {
 			return nil
 		}
+	}
+	return []Event{e}
+}
+
+// backedUp warns when backups begin to fail, or are overdue, and tells when they are in
+// order; that there is none yet is no event.
+func backedUp(was, is *metav1.Condition, e Event) []Event {
+	late := is.Reason == v1alpha1.ReasonOverdue || is.Reason == v1alpha1.ReasonFailing
+	if was == nil || (is.Status != metav1.ConditionTrue && !late) {
+		return nil
+	}
+	if late {
+		e.Type = corev1.EventTypeWarning
 	}
 	return []Event{e}
 }

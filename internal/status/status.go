@@ -57,6 +57,8 @@ func Report(c *v1alpha1.EtcdCluster, o Outcome) {
 	setOrRemove(c, v1alpha1.ConditionKnownDefect, knownDefect(s.Version))
 	setOrRemove(c, v1alpha1.ConditionOldVolumes, oldVolumes(o.Seen))
 	setOrRemove(c, v1alpha1.ConditionTLSReady, tlsReady(c, o))
+	setOrRemove(c, v1alpha1.ConditionBackupReady, backupReady(o.Seen))
+	s.Backup = backupStatus(o.Seen)
 	setOrRemove(c, v1alpha1.ConditionDefragmentationFailed, defragmentationFailed(o.Seen))
 	if is := cmp.Or(dataConsistent(o.Seen), meta.FindStatusCondition(s.Conditions, v1alpha1.ConditionDataConsistent)); is != nil {
 		// What was found last stays true, of this spec as well.
