@@ -16,6 +16,8 @@ import (
 func ForKind(kind schema.GroupVersionKind) interface{} {
 	switch kind {
 	// Group=etcd.quorate.dev, Version=v1alpha1
+	case v1alpha1.SchemeGroupVersion.WithKind("AdoptSpec"):
+		return &apiv1alpha1.AdoptSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("AuthorityStatus"):
 		return &apiv1alpha1.AuthorityStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("AutoCompaction"):

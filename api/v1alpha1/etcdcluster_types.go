@@ -15,6 +15,8 @@ import (
 // +kubebuilder:validation:XValidation:rule=`!has(self.version) || !has(oldSelf.version) || !self.version.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') || !oldSelf.version.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') || int(self.version.split('.')[1]) <= int(oldSelf.version.split('.')[1]) + 1 || (self.?update.through.orValue(false) && size(self.?image.digest.orValue("")) == 0)`,message=`version skips a minor release — etcd migrates its data one minor release at a time — upgrade to the release in between first, or set update.through to true`,messageExpression=`'%s skips a minor release after %s — etcd migrates its data one minor release at a time — upgrade to 3.%d.x first, or set update.through to true'.format([self.version, oldSelf.version, int(oldSelf.version.split('.')[1]) + 1])`,fieldPath=`.version`
 // +kubebuilder:validation:XValidation:rule=`!oldSelf.hasValue() || (has(self.restoreFrom) == has(oldSelf.value().restoreFrom) && self.?restoreFrom.backupName == oldSelf.value().?restoreFrom.backupName && self.?restoreFrom.clusterUID == oldSelf.value().?restoreFrom.clusterUID && self.?restoreFrom.backupID == oldSelf.value().?restoreFrom.backupID)`,message=`restoreFrom can only be set when the cluster is created, and names the same backup for ever — a running cluster would be carried back in time under its clients — create another cluster with it`,fieldPath=`.restoreFrom`,optionalOldSelf=true
 // +kubebuilder:validation:XValidation:rule=`!has(self.restoreFrom) || self.?storage.medium.orValue('Disk') != 'Memory'`,message=`restoreFrom and storage.medium Memory do not go together — a backup is restored onto volumes, before etcd runs — use the medium Disk`,fieldPath=`.restoreFrom`
+// +kubebuilder:validation:XValidation:rule=`!oldSelf.hasValue() || self.?adopt.clusterUID == oldSelf.value().?adopt.clusterUID`,message=`adopt can only be set when the cluster is created, and stays — the cluster would lose the volumes that it has, or take others for its own — create the cluster anew with it`,fieldPath=`.adopt`,optionalOldSelf=true
+// +kubebuilder:validation:XValidation:rule=`!has(self.adopt) || (!has(self.restoreFrom) && self.?storage.medium.orValue('Disk') != 'Memory')`,message=`adopt goes with neither restoreFrom nor storage.medium Memory — the cluster begins with the data on the volumes of a deleted one — leave them out`,fieldPath=`.adopt`
 type EtcdClusterSpec struct {
 	// Size is the number of voting members: 1, 3, 5 or 7. An even size costs a
 	// member and tolerates no more failures than the odd size below it.
@@ -66,6 +68,12 @@ type EtcdClusterSpec struct {
 	// and credentials) may be corrected later, until the cluster is founded.
 	// +optional
 	RestoreFrom *RestoreSource `json:"restoreFrom,omitempty"`
+
+	// Adopt brings a deleted cluster back from the volumes that it has left behind. Name,
+	// namespace, TLS and size must be those of the deleted one. It can only be set when the
+	// cluster is created, and stays.
+	// +optional
+	Adopt *AdoptSpec `json:"adopt,omitempty"`
 
 	// Failover says when a member is given up and replaced.
 	// +kubebuilder:default={}
@@ -425,6 +433,14 @@ type NetworkPolicySpec struct {
 	// +kubebuilder:validation:XValidation:rule=`self.all(p, !has(p.ipBlock) || isCIDR(p.ipBlock.cidr))`,message=`…: not a network — the NetworkPolicy would be refused and the port stay as it is — use a form such as 10.0.0.0/8`,messageExpression=`'%s: not a network — the NetworkPolicy would be refused and the port stay as it is — use a form such as 10.0.0.0/8'.format([self.map(p, has(p.ipBlock) && !isCIDR(p.ipBlock.cidr), p.ipBlock.cidr)])`
 	// +optional
 	MetricsFrom []networkingv1.NetworkPolicyPeer `json:"metricsFrom,omitempty"`
+}
+
+// AdoptSpec names the volumes of a deleted cluster.
+type AdoptSpec struct {
+	// ClusterUID is the value of the label etcd.quorate.dev/cluster-uid on the claims.
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule=`self.matches('^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$')`,message=`"…" is not the UID of a cluster — no volume would be found — use the value of the label etcd.quorate.dev/cluster-uid of the claims`,messageExpression=`'"' + self + '" is not the UID of a cluster — no volume would be found — use the value of the label etcd.quorate.dev/cluster-uid of the claims'`
+	ClusterUID string `json:"clusterUID"`
 }
 
 // FailoverSpec says when a member is given up.

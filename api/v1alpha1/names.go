@@ -128,6 +128,10 @@ const (
 	// ReasonFounding: the first members start, until a majority of them agrees on a cluster
 	// ID.
 	ReasonFounding = "Founding"
+	// ReasonAdopting: the volumes of a deleted cluster are taken over.
+	ReasonAdopting = "Adopting"
+	// ReasonAdoptBlocked: the volumes that spec.adopt names cannot be taken over.
+	ReasonAdoptBlocked = "AdoptBlocked"
 	// ReasonGrowing: a member is added.
 	ReasonGrowing = "Growing"
 	// ReasonShrinking: a member is removed because the spec wants fewer.

@@ -11,6 +11,7 @@ import (
 	"github.com/quorate/quorate/api/v1alpha1"
 	"github.com/quorate/quorate/internal/backup"
 	"github.com/quorate/quorate/internal/plan"
+	"github.com/quorate/quorate/internal/resources"
 )
 
 // IndexClusterRef is the name of the index by which the caches find the backups and the
@@ -45,7 +46,7 @@ func (o *Observer) backups(ctx context.Context, c *v1alpha1.EtcdCluster) (*plan.
 		return nil, fmt.Errorf("listing the cluster's schedules: %w", err)
 	}
 	own := slices.DeleteFunc(backups.Items, func(b v1alpha1.EtcdBackup) bool {
-		return b.Status.ClusterUID != "" && b.Status.ClusterUID != string(c.UID)
+		return b.Status.ClusterUID != "" && b.Status.ClusterUID != resources.ClusterUID(c)
 	})
 	// A cache lists in any order, and what is said of the first must not change at rest.
 	slices.SortFunc(own, func(a, b v1alpha1.EtcdBackup) int { return cmp.Compare(a.Name, b.Name) })

@@ -86,7 +86,7 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 	if err != nil {
 		return seen, err
 	}
-	seen.OldVolumes = kube.oldVolumes
+	seen.OldVolumes, seen.Adoption = kube.oldVolumes, kube.adoption
 	if seen.Backups, err = o.backups(ctx, c); err != nil {
 		return seen, err
 	}

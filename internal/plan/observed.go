@@ -49,6 +49,10 @@ type Observed struct {
 	// soon; empty if there are none.
 	Expiring string
 
+	// Adoption is what there is of the deleted cluster that the user wants back; nil if the
+	// user wants none.
+	Adoption *Adoption
+
 	// Founders are the latched founders of this incarnation; empty before.
 	Founders []string
 	// FounderNames are the names that founders would get now: the lowest that
@@ -462,10 +466,10 @@ func (o Observed) BudgetVoters() int {
 	return o.KnownVoters()
 }
 
-// Founded says that the cluster has booted once: by the latch, or by a member ID
-// on any of our claims. Losing status must never mean founding again.
+// Founded says that the cluster has booted once: by the latch, by a member ID
+// on any of our claims, or because it is one that was. Losing status must never mean founding again.
 func (o Observed) Founded() bool {
-	return o.ClusterID != 0 || slices.ContainsFunc(o.Members, func(m Member) bool { return m.RecordedID != 0 })
+	return o.ClusterID != 0 || o.Adoption != nil || slices.ContainsFunc(o.Members, func(m Member) bool { return m.RecordedID != 0 })
 }
 
 func count(members []Member, is func(Member) bool) int {

@@ -340,7 +340,7 @@ func problems(o Outcome) []plan.Problem {
 func notBuilt(reason string) bool {
 	switch reason {
 	case v1alpha1.ReasonVolumeChangePending, v1alpha1.ReasonRollHalted,
-		v1alpha1.ReasonInvalidOptions, v1alpha1.ReasonAlarm, v1alpha1.ReasonDataDiffers:
+		v1alpha1.ReasonInvalidOptions, v1alpha1.ReasonAlarm, v1alpha1.ReasonDataDiffers, v1alpha1.ReasonAdoptBlocked:
 		return true
 	}
 	return false
@@ -580,7 +580,7 @@ func oldVolumes(seen plan.Observed) *metav1.Condition {
 		claims = append(claims, fmt.Sprintf("%s (cluster UID %s)", v.Claim, v.ClusterUID))
 	}
 	c := condition(v1alpha1.ConditionOldVolumes, metav1.ConditionTrue, v1alpha1.ReasonOldVolumesFound, fmt.Sprintf(
-		"the claims %s belong to a deleted cluster of the same name — they are not used, so this cluster started empty — to get their data back follow docs/old-volumes.md; to be rid of them delete them: kubectl delete pvc -l %s=%s",
+		"the claims %s belong to a deleted cluster of the same name — they are not used, so this cluster started empty — to get their data back, delete this cluster and create it again with spec.adopt, see docs/old-volumes.md; to be rid of them delete them: kubectl delete pvc -l %s=%s",
 		strings.Join(claims, ", "), v1alpha1.LabelClusterUID, seen.OldVolumes[0].ClusterUID))
 	return &c
 }

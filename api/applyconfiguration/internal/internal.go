@@ -23,6 +23,12 @@ func Parser() *typed.Parser {
 var parserOnce sync.Once
 var parser *typed.Parser
 var schemaYAML = typed.YAMLObject(`types:
+- name: com.github.quorate.quorate.api.v1alpha1.AdoptSpec
+  map:
+    fields:
+    - name: clusterUID
+      type:
+        scalar: string
 - name: com.github.quorate.quorate.api.v1alpha1.AuthorityPhase
   scalar: string
 - name: com.github.quorate.quorate.api.v1alpha1.AuthorityStatus
@@ -424,6 +430,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.quorate.quorate.api.v1alpha1.EtcdClusterSpec
   map:
     fields:
+    - name: adopt
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.AdoptSpec
     - name: etcd
       type:
         namedType: com.github.quorate.quorate.api.v1alpha1.EtcdOptions
