@@ -364,6 +364,10 @@ type Member struct {
 	SnapshotCount int64
 	// Applied is the index up to which it has applied raft's log.
 	Applied uint64
+	// Term of raft that it is in, and Revision of the keys as it has applied them; zero
+	// while it does not answer.
+	Term     uint64
+	Revision int64
 	// CaughtUp says that a learner has nearly all of the leader's log.
 	CaughtUp bool
 	// Behind is how many committed entries of the log it has not applied.

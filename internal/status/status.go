@@ -11,6 +11,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -210,7 +211,7 @@ func quorumLost(seen plan.Observed, voters []string, running int) string {
 	for _, m := range seen.Members {
 		if m.Answers && slices.Contains(voters, m.Name) {
 			answer = append(answer, m.Name)
-			applied = append(applied, fmt.Sprintf("%s up to raft index %d", m.Name, m.Applied))
+			applied = append(applied, fmt.Sprintf("%s in term %d up to index %d, which is revision %d", m.Name, m.Term, m.Applied, m.Revision))
 		}
 		if m.Volume == plan.VolumeBound && !m.Held {
 			data = append(data, m.Name)
@@ -222,13 +223,25 @@ func quorumLost(seen plan.Observed, voters []string, running int) string {
 		next = "nothing is removed, deleted or started anew — bring a volume back, or restore a backup into a new cluster"
 	}
 	if len(applied) > 0 {
-		next += "; of the log " + strings.Join(applied, ", ") + " is applied"
+		next += "; of raft's log " + strings.Join(applied, ", ") + " is applied"
+	}
+	if len(data) < quorum {
+		next += "; " + newestBackup(seen.Backups)
 	}
 	if running >= quorum {
 		next += fmt.Sprintf("; the kubelets call %d of the pods ready, so it may be the network between the members that has failed", running)
 	}
 	return fmt.Sprintf("%d of %d voters answer (%s) and %d are needed: nothing can be read or written — the data of %s is left — %s%s",
 		len(answer), len(voters), list(answer), quorum, list(data), next, troubles(seen))
+}
+
+// newestBackup is what could be restored at once; what was written since is not in it.
+func newestBackup(b *plan.Backups) string {
+	if b == nil || b.LastVerified.Name == "" {
+		return "no EtcdBackup of the cluster is verified"
+	}
+	last := b.LastVerified
+	return fmt.Sprintf("the newest verified backup is %s, of %s, up to revision %d", last.Name, last.Began.UTC().Format(time.RFC3339), last.Revision)
 }
 
 func list(names []string) string {
