@@ -17,6 +17,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/backup"
+	"github.com/quorate/quorate/internal/observe"
 )
 
 // backupsAtOnce is how many backups are looked at side by side: each pass waits for a
@@ -77,8 +79,28 @@ func storyChanged() predicate.Predicate {
 			if !was || !is {
 				return true
 			}
-			then, now := itemOf(before), itemOf(after)
+			then, now := backup.ItemOf(before), backup.ItemOf(after)
 			return then.State != now.State || then.Message != now.Message || then.Backup.Verified != nil != (now.Backup.Verified != nil)
 		},
 	}
+}
+
+// IndexBackups has the manager's caches find the backups and the schedules of a cluster.
+// It is called before the manager starts.
+func IndexBackups(ctx context.Context, mgr ctrl.Manager) error {
+	for _, kind := range []client.Object{&v1alpha1.EtcdBackup{}, &v1alpha1.EtcdBackupSchedule{}} {
+		if err := mgr.GetFieldIndexer().IndexField(ctx, kind, observe.IndexClusterRef, observe.ClusterRefOf); err != nil {
+			return fmt.Errorf("indexing %T by cluster: %w", kind, err)
+		}
+	}
+	return nil
+}
+
+// clusterOf wakes the cluster that a backup or a schedule is of.
+func clusterOf(_ context.Context, o client.Object) []reconcile.Request {
+	var out []reconcile.Request
+	for _, name := range observe.ClusterRefOf(o) {
+		out = append(out, reconcile.Request{NamespacedName: types.NamespacedName{Namespace: o.GetNamespace(), Name: name}})
+	}
+	return out
 }

@@ -76,6 +76,8 @@ func newOperator(t *testing.T, objects ...client.Object) *operator {
 		return nil
 	}
 	o.api = fake.NewClientBuilder().WithScheme(s).WithObjects(objects...).WithStatusSubresource(&v1alpha1.EtcdCluster{}, &v1alpha1.EtcdBackup{}, &v1alpha1.EtcdBackupSchedule{}).
+		WithIndex(&v1alpha1.EtcdBackup{}, observe.IndexClusterRef, observe.ClusterRefOf).
+		WithIndex(&v1alpha1.EtcdBackupSchedule{}, observe.IndexClusterRef, observe.ClusterRefOf).
 		WithInterceptorFuncs(interceptor.Funcs{
 			Create: func(ctx context.Context, api client.WithWatch, object client.Object, opts ...client.CreateOption) error {
 				if err := call("create", object); err != nil {
@@ -114,7 +116,7 @@ func newOperator(t *testing.T, objects ...client.Object) *operator {
 	clock := clocktesting.NewFakePassiveClock(time.Unix(1e9, 0))
 	o.reconciler = &EtcdClusterReconciler{
 		Client: o.api, Live: o.api, Recorder: o.events,
-		Observer:  &observe.Observer{Cached: o.api, Live: o.api, Cluster: o.api, Dialer: o.dialer, Clock: clock},
+		Observer:  &observe.Observer{Cached: o.api, Live: o.api, Cluster: o.api, Backups: o.api, Dialer: o.dialer, Clock: clock},
 		Performer: &perform.Performer{Writer: o.api, Live: o.api, Nodes: o.api, Clock: clock, GuardImage: "guard:v0", Chores: &perform.Chores{Clock: clock}},
 	}
 	o.reconciler.Performer.Etcd = o.reconciler.Observer

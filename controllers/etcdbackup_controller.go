@@ -126,7 +126,7 @@ func (r *EtcdBackupReconciler) observe(ctx context.Context, b *v1alpha1.EtcdBack
 		return o, nil, err
 	}
 	if c != nil {
-		o.Cluster = backup.Cluster{UID: string(c.UID), Founded: c.Status.ClusterID != "" && c.Status.Replicas > 0}
+		o.Cluster = backup.Cluster{UID: resources.ClusterUID(c), Founded: c.Status.ClusterID != "" && c.Status.Replicas > 0}
 	}
 	if o.ClusterUID != "" && o.Cluster.UID != o.ClusterUID {
 		c = nil // another cluster of the same name says nothing about this backup

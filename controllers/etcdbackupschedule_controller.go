@@ -8,7 +8,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
@@ -123,40 +122,10 @@ func (r *EtcdBackupScheduleReconciler) observe(ctx context.Context, s *v1alpha1.
 	}
 	for i := range list.Items {
 		if b := &list.Items[i]; b.Spec.ClusterRef == s.Spec.Backup.ClusterRef {
-			p.Items = append(p.Items, itemOf(b))
+			p.Items = append(p.Items, backup.ItemOf(b))
 		}
 	}
 	return p, nil
-}
-
-// itemOf is what a schedule needs to know of a backup.
-func itemOf(b *v1alpha1.EtcdBackup) backup.Item {
-	is := func(kind string) bool { return meta.IsStatusConditionTrue(b.Status.Conditions, kind) }
-	item := backup.Item{
-		Name: b.Name, UID: string(b.UID), Slot: b.CreationTimestamp.Time, Saved: is(v1alpha1.ConditionComplete),
-		Backup: snapshot.Backup{ID: b.Name, ClusterUID: b.Status.ClusterUID, ClusterID: b.Status.ClusterID, Revision: b.Status.Revision},
-	}
-	if at, err := time.Parse(time.RFC3339, b.Annotations[v1alpha1.AnnotationSlot]); err == nil {
-		item.Slot = at
-	}
-	if b.Status.StartTime != nil {
-		item.Backup.Began = b.Status.StartTime.Time
-	}
-	if b.Status.VerifiedTime != nil && is(v1alpha1.ConditionVerified) {
-		item.Backup.Verified = &b.Status.VerifiedTime.Time
-	}
-	if ready := meta.FindStatusCondition(b.Status.Conditions, v1alpha1.ConditionReady); ready != nil {
-		item.Message = ready.Message
-	}
-	switch {
-	case !b.DeletionTimestamp.IsZero():
-		item.State = backup.ItemLeaving
-	case is(v1alpha1.ConditionStalled):
-		item.State = backup.ItemFailed
-	case is(v1alpha1.ConditionReady):
-		item.State = backup.ItemGood
-	}
-	return item
 }
 
 // perform makes and deletes. What is deleted goes first only if it is replaced: a
@@ -222,7 +191,7 @@ func (r *EtcdBackupScheduleReconciler) delete(ctx context.Context, s *v1alpha1.E
 	if err != nil {
 		return fmt.Errorf("reading EtcdBackup %s: %w", item.Name, err)
 	}
-	if now := itemOf(b); now.UID != item.UID || now.State != item.State {
+	if now := backup.ItemOf(b); now.UID != item.UID || now.State != item.State {
 		return fmt.Errorf("deleting EtcdBackup %s: %w", item.Name, perform.ErrStale)
 	}
 	err = r.Client.Delete(ctx, b, client.Preconditions{UID: &b.UID, ResourceVersion: &b.ResourceVersion})

@@ -92,6 +92,7 @@ type EtcdClusterReconciler struct {
 // +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch
 // +kubebuilder:rbac:groups=storage.k8s.io,resources=storageclasses,verbs=list;watch
 // +kubebuilder:rbac:groups=coordination.k8s.io,resources=leases,verbs=get
+// +kubebuilder:rbac:groups=etcd.quorate.dev,resources=etcdbackups;etcdbackupschedules,verbs=get;list;watch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
 // Reconcile moves one cluster one step closer to its spec: observe, decide,
@@ -225,7 +226,7 @@ func (r *EtcdClusterReconciler) finalize(ctx context.Context, c *v1alpha1.EtcdCl
 			return fmt.Errorf("deleting the volumes: %w", err)
 		default:
 			r.Recorder.Eventf(c, nil, corev1.EventTypeWarning, v1alpha1.ReasonDeleting, "DeleteVolumes", "%s", status.Note(fmt.Sprintf(
-				"%s — the cluster is let go all the same, and these volumes stay — delete them by hand: kubectl delete pvc -l %s=%s", err, v1alpha1.LabelClusterUID, c.UID)))
+				"%s — the cluster is let go all the same, and these volumes stay — delete them by hand: kubectl delete pvc -l %s=%s", err, v1alpha1.LabelClusterUID, resources.ClusterUID(c))))
 		}
 	}
 	if err := r.Performer.RemoveFinalizer(ctx, c); client.IgnoreNotFound(err) != nil {

@@ -67,6 +67,8 @@ func (r *EtcdClusterReconciler) SetupWithManager(mgr ctrl.Manager, nodes NodeAcc
 		Watches(&v1alpha1.EtcdCluster{}, unwellFirst()).
 		// Claims have no owner, so that no deletion cascades to the data.
 		Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(byLabel), ours).
+		Watches(&v1alpha1.EtcdBackup{}, handler.EnqueueRequestsFromMapFunc(clusterOf), builder.WithPredicates(storyChanged())).
+		Watches(&v1alpha1.EtcdBackupSchedule{}, handler.EnqueueRequestsFromMapFunc(clusterOf)).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: atOnce,
 			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstRetry, lastRetry),

@@ -16,6 +16,8 @@ import (
 func ForKind(kind schema.GroupVersionKind) interface{} {
 	switch kind {
 	// Group=etcd.quorate.dev, Version=v1alpha1
+	case v1alpha1.SchemeGroupVersion.WithKind("AdoptSpec"):
+		return &apiv1alpha1.AdoptSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("AuthorityStatus"):
 		return &apiv1alpha1.AuthorityStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("AutoCompaction"):
@@ -32,6 +34,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.BackupStoreApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ClaimStore"):
 		return &apiv1alpha1.ClaimStoreApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ClusterBackupStatus"):
+		return &apiv1alpha1.ClusterBackupStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ClusterReference"):
 		return &apiv1alpha1.ClusterReferenceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EtcdBackup"):

@@ -15,6 +15,8 @@ import (
 // +kubebuilder:validation:XValidation:rule=`!has(self.version) || !has(oldSelf.version) || !self.version.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') || !oldSelf.version.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') || int(self.version.split('.')[1]) <= int(oldSelf.version.split('.')[1]) + 1 || (self.?update.through.orValue(false) && size(self.?image.digest.orValue("")) == 0)`,message=`version skips a minor release — etcd migrates its data one minor release at a time — upgrade to the release in between first, or set update.through to true`,messageExpression=`'%s skips a minor release after %s — etcd migrates its data one minor release at a time — upgrade to 3.%d.x first, or set update.through to true'.format([self.version, oldSelf.version, int(oldSelf.version.split('.')[1]) + 1])`,fieldPath=`.version`
 // +kubebuilder:validation:XValidation:rule=`!oldSelf.hasValue() || (has(self.restoreFrom) == has(oldSelf.value().restoreFrom) && self.?restoreFrom.backupName == oldSelf.value().?restoreFrom.backupName && self.?restoreFrom.clusterUID == oldSelf.value().?restoreFrom.clusterUID && self.?restoreFrom.backupID == oldSelf.value().?restoreFrom.backupID)`,message=`restoreFrom can only be set when the cluster is created, and names the same backup for ever — a running cluster would be carried back in time under its clients — create another cluster with it`,fieldPath=`.restoreFrom`,optionalOldSelf=true
 // +kubebuilder:validation:XValidation:rule=`!has(self.restoreFrom) || self.?storage.medium.orValue('Disk') != 'Memory'`,message=`restoreFrom and storage.medium Memory do not go together — a backup is restored onto volumes, before etcd runs — use the medium Disk`,fieldPath=`.restoreFrom`
+// +kubebuilder:validation:XValidation:rule=`!oldSelf.hasValue() || self.?adopt.clusterUID == oldSelf.value().?adopt.clusterUID`,message=`adopt can only be set when the cluster is created, and stays — the cluster would lose the volumes that it has, or take others for its own — create the cluster anew with it`,fieldPath=`.adopt`,optionalOldSelf=true
+// +kubebuilder:validation:XValidation:rule=`!has(self.adopt) || (!has(self.restoreFrom) && self.?storage.medium.orValue('Disk') != 'Memory')`,message=`adopt goes with neither restoreFrom nor storage.medium Memory — the cluster begins with the data on the volumes of a deleted one — leave them out`,fieldPath=`.adopt`
 type EtcdClusterSpec struct {
 	// Size is the number of voting members: 1, 3, 5 or 7. An even size costs a
 	// member and tolerates no more failures than the odd size below it.
@@ -66,6 +68,12 @@ type EtcdClusterSpec struct {
 	// and credentials) may be corrected later, until the cluster is founded.
 	// +optional
 	RestoreFrom *RestoreSource `json:"restoreFrom,omitempty"`
+
+	// Adopt brings a deleted cluster back from the volumes that it has left behind. Name,
+	// namespace, TLS and size must be those of the deleted one. It can only be set when the
+	// cluster is created, and stays.
+	// +optional
+	Adopt *AdoptSpec `json:"adopt,omitempty"`
 
 	// Failover says when a member is given up and replaced.
 	// +kubebuilder:default={}
@@ -427,6 +435,14 @@ type NetworkPolicySpec struct {
 	MetricsFrom []networkingv1.NetworkPolicyPeer `json:"metricsFrom,omitempty"`
 }
 
+// AdoptSpec names the volumes of a deleted cluster.
+type AdoptSpec struct {
+	// ClusterUID is the value of the label etcd.quorate.dev/cluster-uid on the claims.
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule=`self.matches('^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$')`,message=`"…" is not the UID of a cluster — no volume would be found — use the value of the label etcd.quorate.dev/cluster-uid of the claims`,messageExpression=`'"' + self + '" is not the UID of a cluster — no volume would be found — use the value of the label etcd.quorate.dev/cluster-uid of the claims'`
+	ClusterUID string `json:"clusterUID"`
+}
+
 // FailoverSpec says when a member is given up.
 type FailoverSpec struct {
 	// ReplaceAfter is how long a member's node must be gone, and the member
@@ -616,6 +632,35 @@ type AuthorityStatus struct {
 	WaitingFor []string `json:"waitingFor,omitempty"`
 }
 
+// ClusterBackupStatus tells of the newest good backup, and of the newest verified one,
+// which may be older.
+type ClusterBackupStatus struct {
+	// LastSuccess is the newest EtcdBackup that is as it was asked for.
+	// +kubebuilder:validation:MaxLength=63
+	LastSuccess string `json:"lastSuccess"`
+	// LastSuccessTime is when that backup began: no write that was acknowledged before it
+	// is missing from it.
+	// +optional
+	LastSuccessTime *metav1.Time `json:"lastSuccessTime,omitempty"`
+	// Revision of the cluster that it holds.
+	// +optional
+	Revision int64 `json:"revision,omitempty"`
+	// Size of it in the store.
+	// +kubebuilder:validation:Schemaless
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:Pattern=`^[0-9.]{1,16}[EGKMPTkm]?i?$`
+	// +optional
+	Size *resource.Quantity `json:"size,omitempty"`
+	// LastVerified is the newest EtcdBackup that was restored and compared; absent if none
+	// was.
+	// +kubebuilder:validation:MaxLength=63
+	// +optional
+	LastVerified string `json:"lastVerified,omitempty"`
+	// LastVerifiedTime is when that backup began.
+	// +optional
+	LastVerifiedTime *metav1.Time `json:"lastVerifiedTime,omitempty"`
+}
+
 // EtcdClusterStatus is what the operator last saw.
 // +kubebuilder:validation:XValidation:rule=`!has(oldSelf.incarnation) || (has(self.incarnation) && self.incarnation >= oldSelf.incarnation)`,messageExpression=`'%d is less than %d — the volumes of an older incarnation would count as members again — read the object again before writing its status'.format([self.?incarnation.orValue(0), oldSelf.incarnation])`,fieldPath=`.incarnation`
 // +kubebuilder:validation:XValidation:rule=`!has(oldSelf.nextOrdinal) || (has(self.nextOrdinal) && self.nextOrdinal >= oldSelf.nextOrdinal)`,messageExpression=`'%d is less than %d — a name would be given to a second member — read the object again before writing its status'.format([self.?nextOrdinal.orValue(0), oldSelf.nextOrdinal])`,fieldPath=`.nextOrdinal`
@@ -729,6 +774,11 @@ type EtcdClusterStatus struct {
 	// +optional
 	TLS *TLSStatus `json:"tls,omitempty"`
 
+	// Backup tells of the EtcdBackups of the cluster in its namespace; absent while none
+	// is good.
+	// +optional
+	Backup *ClusterBackupStatus `json:"backup,omitempty"`
+
 	// Version is the lowest that any member runs: a cluster is as old as its oldest
 	// member.
 	// +kubebuilder:validation:MaxLength=64
@@ -748,7 +798,9 @@ type EtcdClusterStatus struct {
 // +kubebuilder:printcolumn:name="Version",type=string,JSONPath=`.status.version`
 // +kubebuilder:printcolumn:name="Leader",type=string,JSONPath=`.status.leader`
 // +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Backup",type=string,JSONPath=`.status.conditions[?(@.type=="BackupReady")].reason`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Backed-Up",type=date,priority=1,JSONPath=`.status.backup.lastSuccessTime`
 // +kubebuilder:validation:XValidation:rule=`!has(self.spec) || !has(self.spec.version) || !has(oldSelf.spec) || !has(oldSelf.spec.version) || !self.spec.version.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') || !oldSelf.spec.version.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') || int(self.spec.version.split('.')[1]) >= int(oldSelf.spec.version.split('.')[1]) || !has(self.status) || !has(self.status.clusterID) || size(self.status.clusterID) == 0 || (has(self.status.version) && self.status.version.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') && int(self.status.version.split('.')[1]) <= int(self.spec.version.split('.')[1])) || (size(self.spec.?update.downgradeTo.orValue("")) > 0 && self.spec.version.startsWith(self.spec.update.downgradeTo + '.') && int(self.spec.version.split('.')[1]) == int(oldSelf.spec.version.split('.')[1]) - 1)`,message=`… is a lower minor release than … — an older etcd cannot open the data of a newer one, so a downgrade is a procedure of its own — keep the minor release, or ask for it with update.downgradeTo`,messageExpression=`'%s is a lower minor release than %s — an older etcd cannot open the data of a newer one, so a downgrade is a procedure of its own, unless a member still runs the older release — keep 3.%d.x, or ask for a downgrade by one minor release with update.downgradeTo'.format([self.spec.version, oldSelf.spec.version, int(oldSelf.spec.version.split('.')[1])])`,fieldPath=`.spec.version`
 // +kubebuilder:validation:XValidation:rule=`oldSelf.hasValue() || size(self.metadata.name) <= 40`,message=`metadata.name … has … characters — the names of pods, Services, volumes and certificates are made from it — use at most 40`,messageExpression=`'metadata.name %s has %d characters — the names of pods, Services, volumes and certificates are made from it — use at most 40'.format([self.metadata.name, size(self.metadata.name)])`,optionalOldSelf=true
 // +kubebuilder:validation:XValidation:rule=`oldSelf.hasValue() || self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')`,message=`metadata.name … is not a DNS label — it becomes the name of a Service and a part of host names — use lower-case letters, digits and dashes, starting with a letter and without dots`,messageExpression=`'metadata.name ' + self.metadata.name + ' is not a DNS label — it becomes the name of a Service and a part of host names — use lower-case letters, digits and dashes, starting with a letter and without dots'`,optionalOldSelf=true

@@ -102,6 +102,8 @@ const (
 	ConditionTLSReady = "TLSReady"
 	// ConditionStorageReady: every member has its volume, and nobody deletes one.
 	ConditionStorageReady = "StorageReady"
+	// ConditionBackupReady: the cluster has a good backup, and none is overdue or failing.
+	ConditionBackupReady = "BackupReady"
 	// ConditionKnownDefect: a version of etcd that runs has a defect which can cost
 	// data or give old answers. Absent otherwise.
 	ConditionKnownDefect = "KnownDefect"
@@ -126,6 +128,10 @@ const (
 	// ReasonFounding: the first members start, until a majority of them agrees on a cluster
 	// ID.
 	ReasonFounding = "Founding"
+	// ReasonAdopting: the volumes of a deleted cluster are taken over.
+	ReasonAdopting = "Adopting"
+	// ReasonAdoptBlocked: the volumes that spec.adopt names cannot be taken over.
+	ReasonAdoptBlocked = "AdoptBlocked"
 	// ReasonGrowing: a member is added.
 	ReasonGrowing = "Growing"
 	// ReasonShrinking: a member is removed because the spec wants fewer.
@@ -283,6 +289,10 @@ const (
 
 	// ReasonOnSchedule: backups are made when they are due.
 	ReasonOnSchedule = "OnSchedule"
+	// ReasonNoBackups: no EtcdBackup and no EtcdBackupSchedule names the cluster.
+	ReasonNoBackups = "NoBackups"
+	// ReasonFailing: the newest backup failed, or a schedule cannot make any.
+	ReasonFailing = "Failing"
 	// ReasonOverdue: no backup has succeeded for longer than the schedule wants.
 	ReasonOverdue = "Overdue"
 	// ReasonNotVerified: the last backup was not verified.

@@ -3,6 +3,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"crypto/tls"
 	"errors"
 	"flag"
@@ -214,9 +215,12 @@ func setUp(mgr ctrl.Manager, o *options, server apitime.Source) error {
 		Namespace: os.Getenv("POD_NAMESPACE"),
 		Labels:    map[string]string{"app.kubernetes.io/name": "quorate-operator"},
 	}
+	if err := controllers.IndexBackups(context.Background(), mgr); err != nil {
+		return err
+	}
 	pool := v3client.NewPool()
 	observer := &observe.Observer{
-		Cached: mgr.GetClient(), Live: mgr.GetAPIReader(),
+		Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Backups: mgr.GetClient(),
 		Dialer: pool, Greeter: pool, Meter: pool, Clock: clock.RealClock{}, ServerTime: server, Operator: operator,
 	}
 	performer := &perform.Performer{

@@ -35,6 +35,8 @@ type Item struct {
 	Saved bool
 	// Backup is what retention decides by; its ID is the EtcdBackup's name.
 	Backup snapshot.Backup
+	// Size of the object in the store, in bytes.
+	Size int64
 	// Message says why it failed, or why it is still active.
 	Message string
 }

@@ -299,7 +299,8 @@ func joinAnswer(m *plan.Member, latched uint64, l look) {
 		m.Trouble = fmt.Sprintf("it answers as member %x, and etcd lists %x under its name", answer.MemberID, m.ID)
 		return
 	}
-	m.Answers, m.AnswerClusterID, m.Applied = true, answer.ClusterID, answer.Applied
+	m.Answers, m.AnswerClusterID = true, answer.ClusterID
+	m.Term, m.Applied, m.Revision = answer.Term, answer.Applied, answer.Revision
 	m.CaughtUp, m.Behind = l.caughtUp(answer), l.behind(answer)
 	m.Leads = answer.Leader != 0 && answer.Leader == answer.MemberID
 	m.FollowsLeader = answer.Leader != 0

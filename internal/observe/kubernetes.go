@@ -39,6 +39,8 @@ type kubernetes struct {
 	// overdue are the quarantined claims that have been kept for long enough, by
 	// the clocks.
 	overdue []*corev1.PersistentVolumeClaim
+	// adoption is what there is of the cluster that is to be brought back; nil for none.
+	adoption *plan.Adoption
 	// taken are the ordinals that any claim or pod of the namespace bears,
 	// whoever owns it. Filled only before the founders are latched.
 	taken []int
@@ -71,6 +73,9 @@ func (o *Observer) kubernetes(ctx context.Context, c *v1alpha1.EtcdCluster, m *m
 	// the same on every pass.
 	slices.SortFunc(claims.Items, func(a, b corev1.PersistentVolumeClaim) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(pods.Items, func(a, b corev1.Pod) int { return cmp.Compare(a.Name, b.Name) })
+	if c.Spec.Adopt != nil {
+		k.adoption = resources.Adoption(c, claims.Items, pods.Items)
+	}
 	for i := range claims.Items {
 		k.addClaim(c, claims.Items[i])
 	}
@@ -91,7 +96,7 @@ func (k *kubernetes) addClaim(c *v1alpha1.EtcdCluster, claim corev1.PersistentVo
 	}
 	switch {
 	case claim.Labels[v1alpha1.LabelCluster] != c.Name:
-	case claim.Labels[v1alpha1.LabelClusterUID] != string(c.UID):
+	case claim.Labels[v1alpha1.LabelClusterUID] != resources.ClusterUID(c):
 		k.oldVolumes = append(k.oldVolumes, plan.OldVolume{Claim: claim.Name, ClusterUID: claim.Labels[v1alpha1.LabelClusterUID]})
 	case claim.Labels[v1alpha1.LabelIncarnation] != resources.Identity(c)[v1alpha1.LabelIncarnation]:
 	case resources.Quarantined(&claim):
@@ -138,7 +143,7 @@ func (k *kubernetes) addPod(c *v1alpha1.EtcdCluster, pod corev1.Pod) {
 	if n, ok := resources.Ordinal(c.Name, pod.Name); ok {
 		k.taken = append(k.taken, n)
 	}
-	if pod.Labels[v1alpha1.LabelClusterUID] == string(c.UID) && pod.Labels[v1alpha1.LabelIncarnation] == resources.Identity(c)[v1alpha1.LabelIncarnation] {
+	if pod.Labels[v1alpha1.LabelClusterUID] == resources.ClusterUID(c) && pod.Labels[v1alpha1.LabelIncarnation] == resources.Identity(c)[v1alpha1.LabelIncarnation] {
 		k.pods = append(k.pods, pod)
 	}
 }

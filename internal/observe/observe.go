@@ -35,6 +35,9 @@ type Observer struct {
 	Live client.Reader
 	// Cluster reads nodes and storage classes; nil when the operator may not.
 	Cluster client.Reader
+	// Backups lists EtcdBackups and EtcdBackupSchedules by IndexClusterRef, from the caches;
+	// without it nothing is told of them.
+	Backups client.Reader
 	// Dialer reaches members.
 	Dialer etcd.Dialer
 	// Greeter shakes hands with members; without it no authority is rotated to its end.
@@ -87,7 +90,10 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 	if err != nil {
 		return seen, err
 	}
-	seen.OldVolumes = kube.oldVolumes
+	seen.OldVolumes, seen.Adoption = kube.oldVolumes, kube.adoption
+	if seen.Backups, err = o.backups(ctx, c); err != nil {
+		return seen, err
+	}
 	if len(c.Status.Founders) == 0 {
 		seen.RecoveredFounders = resources.Founders(kube.objects()...)
 		seen.FounderNames = kube.freeNames(c)

@@ -18,7 +18,7 @@ import (
 // the cluster. A copy of a claim under another name, labels and all, is not one.
 func (p *Performer) DeleteVolumes(ctx context.Context, c *v1alpha1.EtcdCluster) error {
 	var claims corev1.PersistentVolumeClaimList
-	err := p.Live.List(ctx, &claims, client.InNamespace(c.Namespace), client.MatchingLabels{v1alpha1.LabelClusterUID: string(c.UID)})
+	err := p.Live.List(ctx, &claims, client.InNamespace(c.Namespace), client.MatchingLabels{v1alpha1.LabelClusterUID: resources.ClusterUID(c)})
 	if err != nil {
 		return fmt.Errorf("listing claims: %w", err)
 	}

@@ -70,6 +70,8 @@ func (p *Performer) Perform(ctx context.Context, c *v1alpha1.EtcdCluster, seen p
 		return nil
 	case plan.LatchFounders:
 		return latchFounders(&c.Status, seen, step.Members)
+	case plan.Adopt:
+		return p.adopt(ctx, c, step.Members)
 	case plan.LatchVolumes:
 		return p.latchVolumes(ctx, c, step.Members)
 	case plan.LatchCluster:

@@ -75,7 +75,7 @@ var breaches = map[string]mutants.Mutant{
 	"a pod that ends at once is made at once":       mutants.Of("plan.go", "m.Pod == PodEnded && !m.PodFresh", "m.Pod == PodEnded"),
 	"an unconfirmed list is recorded":               mutants.Of("plan.go", "listed := o.List && m.Listed && m.Started", "listed := o.List && m.Listed"),
 	"an empty directory stays allowed":              mutants.Of("plan.go", "!joins && m.Pod.mayRun() && m.PodMayBeEmpty", "false"),
-	"paused comes after the founders":               mutants.Of("plan.go", "paused, planned, latchFounders,", "latchFounders, paused, planned,"),
+	"paused comes after the founders":               mutants.Of("plan.go", "paused, planned, adopt, latchFounders,", "adopt, latchFounders, paused, planned,"),
 	"losing status means founding again":            mutants.Of("observed.go", "return m.RecordedID != 0 })", "return false })"),
 	"founders are made up for a founded cluster":    mutants.Of("plan.go", "} else if o.Founded() {", "} else if false {"),
 	"a lost volume is not told":                     mutants.Of("plan.go", "case VolumeLost, VolumeRefused:\n\t\t\treturn true", "case VolumeLost, VolumeRefused:\n\t\t\treturn false"),
@@ -140,6 +140,14 @@ var breaches = map[string]mutants.Mutant{
 	"a slow disk may lead next":                     mutants.Of("membership.go", "return !slow\n", "return slow\n"),
 	"a slow disk comes before a roll":               mutants.Of("plan.go", "tendingFirst, []rule{rollUnwell, rollSilent}", "tendingFirst, []rule{leaveSlowDisk, rollUnwell, rollSilent}"),
 	"different versions are compared":               mutants.Of("maintenance.go", "&& len(versions) == 1 ", ""),
+	"a minority of the old volumes is adopted":      mutants.Of("adopt.go", "case len(found) < Majority(size):", "case len(found) < 1:"),
+	"a volume without a member is adopted":          mutants.Of("adopt.go", "return v.Recorded && v.Volume == VolumeBound", "return v.Volume == VolumeBound"),
+	"a volume that goes is adopted":                 mutants.Of("adopt.go", "return v.Recorded && v.Volume == VolumeBound", "return v.Recorded"),
+	"volumes are adopted under a pod":               mutants.Of("adopt.go", "case len(a.Pods) > 0:", "case len(a.Pods) > 9:"),
+	"volumes of another name are adopted":           mutants.Of("adopt.go", "case a.Elsewhere != \"\":", "case a.Elsewhere == \"nobody\":"),
+	"an empty cluster is founded for an old one":    mutants.Of("plan.go", "planned, adopt, latchFounders,", "planned, latchFounders,"),
+	"an adopted cluster is founded anew":            mutants.Of("observed.go", "o.ClusterID != 0 || o.Adoption != nil ||", "o.ClusterID != 0 ||"),
+	"adopted members start beside old Secrets":      mutants.Of("plan.go", "recordMembers, equip, relatchVolumes,", "recordMembers, relatchVolumes,"),
 	"founding without the backup":                   mutants.Of("plan.go", "restoreBlocked, restartOutdated,", "restartOutdated,"),
 }
 

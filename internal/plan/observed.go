@@ -49,6 +49,10 @@ type Observed struct {
 	// soon; empty if there are none.
 	Expiring string
 
+	// Adoption is what there is of the deleted cluster that the user wants back; nil if the
+	// user wants none.
+	Adoption *Adoption
+
 	// Founders are the latched founders of this incarnation; empty before.
 	Founders []string
 	// FounderNames are the names that founders would get now: the lowest that
@@ -139,6 +143,8 @@ type Observed struct {
 	TLSProblems []Problem
 	// Authorities are how far the rotation of each authority is, for status.
 	Authorities []Authority
+	// Backups of the cluster, for status; nil when nobody looked.
+	Backups *Backups
 	// OldVolumes are claims that bear this cluster's name and another UID.
 	OldVolumes []OldVolume
 }
@@ -358,6 +364,10 @@ type Member struct {
 	SnapshotCount int64
 	// Applied is the index up to which it has applied raft's log.
 	Applied uint64
+	// Term of raft that it is in, and Revision of the keys as it has applied them; zero
+	// while it does not answer.
+	Term     uint64
+	Revision int64
 	// CaughtUp says that a learner has nearly all of the leader's log.
 	CaughtUp bool
 	// Behind is how many committed entries of the log it has not applied.
@@ -465,10 +475,10 @@ func (o Observed) BudgetVoters() int {
 	return o.KnownVoters()
 }
 
-// Founded says that the cluster has booted once: by the latch, or by a member ID
-// on any of our claims. Losing status must never mean founding again.
+// Founded says that the cluster has booted once: by the latch, by a member ID
+// on any of our claims, or because it is one that was. Losing status must never mean founding again.
 func (o Observed) Founded() bool {
-	return o.ClusterID != 0 || slices.ContainsFunc(o.Members, func(m Member) bool { return m.RecordedID != 0 })
+	return o.ClusterID != 0 || o.Adoption != nil || slices.ContainsFunc(o.Members, func(m Member) bool { return m.RecordedID != 0 })
 }
 
 func count(members []Member, is func(Member) bool) int {

@@ -19,6 +19,9 @@ const (
 	Pause Kind = "Pause"
 	// LatchFounders writes the founders' names into status.
 	LatchFounders Kind = "LatchFounders"
+	// Adopt takes the volumes of a deleted cluster over, by writing into status who its
+	// members were.
+	Adopt Kind = "Adopt"
 	// IssueCertificates creates and renews Secrets.
 	IssueCertificates Kind = "IssueCertificates"
 	// ApplyObjects applies Services, policies and budgets.
@@ -131,7 +134,7 @@ type rule func(Observed) (Step, bool)
 // volumes they are, then pods. Pods come last because from the first pod on a
 // volume may hold data.
 var founding = []rule{
-	paused, planned, latchFounders, restoreLabels, refused, recordMembers, latchCluster,
+	paused, planned, adopt, latchFounders, restoreLabels, refused, recordMembers, latchCluster,
 	setFinalizer, deleteEnded, issueCertificates, applyObjects, nameTaken,
 	restoreBlocked, restartOutdated, replaceUnbound, optionTrouble, createVolumes, latchVolumes, startFounders, waitForFounders,
 }
@@ -141,7 +144,7 @@ var founding = []rule{
 // a certificate that cannot be written must not stand in the way of that. Who is
 // a member changes only after that.
 var running = slices.Concat([]rule{
-	paused, planned, restoreLabels, refused, corrupt, recordMembers, relatchVolumes, relatch, deleteEnded, startMissing, restartOutdated, restartBlind,
+	paused, planned, restoreLabels, refused, corrupt, recordMembers, equip, relatchVolumes, relatch, deleteEnded, startMissing, restartOutdated, restartBlind,
 	setFinalizer, issueCertificates, applyObjects, resize, expand,
 }, tendingFirst, []rule{rollUnwell, rollSilent}, membership, []rule{dataMissing, waitForMembers, waitForLatch, waitForWrites}, mending,
 	[]rule{deleteExpired}, rolling, tending, []rule{volumesWait, resizeWait})

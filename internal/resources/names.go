@@ -97,10 +97,21 @@ func InitialCluster(c *v1alpha1.EtcdCluster, members []string) string {
 	return strings.Join(entries, ",")
 }
 
+// ClusterUID is the UID that the identity of the cluster's objects and volumes carries: its
+// own or, when it has adopted the volumes of a deleted cluster, that of the first one that
+// they belonged to. The volumes themselves are left as they are: a crash in the midst of
+// taking them over would leave some of them with one name and some with another.
+func ClusterUID(c *v1alpha1.EtcdCluster) string {
+	if c.Spec.Adopt != nil {
+		return c.Spec.Adopt.ClusterUID
+	}
+	return string(c.UID)
+}
+
 // Token is etcd's --initial-cluster-token. With the UID and the incarnation in
 // it, no two clusters and no two incarnations can ever share a cluster ID.
 func Token(c *v1alpha1.EtcdCluster) string {
-	return fmt.Sprintf("%s-%d", c.UID, incarnation(c))
+	return fmt.Sprintf("%s-%d", ClusterUID(c), incarnation(c))
 }
 
 func incarnation(c *v1alpha1.EtcdCluster) int64 { return max(1, c.Status.Incarnation) }
@@ -110,7 +121,7 @@ func incarnation(c *v1alpha1.EtcdCluster) int64 { return max(1, c.Status.Incarna
 func Identity(c *v1alpha1.EtcdCluster) map[string]string {
 	return map[string]string{
 		v1alpha1.LabelCluster:     c.Name,
-		v1alpha1.LabelClusterUID:  string(c.UID),
+		v1alpha1.LabelClusterUID:  ClusterUID(c),
 		v1alpha1.LabelIncarnation: strconv.FormatInt(incarnation(c), 10),
 	}
 }

@@ -394,7 +394,7 @@ func guardCommand(c *v1alpha1.EtcdCluster, s Start) []string {
 // identityFlags tell the guard whose data it may start on.
 func identityFlags(c *v1alpha1.EtcdCluster, member string) []string {
 	return []string{
-		"--cluster-uid=" + string(c.UID),
+		"--cluster-uid=" + ClusterUID(c),
 		"--incarnation=" + strconv.FormatInt(incarnation(c), 10),
 		"--member=" + member,
 	}

@@ -93,7 +93,7 @@ func (r *Restore) fillVolume(c *v1alpha1.EtcdCluster, s Start, spec *corev1.PodS
 		"--cluster-uid="+r.ClusterUID,
 		"--backup="+r.BackupID,
 		"--foreign",
-		"--into-cluster-uid="+string(c.UID),
+		"--into-cluster-uid="+ClusterUID(c),
 		"--incarnation="+strconv.FormatInt(incarnation(c), 10),
 		"--member="+s.Member,
 		"--volume-uid="+s.VolumeUID,

@@ -101,7 +101,9 @@ func (r Reader) fetch(ctx context.Context, c *v1alpha1.EtcdCluster, members []st
 		case apierrors.IsNotFound(err):
 		case err != nil:
 			return Set{}, fmt.Errorf("reading Secret %s: %w", name, err)
-		case secret.Labels[v1alpha1.LabelClusterUID] != string(c.UID) && !metav1.IsControlledBy(secret, c):
+		case !metav1.IsControlledBy(secret, c) && (secret.Labels[v1alpha1.LabelClusterUID] != resources.ClusterUID(c) || metav1.GetControllerOf(secret) != nil):
+			// One of a deleted cluster whose volumes this one has adopted carries its UID, and
+			// goes in a moment.
 			set.Foreign = append(set.Foreign, secret)
 		default:
 			set.Live[name] = secret

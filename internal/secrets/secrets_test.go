@@ -59,6 +59,13 @@ func TestRead(t *testing.T) {
 		}
 		return list
 	}
+	// owned by a deleted cluster whose volumes, and so whose UID in labels, are this one's.
+	owned := func(list []client.Object) []client.Object {
+		for _, o := range list {
+			o.SetOwnerReferences([]metav1.OwnerReference{{Kind: "EtcdCluster", Name: "a", UID: "01d", Controller: new(true)}})
+		}
+		return list
+	}
 	cases := map[string]struct {
 		secrets       []client.Object
 		founded       bool
@@ -70,6 +77,7 @@ func TestRead(t *testing.T) {
 		"all are in order":                {issued(t, c), true, nil, nil, 0},
 		"a leaf is missing":               {without("a-0001-tls", issued(t, c)), true, []string{"Secret a-0001-tls"}, nil, 0},
 		"an authority went with a member": {without("a-peer-ca", issued(t, c)), true, nil, nil, 1},
+		"those of a deleted cluster go":   {owned(issued(t, c)), false, nil, []string{"a-client-ca", "a-peer-ca", "a-operator-tls", "a-client-tls", "a-0000-tls", "a-0001-tls"}, 0},
 		"a namesake's leaf stops it all":  {foreign("a-0000-tls", without("a-0001-tls", issued(t, c))), false, nil, []string{"a-0000-tls"}, 0},
 	}
 	for name, tc := range cases {

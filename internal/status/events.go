@@ -44,7 +44,7 @@ func Events(before, after v1alpha1.EtcdClusterStatus, o Outcome, written Written
 		for _, kind := range []string{
 			v1alpha1.ConditionAvailable, v1alpha1.ConditionStalled, v1alpha1.ConditionReady, v1alpha1.ConditionTLSReady,
 			v1alpha1.ConditionStorageReady, v1alpha1.ConditionKnownDefect, v1alpha1.ConditionOldVolumes,
-			v1alpha1.ConditionDataConsistent, v1alpha1.ConditionDefragmentationFailed,
+			v1alpha1.ConditionDataConsistent, v1alpha1.ConditionDefragmentationFailed, v1alpha1.ConditionBackupReady,
 		} {
 			out = append(out, transition(kind, before.Conditions, after.Conditions)...)
 		}
@@ -57,7 +57,7 @@ func Events(before, after v1alpha1.EtcdClusterStatus, o Outcome, written Written
 
 // latches says that what the step does is a word in status.
 func latches(k plan.Kind) bool {
-	return k == plan.LatchFounders || k == plan.LatchCluster || k == plan.DropJoiner || k == plan.LatchDowngrade
+	return k == plan.LatchFounders || k == plan.Adopt || k == plan.LatchCluster || k == plan.DropJoiner || k == plan.LatchDowngrade
 }
 
 // Note cuts a message to what an event may carry, 1024 bytes: the API server
@@ -67,7 +67,7 @@ func Note(message string) string { return cut(message, 1000) }
 // done says what a step did, in its own words.
 func done(step plan.Step) []Event {
 	switch step.Kind {
-	case plan.LatchFounders, plan.StartMembers, plan.DeletePods, plan.ReplaceVolumes, plan.LatchCluster, plan.IssueCertificates,
+	case plan.LatchFounders, plan.Adopt, plan.StartMembers, plan.DeletePods, plan.ReplaceVolumes, plan.LatchCluster, plan.IssueCertificates,
 		plan.AddLearner, plan.Promote, plan.MoveLeader, plan.RemoveMember, plan.DropJoiner, plan.StopMembers, plan.RestartMember,
 		plan.EnableDowngrade, plan.CancelDowngrade, plan.ResizePod, plan.ExpandVolumes,
 		plan.DeleteVolumes, plan.QuarantineVolumes, plan.DeleteExpired,
@@ -103,6 +103,9 @@ func transition(kind string, before, after []metav1.Condition) []Event {
 		return nil
 	}
 	e := Event{Type: corev1.EventTypeNormal, Reason: is.Reason, Action: kind, Message: fmt.Sprintf("%s is %s: %s", kind, is.Status, is.Message)}
+	if kind == v1alpha1.ConditionBackupReady {
+		return backedUp(was, is, e)
+	}
 	switch kind {
 	case v1alpha1.ConditionStalled, v1alpha1.ConditionKnownDefect, v1alpha1.ConditionOldVolumes, v1alpha1.ConditionDefragmentationFailed:
 		if is.Status != metav1.ConditionTrue {
@@ -123,6 +126,19 @@ func transition(kind string, before, after []metav1.Condition) []Event {
 		if is.Status != metav1.ConditionTrue {
 			return nil
 		}
+	}
+	return []Event{e}
+}
+
+// backedUp warns when backups begin to fail, or are overdue, and tells when they are in
+// order; that there is none yet is no event.
+func backedUp(was, is *metav1.Condition, e Event) []Event {
+	late := is.Reason == v1alpha1.ReasonOverdue || is.Reason == v1alpha1.ReasonFailing
+	if was == nil || (is.Status != metav1.ConditionTrue && !late) {
+		return nil
+	}
+	if late {
+		e.Type = corev1.EventTypeWarning
 	}
 	return []Event{e}
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -120,13 +121,21 @@ func TestQuorumLost(t *testing.T) {
 	}{
 		"the volumes are there": {
 			down(2),
-			[]string{"1 of 3 voters answer (a-0000) and 2 are needed", "a-0000 up to raft index 12 is applied", "the data of a-0000, a-0001, a-0002 is left", "started on their volumes by themselves"},
+			[]string{"1 of 3 voters answer (a-0000) and 2 are needed", "a-0000 in term 4 up to index 12, which is revision 9 is applied", "the data of a-0000, a-0001, a-0002 is left", "started on their volumes by themselves"},
 			"restore a backup",
 		},
 		"two volumes are lost": {
 			twoVolumesLost,
-			[]string{"1 of 3 voters answer (a-0000)", "the data of a-0000 is left", "bring a volume back, or restore a backup"},
+			[]string{"1 of 3 voters answer (a-0000)", "the data of a-0000 is left", "bring a volume back, or restore a backup", "no EtcdBackup of the cluster is verified"},
 			"started on their volumes by themselves",
+		},
+		"two volumes are lost, and there is a backup": {
+			func(o *plan.Observed) {
+				twoVolumesLost(o)
+				o.Backups = &plan.Backups{LastVerified: plan.Backup{Name: "nightly-1", Began: time.Unix(0, 0), Revision: 7}}
+			},
+			[]string{"the newest verified backup is nightly-1, of 1970-01-01T00:00:00Z, up to revision 7"},
+			"no EtcdBackup",
 		},
 		"nothing is left": {
 			func(o *plan.Observed) {
@@ -152,7 +161,7 @@ func TestQuorumLost(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := cluster()
 			pass(c, healthy(), nil)
-			pass(c, healthy(tc.lost, func(o *plan.Observed) { o.Members[0].Applied = 12 }), nil)
+			pass(c, healthy(tc.lost, func(o *plan.Observed) { o.Members[0].Term, o.Members[0].Applied, o.Members[0].Revision = 4, 12, 9 }), nil)
 			got := conditionOf(t, c, v1alpha1.ConditionAvailable)
 			if got.Reason != v1alpha1.ReasonQuorumLost {
 				t.Errorf("Available is %s (%s)", got.Status, got.Reason)

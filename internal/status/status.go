@@ -11,6 +11,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -57,6 +58,8 @@ func Report(c *v1alpha1.EtcdCluster, o Outcome) {
 	setOrRemove(c, v1alpha1.ConditionKnownDefect, knownDefect(s.Version))
 	setOrRemove(c, v1alpha1.ConditionOldVolumes, oldVolumes(o.Seen))
 	setOrRemove(c, v1alpha1.ConditionTLSReady, tlsReady(c, o))
+	setOrRemove(c, v1alpha1.ConditionBackupReady, backupReady(o.Seen))
+	s.Backup = backupStatus(o.Seen)
 	setOrRemove(c, v1alpha1.ConditionDefragmentationFailed, defragmentationFailed(o.Seen))
 	if is := cmp.Or(dataConsistent(o.Seen), meta.FindStatusCondition(s.Conditions, v1alpha1.ConditionDataConsistent)); is != nil {
 		// What was found last stays true, of this spec as well.
@@ -208,7 +211,7 @@ func quorumLost(seen plan.Observed, voters []string, running int) string {
 	for _, m := range seen.Members {
 		if m.Answers && slices.Contains(voters, m.Name) {
 			answer = append(answer, m.Name)
-			applied = append(applied, fmt.Sprintf("%s up to raft index %d", m.Name, m.Applied))
+			applied = append(applied, fmt.Sprintf("%s in term %d up to index %d, which is revision %d", m.Name, m.Term, m.Applied, m.Revision))
 		}
 		if m.Volume == plan.VolumeBound && !m.Held {
 			data = append(data, m.Name)
@@ -220,13 +223,25 @@ func quorumLost(seen plan.Observed, voters []string, running int) string {
 		next = "nothing is removed, deleted or started anew — bring a volume back, or restore a backup into a new cluster"
 	}
 	if len(applied) > 0 {
-		next += "; of the log " + strings.Join(applied, ", ") + " is applied"
+		next += "; of raft's log " + strings.Join(applied, ", ") + " is applied"
+	}
+	if len(data) < quorum {
+		next += "; " + newestBackup(seen.Backups)
 	}
 	if running >= quorum {
 		next += fmt.Sprintf("; the kubelets call %d of the pods ready, so it may be the network between the members that has failed", running)
 	}
 	return fmt.Sprintf("%d of %d voters answer (%s) and %d are needed: nothing can be read or written — the data of %s is left — %s%s",
 		len(answer), len(voters), list(answer), quorum, list(data), next, troubles(seen))
+}
+
+// newestBackup is what could be restored at once; what was written since is not in it.
+func newestBackup(b *plan.Backups) string {
+	if b == nil || b.LastVerified.Name == "" {
+		return "no EtcdBackup of the cluster is verified"
+	}
+	last := b.LastVerified
+	return fmt.Sprintf("the newest verified backup is %s, of %s, up to revision %d", last.Name, last.Began.UTC().Format(time.RFC3339), last.Revision)
 }
 
 func list(names []string) string {
@@ -338,7 +353,7 @@ func problems(o Outcome) []plan.Problem {
 func notBuilt(reason string) bool {
 	switch reason {
 	case v1alpha1.ReasonVolumeChangePending, v1alpha1.ReasonRollHalted,
-		v1alpha1.ReasonInvalidOptions, v1alpha1.ReasonAlarm, v1alpha1.ReasonDataDiffers:
+		v1alpha1.ReasonInvalidOptions, v1alpha1.ReasonAlarm, v1alpha1.ReasonDataDiffers, v1alpha1.ReasonAdoptBlocked:
 		return true
 	}
 	return false
@@ -592,7 +607,7 @@ func oldVolumes(seen plan.Observed) *metav1.Condition {
 		claims = append(claims, fmt.Sprintf("%s (cluster UID %s)", v.Claim, v.ClusterUID))
 	}
 	c := condition(v1alpha1.ConditionOldVolumes, metav1.ConditionTrue, v1alpha1.ReasonOldVolumesFound, fmt.Sprintf(
-		"the claims %s belong to a deleted cluster of the same name — they are not used, so this cluster started empty — to get their data back follow docs/old-volumes.md; to be rid of them delete them: kubectl delete pvc -l %s=%s",
+		"the claims %s belong to a deleted cluster of the same name — they are not used, so this cluster started empty — to get their data back, delete this cluster and create it again with spec.adopt, see docs/old-volumes.md; to be rid of them delete them: kubectl delete pvc -l %s=%s",
 		strings.Join(claims, ", "), v1alpha1.LabelClusterUID, seen.OldVolumes[0].ClusterUID))
 	return &c
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -99,6 +100,46 @@ var _ = Describe("Deletion", Ordered, ContinueOnFailure, func() {
 			g.Expect(c.get(ctx).Status.Conditions).NotTo(ContainElement(HaveField("Type", v1alpha1.ConditionOldVolumes)))
 		}).Should(Succeed())
 	}, NodeTimeout(3*patience))
+
+	It("comes back from its volumes, with all that was acknowledged, when it adopts them", func(ctx SpecContext) {
+		c := found(ctx, newNamespace(ctx), "back", `{}`)
+		l := c.startLoad(ctx)
+		pauseFor(ctx, 2*time.Second)
+		old := c.get(ctx)
+		// While it is written to, and while its pods are still there.
+		remove(ctx, c.object())
+		start := time.Now()
+		c = found(ctx, c.namespace, "back", `{adopt: {clusterUID: `+string(old.UID)+`}}`)
+		AddReportEntry("back after", time.Since(start).String())
+		c.runs(ctx, c.members(3)...)
+		now := c.get(ctx)
+		Expect(now.UID).NotTo(Equal(old.UID))
+		Expect(now.Status.ClusterID).To(Equal(old.Status.ClusterID))
+		Expect(ids(now)).To(Equal(ids(old)))
+		Expect(now.Status.Conditions).NotTo(ContainElement(HaveField("Type", v1alpha1.ConditionOldVolumes)))
+		l.Abort()
+		Expect(l.Acknowledged()).NotTo(BeEmpty())
+		for _, m := range c.members(3) {
+			there := strings.Fields(c.etcdctl(ctx, m, "get", "load/", "--prefix", "--keys-only"))
+			Expect(there).To(ContainElements(l.Acknowledged()), "what was acknowledged and "+m+" does not have")
+		}
+
+		By("replacing a member whose volume has been lost meanwhile")
+		c.goes(ctx)
+		Expect(kube.Delete(ctx, named[corev1.PersistentVolumeClaim](c.namespace, "data-back-0001"))).To(Succeed())
+		c = found(ctx, c.namespace, "back", `{adopt: {clusterUID: `+string(old.UID)+`}}`)
+		c.runs(ctx, "back-0000", "back-0002", "back-0003")
+
+		By("founding nothing when too few are left")
+		c.goes(ctx)
+		for _, m := range []string{"back-0000", "back-0002"} {
+			Expect(kube.Delete(ctx, named[corev1.PersistentVolumeClaim](c.namespace, "data-"+m))).To(Succeed())
+		}
+		c = apply(ctx, c.namespace, "back", `{adopt: {clusterUID: `+string(old.UID)+`}}`)
+		c.reports(ctx, patience, v1alpha1.ConditionStalled, "True", v1alpha1.ReasonAdoptBlocked, "the volumes of 1 are here")
+		Expect(c.pods(ctx)).To(BeEmpty())
+		Expect(sortedKeys(c.claims(ctx))).To(Equal([]string{"data-back-0003"}))
+	}, NodeTimeout(4*patience))
 
 	It("takes the volumes with it when storage.whenDeleted says so", func(ctx SpecContext) {
 		c := found(ctx, newNamespace(ctx), "gone", `{storage: {whenDeleted: Delete}}`)

@@ -121,7 +121,7 @@ var _ = Describe("The sample", Ordered, func() {
 		out, err := kubectl(ctx, "-n", c.namespace, "get", "ec")
 		Expect(err).NotTo(HaveOccurred())
 		lines := strings.Split(out, "\n")
-		Expect(strings.Fields(lines[0])).To(Equal(strings.Fields("NAME READY MEMBERS VERSION LEADER STATUS AGE")))
+		Expect(strings.Fields(lines[0])).To(Equal(strings.Fields("NAME READY MEMBERS VERSION LEADER STATUS BACKUP AGE")))
 		Expect(strings.Fields(lines[1])[:6]).To(HaveExactElements(
 			Equal("etcd-cluster"), Equal("True"), Equal("3/3"), Equal("3.6.16"), HavePrefix("etcd-cluster-000"), Equal("Healthy")))
 	}, NodeTimeout(patience))

@@ -211,9 +211,7 @@ func inTurn(selections []string, test func(string) (string, error)) run {
 
 func command(ctx context.Context, name string, args []string, environment ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // tests of this repository
-	// The compiler lives shorter than its garbage.
-	cmd.Env = append(os.Environ(), "GOGC=off")
-	cmd.Env = append(cmd.Env, environment...)
+	cmd.Env = append(os.Environ(), environment...)
 	output, err := cmd.CombinedOutput()
 	return string(output), err
 }

@@ -105,10 +105,12 @@ func (k *checker) always() {
 
 // writtenOnce: founders and cluster ID are latched, ordinals only rise.
 func (k *checker) writtenOnce(c *v1alpha1.EtcdCluster) {
-	l := k.latched[c.UID]
+	// What has adopted a cluster is that cluster.
+	uid := types.UID(resources.ClusterUID(c))
+	l := k.latched[uid]
 	if l == nil {
 		l = &latch{}
-		k.latched[c.UID] = l
+		k.latched[uid] = l
 	}
 	founders := strings.Join(c.Status.Founders, ",")
 	if founders != "" {
@@ -184,7 +186,7 @@ func (k *checker) membership(c *v1alpha1.EtcdCluster) {
 		if !ours {
 			continue
 		}
-		key := string(c.UID) + "/" + name
+		key := resources.ClusterUID(c) + "/" + name
 		known := k.ids[key]
 		if known != 0 && known != m.ID && k.revenants[name] && m.Learner && !m.Started() {
 			continue
@@ -315,7 +317,7 @@ func (k *checker) claimWritten(c *v1alpha1.EtcdCluster, wr write, claim *corev1.
 			k.suspect("I7", "claim %s is deleted whatever its UID", claim.Name)
 		}
 		withCluster := c.DeletionTimestamp != nil && c.Spec.Storage.WhenDeleted == v1alpha1.WhenDeletedDelete
-		if withCluster && live.Labels[v1alpha1.LabelClusterUID] == string(c.UID) {
+		if withCluster && live.Labels[v1alpha1.LabelClusterUID] == resources.ClusterUID(c) {
 			return
 		}
 		k.claimDeleted(c, live)
@@ -330,7 +332,7 @@ func (k *checker) claimCreated(c *v1alpha1.EtcdCluster, name string, claim *core
 	if c.Status.FounderVolumes[name] != "" && k.w.Claim(name) == nil {
 		k.suspect("I4", "claim %s is made anew, and the volume that is on record is lost", claim.Name)
 	}
-	if k.ids[string(c.UID)+"/"+name] != 0 && !founder && k.w.Claim(name) == nil {
+	if k.ids[resources.ClusterUID(c)+"/"+name] != 0 && !founder && k.w.Claim(name) == nil {
 		k.suspect("names", "claim %s is made for a name that was a member's", claim.Name)
 	}
 }
@@ -447,13 +449,13 @@ func (k *checker) atRest() {
 	}
 	for _, o := range k.w.API.all("Pod") {
 		pod := o.(*corev1.Pod)
-		if pod.Annotations[member.AnnotationMayBeEmpty] == "true" && k.ids[string(c.UID)+"/"+pod.Name] != 0 && podReady(pod) {
+		if pod.Annotations[member.AnnotationMayBeEmpty] == "true" && k.ids[resources.ClusterUID(c)+"/"+pod.Name] != 0 && podReady(pod) {
 			k.violate("I4", "pod %s may still start on an empty directory, and its member has started", pod.Name)
 		}
 	}
 	k.settled(c)
-	// Who has lost status knows its volumes by the member IDs on them.
-	if len(c.Status.FounderVolumes) != len(c.Status.Founders) && !k.statusLost {
+	// Who has lost status, or has adopted the volumes, knows them by the member IDs on them.
+	if len(c.Status.FounderVolumes) != len(c.Status.Founders) && !k.statusLost && c.Spec.Adopt == nil {
 		k.violate("I4", "status names %d of %d founders' volumes", len(c.Status.FounderVolumes), len(c.Status.Founders))
 	}
 }

@@ -246,7 +246,7 @@ func (k *checker) claimDeleted(c *v1alpha1.EtcdCluster, live *corev1.PersistentV
 	if resources.Quarantined(live) && !expired {
 		k.suspect("I7", "claim %s is deleted in its quarantine", live.Name)
 	}
-	if live.Labels[v1alpha1.LabelClusterUID] != string(c.UID) {
+	if live.Labels[v1alpha1.LabelClusterUID] != resources.ClusterUID(c) {
 		k.suspect("I7", "claim %s of somebody else is deleted", live.Name)
 	}
 }
@@ -339,7 +339,7 @@ func (k *checker) claimNames(c *v1alpha1.EtcdCluster) (names []string) {
 		claim := o.(*corev1.PersistentVolumeClaim)
 		node := k.w.NodeOf(claim.Labels[v1alpha1.LabelMember])
 		held := claim.DeletionTimestamp != nil && node != "" && !k.w.nodes.nodeReady(node)
-		if !resources.Quarantined(claim) && claim.Labels[v1alpha1.LabelClusterUID] == string(c.UID) && !held {
+		if !resources.Quarantined(claim) && claim.Labels[v1alpha1.LabelClusterUID] == resources.ClusterUID(c) && !held {
 			names = append(names, claim.Labels[v1alpha1.LabelMember])
 		}
 	}

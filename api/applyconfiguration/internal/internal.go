@@ -23,6 +23,12 @@ func Parser() *typed.Parser {
 var parserOnce sync.Once
 var parser *typed.Parser
 var schemaYAML = typed.YAMLObject(`types:
+- name: com.github.quorate.quorate.api.v1alpha1.AdoptSpec
+  map:
+    fields:
+    - name: clusterUID
+      type:
+        scalar: string
 - name: com.github.quorate.quorate.api.v1alpha1.AuthorityPhase
   scalar: string
 - name: com.github.quorate.quorate.api.v1alpha1.AuthorityStatus
@@ -146,6 +152,35 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: path
       type:
         scalar: string
+- name: com.github.quorate.quorate.api.v1alpha1.ClusterBackupStatus
+  map:
+    fields:
+    - name: lastSuccess
+      type:
+        scalar: string
+    - name: lastSuccessTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: lastVerified
+      type:
+        scalar: string
+    - name: lastVerifiedTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: revision
+      type:
+        scalar: numeric
+    - name: size
+      type:
+        scalar: untyped
+        list:
+          elementType:
+            namedType: __untyped_atomic_
+          elementRelationship: atomic
+        map:
+          elementType:
+            namedType: __untyped_deduced_
+          elementRelationship: separable
 - name: com.github.quorate.quorate.api.v1alpha1.ClusterReference
   map:
     fields:
@@ -395,6 +430,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.quorate.quorate.api.v1alpha1.EtcdClusterSpec
   map:
     fields:
+    - name: adopt
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.AdoptSpec
     - name: etcd
       type:
         namedType: com.github.quorate.quorate.api.v1alpha1.EtcdOptions
@@ -444,6 +482,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.quorate.quorate.api.v1alpha1.EtcdClusterStatus
   map:
     fields:
+    - name: backup
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.ClusterBackupStatus
     - name: clusterID
       type:
         scalar: string

@@ -71,6 +71,9 @@ const (
 	restoreUIDWhy  = `" is not the UID of a cluster — nothing could be found under it — use the part of the URL of the backup before its ID`
 	restoreIDWhy   = `" is not the ID of a backup — nothing could be found under it — use status.id of the EtcdBackup, or the part of the URL of the backup before the last`
 	restoreOnceWhy = `restoreFrom can only be set when the cluster is created, and names the same backup for ever — a running cluster would be carried back in time under its clients — create another cluster with it`
+	adoptUIDWhy    = `" is not the UID of a cluster — no volume would be found — use the value of the label etcd.quorate.dev/cluster-uid of the claims`
+	adoptOnceWhy   = `adopt can only be set when the cluster is created, and stays — the cluster would lose the volumes that it has, or take others for its own — create the cluster anew with it`
+	adoptAloneWhy  = `adopt goes with neither restoreFrom nor storage.medium Memory — the cluster begins with the data on the volumes of a deleted one — leave them out`
 	restoreDiskWhy = `restoreFrom and storage.medium Memory do not go together — a backup is restored onto volumes, before etcd runs — use the medium Disk`
 	backupID       = `00000000000000000042-20260101T000000.000Z-nightly`
 	togetherWhy    = " change in one update — each moves one member at a time, and doing both at once would leave no way to tell which of them went wrong — change one, wait for Reconciling=False, then change the other"
@@ -332,6 +335,14 @@ var cases = []specCase{
 	{name: "a backup for a running cluster", before: `{size: 3}`, spec: `{restoreFrom: {backupName: a}}`, want: `spec.restoreFrom: Invalid value: ` + restoreOnceWhy},
 	{name: "another backup later", before: `{restoreFrom: {backupName: a}}`, spec: `{restoreFrom: {backupName: b}}`, want: restoreOnceWhy},
 	{name: "no backup any more", before: `{restoreFrom: {backupName: a}}`, spec: `{}`, want: restoreOnceWhy},
+	{name: "volumes to adopt", spec: `{adopt: {clusterUID: 5e1f0c1a-0000-4000-8000-000000000001}}`},
+	{name: "a name to adopt", spec: `{adopt: {clusterUID: etcd-cluster}}`, want: `"etcd-cluster` + adoptUIDWhy},
+	{name: "volumes for a running cluster", before: `{size: 3}`, spec: `{adopt: {clusterUID: 5e1f0c1a-0000-4000-8000-000000000001}}`, want: `spec.adopt: Invalid value: ` + adoptOnceWhy},
+	{name: "adopted volumes given up", before: `{adopt: {clusterUID: 5e1f0c1a-0000-4000-8000-000000000001}}`, spec: `{}`, want: adoptOnceWhy},
+	{name: "other volumes later", before: `{adopt: {clusterUID: 5e1f0c1a-0000-4000-8000-000000000001}}`, spec: `{adopt: {clusterUID: 5e1f0c1a-0000-4000-8000-000000000002}}`, want: adoptOnceWhy},
+	{name: "another size after an adoption", before: `{adopt: {clusterUID: 5e1f0c1a-0000-4000-8000-000000000001}}`, spec: `{size: 5, adopt: {clusterUID: 5e1f0c1a-0000-4000-8000-000000000001}}`},
+	{name: "volumes and a backup", spec: `{restoreFrom: {backupName: a}, adopt: {clusterUID: 5e1f0c1a-0000-4000-8000-000000000001}}`, want: `spec.adopt: Invalid value: ` + adoptAloneWhy},
+	{name: "volumes in memory", spec: `{adopt: {clusterUID: 5e1f0c1a-0000-4000-8000-000000000001}, storage: {medium: Memory, size: 4Gi}, podTemplate: {resources: {limits: {memory: 5Gi}}}}`, want: adoptAloneWhy},
 	{name: "another size after a restore", before: `{restoreFrom: {backupName: a}}`, spec: `{size: 5, restoreFrom: {backupName: a}}`},
 
 	// The network.

@@ -31,7 +31,7 @@ var _ = Describe("kubectl", func() {
 			Expect(err).NotTo(HaveOccurred(), out)
 			lines := strings.Split(strings.TrimSpace(out), "\n")
 			Expect(lines).To(HaveLen(2), out)
-			Expect(strings.Fields(lines[0])).To(Equal([]string{"NAME", "READY", "MEMBERS", "VERSION", "LEADER", "STATUS", "AGE"}))
+			Expect(strings.Fields(lines[0])).To(Equal([]string{"NAME", "READY", "MEMBERS", "VERSION", "LEADER", "STATUS", "BACKUP", "AGE"}))
 			shown := "etcd-cluster"
 			if name == "etcd" {
 				shown = "etcdcluster.etcd.quorate.dev/etcd-cluster" // a category has several kinds

@@ -31,6 +31,10 @@ type EtcdClusterSpecApplyConfiguration struct {
 	// It can only be set when the cluster is created. Only the way to the backup (its store
 	// and credentials) may be corrected later, until the cluster is founded.
 	RestoreFrom *RestoreSourceApplyConfiguration `json:"restoreFrom,omitempty"`
+	// Adopt brings a deleted cluster back from the volumes that it has left behind. Name,
+	// namespace, TLS and size must be those of the deleted one. It can only be set when the
+	// cluster is created, and stays.
+	Adopt *AdoptSpecApplyConfiguration `json:"adopt,omitempty"`
 	// Failover says when a member is given up and replaced.
 	Failover *FailoverSpecApplyConfiguration `json:"failover,omitempty"`
 	// Update says how far a change of version may go by itself.
@@ -117,6 +121,14 @@ func (b *EtcdClusterSpecApplyConfiguration) WithNetworkPolicy(value *NetworkPoli
 // If called multiple times, the RestoreFrom field is set to the value of the last call.
 func (b *EtcdClusterSpecApplyConfiguration) WithRestoreFrom(value *RestoreSourceApplyConfiguration) *EtcdClusterSpecApplyConfiguration {
 	b.RestoreFrom = value
+	return b
+}
+
+// WithAdopt sets the Adopt field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Adopt field is set to the value of the last call.
+func (b *EtcdClusterSpecApplyConfiguration) WithAdopt(value *AdoptSpecApplyConfiguration) *EtcdClusterSpecApplyConfiguration {
+	b.Adopt = value
 	return b
 }
 

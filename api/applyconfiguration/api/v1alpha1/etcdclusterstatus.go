@@ -64,6 +64,9 @@ type EtcdClusterStatusApplyConfiguration struct {
 	OldEntries *int64 `json:"oldEntries,omitempty"`
 	// TLS tells of the authorities and of their rotation; absent without TLS.
 	TLS *TLSStatusApplyConfiguration `json:"tls,omitempty"`
+	// Backup tells of the EtcdBackups of the cluster in its namespace; absent while none
+	// is good.
+	Backup *ClusterBackupStatusApplyConfiguration `json:"backup,omitempty"`
 	// Version is the lowest that any member runs: a cluster is as old as its oldest
 	// member.
 	Version *string `json:"version,omitempty"`
@@ -244,6 +247,14 @@ func (b *EtcdClusterStatusApplyConfiguration) WithOldEntries(value int64) *EtcdC
 // If called multiple times, the TLS field is set to the value of the last call.
 func (b *EtcdClusterStatusApplyConfiguration) WithTLS(value *TLSStatusApplyConfiguration) *EtcdClusterStatusApplyConfiguration {
 	b.TLS = value
+	return b
+}
+
+// WithBackup sets the Backup field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Backup field is set to the value of the last call.
+func (b *EtcdClusterStatusApplyConfiguration) WithBackup(value *ClusterBackupStatusApplyConfiguration) *EtcdClusterStatusApplyConfiguration {
+	b.Backup = value
 	return b
 }
 

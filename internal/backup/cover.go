@@ -1,0 +1,126 @@
+package backup
+
+import (
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/plan"
+	"github.com/quorate/quorate/internal/snapshot"
+)
+
+// ItemOf is what a schedule, and a cluster, needs to know of a backup.
+func ItemOf(b *v1alpha1.EtcdBackup) Item {
+	is := func(kind string) bool { return meta.IsStatusConditionTrue(b.Status.Conditions, kind) }
+	item := Item{
+		Name: b.Name, UID: string(b.UID), Slot: b.CreationTimestamp.Time, Saved: is(v1alpha1.ConditionComplete),
+		Backup: snapshot.Backup{ID: b.Name, ClusterUID: b.Status.ClusterUID, ClusterID: b.Status.ClusterID, Revision: b.Status.Revision},
+	}
+	if at, err := time.Parse(time.RFC3339, b.Annotations[v1alpha1.AnnotationSlot]); err == nil {
+		item.Slot = at
+	}
+	if b.Status.StartTime != nil {
+		item.Backup.Began = b.Status.StartTime.Time
+	}
+	if b.Status.VerifiedTime != nil && is(v1alpha1.ConditionVerified) {
+		item.Backup.Verified = &b.Status.VerifiedTime.Time
+	}
+	if ready := meta.FindStatusCondition(b.Status.Conditions, v1alpha1.ConditionReady); ready != nil {
+		item.Message = ready.Message
+	}
+	if b.Status.Size != nil {
+		item.Size = b.Status.Size.Value()
+	}
+	switch {
+	case !b.DeletionTimestamp.IsZero():
+		item.State = ItemLeaving
+	case is(v1alpha1.ConditionStalled):
+		item.State = ItemFailed
+	case is(v1alpha1.ConditionReady):
+		item.State = ItemGood
+	}
+	return item
+}
+
+// Cover says how well a cluster is backed up, by its backups and by what its schedules
+// say of themselves. A schedule knows when a backup is due; here no clock is read, so that
+// what is said changes only when a backup or a schedule does.
+func Cover(backups []v1alpha1.EtcdBackup, schedules []v1alpha1.EtcdBackupSchedule) plan.Backups {
+	var p Plan
+	for i := range backups {
+		p.Items = append(p.Items, ItemOf(&backups[i]))
+	}
+	good, verified := p.Newest()
+	out := plan.Backups{LastSuccess: backupOf(good), LastVerified: backupOf(verified)}
+	tell := func(reason, message string) plan.Backups {
+		out.Reason, out.Message = reason, message
+		return out
+	}
+	failed, active := p.lastFailure(good), p.active()
+	failing := troubled(schedules, v1alpha1.ReasonFailed, v1alpha1.ReasonApplyFailed, v1alpha1.ReasonInvalidSchedule, v1alpha1.ReasonNotVerified)
+	switch overdue := troubled(schedules, v1alpha1.ReasonOverdue); {
+	case len(backups)+len(schedules) == 0:
+		return tell(v1alpha1.ReasonNoBackups, "no EtcdBackup and no EtcdBackupSchedule of this namespace names the cluster — what its volumes lose is lost for good — create an EtcdBackupSchedule")
+	case overdue != "":
+		return tell(v1alpha1.ReasonOverdue, overdue)
+	case failing != "":
+		return tell(v1alpha1.ReasonFailing, failing)
+	case failed != nil:
+		return tell(v1alpha1.ReasonFailing, fmt.Sprintf("backup %s failed: %s", failed.Name, failed.Message))
+	case len(schedules) > 0 && suspended(schedules):
+		return tell(v1alpha1.ReasonSuspended, fmt.Sprintf("spec.suspend of every EtcdBackupSchedule of the cluster is true — %s — set it to false", since(good)))
+	case good == nil && (active != nil || len(schedules) > 0):
+		return tell(v1alpha1.ReasonPending, "the first backup is not due yet, or under way")
+	case good == nil:
+		return tell(v1alpha1.ReasonNoBackups, "every EtcdBackup of the cluster is being deleted — what its volumes lose is lost for good — create an EtcdBackupSchedule")
+	}
+	out.Ready = true
+	if verified == nil {
+		return tell(v1alpha1.ReasonNotTried, fmt.Sprintf("the newest backup is %s; none was restored on trial, as spec.verify of the EtcdBackups says", named(good)))
+	}
+	return tell(v1alpha1.ReasonVerified, fmt.Sprintf("the newest backup is %s, the newest verified one %s", named(good), named(verified)))
+}
+
+func backupOf(item *Item) plan.Backup {
+	if item == nil {
+		return plan.Backup{}
+	}
+	return plan.Backup{Name: item.Name, Began: item.Backup.Began, Revision: item.Backup.Revision, Size: item.Size}
+}
+
+func named(item *Item) string {
+	return fmt.Sprintf("%s, of %s", item.Name, item.Backup.Began.UTC().Format(time.RFC3339))
+}
+
+func since(good *Item) string {
+	if good == nil {
+		return "there is no backup of what is written"
+	}
+	return "there is no backup of what is written since " + named(good)
+}
+
+// troubled is what the first schedule says that is not Ready for one of the reasons;
+// empty if none is.
+func troubled(schedules []v1alpha1.EtcdBackupSchedule, reasons ...string) string {
+	for i := range schedules {
+		ready := meta.FindStatusCondition(schedules[i].Status.Conditions, v1alpha1.ConditionReady)
+		for _, reason := range reasons {
+			if ready != nil && ready.Status == metav1.ConditionFalse && ready.Reason == reason {
+				return fmt.Sprintf("schedule %s: %s", schedules[i].Name, ready.Message)
+			}
+		}
+	}
+	return ""
+}
+
+func suspended(schedules []v1alpha1.EtcdBackupSchedule) bool {
+	for i := range schedules {
+		if !schedules[i].Spec.Suspend {
+			return false
+		}
+	}
+	return true
+}
