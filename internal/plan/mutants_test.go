@@ -140,6 +140,11 @@ var breaches = map[string]mutants.Mutant{
 	"a slow disk may lead next":                     mutants.Of("membership.go", "return !slow\n", "return slow\n"),
 	"a slow disk comes before a roll":               mutants.Of("plan.go", "tendingFirst, []rule{rollUnwell, rollSilent}", "tendingFirst, []rule{leaveSlowDisk, rollUnwell, rollSilent}"),
 	"different versions are compared":               mutants.Of("maintenance.go", "&& len(versions) == 1 ", ""),
+	"peer URLs change before all take TLS":          mutants.Of("transport.go", "if m.Voter() && !m.TakesTLS {", "if m.Voter() && !m.TakesTLS && m.Ordinal > 9 {"),
+	"peer URLs change beside one that is unwell":    mutants.Of("transport.go", "reason, why := o.unsettled(\"Rolling\")", "reason, why := o.unsettled(\"Rolling\")\n\twhy = \"\""),
+	"peer URLs change unasked":                      mutants.Of("transport.go", "if !o.TLS {", "if false {"),
+	"peer URLs are never changed":                   mutants.Of("transport.go", "return m.Voter() && m.Plaintext", "return false"),
+	"a pod is restarted without its certificate":    mutants.Of("roll.go", "case len(o.CertificatesDue) > 0:", "case false:"),
 	"founding without the backup":                   mutants.Of("plan.go", "restoreBlocked, restartOutdated,", "restartOutdated,"),
 }
 
