@@ -200,25 +200,52 @@ type StorageSpec struct {
 }
 
 // TLSMode turns transport security on or off.
-// +kubebuilder:validation:Enum=Enabled;Disabled
+// +kubebuilder:validation:Enum=Enabled;Optional;Disabled
+// +kubebuilder:validation:MaxLength=16
 type TLSMode string
 
 const (
 	// TLSEnabled is mutual TLS on every port, with certificates that the
 	// operator issues and renews.
 	TLSEnabled TLSMode = "Enabled"
+	// TLSOptional takes mutual TLS and plaintext on the client port, on the way from one
+	// to the other. The members reach each other over mutual TLS.
+	TLSOptional TLSMode = "Optional"
 	// TLSDisabled is plaintext: anyone who reaches a port reads and writes.
 	TLSDisabled TLSMode = "Disabled"
 )
 
+// TLSPortSpec says where the authority of a port comes from.
+type TLSPortSpec struct {
+	// AuthoritySecretRef names a Secret of the namespace with a certificate authority in
+	// tls.crt and its private key in tls.key; cert-manager writes such a one for a
+	// Certificate with isCA. The operator tries it, copies it, and issues certificates by
+	// it; another authority in the Secret takes the place of the present one without
+	// downtime, as with rotateCA. Without it the operator makes an authority of its own.
+	// +optional
+	AuthoritySecretRef *SecretReference `json:"authoritySecretRef,omitempty"`
+}
+
 // TLSSpec protects the client and the peer port.
+// +kubebuilder:validation:XValidation:rule=`!has(self.client) || !has(self.peer) || !has(self.client.authoritySecretRef) || !has(self.peer.authoritySecretRef) || self.client.authoritySecretRef.name != self.peer.authoritySecretRef.name`,message=`client and peer name the same authority — whoever has a client's certificate could join as a member, and read and write everything — name two Secrets with two authorities`,fieldPath=`.peer.authoritySecretRef`
 type TLSSpec struct {
-	// Mode is Enabled (mutual TLS on both ports) or Disabled (plaintext). It
-	// cannot be changed.
-	// +kubebuilder:validation:XValidation:rule=`self == oldSelf`,messageExpression=`'the mode cannot change from ' + oldSelf + ' to ' + self + ' — members with TLS and members without cannot talk to each other — keep ' + oldSelf + ', or create another cluster'`
+	// Mode is Enabled (mutual TLS on both ports), Disabled (plaintext), or Optional (mutual
+	// TLS between members, and both on the client port). A cluster goes from Disabled to
+	// Optional, and from there to Enabled once no client needs plaintext any more; it may
+	// go back to Optional, and never to Disabled.
+	// +kubebuilder:validation:XValidation:rule=`self == oldSelf || self != 'Disabled'`,messageExpression=`'the mode cannot change from ' + oldSelf + ' to Disabled — members that ask each other for certificates would have to trust whoever connects — use Optional, which takes clients without TLS as well'`
+	// +kubebuilder:validation:XValidation:rule=`!(oldSelf == 'Disabled' && self == 'Enabled')`,message=`the mode cannot change from Disabled to Enabled at once — every client without a certificate would be refused — set Optional, lead the clients over to TLS, and then set Enabled`
 	// +kubebuilder:default=Enabled
 	// +optional
 	Mode TLSMode `json:"mode,omitempty"`
+
+	// Client says where the authority of the client port comes from.
+	// +optional
+	Client TLSPortSpec `json:"client,omitempty,omitzero"`
+
+	// Peer says where the authority of the peer port comes from.
+	// +optional
+	Peer TLSPortSpec `json:"peer,omitempty,omitzero"`
 
 	// LeafDuration is the life of the members' and clients' certificates. They
 	// are renewed at two thirds of it, in place, without a restart. From 5m to
@@ -770,6 +797,11 @@ type EtcdClusterStatus struct {
 	// +optional
 	OldEntries int64 `json:"oldEntries,omitempty"`
 
+	// PlaintextPeers says that members reach each other without TLS, or some of them may:
+	// etcd's member list names a plaintext peer URL, or was not seen since it did.
+	// +optional
+	PlaintextPeers bool `json:"plaintextPeers,omitempty"`
+
 	// TLS tells of the authorities and of their rotation; absent without TLS.
 	// +optional
 	TLS *TLSStatus `json:"tls,omitempty"`
@@ -801,6 +833,7 @@ type EtcdClusterStatus struct {
 // +kubebuilder:printcolumn:name="Backup",type=string,JSONPath=`.status.conditions[?(@.type=="BackupReady")].reason`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="Backed-Up",type=date,priority=1,JSONPath=`.status.backup.lastSuccessTime`
+// +kubebuilder:validation:XValidation:rule=`!has(oldSelf.spec) || !has(oldSelf.spec.tls) || !has(oldSelf.spec.tls.mode) || oldSelf.spec.tls.mode != 'Disabled' || (has(self.spec) && has(self.spec.tls) && has(self.spec.tls.mode) && self.spec.tls.mode == 'Disabled') || (has(self.status) && has(self.status.clusterID) && size(self.status.clusterID) > 0)`,message=`the mode cannot change from Disabled while the cluster is being founded — some members would found one cluster, and some another — wait until status.clusterID is written, or delete the cluster and create it with the mode that it is to have`,fieldPath=`.spec.tls.mode`
 // +kubebuilder:validation:XValidation:rule=`!has(self.spec) || !has(self.spec.version) || !has(oldSelf.spec) || !has(oldSelf.spec.version) || !self.spec.version.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') || !oldSelf.spec.version.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') || int(self.spec.version.split('.')[1]) >= int(oldSelf.spec.version.split('.')[1]) || !has(self.status) || !has(self.status.clusterID) || size(self.status.clusterID) == 0 || (has(self.status.version) && self.status.version.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') && int(self.status.version.split('.')[1]) <= int(self.spec.version.split('.')[1])) || (size(self.spec.?update.downgradeTo.orValue("")) > 0 && self.spec.version.startsWith(self.spec.update.downgradeTo + '.') && int(self.spec.version.split('.')[1]) == int(oldSelf.spec.version.split('.')[1]) - 1)`,message=`… is a lower minor release than … — an older etcd cannot open the data of a newer one, so a downgrade is a procedure of its own — keep the minor release, or ask for it with update.downgradeTo`,messageExpression=`'%s is a lower minor release than %s — an older etcd cannot open the data of a newer one, so a downgrade is a procedure of its own, unless a member still runs the older release — keep 3.%d.x, or ask for a downgrade by one minor release with update.downgradeTo'.format([self.spec.version, oldSelf.spec.version, int(oldSelf.spec.version.split('.')[1])])`,fieldPath=`.spec.version`
 // +kubebuilder:validation:XValidation:rule=`oldSelf.hasValue() || size(self.metadata.name) <= 40`,message=`metadata.name … has … characters — the names of pods, Services, volumes and certificates are made from it — use at most 40`,messageExpression=`'metadata.name %s has %d characters — the names of pods, Services, volumes and certificates are made from it — use at most 40'.format([self.metadata.name, size(self.metadata.name)])`,optionalOldSelf=true
 // +kubebuilder:validation:XValidation:rule=`oldSelf.hasValue() || self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')`,message=`metadata.name … is not a DNS label — it becomes the name of a Service and a part of host names — use lower-case letters, digits and dashes, starting with a letter and without dots`,messageExpression=`'metadata.name ' + self.metadata.name + ' is not a DNS label — it becomes the name of a Service and a part of host names — use lower-case letters, digits and dashes, starting with a letter and without dots'`,optionalOldSelf=true

@@ -167,6 +167,8 @@ type Conn interface {
 	Alarms(ctx context.Context) ([]Alarm, error)
 	// AddLearner adds a member that does not vote.
 	AddLearner(ctx context.Context, peerURL string) (Member, error)
+	// UpdateMember gives a member another peer URL, which the others dial from then on.
+	UpdateMember(ctx context.Context, id uint64, peerURL string) error
 	// Promote makes a learner a voter.
 	Promote(ctx context.Context, id uint64) error
 	// Remove removes a member.
@@ -207,6 +209,9 @@ type Endpoint struct {
 	Address string
 	// ServerName is the DNS name that the member's certificate must carry.
 	ServerName string
+	// Plaintext says that the member takes no TLS: it is dialed without, whatever the
+	// credentials.
+	Plaintext bool
 }
 
 // Credentials of the operator; the zero value means plaintext.

@@ -101,9 +101,20 @@ func (c Config) validate(environment func(string) (string, bool)) error {
 	return errors.Join(errs...)
 }
 
-// etcdArguments is the whole command line of etcd.
+// advertised is the flag of the peer URL that a member gives itself when it first starts.
+const advertised = "--initial-advertise-peer-urls="
+
+// etcdArguments is the whole command line of etcd. The member gives itself the peer URL
+// that the member list has for it, or it would be refused: the pod may have been made
+// before it was known whether the others reach it over TLS.
 func (c Config) etcdArguments(a Annotations) []string {
-	return append(slices.Clone(c.Etcd),
+	etcd := slices.Clone(c.Etcd)
+	for entry := range strings.SplitSeq(a.InitialCluster, ",") {
+		if url, own := strings.CutPrefix(entry, c.Identity.Member+"="); own {
+			etcd = append(slices.DeleteFunc(etcd, func(flag string) bool { return strings.HasPrefix(flag, advertised) }), advertised+url)
+		}
+	}
+	return append(etcd,
 		"--data-dir="+c.DataDir,
 		"--initial-cluster="+a.InitialCluster,
 		"--initial-cluster-state="+a.EffectiveClusterState())

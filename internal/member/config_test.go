@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -79,6 +80,26 @@ func TestDefaultsAreTheContractWithTheOperator(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("config (-want +got):\n%s", diff)
+	}
+}
+
+// TestTheMemberAdvertisesWhatTheListHas, or etcd would refuse it at its first start.
+func TestTheMemberAdvertisesWhatTheListHas(t *testing.T) {
+	c := Config{Identity: Identity{Member: "m-0001"}, DataDir: "/d", Etcd: []string{"etcd", "--initial-advertise-peer-urls=https://m-0001:2380", "--name=m-0001"}}
+	for list, want := range map[string]string{
+		"m-0000=http://m-0000:2383,m-0001=http://m-0001:2383": "http://m-0001:2383",
+		"m-0000=http://m-0000:2383,m-00011=http://x:2383":     "https://m-0001:2380",
+	} {
+		var urls []string
+		arguments := c.etcdArguments(Annotations{InitialCluster: list, InitialClusterState: ClusterStateExisting})
+		for _, argument := range arguments {
+			if url, found := strings.CutPrefix(argument, "--initial-advertise-peer-urls="); found {
+				urls = append(urls, url)
+			}
+		}
+		if len(urls) != 1 || urls[0] != want || arguments[0] != "etcd" || !slices.Contains(arguments, "--name=m-0001") {
+			t.Errorf("%s: %v, want %s", list, arguments, want)
+		}
 	}
 }
 

@@ -21,6 +21,11 @@ import (
 func secure(t *testing.T, w *world) *int {
 	t.Helper()
 	w.cluster.Spec.TLS = v1alpha1.TLSSpec{Mode: v1alpha1.TLSEnabled, LeafDuration: metav1.Duration{Duration: 2160 * time.Hour}}
+	for _, o := range w.objects {
+		if p, ok := o.(*corev1.Pod); ok {
+			p.Spec = resources.MemberPod(w.cluster, resources.Start{Member: p.Name, VolumeUID: "v" + p.Name[len(p.Name)-1:]}).Spec
+		}
+	}
 	result := pki.Plan(w.clock.Now(), pki.Inputs{
 		Cluster: "a", Namespace: "ns", Members: w.cluster.Status.Founders,
 		LeafDuration: w.cluster.Spec.TLS.LeafDuration.Duration, Authorities: pki.AuthorityMayBeCreated,

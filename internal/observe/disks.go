@@ -68,6 +68,8 @@ func (o *Observer) disks(ctx context.Context, c *v1alpha1.EtcdCluster, m *memory
 			continue
 		}
 		to.Address = net.JoinHostPort(host, strconv.Itoa(resources.MetricsPort))
+		// Metrics are protected once nothing else is left without.
+		to.Plaintext = member.TakesPlaintext
 		d.asked, d.applied = now, member.Applied
 		asked.Go(func() {
 			// A member that does not say is not slow for that.

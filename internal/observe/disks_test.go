@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quorate/quorate/api/v1alpha1"
 	"github.com/quorate/quorate/internal/etcd"
 	"github.com/quorate/quorate/internal/plan"
 )
@@ -15,11 +16,16 @@ type meter struct {
 	fsyncs map[string]etcd.Fsyncs
 	asked  int
 	fails  bool
+	// plaintext are the hosts that were asked without TLS.
+	plaintext map[string]bool
 }
 
 func (m *meter) Fsyncs(_ context.Context, _ string, to etcd.Endpoint, _ etcd.Credentials) (etcd.Fsyncs, error) {
 	m.asked++
 	host, port, err := net.SplitHostPort(to.Address)
+	if m.plaintext != nil {
+		m.plaintext[host] = to.Plaintext
+	}
 	if m.fails || port != "2381" {
 		return etcd.Fsyncs{}, etcd.ErrUnreachable
 	}
@@ -33,6 +39,22 @@ func (m *meter) sync(w *world, n uint64, each time.Duration) {
 	m.fsyncs[address(2)] = etcd.Fsyncs{Count: f.Count + n, Took: f.Took + time.Duration(n)*each} //nolint:gosec // few
 	if n > 0 {
 		w.etcd.members[address(2)].status.Applied += n + manyEntries
+	}
+}
+
+// TestMetricsAreReadAsTheyAreServed: without TLS for as long as plaintext is taken.
+func TestMetricsAreReadAsTheyAreServed(t *testing.T) {
+	w := founded(t)
+	secure(t, w)
+	madeIn(w, 2, v1alpha1.TLSOptional)
+	m := &meter{fsyncs: map[string]etcd.Fsyncs{}, plaintext: map[string]bool{}}
+	w.observer = &Observer{Dialer: w.etcd, Clock: w.clock, Meter: m}
+	for i := range 3 {
+		w.etcd.members[address(i)].status.Applied = manyEntries
+	}
+	w.see()
+	if len(m.plaintext) != 3 || m.plaintext[address(0)] || !m.plaintext[address(2)] {
+		t.Errorf("asked without TLS: %v", m.plaintext)
 	}
 }
 

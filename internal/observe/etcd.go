@@ -68,9 +68,12 @@ func (o *Observer) etcd(
 		all = append(all, e)
 	}
 	o.Dialer.Keep(group, all...)
+	if as == nil && len(all) > 0 && !slices.ContainsFunc(all, func(e etcd.Endpoint) bool { return !e.Plaintext }) {
+		as = &etcd.Credentials{}
+	}
 	if as == nil {
-		// Without credentials nobody can be asked; what was not asked is
-		// unknown, not down.
+		// Without credentials nobody can be asked who takes TLS alone; what was not
+		// asked is unknown, not down.
 		m.proven = proof{}
 		return l
 	}
@@ -212,6 +215,7 @@ func join(c *v1alpha1.EtcdCluster, seen *plan.Observed, members []plan.Member, l
 	}
 	if l.listed {
 		seen.AgreedClusterID, seen.Downgrade = l.list.ClusterID, l.downgrade()
+		seen.PlaintextPeers = false
 		for _, entry := range l.list.Members {
 			members = joinEntry(c, seen, members, entry)
 		}
@@ -279,6 +283,8 @@ func joinEntry(c *v1alpha1.EtcdCluster, seen *plan.Observed, members []plan.Memb
 	}
 	m := &members[i]
 	m.Listed, m.ID, m.Started, m.Learner = true, entry.ID, entry.Started(), entry.Learner
+	m.PeerURL, m.Plaintext = entry.PeerURLs[0], slices.ContainsFunc(entry.PeerURLs, func(url string) bool { return strings.HasPrefix(url, "http://") })
+	seen.PlaintextPeers = seen.PlaintextPeers || m.Plaintext
 	return members
 }
 

@@ -28,6 +28,8 @@ type etcdCluster struct {
 	// proposalFails is what a proposal gets for an answer.
 	proposalFails error
 	kept          []string
+	// dialed are the endpoints that were, by the pod's address.
+	dialed map[string]etcd.Endpoint
 }
 
 type etcdMember struct {
@@ -65,6 +67,9 @@ func (e *etcdCluster) elect(id, term uint64) {
 
 func (e *etcdCluster) Dial(_ string, to etcd.Endpoint, _ etcd.Credentials) (etcd.Conn, error) {
 	host := to.Address[:len(to.Address)-len(":2379")]
+	if e.dialed != nil {
+		e.dialed[host] = to
+	}
 	m, ok := e.members[host]
 	if !ok {
 		return nil, etcd.ErrUnreachable

@@ -289,6 +289,7 @@ func (k *kubernetes) describePod(c *v1alpha1.EtcdCluster, m *plan.Member) {
 	m.Pod, m.PodUID = podState(pod), string(pod.UID)
 	m.PodReady, m.Held, m.Unschedulable = podReady(pod), resources.Held(pod), unscheduled(pod) != ""
 	m.Corrupt = corruption(pod)
+	describeTransport(m, pod)
 	m.PodFresh = k.theirs.Sub(pod.CreationTimestamp.Time) < endedPause
 	m.SnapshotCount = snapshotCount(pod)
 	m.PodMayBeEmpty = resources.MayBeginAnew(pod)
@@ -375,6 +376,7 @@ func (k *kubernetes) describeMemory(c *v1alpha1.EtcdCluster, m *plan.Member) {
 	m.Leaving = pod.Annotations[v1alpha1.AnnotationLeaving] != ""
 	m.PodMayBeEmpty = resources.MayBeginAnew(pod)
 	m.Refusal, m.Corrupt = refusal(pod), corruption(pod)
+	describeTransport(m, pod)
 	m.Trouble = waitingText(pod)
 	m.PodFresh = k.theirs.Sub(pod.CreationTimestamp.Time) < endedPause
 	outdated := pod.Annotations[v1alpha1.AnnotationTemplateHash] != resources.TemplateHash(c)
@@ -462,6 +464,20 @@ func refusal(pod *corev1.Pod) string {
 	return fmt.Sprintf("the guard ended with code %d and left no message", ended.ExitCode)
 }
 
+// takesNoTLS says that the etcd of a pod takes plaintext alone. Of one that does not say,
+// nobody is asked without TLS.
+func takesNoTLS(pod *corev1.Pod) bool {
+	plaintext, tls := resources.Taken(pod)
+	return plaintext && !tls
+}
+
+// describeTransport says what the etcd that runs in the pod takes.
+func describeTransport(m *plan.Member, pod *corev1.Pod) {
+	if podState(pod) == plan.PodRunning {
+		m.TakesPlaintext, m.TakesTLS = resources.Taken(pod)
+	}
+}
+
 // endpoints of the members whose pods run.
 func (k *kubernetes) endpoints(c *v1alpha1.EtcdCluster) map[string]etcd.Endpoint {
 	out := map[string]etcd.Endpoint{}
@@ -473,6 +489,7 @@ func (k *kubernetes) endpoints(c *v1alpha1.EtcdCluster) map[string]etcd.Endpoint
 		out[pod.Name] = etcd.Endpoint{
 			Address:    net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(resources.ClientPort)),
 			ServerName: resources.MemberHost(c, pod.Name),
+			Plaintext:  takesNoTLS(pod),
 		}
 	}
 	return out

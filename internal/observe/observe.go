@@ -164,10 +164,11 @@ func (o *Observer) upkeep(c *v1alpha1.EtcdCluster, m *memory, seen *plan.Observe
 }
 
 // unsafe says why nobody should be restarted, going by what is wrong with certificates. The
-// end of an authority is no reason: its rotation restarts members.
+// end of an authority is no reason: its rotation restarts members. Nor is one that the
+// user provides and that is not used: the present one goes on.
 func unsafe(problems []plan.Problem) string {
 	for _, p := range problems {
-		if p.Reason != pki.ReasonAuthorityExpiring {
+		if p.Reason != pki.ReasonAuthorityExpiring && p.Reason != pki.ReasonAuthorityRefused {
 			return p.Message
 		}
 	}
@@ -199,6 +200,8 @@ func onRecord(c *v1alpha1.EtcdCluster) plan.Observed {
 		OldEntries:     c.Status.OldEntries,
 		Quota:          c.Spec.Etcd.QuotaBackendBytes.Value(),
 		Pinned:         c.Spec.Image.Digest != "",
+		TLS:            resources.TLS(c),
+		PlaintextPeers: c.Status.PlaintextPeers || !resources.TLS(c),
 		InMemory:       resources.InMemory(c),
 		Operation:      operation(c),
 		Founders:       c.Status.Founders,

@@ -80,7 +80,7 @@ func (o *Observer) greet(ctx context.Context, endpoints map[string]etcd.Endpoint
 	for _, name := range who.Members {
 		client, known := endpoints[name]
 		host, _, err := net.SplitHostPort(client.Address)
-		if !known || err != nil {
+		if !known || err != nil || client.Plaintext {
 			continue
 		}
 		peer := etcd.Endpoint{Address: net.JoinHostPort(host, strconv.Itoa(resources.PeerPort)), ServerName: client.ServerName}

@@ -48,11 +48,14 @@ func TestJudgeTrust(t *testing.T) {
 }
 
 // TestUnsafe: what is wrong with certificates holds restarts up, but for the end of an
-// authority, which they are the cure for.
+// authority, which they are the cure for, and but for one that is not used.
 func TestUnsafe(t *testing.T) {
 	expiring, missing := plan.Problem{Reason: pki.ReasonAuthorityExpiring, Message: "ends"}, plan.Problem{Reason: pki.ReasonSecretMissing, Message: "is gone"}
 	if got := unsafe([]plan.Problem{expiring}); got != "" {
 		t.Errorf("an authority that ends holds up %q", got)
+	}
+	if got := unsafe([]plan.Problem{{Reason: pki.ReasonAuthorityRefused, Message: "is not used"}}); got != "" {
+		t.Errorf("an authority that is not used holds up %q", got)
 	}
 	if got := unsafe([]plan.Problem{expiring, missing}); got != "is gone" {
 		t.Errorf("a missing Secret: %q", got)

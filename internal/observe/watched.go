@@ -203,7 +203,7 @@ func lastEnd(pod *corev1.Pod) string {
 
 // steady says that the member has looked the same for steadyFor.
 func (w *watchedMember) steady(m plan.Member, now time.Time) bool {
-	looks := fmt.Sprint(m.ID, m.RecordedID, m.Listed, m.Learner, m.Volume, m.Pod, m.PodUID, m.PodReady, m.Answers, m.FollowsLeader, m.Gone, m.LongSilent, m.Stuck, m.Corrupt != "")
+	looks := fmt.Sprint(m.ID, m.RecordedID, m.Listed, m.Learner, m.Volume, m.Pod, m.PodUID, m.PodReady, m.Answers, m.FollowsLeader, m.Gone, m.LongSilent, m.Stuck, m.Plaintext, m.TakesTLS, m.Corrupt != "")
 	if w.print != looks {
 		w.print, w.since, w.looks = looks, now, 0
 	}
@@ -279,6 +279,9 @@ func (o *Observer) Reach(cluster types.NamespacedName, uid types.UID, member str
 	}
 	o.mu.Unlock()
 	endpoint, known := r.endpoints[member]
+	if known && endpoint.Plaintext {
+		return o.Dialer.Dial(string(uid), endpoint, etcd.Credentials{})
+	}
 	if !known || r.credentials == nil {
 		return nil, fmt.Errorf("reaching %s: %w", member, etcd.ErrUnreachable)
 	}

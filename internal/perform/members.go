@@ -220,7 +220,7 @@ func orders(c *v1alpha1.EtcdCluster, seen plan.Observed, name string, record map
 	recorded := (record[v1alpha1.AnnotationMemberID] != "" && !joins) || record[v1alpha1.AnnotationBooted] != ""
 	o := resources.Orders{Peers: c.Status.Founders, State: member.ClusterStateNew, Empty: resources.EmptyAllowed}
 	if founded {
-		o.Peers, o.State = peers(seen), member.ClusterStateExisting
+		o.Peers, o.URLs, o.State = peers(seen), urls(seen), member.ClusterStateExisting
 	}
 	if recorded || m.Started || (founded && !neverStarted) {
 		o.Empty, o.State = resources.EmptyForbidden, member.ClusterStateExisting
@@ -234,6 +234,20 @@ func peers(seen plan.Observed) []string {
 	for _, m := range seen.Members {
 		if m.Listed || !seen.List {
 			out = append(out, m.Name)
+		}
+	}
+	return out
+}
+
+// urls are the peer URLs that etcd lists.
+func urls(seen plan.Observed) map[string]string {
+	var out map[string]string
+	for _, m := range seen.Members {
+		if out == nil && m.PeerURL != "" {
+			out = map[string]string{}
+		}
+		if m.PeerURL != "" {
+			out[m.Name] = m.PeerURL
 		}
 	}
 	return out
@@ -305,7 +319,7 @@ func (p *Performer) recordMember(ctx context.Context, c *v1alpha1.EtcdCluster, s
 	if pod != nil && pod.Spec.NodeName != "" {
 		record[v1alpha1.AnnotationNode] = pod.Spec.NodeName
 	}
-	forbid := resources.Orders{Peers: peers(seen), State: member.ClusterStateExisting, Empty: resources.EmptyForbidden}
+	forbid := resources.Orders{Peers: peers(seen), URLs: urls(seen), State: member.ClusterStateExisting, Empty: resources.EmptyForbidden}
 	takeBack := pod != nil && started && resources.MayBeginAnew(pod)
 	if takeBack && resources.InMemory(c) {
 		maps.Copy(record, forbid.Annotations(c))

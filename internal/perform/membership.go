@@ -44,6 +44,8 @@ func (p *Performer) changeMembership(ctx context.Context, c *v1alpha1.EtcdCluste
 		return each(step.Members, func(name string) error { return p.releaseMember(ctx, c, seen, name) })
 	case plan.Promote, plan.MoveLeader:
 		return p.changeVoters(ctx, c, seen, step)
+	case plan.UpdateMember:
+		return p.updateMember(ctx, c, seen, step)
 	case plan.RemoveMember:
 		return p.removeMember(ctx, c, seen, step)
 	case plan.RestartMember:
@@ -146,7 +148,7 @@ func (p *Performer) holdMember(ctx context.Context, c *v1alpha1.EtcdCluster, see
 		return fmt.Errorf("preparing %s, and the joiner is %q: %w", name, c.Status.Joiner, ErrStale)
 	}
 	start := resources.Start{Member: name, GuardImage: p.GuardImage, Orders: resources.Orders{
-		Peers: append(peers(seen), name), State: member.ClusterStateExisting, Empty: resources.EmptyAllowed, Hold: true,
+		Peers: append(peers(seen), name), URLs: urls(seen), State: member.ClusterStateExisting, Empty: resources.EmptyAllowed, Hold: true,
 	}}
 	if !resources.InMemory(c) {
 		claim, err := p.ownClaim(ctx, c, name)
@@ -182,7 +184,7 @@ func (p *Performer) addLearner(ctx context.Context, c *v1alpha1.EtcdCluster, see
 	if c.Status.Joiner != name || volume.GetAnnotations()[v1alpha1.AnnotationMemberID] != "" || !held {
 		return fmt.Errorf("adding %s, which is not prepared any more: %w", name, ErrStale)
 	}
-	added, err := leader.AddLearner(ctx, resources.PeerURL(c, name))
+	added, err := leader.AddLearner(ctx, resources.JoinURL(c, seen, name))
 	if err != nil {
 		return refusal(fmt.Errorf("adding %s: %w", name, err))
 	}
@@ -211,7 +213,7 @@ func (p *Performer) releaseMember(ctx context.Context, c *v1alpha1.EtcdCluster, 
 		return fmt.Errorf("releasing %s, which is not held: %w", name, ErrStale)
 	}
 	orders := resources.Orders{
-		Peers: peers(seen), State: member.ClusterStateExisting, Empty: resources.EmptyAllowed, Hold: true, Release: m.ID,
+		Peers: peers(seen), URLs: urls(seen), State: member.ClusterStateExisting, Empty: resources.EmptyAllowed, Hold: true, Release: m.ID,
 	}
 	if m.Started || volume.GetAnnotations()[v1alpha1.AnnotationBooted] != "" {
 		orders.Empty = resources.EmptyForbidden

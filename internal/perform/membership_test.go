@@ -110,7 +110,10 @@ func (l *line) AddLearner(_ context.Context, url string) (etcd.Member, error) {
 }
 
 func (l *line) Promote(_ context.Context, id uint64) error { return l.call("Promote", id) }
-func (l *line) Remove(_ context.Context, id uint64) error  { return l.call("Remove", id) }
+func (l *line) UpdateMember(_ context.Context, id uint64, url string) error {
+	return l.call("UpdateMember", id, url)
+}
+func (l *line) Remove(_ context.Context, id uint64) error { return l.call("Remove", id) }
 func (l *line) Downgrade(_ context.Context, action etcd.DowngradeAction, version string) error {
 	return l.call("Downgrade", action, version)
 }
@@ -873,7 +876,7 @@ func TestJoining(t *testing.T) {
 	}
 	want := map[string]string{
 		member.AnnotationInitialClusterState: "existing", member.AnnotationMayBeEmpty: "true", member.AnnotationHold: "true",
-		member.AnnotationInitialCluster: resources.InitialCluster(f.cluster, []string{"a-0000", "a-0001", "a-0002", joiner}),
+		member.AnnotationInitialCluster: resources.InitialCluster(f.cluster, []string{"a-0000", "a-0001", "a-0002", joiner}, nil),
 	}
 	for key, value := range want {
 		if p.Annotations[key] != value {
@@ -893,7 +896,7 @@ func TestJoining(t *testing.T) {
 	}
 	f.get(&p, joiner)
 	if resources.Held(&p) || p.Annotations[member.AnnotationRelease] != "4" || p.Annotations[member.AnnotationHold] != "true" ||
-		p.Annotations[member.AnnotationInitialCluster] != resources.InitialCluster(f.cluster, []string{"a-0000", "a-0001", joiner}) {
+		p.Annotations[member.AnnotationInitialCluster] != resources.InitialCluster(f.cluster, []string{"a-0000", "a-0001", joiner}, nil) {
 		t.Errorf("the pod says %v", p.Annotations)
 	}
 	// It has started: from now on an empty directory is forbidden.

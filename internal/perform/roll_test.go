@@ -24,6 +24,7 @@ var (
 	fit     = plan.Step{Kind: plan.ResizePod, Members: []string{voting}}
 	lower   = plan.Step{Kind: plan.EnableDowngrade}
 	raise   = plan.Step{Kind: plan.CancelDowngrade}
+	toTLS   = plan.Step{Kind: plan.UpdateMember, Members: []string{voting}, ID: 3}
 )
 
 // rolling is a cluster of voters whose pods were made from an older spec.
@@ -40,6 +41,23 @@ func rolling(f *change) {
 	for i := range f.seen.Members {
 		f.seen.Members[i].PodOutdated = true
 	}
+}
+
+// takes has the pod of a member listen for these schemes.
+func takes(name, schemes string) func(*change) {
+	return func(f *change) {
+		pod := &corev1.Pod{}
+		f.get(pod, name)
+		pod.Spec.Containers = []corev1.Container{{Name: resources.EtcdContainer, Command: []string{"--listen-client-urls=" + schemes}}}
+		if err := f.api.Update(f.t.Context(), pod); err != nil {
+			f.t.Fatal(err)
+		}
+	}
+}
+
+// taking is a cluster whose voters all listen for these schemes.
+func taking(schemes string) func(*change) {
+	return of(rolling, takes("a-0000", schemes), takes("a-0001", schemes), takes(voting, schemes))
 }
 
 // cutOff is a cluster of which nothing is heard.
@@ -121,6 +139,13 @@ func TestChangesInPlace(t *testing.T) {
 		"etcd refuses":                                   {lower, of(downgrading, answers("Downgrade", errors.New("invalid downgrade target version"))), failed, nil, []string{"Downgrade 0 3.6.0"}},
 		"a downgrade goes on already":                    {lower, of(downgrading, answers("Downgrade", etcd.ErrDowngrading)), stale, nil, []string{"Downgrade 0 3.6.0"}},
 		"whether it has begun is not known":              {lower, of(downgrading, answers("Downgrade", etcd.ErrOutcomeUnknown)), notYet, nil, []string{"Downgrade 0 3.6.0"}},
+		"a peer URL is changed":                          {toTLS, taking("http://,https://"), done, nil, []string{"UpdateMember 3 https://a-0002.a.ns.svc:2380"}},
+		"one is not changed beside one that takes none":  {toTLS, of(taking("http://,https://"), takes("a-0001", "http://")), stale, nil, nil},
+		"nor beside one that is gone":                    {toTLS, of(taking("https://"), func(f *change) { f.take(&corev1.Pod{}, "a-0001") }), stale, nil, nil},
+		"nor beside one that was made again":             {toTLS, of(taking("https://"), func(f *change) { f.member("a-0001").PodUID = "older" }), stale, nil, nil},
+		"nor under another leader":                       {toTLS, of(taking("https://"), silentLeader), stale, nil, nil},
+		"the member is gone by now":                      {toTLS, of(taking("https://"), answers("UpdateMember", etcd.ErrMemberNotFound)), stale, nil, []string{"UpdateMember 3 https://a-0002.a.ns.svc:2380"}},
+		"whether it was changed is not known":            {toTLS, of(taking("https://"), answers("UpdateMember", etcd.ErrOutcomeUnknown)), notYet, nil, []string{"UpdateMember 3 https://a-0002.a.ns.svc:2380"}},
 		"a downgrade is cancelled":                       {raise, downgrading, done, nil, []string{"Downgrade 2"}},
 		"there is none to cancel":                        {raise, of(downgrading, answers("Downgrade", etcd.ErrNoDowngrade)), stale, nil, []string{"Downgrade 2"}},
 		"a downgrade beside another leader is not begun": {lower, of(downgrading, silentLeader), stale, nil, nil},

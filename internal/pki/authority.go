@@ -128,6 +128,16 @@ func (p *planner) createAuthority(secret string) *authority {
 			secret, p.firstEnd(secret))
 		return nil
 	}
+	if from, wanted := p.in.Given[secret]; wanted {
+		a := p.given(secret, nil)
+		if a != nil {
+			p.result.Create = append(p.result.Create, SecretData{
+				Name: secret, Type: corev1.SecretTypeTLS, Why: "Secret " + from.Secret + " holds the authority",
+				Data: map[string][]byte{KeyCert: a.pem, KeyKey: from.Data[KeyKey]},
+			})
+		}
+		return a
+	}
 	a, made, err := newAuthority(p.now, secret, p.in.Namespace)
 	if err != nil {
 		p.problem(secret, ReasonIssuingFailed, "the authority for Secret %s could not be made (%v) — the cluster cannot be founded with TLS — it is tried again", secret, err)

@@ -108,6 +108,9 @@ type Inputs struct {
 	// Soak is how long applications have to read their Secret again, in each of the
 	// two phases of a rotation.
 	Soak time.Duration
+	// Given are the authorities that the user provides, by the name of the operator's own
+	// Secret that is made from each; the others are the operator's to make.
+	Given map[string]Given
 	// Shown is what members show on their ports, by name; nil while nobody was asked.
 	Shown map[string]Shown
 	// Secrets are the data of the Secrets that exist and belong to this very

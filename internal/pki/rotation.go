@@ -133,6 +133,10 @@ func (p *planner) rotate(a *authority) {
 
 // begin puts another authority beside one that is due.
 func (p *planner) begin(a *authority) {
+	if from, wanted := p.in.Given[a.secret]; wanted {
+		p.beginGiven(a, from)
+		return
+	}
 	why := p.rotationDue(a)
 	if why == "" {
 		return
@@ -144,6 +148,16 @@ func (p *planner) begin(a *authority) {
 	}
 	p.step(a, map[string][]byte{KeyNextCert: next.pem, KeyNextKey: made.Data[KeyKey]}, nil, notYet,
 		"its rotation begins, because "+why+": the next authority is trusted beside it")
+}
+
+// beginGiven puts the user's authority beside the present one, if it is another.
+func (p *planner) beginGiven(a *authority, from Given) {
+	next := p.given(a.secret, a)
+	if next == nil || bytes.Equal(next.cert.Raw, a.cert.Raw) || p.in.Authorities != AuthorityExpected {
+		return
+	}
+	p.step(a, map[string][]byte{KeyNextCert: next.pem, KeyNextKey: from.Data[KeyKey]}, nil, notYet,
+		"its rotation begins, because Secret "+from.Secret+" holds another authority: that one is trusted beside it")
 }
 
 func (p *planner) rotationDue(a *authority) string {

@@ -515,10 +515,16 @@ var rotationBreaches = map[string]mutants.Mutant{
 	"leaves of the former make it another":        mutants.Of("authority.go", "signed(cert, parseCerts(a.bundle()))", "signed(cert, []*x509.Certificate{a.cert})"),
 	"a rotation begins while the cluster does":    mutants.Of("rotation.go", "if p.in.Authorities != AuthorityExpected {", "if false {"),
 	"a date is not waited for":                    mutants.Of("rotation.go", "if !p.now.Before(before) {", "if true {"),
+	"a user's authority is not tried":             mutants.Of("given.go", "return p.trial(a)\n}", "return \"\"\n}"),
+	"a user's certificate of anything is taken":   mutants.Of("given.go", "if wrong := unfit(a.cert); wrong != \"\" {", "if wrong := unfit(a.cert); false {"),
+	"a user's chain is trusted whole":             mutants.Of("given.go", "secret: secret, pem: first,", "secret: secret, pem: from.Data[KeyCert],"),
+	"a user's authority signs for both ports":     mutants.Of("given.go", "other != a.secret && cert != nil &&", "false &&"),
+	"two authorities of a user have one subject":  mutants.Of("given.go", "case present != nil && !bytes", "case false && !bytes"),
+	"the user's authority signs at once":          mutants.Of("rotation.go", "map[string][]byte{KeyNextCert: next.pem, KeyNextKey: from.Data[KeyKey]}", "map[string][]byte{KeyCert: next.pem, KeyKey: from.Data[KeyKey], KeyFormerCert: a.pem}"),
 	"two authorities have one subject":            mutants.Of("authority.go", "hex.EncodeToString(number)", "hex.EncodeToString(nil)"),
 }
 
 // TestRotationMutants runs the other tests of this package against each mutant.
 func TestRotationMutants(t *testing.T) {
-	mutants.Caught(t, rotationBreaches, "-run=^Test(Everybody|ARotation|When|ABroken|Trust|TheTime)")
+	mutants.Caught(t, rotationBreaches, "-run=^Test(Everybody|ARotation|When|ABroken|Trust|TheTime|AnAuthority|OneAuthority|OfAChain|TheUsers)")
 }

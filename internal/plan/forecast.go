@@ -131,12 +131,14 @@ func (o *Observed) befall(step Step, i int) {
 		m.VolumeSmall, m.VolumeSize = false, max(m.VolumeSize, 2*o.Quota)
 	case ResizePod:
 		m.PodResize = false
+	case UpdateMember:
+		m.Plaintext = false
 	}
 }
 
 // started is a member that serves, in a pod of the present spec.
 func (o *Observed) started(m *Member) {
-	m.Pod, m.PodOutdated, m.PodMayBeEmpty = PodRunning, false, false
+	m.Pod, m.PodOutdated, m.PodMayBeEmpty, m.TakesTLS = PodRunning, false, false, o.TLS
 	m.Answers, m.AnswerClusterID, m.FollowsLeader, m.CaughtUp = true, o.AgreedClusterID, true, true
 	if m.PodReady = true; o.Barred() == "" {
 		m.Version = o.Version

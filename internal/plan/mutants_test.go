@@ -148,6 +148,11 @@ var breaches = map[string]mutants.Mutant{
 	"an empty cluster is founded for an old one":    mutants.Of("plan.go", "planned, adopt, latchFounders,", "planned, latchFounders,"),
 	"an adopted cluster is founded anew":            mutants.Of("observed.go", "o.ClusterID != 0 || o.Adoption != nil ||", "o.ClusterID != 0 ||"),
 	"adopted members start beside old Secrets":      mutants.Of("plan.go", "recordMembers, equip, relatchVolumes,", "recordMembers, relatchVolumes,"),
+	"peer URLs change before all take TLS":          mutants.Of("transport.go", "if m.Voter() && !m.TakesTLS {", "if m.Voter() && !m.TakesTLS && m.Ordinal > 9 {"),
+	"peer URLs change beside one that is unwell":    mutants.Of("transport.go", "reason, why := o.unsettled(\"Rolling\")", "reason, why := o.unsettled(\"Rolling\")\n\twhy = \"\""),
+	"peer URLs change unasked":                      mutants.Of("transport.go", "if !o.TLS {", "if false {"),
+	"peer URLs are never changed":                   mutants.Of("transport.go", "return m.Voter() && m.Plaintext", "return false"),
+	"a pod is restarted without its certificate":    mutants.Of("roll.go", "case len(o.CertificatesDue) > 0:", "case false:"),
 	"founding without the backup":                   mutants.Of("plan.go", "restoreBlocked, restartOutdated,", "restartOutdated,"),
 }
 

@@ -40,6 +40,10 @@ type Observed struct {
 	Quota int64
 	// Pinned says that the image is named by its digest.
 	Pinned bool
+	// TLS says that members are to reach each other over TLS.
+	TLS bool
+	// PlaintextPeers says that members reach each other without it, or some of them may.
+	PlaintextPeers bool
 	// InMemory says that a member's data goes with its pod.
 	InMemory bool
 	// Operation is the reason of the work that is under way, as status tells it; empty
@@ -337,6 +341,13 @@ type Member struct {
 	ID      uint64
 	Started bool
 	Learner bool
+
+	// PeerURL is the one that etcd lists, and Plaintext says that it is one without TLS.
+	PeerURL   string
+	Plaintext bool
+	// TakesTLS says that the etcd in the pod takes TLS, and dials with it; TakesPlaintext
+	// that it takes clients, and is asked for its metrics, without.
+	TakesTLS, TakesPlaintext bool
 
 	// Answers says that the member itself answered, with our cluster ID.
 	Answers bool

@@ -78,6 +78,8 @@ const (
 	// LatchDowngrade writes into status which minor release the members are to be
 	// downgraded to.
 	LatchDowngrade Kind = "LatchDowngrade"
+	// UpdateMember gives a member a peer URL with TLS.
+	UpdateMember Kind = "UpdateMember"
 	// EnableDowngrade has etcd prepare its storage for the release before.
 	EnableDowngrade Kind = "EnableDowngrade"
 	// CancelDowngrade ends that.

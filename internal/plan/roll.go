@@ -14,7 +14,7 @@ import (
 // Nothing is restarted while anything is wrong that a restart could make worse. But no
 // gate stands in the way of its own cure: who is unwell and outdated is restarted first,
 // and a database that is full does not hold up a larger quota.
-var rolling = []rule{optionTrouble, rollImage, rollWait, handOver, roll, beginDowngrade, rollBarred}
+var rolling = []rule{optionTrouble, rollImage, rollWait, handOver, roll, readdressWait, readdress, beginDowngrade, rollBarred}
 
 // outdated says that a voter runs in a pod that was made from an older spec. One whose
 // pod does not run is made again at once, by restartOutdated.
@@ -304,6 +304,8 @@ func (o Observed) unsettled(reason string) (because, why string) {
 		return "AlarmActive", fmt.Sprintf("etcd raised %s — a member that is restarted now might not come back as it was — disarm it first", strings.Join(o.Alarms, ", "))
 	case o.Expiring != "":
 		why = o.Expiring
+	case len(o.CertificatesDue) > 0:
+		why = "certificates are due, and a pod does not start without its own"
 	case !o.serves():
 		why = "a linearizable read got no answer"
 	case o.ProposeFailed != "" && !o.full():
@@ -364,5 +366,5 @@ func enumerate(members []Member) string {
 	if len(members) == 1 {
 		return members[0].Name + " is"
 	}
-	return abbreviate(names(members, Member.outdated)) + " are"
+	return abbreviate(names(members, func(Member) bool { return true })) + " are"
 }

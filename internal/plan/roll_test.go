@@ -7,6 +7,20 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+// overHTTP is a cluster whose members take TLS and reach each other without.
+func overHTTP(changes ...change) Observed {
+	o := inOrder(3)
+	o.TLS, o.PlaintextPeers = true, true
+	for i := range o.Members {
+		m := &o.Members[i]
+		m.PodOutdated, m.TakesTLS, m.Plaintext = false, true, true
+	}
+	return o.with(changes...)
+}
+
+func overTLS(m *Member)     { m.Plaintext = false }
+func outdatedPod(m *Member) { m.PodOutdated = true }
+
 // inOrder is a cluster of healthy members that can be restarted at any time, all of
 // which run etcd 3.6.16 in pods of an older spec, with these changes.
 func inOrder(n int, changes ...change) Observed {
@@ -165,6 +179,17 @@ func TestRoll(t *testing.T) {
 		"nor does it at the leader":                    {observed: inOrder(3, nospace, of(2, upToDate), of(1, upToDate)), want: RestartMember, wantOn: []string{"a-0000"}},
 		"corrupt data does":                            {observed: inOrder(3, func(o *Observed) { o.Alarms = []string{"CORRUPT on member 2"} }), want: Wait, reason: "AlarmActive"},
 		"certificates that end soon hold it up":        {observed: inOrder(3, func(o *Observed) { o.Expiring = "the authority ends tomorrow" }), want: Wait, message: "ends tomorrow"},
+		"certificates that are due hold it up":         {observed: inOrder(3, func(o *Observed) { o.CertificatesDue, o.Skip = []string{"Secret a"}, []Kind{IssueCertificates} }), want: IssueCertificates},
+		"turning TLS on begins with a roll":            {observed: overHTTP(of(1, upToDate), of(2, outdatedPod)), want: RestartMember, wantOn: []string{"a-0002"}, reason: "Rolling"},
+		"then peer URLs are changed":                   {observed: overHTTP(), want: UpdateMember, wantOn: []string{"a-0002"}, reason: "Rolling", message: "over TLS; 2 of 3"},
+		"a peer URL after the other":                   {observed: overHTTP(of(2, overTLS)), want: UpdateMember, wantOn: []string{"a-0001"}},
+		"the leader's last":                            {observed: overHTTP(of(2, overTLS), of(1, overTLS)), want: UpdateMember, wantOn: []string{"a-0000"}},
+		"none before all take TLS":                     {observed: overHTTP(of(0, func(m *Member) { m.TakesTLS = false })), want: Settled},
+		"nor while one is not well":                    {observed: overHTTP(of(1, unwell)), want: Wait, message: "not healthy"},
+		"nor before a second look":                     {observed: overHTTP(of(1, func(m *Member) { m.Steady = false })), want: Wait, reason: "Rolling", message: "a-0002 is next: a second look"},
+		"nor beside certificates in trouble":           {observed: overHTTP(func(o *Observed) { o.Expiring = "the clock is wrong" }), want: Wait, message: "the clock is wrong"},
+		"a member that joins comes first":              {observed: overHTTP(func(o *Observed) { o.Members = append(o.Members, learner(3, learns)) }, size(5)), want: Promote},
+		"nobody is changed without TLS":                {observed: overHTTP(func(o *Observed) { o.TLS = false }), want: Settled},
 		"a downgrade that is enabled":                  {observed: inOrder(3, downgraded, wanted("3.7.3")), want: Wait, reason: "Downgrading"},
 		"data in memory takes another member":          {observed: inOrder(3, func(o *Observed) { o.InMemory = true }), want: AllotMember, reason: "Replacing", message: "a-0002 is to be replaced (it runs on an older spec, and its data is in memory)"},
 		"data in memory while the version is barred":   {observed: inOrder(3, func(o *Observed) { o.InMemory, o.OldEntries = true, 900 }, wanted("3.7.3")), want: Wait, reason: "RollHalted"},

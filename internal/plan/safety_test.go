@@ -78,6 +78,14 @@ func violations(o Observed, step Step) []string {
 		for _, m := range o.Members {
 			check(m.Healthy(), "settled although %s is not healthy", m.Name)
 		}
+	case UpdateMember:
+		for _, w := range quorumViolations(o) {
+			check(false, "%s: %s", step.Kind, w)
+		}
+		for _, m := range o.Members {
+			check(!m.Voter() || m.TakesTLS, "a peer URL is changed, and %s takes no TLS", m.Name)
+			check(m.Name != step.Members[0] || (m.Plaintext && m.ID == step.ID), "the peer URL of %s is changed", m.Name)
+		}
 	case EnableDowngrade, CancelDowngrade:
 		for _, w := range quorumViolations(o) {
 			check(false, "%s: %s", step.Kind, w)

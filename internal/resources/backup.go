@@ -200,19 +200,27 @@ func (m *mounted) save(b *v1alpha1.EtcdBackup, c *v1alpha1.EtcdCluster) {
 		"--endpoints="+strings.Join(clientURLs(c), ","),
 		fmt.Sprintf("--rate-limit=%d", b.Spec.RateLimit.Value()),
 	)
-	if TLS(c) {
+	if !servesPlaintext(c) {
 		m.flag("--etcd-ca="+tlsDir+"/"+pki.KeyCA, "--etcd-cert="+tlsDir+"/"+pki.KeyCert, "--etcd-key="+tlsDir+"/"+pki.KeyKey)
 		m.secret("tls", tlsDir, &v1alpha1.SecretReference{Name: pki.ClientSecret(c.Name)})
 	}
 	m.recipients(b.Spec.Encryption)
 }
 
+// servesPlaintext says that every member takes plaintext, and that some may take nothing
+// else.
+func servesPlaintext(c *v1alpha1.EtcdCluster) bool { return !TLS(c) || c.Status.PlaintextPeers }
+
 // clientURLs of the members that vote: a learner sends no snapshot that counts.
 func clientURLs(c *v1alpha1.EtcdCluster) []string {
 	var urls []string
+	s := "https"
+	if servesPlaintext(c) {
+		s = "http"
+	}
 	for _, m := range c.Status.Members {
 		if m.Role == v1alpha1.RoleVoter {
-			urls = append(urls, ClientURL(c, m.Name))
+			urls = append(urls, fmt.Sprintf("%s://%s:%d", s, MemberHost(c, m.Name), ClientPort))
 		}
 	}
 	return urls

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/quorate/quorate/api/v1alpha1"
 )
 
@@ -13,21 +15,61 @@ const tlsDir = "/etc/etcd/tls"
 // etcdFlags are etcd's own flags, apart from those that the guard adds: the
 // data directory, the initial cluster and its state.
 func etcdFlags(c *v1alpha1.EtcdCluster, member string) []string {
-	s := scheme(c)
 	flags := []string{
 		"--name=" + member,
 		"--initial-cluster-token=" + Token(c),
 		"--initial-advertise-peer-urls=" + PeerURL(c, member),
 		"--advertise-client-urls=" + ClientURL(c, member),
-		fmt.Sprintf("--listen-peer-urls=%s://0.0.0.0:%d", s, PeerPort),
-		fmt.Sprintf("--listen-client-urls=%s://0.0.0.0:%d", s, ClientPort),
-		fmt.Sprintf("--listen-metrics-urls=%s://0.0.0.0:%d,http://127.0.0.1:%d", s, MetricsPort, loopbackPort),
+		peerListeners(c),
+		clientListeners(c),
+		fmt.Sprintf("--listen-metrics-urls=%s://0.0.0.0:%d,http://127.0.0.1:%d", openScheme(c), MetricsPort, loopbackPort),
 	}
 	if TLS(c) {
 		flags = append(flags, tlsFlags(c)...)
 	}
 	flags = append(flags, optionFlags(c)...)
 	return append(flags, extraFlags(c)...)
+}
+
+const (
+	peerListenersFlag   = "--listen-peer-urls="
+	clientListenersFlag = "--listen-client-urls="
+)
+
+// peerListeners are of each scheme that another member may dial.
+func peerListeners(c *v1alpha1.EtcdCluster) string {
+	plaintext, protected := fmt.Sprintf("http://0.0.0.0:%d", PlaintextPeerPort), fmt.Sprintf("https://0.0.0.0:%d", PeerPort)
+	switch c.Spec.TLS.Mode {
+	case v1alpha1.TLSDisabled:
+		return peerListenersFlag + plaintext
+	case v1alpha1.TLSOptional:
+		return peerListenersFlag + plaintext + "," + protected
+	default:
+		return peerListenersFlag + protected
+	}
+}
+
+// clientListeners are of each scheme that a client may use. etcd tells both apart on one
+// port (tried on 3.5.35, 3.6.16 and 3.7.3).
+func clientListeners(c *v1alpha1.EtcdCluster) string {
+	address := fmt.Sprintf("://0.0.0.0:%d", ClientPort)
+	if c.Spec.TLS.Mode == v1alpha1.TLSOptional {
+		return clientListenersFlag + "http" + address + ",https" + address
+	}
+	return clientListenersFlag + scheme(c) + address
+}
+
+// Taken says whether the etcd of a pod takes plaintext and TLS, by the flags that it was
+// started with. It takes the same on both ports.
+func Taken(pod *corev1.Pod) (plaintext, tls bool) {
+	for _, container := range pod.Spec.Containers {
+		for _, argument := range container.Command {
+			if urls, found := strings.CutPrefix(argument, clientListenersFlag); found && container.Name == EtcdContainer {
+				plaintext, tls = strings.Contains(urls, "http://"), strings.Contains(urls, "https://")
+			}
+		}
+	}
+	return plaintext, tls
 }
 
 // tlsFlags ask for a certificate of the right authority on both ports. The

@@ -5,6 +5,7 @@
 package resources
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
 
 	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/plan"
 )
 
 // FieldOwner owns every field that the operator applies.
@@ -22,12 +24,16 @@ const FieldOwner = "quorate"
 
 // Ports of a member.
 const (
-	ClientPort  = 2379
+	ClientPort = 2379
+	// PeerPort takes mutual TLS alone.
 	PeerPort    = 2380
 	MetricsPort = 2381
 	// loopbackPort serves etcd's own health in plaintext, on loopback alone:
 	// the guard asks there, and the kubelet asks the guard.
 	loopbackPort = 2382
+	// PlaintextPeerPort is the peer port without TLS. etcd takes one scheme on each of its
+	// peer ports, and while TLS is turned on it has to take both.
+	PlaintextPeerPort = 2383
 	// HealthPort is the guard's: the kubelet has no client certificate.
 	HealthPort = 8081
 )
@@ -63,14 +69,32 @@ func MemberHost(c *v1alpha1.EtcdCluster, member string) string {
 	return fmt.Sprintf("%s.%s.%s.svc", member, PeerServiceName(c), c.Namespace)
 }
 
-// PeerURL that the other members dial.
+// PeerURL that the other members are to dial.
 func PeerURL(c *v1alpha1.EtcdCluster, member string) string {
-	return fmt.Sprintf("%s://%s:%d", scheme(c), MemberHost(c, member), PeerPort)
+	if !TLS(c) {
+		return plaintextPeerURL(c, member)
+	}
+	return fmt.Sprintf("https://%s:%d", MemberHost(c, member), PeerPort)
 }
 
-// ClientURL that the member advertises.
+func plaintextPeerURL(c *v1alpha1.EtcdCluster, member string) string {
+	return fmt.Sprintf("http://%s:%d", MemberHost(c, member), PlaintextPeerPort)
+}
+
+// JoinURL is the peer URL that a member joins with: a plaintext one as long as any member
+// has such a one, for those that have no certificate yet must reach it too.
+func JoinURL(c *v1alpha1.EtcdCluster, seen plan.Observed, member string) string {
+	if seen.PlaintextPeers {
+		return plaintextPeerURL(c, member)
+	}
+	return PeerURL(c, member)
+}
+
+// ClientURL that the member advertises. While both schemes are taken it is the plaintext
+// one: a client without certificates that goes by it can use no other, and one with them
+// takes the host and the port of it.
 func ClientURL(c *v1alpha1.EtcdCluster, member string) string {
-	return fmt.Sprintf("%s://%s:%d", scheme(c), MemberHost(c, member), ClientPort)
+	return fmt.Sprintf("%s://%s:%d", openScheme(c), MemberHost(c, member), ClientPort)
 }
 
 // MemberOfURL is the member that a peer URL belongs to. Members are matched by
@@ -88,11 +112,12 @@ func MemberOfURL(c *v1alpha1.EtcdCluster, peerURL string) (string, bool) {
 	return member, true
 }
 
-// InitialCluster is etcd's --initial-cluster for these members.
-func InitialCluster(c *v1alpha1.EtcdCluster, members []string) string {
+// InitialCluster is etcd's --initial-cluster for these members, with the peer URLs that
+// etcd lists for them, or those that they are to have.
+func InitialCluster(c *v1alpha1.EtcdCluster, members []string, listed map[string]string) string {
 	entries := make([]string, 0, len(members))
 	for _, m := range members {
-		entries = append(entries, m+"="+PeerURL(c, m))
+		entries = append(entries, m+"="+cmp.Or(listed[m], PeerURL(c, m)))
 	}
 	return strings.Join(entries, ",")
 }
@@ -156,8 +181,17 @@ func SelectorString(c *v1alpha1.EtcdCluster) string {
 // InMemory says whether the members' data lives in memory, with their pods.
 func InMemory(c *v1alpha1.EtcdCluster) bool { return c.Spec.Storage.Medium == v1alpha1.MediumMemory }
 
-// TLS says whether the cluster's ports are protected.
+// TLS says whether the cluster has certificates, and its members reach each other with
+// them.
 func TLS(c *v1alpha1.EtcdCluster) bool { return c.Spec.TLS.Mode != v1alpha1.TLSDisabled }
+
+// openScheme is the scheme of whatever clients without certificates may use.
+func openScheme(c *v1alpha1.EtcdCluster) string {
+	if c.Spec.TLS.Mode == v1alpha1.TLSOptional {
+		return "http"
+	}
+	return scheme(c)
+}
 
 func scheme(c *v1alpha1.EtcdCluster) string {
 	if TLS(c) {

@@ -85,7 +85,7 @@ func TestIdentity(t *testing.T) {
 	if Token(fresh) != Token(first) {
 		t.Errorf("token %q before the first status, %q after it", Token(fresh), Token(first))
 	}
-	if got, want := InitialCluster(first, []string{"a-0000", "a-0002"}),
+	if got, want := InitialCluster(first, []string{"a-0000", "a-0002"}, nil),
 		"a-0000=https://a-0000.a.ns.svc:2380,a-0002=https://a-0002.a.ns.svc:2380"; got != want {
 		t.Errorf("InitialCluster() = %q, want %q", got, want)
 	}

@@ -64,7 +64,7 @@ func peerService(c *v1alpha1.EtcdCluster) *corev1ac.ServiceApplyConfiguration {
 			WithClusterIP(corev1.ClusterIPNone).
 			WithPublishNotReadyAddresses(true).
 			WithSelector(PodSelector(c)).
-			WithPorts(servicePort("client", ClientPort), servicePort("peer", PeerPort), servicePort("metrics", MetricsPort)))
+			WithPorts(servicePort("client", ClientPort), servicePort("peer", peerPort(c)), servicePort("metrics", MetricsPort)))
 }
 
 // clientService leads clients to members that are ready.
@@ -76,6 +76,14 @@ func clientService(c *v1alpha1.EtcdCluster) *corev1ac.ServiceApplyConfiguration 
 			WithType(corev1.ServiceTypeClusterIP).
 			WithSelector(PodSelector(c)).
 			WithPorts(servicePort("client", ClientPort)))
+}
+
+// peerPort that the members are to reach each other at.
+func peerPort(c *v1alpha1.EtcdCluster) int32 {
+	if TLS(c) {
+		return PeerPort
+	}
+	return PlaintextPeerPort
 }
 
 func servicePort(name string, port int32) *corev1ac.ServicePortApplyConfiguration {
@@ -121,6 +129,9 @@ func networkPolicy(c *v1alpha1.EtcdCluster, operator OperatorPeer) *networkingv1
 		ingress(PeerPort, dialers...),
 		ingress(ClientPort, clients...),
 		ingress(HealthPort),
+	}
+	if c.Spec.TLS.Mode != v1alpha1.TLSEnabled || c.Status.PlaintextPeers {
+		rules = append(rules, ingress(PlaintextPeerPort, members))
 	}
 	if readers = append(readers, peers(c.Spec.NetworkPolicy.MetricsFrom)...); len(readers) > 0 {
 		rules = append(rules, ingress(MetricsPort, readers...))

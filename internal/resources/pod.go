@@ -59,6 +59,8 @@ type Start struct {
 type Orders struct {
 	// Peers are the names of the members to start with.
 	Peers []string
+	// URLs are the peer URLs of those of them that etcd lists.
+	URLs map[string]string
 	// State is member.ClusterStateNew or member.ClusterStateExisting.
 	State string
 	// Empty says whether etcd may start on an empty directory.
@@ -83,7 +85,7 @@ const (
 // Annotations that carry the orders.
 func (o Orders) Annotations(c *v1alpha1.EtcdCluster) map[string]string {
 	out := map[string]string{
-		member.AnnotationInitialCluster:      InitialCluster(c, o.Peers),
+		member.AnnotationInitialCluster:      InitialCluster(c, o.Peers, o.URLs),
 		member.AnnotationInitialClusterState: o.State,
 		member.AnnotationMayBeEmpty:          string(o.Empty),
 	}
@@ -206,16 +208,19 @@ func AtVersion(c *v1alpha1.EtcdCluster, version string) *v1alpha1.EtcdCluster {
 
 // MadeAs is the cluster as pods are made of it now: at the release that comes next on the
 // way to the wanted one and, while etcd of that cannot open the data, at the release of
-// the oldest member.
+// the oldest member. A pod takes plaintext for as long as another member may dial it so.
 func MadeAs(c *v1alpha1.EtcdCluster, seen plan.Observed) *v1alpha1.EtcdCluster {
 	switch {
 	case seen.Barred() != "":
-		return AtVersion(c, c.Status.Version)
+		c = AtVersion(c, c.Status.Version)
 	case seen.Version != c.Spec.Version:
-		return AtVersion(c, seen.Version)
-	default:
-		return c
+		c = AtVersion(c, seen.Version)
 	}
+	if c.Spec.TLS.Mode == v1alpha1.TLSEnabled && seen.PlaintextPeers {
+		c = c.DeepCopy()
+		c.Spec.TLS.Mode = v1alpha1.TLSOptional
+	}
+	return c
 }
 
 // Image of etcd.
@@ -360,7 +365,7 @@ func etcdContainer(c *v1alpha1.EtcdCluster, s Start) corev1.Container {
 		ImagePullPolicy:          c.Spec.Image.PullPolicy,
 		Command:                  guardCommand(c, s),
 		Env:                      environment(c),
-		Ports:                    ports(),
+		Ports:                    ports(c),
 		Resources:                memberResources(c),
 		SecurityContext:          containerSecurity(),
 		StartupProbe:             probe("/livez", 1, 900),
@@ -424,10 +429,10 @@ func environment(c *v1alpha1.EtcdCluster) []corev1.EnvVar {
 	return env
 }
 
-func ports() []corev1.ContainerPort {
+func ports(c *v1alpha1.EtcdCluster) []corev1.ContainerPort {
 	return []corev1.ContainerPort{
 		{Name: "client", ContainerPort: ClientPort, Protocol: corev1.ProtocolTCP},
-		{Name: "peer", ContainerPort: PeerPort, Protocol: corev1.ProtocolTCP},
+		{Name: "peer", ContainerPort: peerPort(c), Protocol: corev1.ProtocolTCP},
 		{Name: "metrics", ContainerPort: MetricsPort, Protocol: corev1.ProtocolTCP},
 		{Name: "health", ContainerPort: HealthPort, Protocol: corev1.ProtocolTCP},
 	}

@@ -134,8 +134,17 @@ func TestFlags(t *testing.T) {
 		},
 		"plaintext when asked for": {
 			cluster(plaintext),
-			map[string]string{"listen-client-urls": "http://0.0.0.0:2379", "initial-advertise-peer-urls": "http://a-0001.a.ns.svc:2380"},
+			map[string]string{"listen-client-urls": "http://0.0.0.0:2379", "initial-advertise-peer-urls": "http://a-0001.a.ns.svc:2383"},
 			[]string{"client-cert-auth", "cert-file", "peer-cert-file", "tls-min-version"},
+		},
+		"both for clients, and for members on the way": {
+			cluster(func(c *v1alpha1.EtcdCluster) { c.Spec.TLS.Mode = v1alpha1.TLSOptional }),
+			map[string]string{
+				"listen-client-urls": "http://0.0.0.0:2379,https://0.0.0.0:2379", "listen-peer-urls": "http://0.0.0.0:2383,https://0.0.0.0:2380",
+				"advertise-client-urls": "http://a-0001.a.ns.svc:2379", "initial-advertise-peer-urls": "https://a-0001.a.ns.svc:2380",
+				"listen-metrics-urls": "http://0.0.0.0:2381,http://127.0.0.1:2382", "client-cert-auth": "", "peer-client-cert-auth": "",
+			},
+			nil,
 		},
 		"options in etcd's own units": {
 			cluster(rich),

@@ -99,7 +99,7 @@ func (r *Restore) fillVolume(c *v1alpha1.EtcdCluster, s Start, spec *corev1.PodS
 		"--volume-uid="+s.VolumeUID,
 		"--volume="+volumeMount,
 		"--data-dir="+dataDir,
-		"--initial-cluster="+InitialCluster(c, s.Orders.Peers),
+		"--initial-cluster="+InitialCluster(c, s.Orders.Peers, s.Orders.URLs),
 		"--initial-cluster-token="+Token(c),
 		"--initial-advertise-peer-urls="+PeerURL(c, s.Member),
 		"--etcd-version="+c.Spec.Version,

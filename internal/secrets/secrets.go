@@ -6,6 +6,8 @@ package secrets
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,6 +27,8 @@ type Set struct {
 	Live map[string]*corev1.Secret
 	// Foreign are the Secrets that bear a name we need and are not ours.
 	Foreign []*corev1.Secret
+	// Given are the authorities that the user provides, by the name of ours.
+	Given map[string]pki.Given
 	// Plan is what is due; empty while Foreign is not.
 	Plan pki.Result
 	// Versions tells whether any Secret, or what is wanted of them, has changed
@@ -110,8 +114,38 @@ func (r Reader) fetch(ctx context.Context, c *v1alpha1.EtcdCluster, members []st
 		}
 		versions = append(versions, name+"="+string(secret.UID)+"/"+secret.ResourceVersion)
 	}
+	for ours, ref := range given(c) {
+		secret := &corev1.Secret{}
+		err := r.Live.Get(ctx, client.ObjectKey{Namespace: c.Namespace, Name: ref.Name}, secret)
+		if client.IgnoreNotFound(err) != nil {
+			return Set{}, fmt.Errorf("reading Secret %s: %w", ref.Name, err)
+		}
+		from := pki.Given{Secret: ref.Name}
+		if err == nil {
+			from.Data = map[string][]byte{}
+			maps.Copy(from.Data, secret.Data)
+		}
+		if set.Given == nil {
+			set.Given = map[string]pki.Given{}
+		}
+		set.Given[ours] = from
+		versions = append(versions, ours+" from "+ref.Name+"="+string(secret.UID)+"/"+secret.ResourceVersion)
+	}
+	slices.Sort(versions)
 	set.Versions = strings.Join(versions, ",")
 	return set, nil
+}
+
+// given are the user's Secrets of authorities, by the names of ours.
+func given(c *v1alpha1.EtcdCluster) map[string]v1alpha1.SecretReference {
+	out := map[string]v1alpha1.SecretReference{}
+	if ref := c.Spec.TLS.Client.AuthoritySecretRef; ref != nil {
+		out[pki.ClientCASecret(c.Name)] = *ref
+	}
+	if ref := c.Spec.TLS.Peer.AuthoritySecretRef; ref != nil {
+		out[pki.PeerCASecret(c.Name)] = *ref
+	}
+	return out
 }
 
 func (r Reader) plan(ctx context.Context, s *Set, c *v1alpha1.EtcdCluster, members []string) {
@@ -130,7 +164,7 @@ func (r Reader) plan(ctx context.Context, s *Set, c *v1alpha1.EtcdCluster, membe
 		Cluster: c.Name, Namespace: c.Namespace, Members: members,
 		LeafDuration: c.Spec.TLS.LeafDuration.Duration,
 		Authorities:  authorities(c), Secrets: data,
-		RotateBefore: rotateBefore(c), Soak: c.Spec.TLS.RotationSoak.Duration,
+		RotateBefore: rotateBefore(c), Soak: c.Spec.TLS.RotationSoak.Duration, Given: s.Given,
 	}
 	s.Plan = pki.Plan(r.Now, in)
 	if s.Plan.Ask == nil || r.Shake == nil {
@@ -144,7 +178,7 @@ func (r Reader) plan(ctx context.Context, s *Set, c *v1alpha1.EtcdCluster, membe
 // Wanted is what the spec says of certificates, in a line: with another one, another
 // plan is made of the same Secrets.
 func Wanted(c *v1alpha1.EtcdCluster) string {
-	return fmt.Sprintf("%v/%v/%s", c.Spec.TLS.LeafDuration.Duration, c.Spec.TLS.RotationSoak.Duration, c.Spec.TLS.RotateCA)
+	return fmt.Sprintf("%v/%v/%s/%v", c.Spec.TLS.LeafDuration.Duration, c.Spec.TLS.RotationSoak.Duration, c.Spec.TLS.RotateCA, given(c))
 }
 
 // rotateBefore is spec.tls.rotateCA; zero for none, and for a day that no month has.
@@ -157,10 +191,10 @@ func rotateBefore(c *v1alpha1.EtcdCluster) time.Time {
 }
 
 // authorities says whether a missing authority may be created: only while the
-// cluster has not been founded, for a new one would cut the members off from
-// each other.
+// cluster has not been founded, or members still reach each other without any, for a new
+// one would cut the members off from each other.
 func authorities(c *v1alpha1.EtcdCluster) pki.AuthorityPolicy {
-	if c.Status.ClusterID == "" {
+	if c.Status.ClusterID == "" || c.Status.PlaintextPeers {
 		return pki.AuthorityMayBeCreated
 	}
 	return pki.AuthorityExpected

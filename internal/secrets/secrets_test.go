@@ -69,16 +69,18 @@ func TestRead(t *testing.T) {
 	cases := map[string]struct {
 		secrets       []client.Object
 		founded       bool
+		plaintext     bool
 		due, stranger []string
 		problems      int
 	}{
-		"none exists":                     {nil, false, all, nil, 0},
-		"none exists after the founding":  {nil, true, nil, nil, 2},
-		"all are in order":                {issued(t, c), true, nil, nil, 0},
-		"a leaf is missing":               {without("a-0001-tls", issued(t, c)), true, []string{"Secret a-0001-tls"}, nil, 0},
-		"an authority went with a member": {without("a-peer-ca", issued(t, c)), true, nil, nil, 1},
-		"those of a deleted cluster go":   {owned(issued(t, c)), false, nil, []string{"a-client-ca", "a-peer-ca", "a-operator-tls", "a-client-tls", "a-0000-tls", "a-0001-tls"}, 0},
-		"a namesake's leaf stops it all":  {foreign("a-0000-tls", without("a-0001-tls", issued(t, c))), false, nil, []string{"a-0000-tls"}, 0},
+		"none exists":                       {nil, false, false, all, nil, 0},
+		"none exists after the founding":    {nil, true, false, nil, nil, 2},
+		"none exists when TLS is turned on": {nil, true, true, all, nil, 0},
+		"all are in order":                  {issued(t, c), true, false, nil, nil, 0},
+		"a leaf is missing":                 {without("a-0001-tls", issued(t, c)), true, false, []string{"Secret a-0001-tls"}, nil, 0},
+		"an authority went with a member":   {without("a-peer-ca", issued(t, c)), true, false, nil, nil, 1},
+		"a namesake's leaf stops it all":    {foreign("a-0000-tls", without("a-0001-tls", issued(t, c))), false, false, nil, []string{"a-0000-tls"}, 0},
+		"those of a deleted cluster go":     {owned(issued(t, c)), false, false, nil, []string{"a-client-ca", "a-peer-ca", "a-operator-tls", "a-client-tls", "a-0000-tls", "a-0001-tls"}, 0},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -86,6 +88,7 @@ func TestRead(t *testing.T) {
 			if tc.founded {
 				c.Status.ClusterID = "c1"
 			}
+			c.Status.PlaintextPeers = tc.plaintext
 			api := fake.NewClientBuilder().WithObjects(tc.secrets...).WithInterceptorFuncs(interceptor.Funcs{
 				List: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error {
 					t.Error("Secrets are listed; the operator has no right to")
@@ -109,6 +112,37 @@ func TestRead(t *testing.T) {
 				t.Error("somebody else's Secret counts as ours")
 			}
 		})
+	}
+}
+
+// TestAUsersAuthority is read by its name, and another one in its Secret is noticed.
+func TestAUsersAuthority(t *testing.T) {
+	c := cluster()
+	c.Spec.TLS.Peer.AuthoritySecretRef = &v1alpha1.SecretReference{Name: "corp-ca"}
+	source := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "corp-ca", Namespace: "ns"}}
+	for _, s := range issued(t, cluster()) {
+		if s.GetName() == "a-peer-ca" {
+			source.Data = s.(*corev1.Secret).Data
+		}
+	}
+	read := func(versions string, objects ...client.Object) Set {
+		t.Helper()
+		set, err := Reader{Live: fake.NewClientBuilder().WithObjects(objects...).Build(), Now: now}.ReadSince(t.Context(), versions, c, members)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return set
+	}
+	missing := read("")
+	if len(missing.Plan.Problems) != 1 || !strings.Contains(missing.Plan.Problems[0].Message, "Secret corp-ca does not exist") {
+		t.Errorf("problems %+v", missing.Plan.Problems)
+	}
+	there := read(missing.Versions, source)
+	if len(there.Plan.Problems) > 0 || len(there.Foreign) > 0 || len(there.Plan.Create) != 6 {
+		t.Errorf("due %v, problems %+v", there.Due(), there.Plan.Problems)
+	}
+	if again := read(there.Versions, source); len(again.Plan.Create) > 0 {
+		t.Error("what has not changed is planned again")
 	}
 }
 

@@ -69,7 +69,7 @@ func done(step plan.Step) []Event {
 	switch step.Kind {
 	case plan.LatchFounders, plan.Adopt, plan.StartMembers, plan.DeletePods, plan.ReplaceVolumes, plan.LatchCluster, plan.IssueCertificates,
 		plan.AddLearner, plan.Promote, plan.MoveLeader, plan.RemoveMember, plan.DropJoiner, plan.StopMembers, plan.RestartMember,
-		plan.EnableDowngrade, plan.CancelDowngrade, plan.ResizePod, plan.ExpandVolumes,
+		plan.EnableDowngrade, plan.CancelDowngrade, plan.UpdateMember, plan.ResizePod, plan.ExpandVolumes,
 		plan.DeleteVolumes, plan.QuarantineVolumes, plan.DeleteExpired,
 		plan.Compact, plan.Defragment, plan.Disarm:
 		return []Event{{corev1.EventTypeNormal, string(step.Kind), string(step.Kind), step.Message}}

@@ -65,6 +65,7 @@ func Report(c *v1alpha1.EtcdCluster, o Outcome) {
 		// What was found last stays true, of this spec as well.
 		set(c, *is)
 	}
+	s.PlaintextPeers = plaintextPeers(s.PlaintextPeers, o.Seen)
 	s.TLS = tlsStatus(c, s.TLS, o.Seen)
 }
 

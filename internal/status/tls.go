@@ -22,6 +22,15 @@ func distrustful(seen plan.Observed) (names []string) {
 	return names
 }
 
+// plaintextPeers stays as it was when nobody was looked at: to forget it would take the
+// plaintext listeners from members that others dial there.
+func plaintextPeers(before bool, seen plan.Observed) bool {
+	if len(seen.Members) == 0 {
+		return before
+	}
+	return seen.PlaintextPeers
+}
+
 // tlsStatus is how far each authority is; nil without TLS. What could not be read stays
 // as it was.
 func tlsStatus(c *v1alpha1.EtcdCluster, before *v1alpha1.TLSStatus, seen plan.Observed) *v1alpha1.TLSStatus {

@@ -55,6 +55,8 @@ type checker struct {
 	lostSince map[uint64]time.Time
 	// trustChanged is true when any certificate may have changed since they were compared.
 	trustChanged bool
+	// plaintextEnds is true once the user has wanted no plaintext.
+	plaintextEnds bool
 	// revenants are the names that were added by a call that was held up.
 	revenants map[string]bool
 }
@@ -101,6 +103,7 @@ func (k *checker) always() {
 	k.agree(c)
 	k.losses(c)
 	k.trust(c)
+	k.transport(c)
 }
 
 // writtenOnce: founders and cluster ID are latched, ordinals only rise.

@@ -29,11 +29,7 @@ func (d dialer) Fsyncs(_ context.Context, _ string, to etcd.Endpoint, _ etcd.Cre
 		if at, _, _ := net.SplitHostPort(r.process.Address); at != host || d.op.w.disks[r.process.Flags.Name] == nil {
 			continue
 		}
-		conn, err := d.op.w.Etcd.Dial("meter", etcd.Endpoint{Address: r.process.Address, ServerName: r.process.Flags.Name}, etcd.Credentials{})
-		if err != nil {
-			return etcd.Fsyncs{}, err
-		}
-		answer, err := conn.Status(context.Background())
+		answer, err := d.op.w.dialByHand(r.process).Status(context.Background())
 		disk := d.op.w.disks[r.process.Flags.Name]
 		disk.took += time.Duration(answer.Applied-disk.seen) * disk.each //nolint:gosec // few
 		disk.seen = answer.Applied

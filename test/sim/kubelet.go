@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net"
@@ -295,6 +296,15 @@ func versionOf(image string) string {
 	return strings.TrimPrefix(image[strings.LastIndexByte(image, ':')+1:], "v")
 }
 
+// schemesOf a list of URLs.
+func schemesOf(urls string) (schemes []string) {
+	for url := range strings.SplitSeq(urls, ",") {
+		scheme, _, _ := strings.Cut(url, "://")
+		schemes = append(schemes, scheme)
+	}
+	return schemes
+}
+
 func flagsOf(c corev1.Container, orders member.Annotations) etcdtest.Flags {
 	initial := map[string]string{}
 	for entry := range strings.SplitSeq(orders.InitialCluster, ",") {
@@ -311,7 +321,8 @@ func flagsOf(c corev1.Container, orders member.Annotations) etcdtest.Flags {
 	}
 	return etcdtest.Flags{
 		Quota: quota,
-		Name:  flagOf(c, "name"), PeerURL: flagOf(c, "initial-advertise-peer-urls"), ClientURL: flagOf(c, "advertise-client-urls"),
+		Takes: schemesOf(flagOf(c, "listen-client-urls")),
+		Name:  flagOf(c, "name"), PeerURL: cmp.Or(initial[flagOf(c, "name")], flagOf(c, "initial-advertise-peer-urls")), ClientURL: flagOf(c, "advertise-client-urls"),
 		InitialCluster: initial, State: state, Token: flagOf(c, "initial-cluster-token"), Version: versionOf(c.Image),
 	}
 }

@@ -133,6 +133,10 @@ func (c conn) AddLearner(ctx context.Context, peerURL string) (m etcd.Member, er
 	return m, err
 }
 
+func (c conn) UpdateMember(ctx context.Context, id uint64, peerURL string) error {
+	return c.change("UpdateMember", id, peerURL, func() error { return c.inner.UpdateMember(ctx, id, peerURL) })
+}
+
 func (c conn) Promote(ctx context.Context, id uint64) error {
 	return c.change("Promote", id, "", func() error { return c.inner.Promote(ctx, id) })
 }

@@ -211,6 +211,10 @@ func TestWorkflowsDoWhatTheirNamesSay(t *testing.T) {
 				if changed {
 					t.Error("somebody was removed or added")
 				}
+			case "turning":
+				if !has["UpdateMember"] {
+					t.Error("no peer URL was changed")
+				}
 			case "replacing", "trying":
 				if !has["AddLearner"] || !has["Promote"] || (!has["Remove"] && !strings.HasSuffix(f.name, "by hand")) {
 					t.Errorf("nobody was replaced: %v", has)

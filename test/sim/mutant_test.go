@@ -26,15 +26,20 @@ type mutant struct {
 type sourceEdit struct{ file, old, new string }
 
 const (
-	planFile     = "internal/plan/plan.go"
-	policyFile   = "internal/plan/membership.go"
-	watchedFile  = "internal/observe/watched.go"
-	changesFile  = "internal/perform/membership.go"
-	performFile  = "internal/perform/perform.go"
-	membersFile  = "internal/perform/members.go"
-	statusFile   = "internal/status/status.go"
-	rotationFile = "internal/pki/rotation.go"
-	reconcilerGo = "controllers/etcdcluster_controller.go"
+	planFile      = "internal/plan/plan.go"
+	policyFile    = "internal/plan/membership.go"
+	watchedFile   = "internal/observe/watched.go"
+	changesFile   = "internal/perform/membership.go"
+	performFile   = "internal/perform/perform.go"
+	membersFile   = "internal/perform/members.go"
+	statusFile    = "internal/status/status.go"
+	rotationFile  = "internal/pki/rotation.go"
+	podFile       = "internal/resources/pod.go"
+	namesFile     = "internal/resources/names.go"
+	transportFile = "internal/plan/transport.go"
+	rollFile      = "internal/plan/roll.go"
+	updateFile    = "internal/perform/transport.go"
+	reconcilerGo  = "controllers/etcdcluster_controller.go"
 
 	claimsLost    = "TestAFoundersClaimDeletedAtAnyMoment/all_claims_and_pods_are_deleted"
 	undisturbed   = "TestUndisturbedWorkflowsEndHealthyAndRest/"
@@ -53,6 +58,22 @@ var mutants = []mutant{
 			"if %s {\n\t\tp.step(a, map[string][]byte{KeyCert: next.pem, KeyKey: made.Data[KeyKey], KeyFormerCert: a.pem}, nil, notYet, why)\n\t\treturn\n\t}\n" +
 				"\tp.step(a, map[string][]byte{KeyNextCert: next.pem, KeyNextKey: made.Data[KeyKey]}, nil, notYet,",
 		}},
+	},
+	{
+		name: "plaintext listeners go before the last peer URL", test: undisturbed + "turning_TLS_on_at_a_stroke", rule: "it has not ended",
+		edits: []sourceEdit{{podFile, "if c.Spec.TLS.Mode == v1alpha1.TLSEnabled && seen.PlaintextPeers {", "if c.Spec.TLS.Mode == v1alpha1.TLSEnabled && seen.PlaintextPeers && !(%s) {"}},
+	},
+	{
+		name: "a member joins over TLS beside those that have none", test: undisturbed + "turning_TLS_on_and_growing", rule: "it has not ended",
+		edits: []sourceEdit{{namesFile, "if seen.PlaintextPeers {", "if seen.PlaintextPeers && !(%s) {"}},
+	},
+	{
+		name: "peer URLs change before all take TLS", test: undisturbed + "turning_TLS_on_while_a_member_is_lost", rule: "it has not ended",
+		edits: []sourceEdit{
+			{transportFile, "if m.Voter() && !m.TakesTLS {", "if m.Voter() && !m.TakesTLS && !(%s) {"},
+			{rollFile, "beginDowngrade, rollBarred}", "beginDowngrade, rollBarred}\n\nfunc init() {\n\tif %s {\n\t\trolling = append([]rule{readdress}, rolling...)\n\t\trunning = append([]rule{paused, readdress}, running...)\n\t}\n}"},
+			{updateFile, "if _, tls := resources.Taken(pod); !tls {", "if _, tls := resources.Taken(pod); !tls && !(%s) {"},
+		},
 	},
 	{
 		name: "founders are created before they are on record", test: plainFounding, rule: "I3: claim",

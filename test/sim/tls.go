@@ -141,6 +141,9 @@ func (k *checker) trust(c *v1alpha1.EtcdCluster) {
 	}
 	for _, r := range k.w.nodes.running() {
 		name := r.process.Flags.Name
+		if !protected(r) {
+			continue
+		}
 		for _, other := range k.w.nodes.running() {
 			need(r.read[pki.KeyPeerCA], other.files[pki.KeyPeerCert], "%s refuses its peer %s", name, other.process.Flags.Name)
 		}
@@ -153,6 +156,37 @@ func (k *checker) trust(c *v1alpha1.EtcdCluster) {
 			need(application[pki.KeyCA], r.files[pki.KeyServerCert], "the application refuses %s", name)
 		}
 	}
+}
+
+// protected says that the process of a run takes TLS.
+func protected(r *run) bool { return slices.Contains(r.process.Flags.Takes, "https") }
+
+// transport: whatever is changed, each member reaches each other one at the URL that etcd
+// lists; and plaintext goes only where the user says so.
+func (k *checker) transport(c *v1alpha1.EtcdCluster) {
+	for _, pair := range k.w.Etcd.CutOff() {
+		k.violate("transport", "%s", pair)
+	}
+	if k.plaintextEnds = k.plaintextEnds || c.Spec.TLS.Mode == v1alpha1.TLSEnabled; k.plaintextEnds {
+		return
+	}
+	for _, r := range k.w.nodes.running() {
+		if !slices.Contains(r.process.Flags.Takes, "http") {
+			k.violate("transport", "%s takes no plaintext, and spec.tls.mode is %s", r.process.Flags.Name, c.Spec.TLS.Mode)
+		}
+	}
+}
+
+// protectedAlone says that nobody takes plaintext any more, and etcd lists no such URL.
+func protectedAlone(w *World) bool {
+	c := w.Cluster()
+	if c == nil || c.Spec.TLS.Mode != v1alpha1.TLSEnabled || c.Status.PlaintextPeers || !w.Healthy() {
+		return false
+	}
+	return !slices.ContainsFunc(w.API.all("Pod"), func(o client.Object) bool {
+		plaintext, protected := resources.Taken(o.(*corev1.Pod))
+		return plaintext || !protected
+	})
 }
 
 // wantedTrust is the hash of the authorities that members are to trust.

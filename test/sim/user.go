@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/quorate/quorate/internal/etcd"
+	"github.com/quorate/quorate/internal/etcd/etcdtest"
 	"github.com/quorate/quorate/internal/resources"
 )
 
@@ -15,11 +16,17 @@ func (w *World) Etcdctl() etcd.Conn {
 		if !w.Etcd.Ready(r.process) {
 			continue
 		}
-		conn, err := w.Etcd.Dial("user", etcd.Endpoint{Address: r.process.Address, ServerName: r.process.Flags.Name}, etcd.Credentials{})
-		w.must(err)
-		return conn
+		return w.dialByHand(r.process)
 	}
 	return nil
+}
+
+// dialByHand connects as a user does who has a certificate, and uses it where it is taken.
+func (w *World) dialByHand(to *etcdtest.Process) etcd.Conn {
+	endpoint := etcd.Endpoint{Address: to.Address, ServerName: to.Flags.Name, Plaintext: !slices.Contains(to.Flags.Takes, "https")}
+	conn, err := w.Etcd.Dial("user", endpoint, etcd.Credentials{Certificate: []byte("the user's")})
+	w.must(err)
+	return conn
 }
 
 // AddByHand adds a learner as a user does with etcdctl.
@@ -66,8 +73,7 @@ func (w *World) MoveLeaderByHand(to string) {
 	c := w.Cluster()
 	truth, _ := w.Etcd.Truth(resources.Token(c))
 	leader := w.nodes.runs[w.Pod(w.Leader()).UID].process
-	conn, err := w.Etcd.Dial("user", etcd.Endpoint{Address: leader.Address, ServerName: leader.Flags.Name}, etcd.Credentials{})
-	w.must(err)
+	conn := w.dialByHand(leader)
 	for _, m := range truth.Members {
 		if m.Name == to {
 			w.note("the user hands the leadership to %s", to)

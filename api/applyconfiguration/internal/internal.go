@@ -545,6 +545,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: operator
       type:
         scalar: string
+    - name: plaintextPeers
+      type:
+        scalar: boolean
     - name: plan
       type:
         list:
@@ -887,9 +890,18 @@ var schemaYAML = typed.YAMLObject(`types:
       default: Retain
 - name: com.github.quorate.quorate.api.v1alpha1.TLSMode
   scalar: string
+- name: com.github.quorate.quorate.api.v1alpha1.TLSPortSpec
+  map:
+    fields:
+    - name: authoritySecretRef
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.SecretReference
 - name: com.github.quorate.quorate.api.v1alpha1.TLSSpec
   map:
     fields:
+    - name: client
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.TLSPortSpec
     - name: leafDuration
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
@@ -898,6 +910,9 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: com.github.quorate.quorate.api.v1alpha1.TLSMode
       default: Enabled
+    - name: peer
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.TLSPortSpec
     - name: rotateCA
       type:
         scalar: string

@@ -127,7 +127,7 @@ func (w *World) answeringPeer(p *Process) *Process {
 	}
 	for _, url := range slices.Sorted(maps.Values(p.Flags.InitialCluster)) {
 		for _, other := range w.processes {
-			if other != p && other.running && !other.cutFromPeers && url != p.Flags.PeerURL && other.Flags.PeerURL == url && len(other.store.config()) > 0 {
+			if other != p && other.running && !other.cutFromPeers && url != p.Flags.PeerURL && hostOf(other.Flags.PeerURL) == hostOf(url) && p.reaches(other, url) && len(other.store.config()) > 0 {
 				return other
 			}
 		}

@@ -63,6 +63,26 @@ func mayAdd(s *store, added etcd.Member) error {
 	return nil
 }
 
+// UpdateMember gives a member another peer URL, unless another one has it.
+func (c *conn) UpdateMember(ctx context.Context, id uint64, peerURL string) error {
+	return c.call(ctx, "UpdateMember", changes, func(p *Process) error {
+		leader, err := c.world.led(p)
+		if err != nil {
+			return err
+		}
+		if _, listed := leader.store.config()[id]; !listed {
+			return etcd.ErrMemberNotFound
+		}
+		for _, m := range leader.store.config() {
+			if m.ID != id && slices.Contains(m.PeerURLs, peerURL) {
+				return etcd.ErrPeerURLExists
+			}
+		}
+		c.world.commit(leader, entry{kind: memberUpdated, member: etcd.Member{ID: id, PeerURLs: []string{peerURL}}})
+		return nil
+	})
+}
+
 // Promote takes a learner that has received nine tenths of the log. A member
 // that does not lead passes the call on to the leader.
 func (c *conn) Promote(ctx context.Context, id uint64) error {

@@ -263,12 +263,20 @@ func (w *World) at(c *conn) *Process {
 			continue
 		}
 		host, _, _ := strings.Cut(c.to.ServerName, ".")
-		if p.serves() && (host == "" || host == p.Flags.Name) {
+		if p.serves() && (host == "" || host == p.Flags.Name) && p.takes(schemeOf(c.to, w.pooled[c.group][c.to])) {
 			return p
 		}
 		return nil
 	}
 	return nil
+}
+
+// schemeOf a connection with these credentials.
+func schemeOf(to etcd.Endpoint, as etcd.Credentials) string {
+	if to.Plaintext || len(as.Certificate) == 0 {
+		return "http"
+	}
+	return "https"
 }
 
 // led is the leader that makes a linearizable answer of the process possible.

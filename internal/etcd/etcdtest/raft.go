@@ -3,6 +3,7 @@ package etcdtest
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/quorate/quorate/internal/etcd"
 )
@@ -15,6 +16,7 @@ const (
 	memberRemoved
 	memberPromoted
 	memberPublished
+	memberUpdated
 	valuePut
 	compaction
 	nothing
@@ -67,6 +69,9 @@ func (s *store) config() map[uint64]etcd.Member {
 		case memberPublished:
 			m.Name, m.ClientURLs = e.member.Name, e.member.ClientURLs
 			s.members[m.ID] = m
+		case memberUpdated:
+			m.PeerURLs = e.member.PeerURLs
+			s.members[m.ID] = m
 		case compaction:
 			s.compact(e)
 		case valuePut, nothing:
@@ -108,12 +113,56 @@ func (w *World) peers(p *Process) []*Process {
 	}
 	var list []*Process
 	for _, other := range w.processes {
-		if other.running && !other.cutFromPeers && other.store.disk.ClusterID == p.store.disk.ClusterID {
+		if other.running && !other.cutFromPeers && other.store.disk.ClusterID == p.store.disk.ClusterID &&
+			p.dials(other) && other.dials(p) {
 			list = append(list, other)
 		}
 	}
 	slices.SortStableFunc(list, byOrdinal)
 	return list
+}
+
+// takes says that the process listens for the scheme, and dials with it where it takes a
+// certificate to.
+func (p *Process) takes(scheme string) bool {
+	return len(p.Flags.Takes) == 0 || slices.Contains(p.Flags.Takes, scheme)
+}
+
+// dials says that the process reaches the other one at the peer URL that it knows of it.
+func (p *Process) dials(other *Process) bool {
+	m, listed := p.store.config()[other.store.disk.MemberID]
+	if p == other || !listed || len(m.PeerURLs) == 0 {
+		return true
+	}
+	return p.reaches(other, m.PeerURLs[0])
+}
+
+// reaches says that the process gets through to the other one at a peer URL.
+func (p *Process) reaches(other *Process, url string) bool {
+	scheme, _, _ := strings.Cut(url, "://")
+	return other.takes(scheme) && (scheme != "https" || p.takes(scheme))
+}
+
+// CutOff says of every two processes of a cluster, one of which cannot reach the other at
+// the peer URL that it knows of it, how the first one tries.
+func (w *World) CutOff() (pairs []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, p := range w.processes {
+		for _, other := range w.processes {
+			if p.running && other.running && p.store.disk.ClusterID == other.store.disk.ClusterID && !p.dials(other) {
+				pairs = append(pairs, p.Flags.Name+" to "+p.store.config()[other.store.disk.MemberID].PeerURLs[0])
+			}
+		}
+	}
+	return pairs
+}
+
+// hostOf a URL.
+func hostOf(url string) string {
+	_, rest, _ := strings.Cut(url, "://")
+	host, _, _ := strings.Cut(rest, ":")
+	return host
 }
 
 // leaderFor is the leader that the process follows, if it is still there.

@@ -42,6 +42,9 @@ type Flags struct {
 	Token string
 	// Version of etcd that runs; the usual one if empty.
 	Version string
+	// Takes are the schemes that it listens for on both ports; both if it is empty. With
+	// https among them it dials with TLS as well.
+	Takes []string
 	// Quota is the size of the database at which the member refuses writes; zero for none.
 	Quota int64
 }

@@ -151,6 +151,13 @@ func (c *conn) AddLearner(ctx context.Context, peerURL string) (added etcd.Membe
 	return added, err
 }
 
+func (c *conn) UpdateMember(ctx context.Context, id uint64, peerURL string) error {
+	return c.call(ctx, fmt.Sprintf("giving member %x the peer URL %s through", id, peerURL), changes, changeTimeout, func(ctx context.Context) error {
+		_, err := pb.NewClusterClient(c.link.grpc).MemberUpdate(ctx, &pb.MemberUpdateRequest{ID: id, PeerURLs: []string{peerURL}})
+		return err
+	})
+}
+
 func (c *conn) Promote(ctx context.Context, id uint64) error {
 	return c.call(ctx, fmt.Sprintf("promoting member %x through", id), changes, changeTimeout, func(ctx context.Context) error {
 		_, err := pb.NewClusterClient(c.link.grpc).MemberPromote(ctx, &pb.MemberPromoteRequest{ID: id})

@@ -30,7 +30,7 @@ func (p *Pool) Fsyncs(ctx context.Context, group string, to etcd.Endpoint, as et
 		return etcd.Fsyncs{}, fmt.Errorf("reading the metrics of %s: %w", to.Address, err)
 	}
 	scheme, transport := "http", &http.Transport{DisableKeepAlives: true, TLSHandshakeTimeout: connectTimeout}
-	if !who.plaintext() {
+	if !who.plaintext() && !to.Plaintext {
 		scheme, transport.TLSClientConfig = "https", who.config(to)
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+to.Address+"/metrics", nil)

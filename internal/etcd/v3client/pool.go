@@ -203,9 +203,10 @@ func newIdentity(as etcd.Credentials) (*identity, error) {
 
 func (i *identity) plaintext() bool { return len(i.CA)+len(i.Certificate)+len(i.Key) == 0 }
 
-// transport is mutual TLS, or plaintext for the zero credentials.
+// transport is mutual TLS, or plaintext for the zero credentials and for a member that
+// takes nothing else.
 func (i *identity) transport(to etcd.Endpoint) (credentials.TransportCredentials, error) {
-	if i.plaintext() {
+	if i.plaintext() || to.Plaintext {
 		return insecure.NewCredentials(), nil
 	}
 	if to.ServerName == "" {

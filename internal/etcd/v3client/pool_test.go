@@ -318,6 +318,9 @@ func TestPool(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	if _, err := p.Dial("uid", etcd.Endpoint{Address: to, Plaintext: true}, first); err != nil {
+		t.Errorf("a member that takes plaintext alone: %v", err)
+	}
 	if _, err := p.Dial("uid", etcd.Endpoint{Address: to}, first); !errors.Is(err, etcd.ErrCredentials) {
 		t.Errorf("no server name to verify: %v", err)
 	}

@@ -62,6 +62,9 @@ type EtcdClusterStatusApplyConfiguration struct {
 	// etcd 3.5 has written and 3.7 cannot read; -1 while a member runs 3.5, and absent
 	// once every member has taken a snapshot since. 3.7 is not rolled out before.
 	OldEntries *int64 `json:"oldEntries,omitempty"`
+	// PlaintextPeers says that members reach each other without TLS, or some of them may:
+	// etcd's member list names a plaintext peer URL, or was not seen since it did.
+	PlaintextPeers *bool `json:"plaintextPeers,omitempty"`
 	// TLS tells of the authorities and of their rotation; absent without TLS.
 	TLS *TLSStatusApplyConfiguration `json:"tls,omitempty"`
 	// Backup tells of the EtcdBackups of the cluster in its namespace; absent while none
@@ -239,6 +242,14 @@ func (b *EtcdClusterStatusApplyConfiguration) WithDowngrade(value string) *EtcdC
 // If called multiple times, the OldEntries field is set to the value of the last call.
 func (b *EtcdClusterStatusApplyConfiguration) WithOldEntries(value int64) *EtcdClusterStatusApplyConfiguration {
 	b.OldEntries = &value
+	return b
+}
+
+// WithPlaintextPeers sets the PlaintextPeers field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the PlaintextPeers field is set to the value of the last call.
+func (b *EtcdClusterStatusApplyConfiguration) WithPlaintextPeers(value bool) *EtcdClusterStatusApplyConfiguration {
+	b.PlaintextPeers = &value
 	return b
 }
 

@@ -12,9 +12,15 @@ import (
 //
 // TLSSpec protects the client and the peer port.
 type TLSSpecApplyConfiguration struct {
-	// Mode is Enabled (mutual TLS on both ports) or Disabled (plaintext). It
-	// cannot be changed.
+	// Mode is Enabled (mutual TLS on both ports), Disabled (plaintext), or Optional (mutual
+	// TLS between members, and both on the client port). A cluster goes from Disabled to
+	// Optional, and from there to Enabled once no client needs plaintext any more; it may
+	// go back to Optional, and never to Disabled.
 	Mode *apiv1alpha1.TLSMode `json:"mode,omitempty"`
+	// Client says where the authority of the client port comes from.
+	Client *TLSPortSpecApplyConfiguration `json:"client,omitempty"`
+	// Peer says where the authority of the peer port comes from.
+	Peer *TLSPortSpecApplyConfiguration `json:"peer,omitempty"`
 	// LeafDuration is the life of the members' and clients' certificates. They
 	// are renewed at two thirds of it, in place, without a restart. From 5m to
 	// 8760h.
@@ -42,6 +48,22 @@ func TLSSpec() *TLSSpecApplyConfiguration {
 // If called multiple times, the Mode field is set to the value of the last call.
 func (b *TLSSpecApplyConfiguration) WithMode(value apiv1alpha1.TLSMode) *TLSSpecApplyConfiguration {
 	b.Mode = &value
+	return b
+}
+
+// WithClient sets the Client field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Client field is set to the value of the last call.
+func (b *TLSSpecApplyConfiguration) WithClient(value *TLSPortSpecApplyConfiguration) *TLSSpecApplyConfiguration {
+	b.Client = value
+	return b
+}
+
+// WithPeer sets the Peer field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Peer field is set to the value of the last call.
+func (b *TLSSpecApplyConfiguration) WithPeer(value *TLSPortSpecApplyConfiguration) *TLSSpecApplyConfiguration {
+	b.Peer = value
 	return b
 }
 

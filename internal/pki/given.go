@@ -1,0 +1,152 @@
+package pki
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"slices"
+)
+
+// Given is an authority that the user provides in a Secret, from which the operator's own
+// Secret of that authority is made once it has been tried.
+type Given struct {
+	// Secret is the name of the user's.
+	Secret string
+	// Data of it; nil if it does not exist.
+	Data map[string][]byte
+}
+
+// ReasonAuthorityRefused: the authority that the user provides cannot be used.
+const ReasonAuthorityRefused = "AuthorityRefused"
+
+// weakest is the least number of bits of an RSA key that is taken.
+const weakest = 2048
+
+// given is the user's authority for the Secret, once it was tried; nil if it cannot be
+// used, which is told, or if there is none.
+func (p *planner) given(secret string, present *authority) *authority {
+	from, wanted := p.in.Given[secret]
+	if !wanted {
+		return nil
+	}
+	a, wrong := parseGiven(secret, from)
+	if a != nil {
+		wrong = p.try(a, present)
+	}
+	if wrong == "" {
+		return a
+	}
+	meanwhile := "the present authority goes on"
+	if present == nil {
+		meanwhile = "no member can start without one"
+	}
+	p.problem(from.Secret, ReasonAuthorityRefused, "Secret %s %s — members and clients would refuse each other's certificates, so it is not used, and %s — put a certificate authority into tls.crt of the Secret, and its private key into tls.key",
+		from.Secret, wrong, meanwhile)
+	return nil
+}
+
+// parseGiven reads the user's Secret. Only the first certificate counts: to trust those
+// that it stands on would be to trust whatever else they have signed.
+func parseGiven(secret string, from Given) (*authority, string) {
+	if from.Data == nil {
+		return nil, "does not exist"
+	}
+	for _, key := range []string{KeyCert, KeyKey} {
+		if len(bytes.TrimSpace(from.Data[key])) == 0 {
+			return nil, "has no " + key
+		}
+	}
+	cert := parseCert(from.Data[KeyCert])
+	if cert == nil {
+		return nil, "holds no PEM certificate in " + KeyCert
+	}
+	first := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})
+	pair, err := tls.X509KeyPair(first, from.Data[KeyKey])
+	if err != nil {
+		return nil, fmt.Sprintf("holds a key in %s that does not belong to the certificate in %s", KeyKey, KeyCert)
+	}
+	return &authority{secret: secret, pem: first, cert: cert, key: pair.PrivateKey}, ""
+}
+
+// try says why the authority cannot be used beside the present one; empty if it can. A
+// certificate of it is made for a member, and verified as members and clients will.
+func (p *planner) try(a, present *authority) string {
+	if wrong := unfit(a.cert); wrong != "" {
+		return wrong
+	}
+	switch {
+	case p.now.Before(a.cert.NotBefore):
+		return "holds an authority that is valid only from " + stamp(a.cert.NotBefore)
+	case !p.now.Before(a.cert.NotAfter):
+		return "holds an authority that ended at " + stamp(a.cert.NotAfter)
+	case present != nil && !bytes.Equal(present.cert.Raw, a.cert.Raw) &&
+		bytes.Equal(present.cert.RawSubject, a.cert.RawSubject) && !bytes.Equal(present.cert.RawSubjectPublicKeyInfo, a.cert.RawSubjectPublicKeyInfo):
+		// A member shows whom it trusts by subject alone.
+		return "holds an authority with the subject of the present one and another key, so that nobody could see which of them a member trusts"
+	}
+	for other, from := range p.in.Given {
+		if cert := parseCert(from.Data[KeyCert]); other != a.secret && cert != nil && bytes.Equal(cert.RawSubjectPublicKeyInfo, a.cert.RawSubjectPublicKeyInfo) {
+			return "holds the same key for the client port and for the peer port, so that any client could join as a member"
+		}
+	}
+	return p.trial(a)
+}
+
+// unfit says why a certificate is none of an authority that others take.
+func unfit(cert *x509.Certificate) string {
+	if !cert.IsCA || !cert.BasicConstraintsValid {
+		return "holds a certificate that is none of an authority (CA:FALSE)"
+	}
+	if cert.KeyUsage&x509.KeyUsageCertSign == 0 {
+		return "holds a certificate that may not sign others (key usage)"
+	}
+	switch key := cert.PublicKey.(type) {
+	case *rsa.PublicKey:
+		if key.N.BitLen() < weakest {
+			return fmt.Sprintf("holds an RSA key of %d bits, and fewer than %d can be broken", key.N.BitLen(), weakest)
+		}
+	case *ecdsa.PublicKey:
+	default:
+		return "holds a key that is neither RSA nor ECDSA, which not every client reads"
+	}
+	weak := []x509.SignatureAlgorithm{x509.MD5WithRSA, x509.SHA1WithRSA, x509.ECDSAWithSHA1}
+	if slices.Contains(weak, cert.SignatureAlgorithm) {
+		return "holds a certificate that was signed with " + cert.SignatureAlgorithm.String() + ", which can be forged"
+	}
+	return ""
+}
+
+// trial makes the certificates that a member gets, and verifies them for each of their
+// names and uses: what else the authority is bound to shows there.
+func (p *planner) trial(a *authority) string {
+	roots := x509.NewCertPool()
+	roots.AddCert(a.cert)
+	for _, l := range p.member(p.in.Cluster + "-0000").leaves {
+		if l.authority != a.secret {
+			continue
+		}
+		file, _, err := l.issue(p.now, p.in.LeafDuration, a)
+		if err != nil {
+			return "holds an authority that did not sign a certificate when it was tried"
+		}
+		cert := parseCert(file)
+		for _, use := range l.uses {
+			if _, err := cert.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: p.now, KeyUsages: []x509.ExtKeyUsage{use}}); err != nil {
+				return "holds an authority whose certificates are refused for " + uses[use] + " (it is bound to other uses or names)"
+			}
+		}
+		for _, name := range l.dns {
+			if _, err := cert.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: p.now, DNSName: name, KeyUsages: forBoth}); err != nil {
+				return "holds an authority whose certificates are refused for the name " + name
+			}
+		}
+	}
+	return ""
+}
+
+// uses in words.
+var uses = map[x509.ExtKeyUsage]string{x509.ExtKeyUsageServerAuth: "servers", x509.ExtKeyUsageClientAuth: "clients"}

@@ -1,0 +1,191 @@
+package pki
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"strings"
+	"testing"
+	"time"
+)
+
+// authorityOf is a Secret as a user, or cert-manager, makes it, with these changes.
+func authorityOf(t *testing.T, name string, key crypto.Signer, changes ...func(*x509.Certificate)) map[string][]byte {
+	t.Helper()
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: name}, NotBefore: start.Add(-time.Hour), NotAfter: start.Add(365 * 24 * time.Hour),
+		KeyUsage: x509.KeyUsageCertSign, BasicConstraintsValid: true, IsCA: true,
+	}
+	for _, change := range changes {
+		change(template)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return map[string][]byte{
+		KeyCert: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		KeyKey:  pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}),
+	}
+}
+
+func p256(t *testing.T) crypto.Signer {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func with(data map[string][]byte, key, value string) map[string][]byte {
+	data[key] = []byte(value)
+	return data
+}
+
+// TestAnAuthorityThatCannotBeUsed is refused with its reason, before anything is written:
+// while the cluster is founded no authority is made of it, and afterwards the present one
+// goes on.
+func TestAnAuthorityThatCannotBeUsed(t *testing.T) {
+	key := p256(t)
+	small, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, odd, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := func() map[string][]byte { return authorityOf(t, "corp", key) }
+	cases := map[string]struct {
+		data map[string][]byte
+		says string
+	}{
+		"no Secret":             {nil, "does not exist"},
+		"no certificate":        {with(good(), KeyCert, " "), "has no tls.crt"},
+		"no key":                {with(good(), KeyKey, ""), "has no tls.key"},
+		"bad PEM":               {with(good(), KeyCert, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), "holds no PEM certificate in tls.crt"},
+		"a text":                {with(good(), KeyCert, "secret"), "holds no PEM certificate in tls.crt"},
+		"another key":           {with(good(), KeyKey, string(authorityOf(t, "x", p256(t))[KeyKey])), "holds a key in tls.key that does not belong to the certificate in tls.crt"},
+		"a leaf":                {authorityOf(t, "corp", key, func(c *x509.Certificate) { c.IsCA = false }), "is none of an authority (CA:FALSE)"},
+		"one that may not sign": {authorityOf(t, "corp", key, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageDigitalSignature }), "may not sign others"},
+		"one of the future":     {authorityOf(t, "corp", key, func(c *x509.Certificate) { c.NotBefore = start.Add(time.Hour) }), "valid only from 2026-"},
+		"one that ended":        {authorityOf(t, "corp", key, func(c *x509.Certificate) { c.NotAfter = start.Add(-time.Minute) }), "ended at "},
+		"a short key":           {authorityOf(t, "corp", small), "RSA key of 1024 bits"},
+		"a key that few read":   {authorityOf(t, "corp", odd), "neither RSA nor ECDSA"},
+		"one for servers alone": {authorityOf(t, "corp", key, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }), "refused for clients"},
+		"one for clients alone": {authorityOf(t, "corp", key, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }), "refused for servers"},
+		"one bound to other names": {authorityOf(t, "corp", key, func(c *x509.Certificate) {
+			c.PermittedDNSDomainsCritical, c.PermittedDNSDomains = true, []string{"corp.example"}
+		}), "bound to other uses or names"},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			for _, have := range []secrets{nil, founded(t, founders...)} {
+				policy := AuthorityMayBeCreated
+				if have != nil {
+					policy = AuthorityExpected
+				}
+				in := inputs(have, policy, founders...)
+				in.Given = map[string]Given{"c-client-ca": {Secret: "corp-ca", Data: tc.data}}
+				r := Plan(start, in)
+				if len(r.Problems) != 1 || r.Problems[0].Reason != ReasonAuthorityRefused || !strings.Contains(r.Problems[0].Message, tc.says) ||
+					!strings.HasPrefix(r.Problems[0].Message, "Secret corp-ca ") || strings.Count(r.Problems[0].Message, " — ") != 2 {
+					t.Errorf("problems %+v, want %q", r.Problems, tc.says)
+				}
+				for _, s := range append(r.Create, r.Renew...) {
+					if s.Name != "c-peer-ca" {
+						t.Errorf("%s is written", s.Name)
+					}
+				}
+				if have != nil && len(r.Create)+len(r.Renew) > 0 {
+					t.Errorf("%v %v is written", names(r.Create), names(r.Renew))
+				}
+			}
+		})
+	}
+}
+
+func TestOneAuthorityForBothPortsIsRefused(t *testing.T) {
+	key := p256(t)
+	in := inputs(nil, AuthorityMayBeCreated, founders...)
+	in.Given = map[string]Given{
+		"c-client-ca": {Secret: "one", Data: authorityOf(t, "one", key)}, "c-peer-ca": {Secret: "two", Data: authorityOf(t, "two", key)},
+	}
+	r := Plan(start, in)
+	if len(r.Problems) != 2 || len(r.Create) > 0 || !strings.Contains(r.Problems[0].Message, "any client could join as a member") {
+		t.Errorf("problems %+v, created %v", r.Problems, names(r.Create))
+	}
+}
+
+// TestOfAChainTheFirstAloneIsTrusted: whoever else its root has signed is no member.
+func TestOfAChainTheFirstAloneIsTrusted(t *testing.T) {
+	data := authorityOf(t, "corp", p256(t))
+	first := bytes.Clone(data[KeyCert])
+	data[KeyCert] = append(data[KeyCert], authorityOf(t, "root", p256(t))[KeyCert]...)
+	in := inputs(nil, AuthorityMayBeCreated, founders...)
+	in.Given = map[string]Given{"c-peer-ca": {Secret: "corp-ca", Data: data}}
+	have := carryOut(nil, Plan(start, in))
+	if got := have["c-0001-tls"][KeyPeerCA]; !bytes.Equal(got, first) {
+		t.Errorf("a member trusts\n%s", got)
+	}
+	in.Secrets = have
+	if r := Plan(start, in); len(r.Create)+len(r.Renew)+len(r.Problems) > 0 {
+		t.Errorf("not settled: %v %v %v", names(r.Create), names(r.Renew), r.Problems)
+	}
+}
+
+// TestTheUsersAuthorityTakesThePlaceOfAnother through the phases of a rotation, and by
+// nothing else: neither rotateCA nor its age makes the operator make one of its own.
+func TestTheUsersAuthorityTakesThePlaceOfAnother(t *testing.T) {
+	given := func(data map[string][]byte) map[string]Given {
+		return map[string]Given{"c-client-ca": {Secret: "corp-ca", Data: data}}
+	}
+	key := p256(t)
+	data := authorityOf(t, "corp", key)
+	in := inputs(founded(t, founders...), AuthorityExpected, founders...)
+	in.Given = given(data)
+	r := Plan(start.Add(time.Minute), in)
+	if len(r.Renew) != 1 || r.Renew[0].Name != "c-client-ca" || !bytes.Equal(r.Renew[0].Data[KeyNextCert], data[KeyCert]) || !strings.Contains(r.Renew[0].Why, "Secret corp-ca holds another authority") {
+		t.Fatalf("renewed %v", r.Renew)
+	}
+	if bytes.Equal(r.Renew[0].Data[KeyCert], data[KeyCert]) {
+		t.Error("it signs at once")
+	}
+
+	in = inputs(nil, AuthorityMayBeCreated, founders...)
+	in.Given = given(data)
+	in.Secrets = carryOut(nil, Plan(start, in))
+	in.Authorities, in.RotateBefore = AuthorityExpected, start.Add(time.Second)
+	for _, at := range []time.Duration{time.Minute, 300 * 24 * time.Hour} {
+		for _, s := range Plan(start.Add(at), in).Renew {
+			if s.Name == "c-client-ca" {
+				t.Errorf("after %v: %s", at, s.Why)
+			}
+		}
+	}
+	in.Given = given(authorityOf(t, "corp", p256(t)))
+	if r := Plan(start.Add(time.Minute), in); len(r.Problems) != 1 || !strings.Contains(r.Problems[0].Message, "the subject of the present one and another key") {
+		t.Errorf("another key under the same subject: %+v", r.Problems)
+	}
+	in.Given = given(authorityOf(t, "corp", key, func(c *x509.Certificate) { c.NotAfter = start.Add(700 * 24 * time.Hour) }))
+	if r := Plan(start.Add(time.Minute), in); len(r.Problems) > 0 || !strings.Contains(names(r.Renew)[0], "c-client-ca") {
+		t.Errorf("the same key for longer: %+v %v", r.Problems, names(r.Renew))
+	}
+	in.Given = nil
+	if got := names(Plan(start.Add(time.Minute), in).Renew); len(got) == 0 || got[0] != "c-client-ca" {
+		t.Errorf("without it rotateCA counts again: %v", got)
+	}
+}
