@@ -77,6 +77,8 @@ const (
 	// ReasonStoreUnreachable: the store does not answer, or answers with errors of
 	// its own.
 	ReasonStoreUnreachable Reason = "StoreUnreachable"
+	// ReasonStoreUntrusted: no authority that is trusted has signed the store's certificate.
+	ReasonStoreUntrusted Reason = "StoreUntrusted"
 	// ReasonNoSpace: the store, the volume or the working directory is full.
 	ReasonNoSpace Reason = "NoSpace"
 	// ReasonForeignPrefix: what lies there belongs to another cluster.
@@ -119,7 +121,7 @@ const (
 
 // permanent are the reasons for which another try fails as well.
 var permanent = map[Reason]bool{
-	ReasonUsage: true, ReasonBucketMissing: true, ReasonAccessDenied: true, ReasonCredentialsMissing: true,
+	ReasonUsage: true, ReasonBucketMissing: true, ReasonAccessDenied: true, ReasonCredentialsMissing: true, ReasonStoreUntrusted: true,
 	ReasonForeignPrefix: true, ReasonBackupMissing: true, ReasonNewerFormat: true, ReasonKeyMissing: true,
 	ReasonBadRecipient: true, ReasonEtcdDenied: true, ReasonWrongCluster: true, ReasonNotRestorable: true,
 	ReasonDiffers: true, ReasonIncompatibleVersion: true, ReasonVolumeInUse: true, ReasonDataLost: true,
