@@ -3,6 +3,7 @@
 // (snapshot.Result), in the termination message.
 //
 //	backup save    [store] [etcd] [flags]   stream a snapshot into the store, read it back
+//	backup archive [store] [etcd] [flags]   write down what happens to the keys, until it is told to end
 //	backup drill   [store] [flags]          restore it, start a real etcd on it, compare
 //	backup restore [store] [flags]          restore it into a member's empty volume
 //	backup prune   [store] [flags]          delete what retention does not keep, and orphans
@@ -40,6 +41,13 @@
 //	--compression C         zstd (default) or none
 //	--age-recipients FILE   public keys of age, one a line; none: not encrypted
 //
+// archive takes the flags of save but for --name and --uid, and:
+//
+//	--seal-every D          how long writes are gathered for one object, default 2s
+//	--idle-every D          how often an idle cluster gets an object that says so, default 10m
+//
+// How far it is stands in /progress, and at /metrics for Prometheus.
+//
 // drill:
 //
 //	--backup ID             default: latest
@@ -60,6 +68,8 @@
 //	--etcd-version V        that will run on it, without a v (required)
 //	--orders FILE           annotations of the pod (downward API): an empty volume is filled
 //	                        only while etcd.quorate.dev/restore names the backup
+//	--to-revision N, --to-time T   restore a point of the archive, not the backup alone
+//	--etcd FILE             for a point of the archive: etcd that replays it; default /usr/local/bin/etcd
 //	--bump-revision N       default 1000000000; 0 leaves revisions as they were
 //
 // With a bump, all revisions before it are marked as compacted, so that a watcher is

@@ -39,6 +39,17 @@ func (o *options) doList(ctx context.Context, env *job.Env, stdout io.Writer) er
 			remarks = append(remarks, id+": no manifest — it is unfinished, and no backup — prune removes it in time")
 		}
 	}
+	for _, uid := range uids {
+		one := *env
+		one.Place.ClusterUID = uid
+		archives, err := one.Archives(ctx)
+		if err != nil {
+			return err
+		}
+		for _, a := range archives {
+			remarks = append(remarks, fmt.Sprintf("%s: archive of cluster ID %s: revisions %d to %d, until %s", uid, a.ClusterID, a.From, a.To, a.Until.Format(time.RFC3339)))
+		}
+	}
 	if o.output == "json" {
 		encoder := json.NewEncoder(stdout)
 		encoder.SetIndent("", "  ")

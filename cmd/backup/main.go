@@ -32,7 +32,7 @@ const (
 )
 
 const usage = `usage:
-  backup save|drill|restore|prune|list [flags]   (-h: the flags)
+  backup save|archive|drill|restore|prune|list [flags]   (-h: the flags)
   backup install DEST
   backup version
 `
@@ -78,7 +78,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 var operations = []snapshot.Operation{
-	snapshot.OperationSave, snapshot.OperationDrill, snapshot.OperationRestore, snapshot.OperationPrune, snapshot.OperationList,
+	snapshot.OperationSave, snapshot.OperationArchive, snapshot.OperationDrill, snapshot.OperationRestore, snapshot.OperationPrune, snapshot.OperationList,
 }
 
 // work carries out one operation and leaves its result.
@@ -155,6 +155,8 @@ func (o *options) carryOut(ctx context.Context, log *slog.Logger, stdout io.Writ
 	switch result.Operation {
 	case snapshot.OperationSave:
 		err = o.doSave(ctx, env, result)
+	case snapshot.OperationArchive:
+		err = o.doArchive(ctx, env, result)
 	case snapshot.OperationDrill:
 		err = o.doDrill(ctx, env, result)
 	case snapshot.OperationRestore:
@@ -180,6 +182,20 @@ func (o *options) doSave(ctx context.Context, env *job.Env, result *snapshot.Res
 	b := m.Backup()
 	result.Backup, result.Reason = &b, snapshot.ReasonSaved
 	result.Message = fmt.Sprintf("%d keys at revision %d of etcd %s, %d bytes stored as %d, read back and equal", b.KeyCount, b.Revision, b.EtcdVersion, b.PlainBytes, b.StoredBytes)
+	return nil
+}
+
+func (o *options) doArchive(ctx context.Context, env *job.Env, result *snapshot.Result) error {
+	a, err := o.archiving()
+	if err != nil {
+		return err
+	}
+	p, err := env.Archive(ctx, a)
+	if err != nil {
+		return err
+	}
+	result.Reason = snapshot.ReasonArchived
+	result.Message = fmt.Sprintf("told to end: stored up to revision %d and %s, in %d segments with %d gaps", p.Revision, p.Until.Format(time.RFC3339), p.Segments, p.Gaps)
 	return nil
 }
 
@@ -245,6 +261,6 @@ func (o *options) doPrune(ctx context.Context, env *job.Env, result *snapshot.Re
 		return err
 	}
 	result.Pruned, result.Warnings, result.Reason = &pruned, warnings, snapshot.ReasonPruned
-	result.Message = fmt.Sprintf("%d backups kept, %d dropped, %d that the store would not delete, %d unfinished ones removed", pruned.Kept, pruned.DroppedCount, pruned.Refused, pruned.Orphans)
+	result.Message = fmt.Sprintf("%d backups kept, %d dropped, %d that the store would not delete, %d unfinished ones and %d segments of archives removed", pruned.Kept, pruned.DroppedCount, pruned.Refused, pruned.Orphans, pruned.Segments)
 	return nil
 }

@@ -41,6 +41,9 @@ type options struct {
 	pause          time.Duration
 
 	save          job.Save
+	namespace     string
+	cluster       string
+	rate          int64
 	endpoints     string
 	compression   string
 	recipients    string
@@ -56,6 +59,9 @@ type options struct {
 	drop          string
 	verified      string
 	output        string
+	archive       job.Archive
+	toRevision    int64
+	toTime        string
 }
 
 // parse returns options even with an error, for the termination message.
@@ -66,6 +72,7 @@ func parse(operation snapshot.Operation, args []string, output io.Writer) (*opti
 	o.registerCommon(flags)
 	switch operation {
 	case snapshot.OperationSave:
+		o.registerMembers(flags, &o.save.Members)
 		o.registerSave(flags)
 	case snapshot.OperationDrill:
 		o.registerReading(flags)
@@ -74,6 +81,9 @@ func parse(operation snapshot.Operation, args []string, output io.Writer) (*opti
 	case snapshot.OperationRestore:
 		o.registerReading(flags)
 		o.registerRestore(flags)
+	case snapshot.OperationArchive:
+		o.registerMembers(flags, &o.archive.Members)
+		o.registerArchive(flags)
 	case snapshot.OperationPrune:
 		o.registerPrune(flags)
 	case snapshot.OperationList:
@@ -116,16 +126,25 @@ func (o *options) registerSave(f *flag.FlagSet) {
 	s := &o.save
 	f.StringVar(&s.Name, "name", "", "name of the backup (required)")
 	f.StringVar(&s.UID, "uid", "", "UID of the EtcdBackup")
-	f.StringVar(&s.Namespace, "cluster-namespace", "", "namespace of the EtcdCluster (required)")
-	f.StringVar(&s.Cluster, "cluster-name", "", "name of the EtcdCluster (required)")
-	f.StringVar(&s.Members.ClusterID, "cluster-id", "", "etcd's ID of the cluster, in hexadecimal (required)")
+}
+
+// registerMembers are the flags of what reads from a cluster.
+func (o *options) registerMembers(f *flag.FlagSet, m *job.Members) {
+	f.StringVar(&o.namespace, "cluster-namespace", "", "namespace of the EtcdCluster (required)")
+	f.StringVar(&o.cluster, "cluster-name", "", "name of the EtcdCluster (required)")
+	f.StringVar(&m.ClusterID, "cluster-id", "", "etcd's ID of the cluster, in hexadecimal (required)")
 	f.StringVar(&o.endpoints, "endpoints", "", "client URLs of the members, separated by commas (required)")
-	f.StringVar(&s.Members.CA, "etcd-ca", "", "file of the members' authority")
-	f.StringVar(&s.Members.Certificate, "etcd-cert", "", "file of the client certificate")
-	f.StringVar(&s.Members.Key, "etcd-key", "", "file of the client certificate's key")
-	f.Int64Var(&s.Rate, "rate-limit", 0, "bytes per second that are read from etcd; 0: no limit")
+	f.StringVar(&m.CA, "etcd-ca", "", "file of the members' authority")
+	f.StringVar(&m.Certificate, "etcd-cert", "", "file of the client certificate")
+	f.StringVar(&m.Key, "etcd-key", "", "file of the client certificate's key")
+	f.Int64Var(&o.rate, "rate-limit", 0, "bytes per second that are read from etcd for a snapshot; 0: no limit")
 	f.StringVar(&o.compression, "compression", string(snapshot.CompressionZstd), "zstd or none")
 	f.StringVar(&o.recipients, "age-recipients", "", "file of public keys of age to encrypt for; empty: no encryption")
+}
+
+func (o *options) registerArchive(f *flag.FlagSet) {
+	f.DurationVar(&o.archive.SealEvery, "seal-every", 2*time.Second, "how long writes are gathered for one object, at least 100ms")
+	f.DurationVar(&o.archive.IdleEvery, "idle-every", 10*time.Minute, "how often a cluster that is not written to gets an object that says so")
 }
 
 func (o *options) registerReading(f *flag.FlagSet) {
@@ -148,6 +167,9 @@ func (o *options) registerRestore(f *flag.FlagSet) {
 	f.StringVar(&r.As.PeerURLs, "initial-advertise-peer-urls", "", "peer URLs of the member (required)")
 	f.StringVar(&r.Version, "etcd-version", "", "version of the etcd that will serve the data (required)")
 	f.StringVar(&o.orders, "orders", "", "downward-API file of the pod's annotations: an empty volume is filled only while "+orderRestore+" names the backup; empty: always")
+	f.StringVar(&o.etcd, "etcd", "/usr/local/bin/etcd", "etcd, of the version that will serve the data; for a point of the archive")
+	f.Int64Var(&o.toRevision, "to-revision", 0, "restore the archive up to this revision; 0: the backup alone")
+	f.StringVar(&o.toTime, "to-time", "", "restore what the archive had been told by this time, such as 2026-01-02T15:04:05Z; empty: the backup alone")
 	f.Uint64Var(&r.As.Bump, "bump-revision", defaultBump, "added to the last revision; 0: revisions stay as they were")
 }
 
@@ -180,16 +202,25 @@ func (o *options) check(operation snapshot.Operation) error {
 	}
 	switch operation {
 	case snapshot.OperationSave:
-		require(map[string]string{
-			"name": o.save.Name, "cluster-namespace": o.save.Namespace, "cluster-name": o.save.Cluster,
-			"cluster-id": o.save.Members.ClusterID, "endpoints": o.endpoints,
-		})
+		require(map[string]string{"name": o.save.Name})
+		require(o.ofMembers(o.save.Members))
+	case snapshot.OperationArchive:
+		require(o.ofMembers(o.archive.Members))
+		if a := o.archive; a.SealEvery < 100*time.Millisecond || a.IdleEvery < time.Second {
+			errs = append(errs, fmt.Errorf("--seal-every=%s or --idle-every=%s is too short: the store would get an object for every write", a.SealEvery, a.IdleEvery))
+		}
 	case snapshot.OperationRestore:
 		r := o.restore
 		require(map[string]string{
 			"into-cluster-uid": r.Identity.ClusterUID, "member": r.Identity.Member, "volume-uid": r.Identity.VolumeUID, "initial-cluster": r.As.InitialCluster,
 			"initial-cluster-token": r.As.Token, "initial-advertise-peer-urls": r.As.PeerURLs, "etcd-version": r.Version,
 		})
+		if o.toRevision < 0 || (o.toRevision > 0 && o.toTime != "") {
+			errs = append(errs, errors.New("--to-revision is negative, or --to-time is given as well: there is one point to restore to"))
+		}
+		if _, err := o.target(); err != nil {
+			errs = append(errs, err)
+		}
 		if r.Identity.Incarnation < 0 {
 			errs = append(errs, errors.New("--incarnation is missing"))
 		}
@@ -199,6 +230,24 @@ func (o *options) check(operation snapshot.Operation) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func (o *options) ofMembers(m job.Members) map[string]string {
+	return map[string]string{"cluster-namespace": o.namespace, "cluster-name": o.cluster, "cluster-id": m.ClusterID, "endpoints": o.endpoints}
+}
+
+// target is the point of the archive to restore.
+func (o *options) target() (job.Target, error) {
+	t := job.Target{Revision: o.toRevision}
+	if o.toTime == "" {
+		return t, nil
+	}
+	at, err := time.Parse(time.RFC3339Nano, o.toTime)
+	if err != nil {
+		return t, fmt.Errorf("--to-time is %q: it is not a time such as 2026-01-02T15:04:05Z", o.toTime)
+	}
+	t.Time = at.UTC()
+	return t, nil
 }
 
 // environment opens the store.
@@ -236,6 +285,7 @@ func (o *options) serveProgress(tracker *job.Tracker, log *slog.Logger) (stop fu
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET "+snapshot.ProgressPath, tracker)
+	mux.HandleFunc("GET "+snapshot.MetricsPath, tracker.Metrics)
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	go func() {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
@@ -254,29 +304,44 @@ func list(commas string) []string {
 
 func (o *options) saving() (job.Save, error) {
 	s := o.save
-	s.Members.Endpoints = list(o.endpoints)
-	s.Compression = snapshot.Compression(o.compression)
-	if s.Compression != snapshot.CompressionNone && s.Compression != snapshot.CompressionZstd {
-		return s, snapshot.Fail(snapshot.ReasonUsage, nil, "--compression is %q — there is no such compression — use zstd or none", o.compression)
+	s.Members.Endpoints, s.Namespace, s.Cluster, s.Rate = list(o.endpoints), o.namespace, o.cluster, o.rate
+	var err error
+	s.Compression, s.Recipients, s.RecipientNames, err = o.packing()
+	return s, err
+}
+
+func (o *options) archiving() (job.Archive, error) {
+	a := o.archive
+	a.Members.Endpoints, a.Namespace, a.Cluster, a.Rate = list(o.endpoints), o.namespace, o.cluster, o.rate
+	var err error
+	a.Compression, a.Recipients, a.RecipientNames, err = o.packing()
+	return a, err
+}
+
+// packing is how to compress and for whom to encrypt.
+func (o *options) packing() (c snapshot.Compression, recipients []age.Recipient, names []string, err error) {
+	c = snapshot.Compression(o.compression)
+	if c != snapshot.CompressionNone && c != snapshot.CompressionZstd {
+		return c, nil, nil, snapshot.Fail(snapshot.ReasonUsage, nil, "--compression is %q — there is no such compression — use zstd or none", o.compression)
 	}
 	if o.recipients == "" {
-		return s, nil
+		return c, nil, nil, nil
 	}
 	content, err := os.ReadFile(o.recipients)
 	if err == nil {
-		s.Recipients, err = age.ParseRecipients(bytes.NewReader(content))
+		recipients, err = age.ParseRecipients(bytes.NewReader(content))
 	}
 	if err != nil {
-		return s, snapshot.Fail(snapshot.ReasonBadRecipient, err, "%s: %v — the backup would not be encrypted for whom it should be — put public keys of age into it, one a line", o.recipients, err)
+		return c, nil, nil, snapshot.Fail(snapshot.ReasonBadRecipient, err, "%s: %v — the backup would not be encrypted for whom it should be — put public keys of age into it, one a line", o.recipients, err)
 	}
-	for _, r := range s.Recipients {
+	for _, r := range recipients {
 		name, ok := r.(fmt.Stringer)
 		if !ok {
-			return s, snapshot.Fail(snapshot.ReasonBadRecipient, nil, "%s holds a recipient without a name — the manifest could not say who can decrypt — use native public keys of age", o.recipients)
+			return c, nil, nil, snapshot.Fail(snapshot.ReasonBadRecipient, nil, "%s holds a recipient without a name — the manifest could not say who can decrypt — use native public keys of age", o.recipients)
 		}
-		s.RecipientNames = append(s.RecipientNames, name.String())
+		names = append(names, name.String())
 	}
-	return s, nil
+	return c, recipients, names, nil
 }
 
 // identitiesFrom reads private keys. The parser's words are not passed on: they
@@ -299,7 +364,9 @@ func identitiesFrom(path string) ([]age.Identity, error) {
 func (o *options) restoring() (job.Restore, error) {
 	r := o.restore
 	identities, err := identitiesFrom(o.identities)
-	r.ID, r.Identities, r.Tools = o.backup, identities, job.Tools{Etcdutl: o.etcdutl}
+	r.ID, r.Identities, r.Tools = o.backup, identities, job.Tools{Etcd: o.etcd, Etcdutl: o.etcdutl}
+	// It was parsed when the flags were.
+	r.Target, _ = o.target()
 	if o.foreign {
 		r.Foreign = job.AllowForeign
 	}

@@ -31,6 +31,7 @@ const (
 	OperationRestore Operation = "restore"
 	OperationPrune   Operation = "prune"
 	OperationList    Operation = "list"
+	OperationArchive Operation = "archive"
 )
 
 // Outcome of an operation.
@@ -53,6 +54,8 @@ const (
 	ReasonVerified Reason = "Verified"
 	// ReasonRestored: the volume holds the restored data.
 	ReasonRestored Reason = "Restored"
+	// ReasonArchived: the archiver was told to end, and what it had read is stored.
+	ReasonArchived Reason = "Archived"
 	// ReasonPruned: what retention drops is gone, or was named if it would not go.
 	ReasonPruned Reason = "Pruned"
 )
@@ -77,6 +80,8 @@ const (
 	// ReasonStoreUnreachable: the store does not answer, or answers with errors of
 	// its own.
 	ReasonStoreUnreachable Reason = "StoreUnreachable"
+	// ReasonStoreUntrusted: no authority that is trusted has signed the store's certificate.
+	ReasonStoreUntrusted Reason = "StoreUntrusted"
 	// ReasonNoSpace: the store, the volume or the working directory is full.
 	ReasonNoSpace Reason = "NoSpace"
 	// ReasonForeignPrefix: what lies there belongs to another cluster.
@@ -103,6 +108,11 @@ const (
 	// ReasonSnapshotBroken: etcd's stream ended early or its checksum is wrong.
 	ReasonSnapshotBroken Reason = "SnapshotBroken"
 
+	// ReasonArchiveTaken: another process writes the same archive.
+	ReasonArchiveTaken Reason = "ArchiveTaken"
+	// ReasonNotArchived: the archive does not hold what is asked for.
+	ReasonNotArchived Reason = "NotArchived"
+
 	// ReasonNotRestorable: etcd's own tool or etcd itself refuses the snapshot.
 	ReasonNotRestorable Reason = "NotRestorable"
 	// ReasonDiffers: the restored data is not what the manifest says.
@@ -119,10 +129,11 @@ const (
 
 // permanent are the reasons for which another try fails as well.
 var permanent = map[Reason]bool{
-	ReasonUsage: true, ReasonBucketMissing: true, ReasonAccessDenied: true, ReasonCredentialsMissing: true,
+	ReasonUsage: true, ReasonBucketMissing: true, ReasonAccessDenied: true, ReasonCredentialsMissing: true, ReasonStoreUntrusted: true,
 	ReasonForeignPrefix: true, ReasonBackupMissing: true, ReasonNewerFormat: true, ReasonKeyMissing: true,
 	ReasonBadRecipient: true, ReasonEtcdDenied: true, ReasonWrongCluster: true, ReasonNotRestorable: true,
-	ReasonDiffers: true, ReasonIncompatibleVersion: true, ReasonVolumeInUse: true, ReasonDataLost: true,
+	ReasonNotArchived: true,
+	ReasonDiffers:     true, ReasonIncompatibleVersion: true, ReasonVolumeInUse: true, ReasonDataLost: true,
 }
 
 // Permanent says that another try fails as well, until somebody changes something.
@@ -187,6 +198,8 @@ type Pruned struct {
 	Refused int `json:"refused,omitempty"`
 	// Orphans is how many unfinished backups and uploads were removed.
 	Orphans int `json:"orphans,omitempty"`
+	// Segments is how many segments of archives were removed that no backup needs.
+	Segments int `json:"segments,omitempty"`
 }
 
 // Encode returns at most MaxResult bytes of JSON: first the list of what was
@@ -245,15 +258,19 @@ const (
 	PhaseReadingBack Phase = "ReadingBack"
 	PhaseDownloading Phase = "Downloading"
 	PhaseRestoring   Phase = "Restoring"
+	PhaseReplaying   Phase = "Replaying"
 	PhaseComparing   Phase = "Comparing"
 	PhaseDeleting    Phase = "Deleting"
+	PhaseArchiving   Phase = "Archiving"
 	PhaseDone        Phase = "Done"
 )
 
-// ProgressPort is where cmd/backup serves Progress as JSON, at ProgressPath.
+// ProgressPort is where cmd/backup serves Progress as JSON, at ProgressPath, and that of
+// an archive for Prometheus, at MetricsPath.
 const (
 	ProgressPort = 8080
 	ProgressPath = "/progress"
+	MetricsPath  = "/metrics"
 )
 
 // Progress of a process. The numbers begin anew with each attempt.
@@ -268,6 +285,22 @@ type Progress struct {
 	BytesRead int64 `json:"bytesRead"`
 	// BytesSent to the store.
 	BytesSent int64 `json:"bytesSent"`
+	// Archive is how far an archive is; nil for other work.
+	Archive *ArchiveProgress `json:"archive,omitempty"`
+}
+
+// ArchiveProgress is how far an archive is.
+type ArchiveProgress struct {
+	// Revision up to which everything is stored.
+	Revision int64 `json:"revision"`
+	// Until: whatever had been acknowledged by then is stored. What was written since
+	// would be lost with the cluster.
+	Until time.Time `json:"until"`
+	// Segments and Gaps that this process has written.
+	Segments int64 `json:"segments"`
+	Gaps     int64 `json:"gaps"`
+	// BaseMissing says that there is no backup yet to restore the latest from.
+	BaseMissing bool `json:"baseMissing"`
 }
 
 // Percent of the phase that is done, from 0 to 100; it says 100 only when it is.

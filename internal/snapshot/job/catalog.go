@@ -26,7 +26,9 @@ type entry struct {
 
 // list returns the backups of the place, the lowest revision first.
 func (e *Env) list(ctx context.Context) ([]entry, error) {
-	objects, err := e.Store.List(ctx, e.Place.Directory())
+	// Their IDs begin with the digits of a revision, of 20 places. An archive beside them
+	// may have a million objects.
+	objects, err := e.Store.List(ctx, e.Place.Directory()+"0")
 	if err != nil {
 		return nil, err
 	}

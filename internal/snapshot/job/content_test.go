@@ -20,7 +20,7 @@ import (
 	"time"
 
 	"filippo.io/age"
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc/mem"
 
 	"github.com/quorate/quorate/internal/snapshot"
 	"github.com/quorate/quorate/internal/snapshot/store"
@@ -61,7 +61,7 @@ func stored(t *testing.T, e *Env, revision int64, compression snapshot.Compressi
 		m.Recipients = append(m.Recipients, r.(fmt.Stringer).String())
 	}
 	content := fake(1)
-	incoming := &stream{rest: content, total: int64(len(content) - sha256.Size), remaining: ended{}}
+	incoming := &stream{current: partOf(content), total: int64(len(content) - sha256.Size), remaining: ended{}}
 	if err := e.upload(t.Context(), Save{Compression: compression, Recipients: recipients}, incoming, &m); err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +74,11 @@ func stored(t *testing.T, e *Env, revision int64, compression snapshot.Compressi
 // ended is the end of etcd's stream.
 type ended struct{}
 
-func (ended) Recv() (*pb.SnapshotResponse, error) { return nil, io.EOF }
+func (ended) Recv() (*part, error) { return nil, io.EOF }
+
+func partOf(content []byte) *part {
+	return &part{bytes: len(content), blob: mem.BufferSlice{mem.SliceBuffer(content)}.Reader()}
+}
 
 func TestSealedIsIndifferentToTheSizesOfWrites(t *testing.T) {
 	content := fake(3)
@@ -201,7 +205,7 @@ func TestABrokenStreamLeavesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			e, dir := newEnv(t)
 			m := snapshot.Manifest{ID: snapshot.NewID(1, time.Now(), "b"), Compression: snapshot.CompressionNone}
-			incoming := &stream{rest: tc.sent, total: int64(tc.total), remaining: ended{}}
+			incoming := &stream{current: partOf(tc.sent), total: int64(tc.total), remaining: ended{}}
 			err := e.upload(t.Context(), Save{Compression: snapshot.CompressionNone}, incoming, &m)
 			if snapshot.ReasonOf(err) != snapshot.ReasonSnapshotBroken {
 				t.Errorf("%v, want SnapshotBroken", err)

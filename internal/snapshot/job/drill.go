@@ -39,6 +39,9 @@ const (
 	// drillQuota, in bytes: above any database that etcd is made for, so that a
 	// drill is never short of what the cluster had.
 	drillQuota = 64 << 30
+	// replayOps and replayBytes bound one revision that is replayed: deleting a range, a
+	// short request, is as many deletions as there were keys.
+	replayOps, replayBytes = 1 << 24, 1 << 29
 )
 
 // Drill is which backup to verify, and with what.
@@ -208,6 +211,7 @@ func (s *server) start(ctx context.Context) error {
 	file := func(name string) string { return filepath.Join(s.dir, name) }
 	s.command = exec.Command(s.binary,
 		"--name="+as.Name, "--data-dir="+s.dataDir(), "--log-level=warn", "--unsafe-no-fsync", "--quota-backend-bytes="+strconv.FormatInt(drillQuota, 10),
+		"--max-txn-ops="+strconv.Itoa(replayOps), "--max-request-bytes="+strconv.Itoa(replayBytes),
 		"--listen-client-urls=https://"+s.client, "--advertise-client-urls=https://"+s.client,
 		"--client-cert-auth", "--trusted-ca-file="+file("ca.crt"), "--cert-file="+file("tls.crt"), "--key-file="+file("tls.key"),
 		"--listen-peer-urls="+as.PeerURLs, "--initial-advertise-peer-urls="+as.PeerURLs, "--initial-cluster="+as.InitialCluster, "--initial-cluster-token="+as.Token,

@@ -3,6 +3,7 @@ package job
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -55,10 +56,17 @@ func (e *Env) Prune(ctx context.Context, p Prune) (pruned snapshot.Pruned, warni
 		gone[dropped.ID] = true
 		e.Log.Info("Backup dropped", "id", dropped.ID, "reason", dropped.Reason, "rehearsal", p.Rehearsal)
 	}
+	var left []snapshot.Backup
 	for _, b := range catalog.Backups {
 		if !gone[b.ID] {
-			pruned.Kept++
+			left = append(left, b)
 		}
+	}
+	pruned.Kept = len(left)
+	// A backup that cannot be read may need any of them.
+	if len(catalog.Unreadable) == 0 {
+		segments, more := e.pruneArchives(ctx, p, left)
+		pruned.Segments, warnings = segments, append(warnings, more...)
 	}
 	orphans, more := e.orphans(ctx, p, catalog)
 	pruned.Orphans = orphans
@@ -136,4 +144,48 @@ func (e *Env) orphans(ctx context.Context, p Prune, catalog Catalog) (removed in
 		warnings = append(warnings, err.Error())
 	}
 	return removed + uploads, warnings
+}
+
+// pruneArchives removes the segments that no backup needs.
+func (e *Env) pruneArchives(ctx context.Context, p Prune, backups []snapshot.Backup) (removed int, warnings []string) {
+	objects, err := e.Store.List(ctx, e.Place.Archives())
+	if err != nil {
+		return 0, []string{err.Error()}
+	}
+	archives := map[string][]snapshot.Link{}
+	for _, o := range objects {
+		if id, l, ok := e.Place.ParseSegment(o.Key); ok {
+			archives[id] = append(archives[id], l)
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(archives)) {
+		for _, l := range e.obsolete(archives[id], id, backups, p.OrphansAfter) {
+			if !p.Rehearsal {
+				if err := e.Store.Delete(ctx, e.Place.ArchiveDirectory(id)+l.Name()); err != nil {
+					warnings = append(warnings, err.Error())
+					continue
+				}
+			}
+			removed++
+		}
+	}
+	return removed, warnings
+}
+
+// obsolete segments of one cluster ID: those of before its oldest backup. Without any
+// backup an archive is of no use, unless its first base is only being taken.
+func (e *Env) obsolete(links []snapshot.Link, clusterID string, backups []snapshot.Backup, orphansAfter time.Duration) []snapshot.Link {
+	var oldest int64
+	for _, b := range backups {
+		if b.ClusterID == clusterID && (oldest == 0 || b.Revision < oldest) {
+			oldest = b.Revision
+		}
+	}
+	if oldest > 0 {
+		return snapshot.Obsolete(links, oldest)
+	}
+	if tip, _ := snapshot.Tip(links); tip.Ended.Before(e.Now().Add(-orphansAfter)) {
+		return links
+	}
+	return nil
 }

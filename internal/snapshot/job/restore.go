@@ -37,7 +37,9 @@ const (
 // Restore is which backup to restore, and where to.
 type Restore struct {
 	// ID of the backup, or Latest.
-	ID         string
+	ID string
+	// Target is the point of the archive to restore; zero for the backup alone.
+	Target     Target
 	Identities []age.Identity
 	Tools      Tools
 	// Version of the etcd that will serve the data, without a leading v.
@@ -59,7 +61,11 @@ type Restore struct {
 type Restored struct {
 	Backup snapshot.Backup `json:"backup"`
 	Bump   uint64          `json:"bump"`
-	Time   time.Time       `json:"time"`
+	// Target and Revision are the point of the archive that was asked for and found; empty
+	// and zero for the backup alone.
+	Target   string    `json:"target,omitempty"`
+	Revision int64     `json:"revision,omitempty"`
+	Time     time.Time `json:"time"`
 }
 
 // Restore fills a member's empty volume. At every moment the volume is either
@@ -73,7 +79,7 @@ func (e *Env) Restore(ctx context.Context, r Restore) (snapshot.Backup, error) {
 		}
 		return snapshot.Backup{}, err
 	}
-	m, err := e.find(ctx, r.ID)
+	m, p, err := e.choose(ctx, r)
 	if err != nil {
 		return snapshot.Backup{}, err
 	}
@@ -94,7 +100,21 @@ func (e *Env) Restore(ctx context.Context, r Restore) (snapshot.Backup, error) {
 			return m.Backup(), err
 		}
 	}
-	return m.Backup(), e.fill(ctx, r, m, lock)
+	return m.Backup(), e.fill(ctx, r, m, p, lock)
+}
+
+// choose finds the backup to begin with, and the point of the archive if one is asked for.
+func (e *Env) choose(ctx context.Context, r Restore) (snapshot.Manifest, *point, error) {
+	if r.Target.None() {
+		m, err := e.find(ctx, r.ID)
+		return m, nil, err
+	}
+	p, err := e.findPoint(ctx, r.ID, r.Target, r.Identities)
+	if err != nil {
+		return snapshot.Manifest{}, nil, err
+	}
+	m, err := e.manifest(ctx, p.bases[0].ID)
+	return m, p, err
 }
 
 // allowed decides before the volume is touched.
@@ -154,19 +174,32 @@ func (r Restore) record() *Restored {
 	if json.Unmarshal(content, &done) != nil || (r.ID != Latest && done.Backup.ID != r.ID) {
 		return nil
 	}
+	if want := r.Target; (want.None() && done.Target != "") || (!want.None() && done.Target != want.String()) {
+		return nil
+	}
 	return &done
 }
 
 // fill works on a volume that holds nothing but perhaps what an interrupted restore
 // left.
-func (e *Env) fill(ctx context.Context, r Restore, m snapshot.Manifest, lock *os.File) error {
+func (e *Env) fill(ctx context.Context, r Restore, m snapshot.Manifest, p *point, lock *os.File) error {
 	working := filepath.Join(r.Volume, restoringDir)
 	if err := emptied(working); err != nil {
 		return explainDisk("preparing "+working, err)
 	}
 	file, data := filepath.Join(working, "snapshot.db"), filepath.Join(working, "data")
-	if err := e.fetch(ctx, m, r.Identities, file); err != nil {
-		return err
+	record := Restored{Backup: m.Backup(), Bump: r.As.Bump}
+	if p == nil {
+		if err := e.fetch(ctx, m, r.Identities, file); err != nil {
+			return err
+		}
+	} else {
+		done, err := e.rebuild(ctx, p, r.Tools, r.Identities, working, file)
+		if err != nil {
+			return err
+		}
+		record.Backup, record.Target, record.Revision = done.Base, r.Target.String(), done.Revision
+		e.Log.Info("Put together from the archive", "base", done.Base.ID, "revision", done.Revision, "replayed", done.Revisions, "unknownLeases", done.UnknownLeases)
 	}
 	e.Tracker.enter(snapshot.PhaseRestoring, 1, 0)
 	if err := r.Tools.restore(ctx, file, data, r.As, lock); err != nil {
@@ -175,7 +208,8 @@ func (e *Env) fill(ctx context.Context, r Restore, m snapshot.Manifest, lock *os
 	if err := os.Remove(file); err != nil {
 		return explainDisk("removing "+file, err)
 	}
-	if err := r.writeRecord(Restored{Backup: m.Backup(), Bump: r.As.Bump, Time: e.Now().UTC().Truncate(time.Second)}); err != nil {
+	record.Time = e.Now().UTC().Truncate(time.Second)
+	if err := r.writeRecord(record); err != nil {
 		return explainDisk("writing "+RestoredFile, err)
 	}
 	return r.install(data, working)

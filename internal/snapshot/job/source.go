@@ -238,20 +238,18 @@ func hashAt(ctx context.Context, conn *grpc.ClientConn, revision int64) (hashed,
 
 // stream is etcd's snapshot.
 type stream struct {
-	remaining interface {
-		Recv() (*pb.SnapshotResponse, error)
-	}
+	remaining parts
 	// total is the size of the database, without the checksum that follows.
 	total          int64
 	storageVersion string
-	rest           []byte
+	current        *part
 	received       int64
 }
 
 // open asks for the snapshot and returns once its first bytes are there: from then
 // on it is fixed what it holds.
 func (s *source) open(ctx context.Context) (*stream, error) {
-	incoming, err := pb.NewMaintenanceClient(s.conn).Snapshot(ctx, &pb.SnapshotRequest{})
+	incoming, err := snapshotOf(ctx, s.conn)
 	if err != nil {
 		return nil, explainEtcd(err)
 	}
@@ -259,8 +257,8 @@ func (s *source) open(ctx context.Context) (*stream, error) {
 	if err != nil {
 		return nil, explainEtcd(err)
 	}
-	total := int64(first.GetRemainingBytes()) + int64(len(first.GetBlob()))
-	return &stream{remaining: incoming, total: total, storageVersion: majorMinor(first.GetVersion()), rest: first.GetBlob()}, nil
+	total := int64(first.remaining) + int64(first.bytes)
+	return &stream{remaining: incoming, total: total, storageVersion: majorMinor(first.version), current: first}, nil
 }
 
 // majorMinor is "3.6" of "3.6.0".
@@ -274,7 +272,8 @@ func majorMinor(version string) string {
 
 // Read returns io.EOF when etcd has ended the stream, however much it has sent.
 func (s *stream) Read(p []byte) (int, error) {
-	for len(s.rest) == 0 {
+	for s.current.bytes == 0 {
+		s.current.release()
 		next, err := s.remaining.Recv()
 		if errors.Is(err, io.EOF) {
 			return 0, io.EOF
@@ -282,10 +281,9 @@ func (s *stream) Read(p []byte) (int, error) {
 		if err != nil {
 			return 0, explainEtcd(err)
 		}
-		s.rest = next.GetBlob()
+		s.current = next
 	}
-	n := copy(p, s.rest)
-	s.rest = s.rest[n:]
+	n, err := s.current.Read(p)
 	s.received += int64(n)
-	return n, nil
+	return n, err
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
@@ -35,6 +36,33 @@ func (t *Tracker) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	_ = json.NewEncoder(w).Encode(t.Progress())
 }
 
+// Metrics answers with how far an archive is, in the text format of Prometheus.
+func (t *Tracker) Metrics(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4")
+	a := t.Progress().Archive
+	if a == nil {
+		return
+	}
+	missing := 0
+	if a.BaseMissing {
+		missing = 1
+	}
+	for _, m := range []struct {
+		name, kind, help string
+		value            float64
+	}{
+		{"until_timestamp_seconds", "gauge", "Whatever had been acknowledged by this time is stored.", float64(a.Until.UnixMilli()) / 1000},
+		{"revision", "gauge", "Revision up to which everything is stored.", float64(a.Revision)},
+		{"segments_total", "counter", "Segments that this process has written.", float64(a.Segments)},
+		{"gaps_total", "counter", "Gaps that this process has put on record.", float64(a.Gaps)},
+		{"base_missing", "gauge", "1 if there is no backup to restore the latest from.", float64(missing)},
+	} {
+		// The reader has gone if it fails.
+		_, _ = fmt.Fprintf(w, "# HELP quorate_archive_%[1]s %[2]s\n# TYPE quorate_archive_%[1]s %[3]s\nquorate_archive_%[1]s %[4]s\n",
+			m.name, m.help, m.kind, strconv.FormatFloat(m.value, 'f', -1, 64))
+	}
+}
+
 // enter begins a phase.
 func (t *Tracker) enter(phase snapshot.Phase, attempt int, total int64) {
 	t.mu.Lock()
@@ -54,6 +82,14 @@ func (t *Tracker) sent(n int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.progress.BytesSent += int64(n)
+	t.moved++
+}
+
+// archived tells how far an archive is.
+func (t *Tracker) archived(p snapshot.ArchiveProgress) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.progress.Archive = &p
 	t.moved++
 }
 

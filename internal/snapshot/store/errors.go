@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
@@ -64,6 +65,9 @@ func reasonFor(err error) snapshot.Reason {
 			return reason
 		}
 	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return snapshot.ReasonStoreUntrusted
+	}
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), a.status == http.StatusInsufficientStorage:
 		return snapshot.ReasonNoSpace
@@ -104,6 +108,8 @@ func advice(reason snapshot.Reason) string {
 		return "the store does not let these credentials do it — check them, and that they may list, read, write and delete below the prefix"
 	case snapshot.ReasonCredentialsExpired:
 		return "the store takes these credentials no more — renew the Secret; the next attempt reads it again"
+	case snapshot.ReasonStoreUntrusted:
+		return "whoever answers may be somebody else, and would be given the data — give the authority that signed its certificate, ca.crt of the store's caSecretRef (--store-ca)"
 	case snapshot.ReasonNoSpace:
 		return "the backup does not fit — make room, or keep fewer backups"
 	default:

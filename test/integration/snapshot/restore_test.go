@@ -71,8 +71,19 @@ func read(t testing.TB, c *clientv3.Client) state {
 }
 
 // live makes a random history: puts, deletions of ranges, transactions, leases and
-// compactions, and authentication at its end if asked for.
+// compactions.
 func live(t testing.TB, c *clientv3.Client, seed uint64, steps int) {
+	t.Helper()
+	history(t, c, seed, steps, true)
+}
+
+// uncompacted makes a history that an archiver which is down for a while can still read.
+func uncompacted(t testing.TB, c *clientv3.Client, seed uint64, steps int) {
+	t.Helper()
+	history(t, c, seed, steps, false)
+}
+
+func history(t testing.TB, c *clientv3.Client, seed uint64, steps int, compacting bool) {
 	t.Helper()
 	random := rand.New(rand.NewPCG(seed, 1))
 	name := func() string { return fmt.Sprintf("k/%03d", random.IntN(60)) }
@@ -106,6 +117,9 @@ func live(t testing.TB, c *clientv3.Client, seed uint64, steps int) {
 				Then(clientv3.OpPut(a, value()), clientv3.OpDelete(b)).Else(clientv3.OpPut(b, value())).Commit()
 			must(err)
 		case 4:
+			if !compacting {
+				continue
+			}
 			got, err := c.Get(ctx, "x")
 			must(err)
 			if _, err := c.Compact(ctx, max(1, got.Header.Revision-random.Int64N(20))); !errors.Is(err, rpctypes.ErrCompacted) {

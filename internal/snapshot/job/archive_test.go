@@ -1,0 +1,426 @@
+package job
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/quorate/quorate/internal/snapshot"
+)
+
+// fakeMember answers what an archiver and a replay ask, as a test wants it.
+type fakeMember struct {
+	pb.UnimplementedKVServer
+	pb.UnimplementedAuthServer
+	pb.UnimplementedLeaseServer
+
+	revision func() int64
+	txn      func(*pb.TxnRequest) *pb.TxnResponse
+	auth     uint64
+	leases   map[int64]int64
+}
+
+func (m *fakeMember) Range(context.Context, *pb.RangeRequest) (*pb.RangeResponse, error) {
+	return &pb.RangeResponse{Header: &pb.ResponseHeader{Revision: m.revision()}}, nil
+}
+
+func (m *fakeMember) Txn(_ context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error) {
+	return m.txn(r), nil
+}
+
+func (m *fakeMember) AuthStatus(context.Context, *pb.AuthStatusRequest) (*pb.AuthStatusResponse, error) {
+	return &pb.AuthStatusResponse{AuthRevision: m.auth}, nil
+}
+
+func (m *fakeMember) LeaseLeases(context.Context, *pb.LeaseLeasesRequest) (*pb.LeaseLeasesResponse, error) {
+	r := &pb.LeaseLeasesResponse{}
+	for id := range m.leases {
+		r.Leases = append(r.Leases, &pb.LeaseStatus{ID: id})
+	}
+	return r, nil
+}
+
+func (m *fakeMember) LeaseTimeToLive(_ context.Context, r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
+	return &pb.LeaseTimeToLiveResponse{ID: r.GetID(), TTL: m.leases[r.GetID()] - 1, GrantedTTL: m.leases[r.GetID()]}, nil
+}
+
+func serve(t *testing.T, m *fakeMember) *source {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer()
+	pb.RegisterKVServer(server, m)
+	pb.RegisterAuthServer(server, m)
+	pb.RegisterLeaseServer(server, m)
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(server.Stop)
+	conn, err := grpc.NewClient("passthrough:///"+listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return &source{conn: conn}
+}
+
+// clocked is a session with a member, behind a gap up to revision 10, at a time of its own.
+func clocked(t *testing.T, m *fakeMember) (s *session, now *time.Time, dir string) {
+	t.Helper()
+	e, dir := newEnv(t)
+	clock := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	e.Now = func() time.Time { return clock }
+	s = &session{
+		archiver: &archiver{
+			Env: e, Archive: Archive{SealEvery: 2 * time.Second, IdleEvery: time.Minute, Compression: snapshot.CompressionZstd},
+			want: make(chan snapshot.Segment, 1), based: make(chan snapshot.Segment, 1),
+		},
+		member: serve(t, m), chain: &chain{env: e, clusterID: "a1"}, leases: map[int64]bool{}, used: map[int64]bool{},
+	}
+	s.next = snapshot.Segment{Format: snapshot.Format, Sequence: 1, Cluster: snapshot.Cluster{UID: e.Place.ClusterUID, ID: "a1", Namespace: "ns", Name: "c"}}
+	s.begin(snapshot.Gap{From: 1, To: 10, Reason: snapshot.GapBegan}, clock)
+	return s, &clock, dir
+}
+
+func put(revision int64) change {
+	kv := &mvccpb.KeyValue{Key: []byte("k"), Value: []byte("v"), CreateRevision: 1, ModRevision: revision, Version: revision}
+	return change{revision: revision, events: []*mvccpb.Event{{Kv: kv}}}
+}
+
+// A cluster that is written to all the time is always ahead of what was received, and its
+// writes are stored all the same.
+func TestArchiveSealsWhileWritesGoOn(t *testing.T) {
+	m := &fakeMember{auth: 1}
+	s, now, _ := clocked(t, m)
+	s.next.AuthBefore = 1
+	m.revision = func() int64 { return s.last + 1 }
+	longest := time.Duration(0)
+	for range 60 {
+		*now = now.Add(beat)
+		for _, revision := range []int64{s.last + 1, s.last + 2} {
+			if err := s.add(t.Context(), put(revision)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.beat(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if s.progress.Segments > 0 {
+			longest = max(longest, now.Sub(s.progress.Until))
+		}
+	}
+	if s.progress.Segments < 8 || longest > 5*time.Second {
+		t.Errorf("%d segments in 30 s, and up to %s were not stored", s.progress.Segments, longest)
+	}
+}
+
+// A segment says that it is complete until the moment at which a majority was asked, and
+// only if it has all that the majority confirmed.
+func TestArchiveEndsWhereAMajorityConfirmed(t *testing.T) {
+	m := &fakeMember{auth: 1, revision: func() int64 { return 12 }}
+	s, now, _ := clocked(t, m)
+	s.next.AuthBefore = 1
+	began := *now
+	*now = now.Add(time.Second)
+	if err := s.beat(t.Context()); err != nil { // the gap is put on record
+		t.Fatal(err)
+	}
+	if err := s.beat(t.Context()); err != nil { // the majority is at revision 12
+		t.Fatal(err)
+	}
+	if err := s.add(t.Context(), put(11)); err != nil {
+		t.Fatal(err)
+	}
+	*now = now.Add(time.Minute)
+	if err := s.seal(t.Context()); err != nil { // as for its size
+		t.Fatal(err)
+	}
+	if !s.tip.Ended.Equal(began) || s.tip.To != 11 {
+		t.Errorf("without revision 12 it says that it is complete until %s", s.tip.Ended.Sub(began))
+	}
+}
+
+// A watch that tells nothing of what a majority confirmed is not waited for without end.
+func TestArchiveGivesUpAWatchThatStalls(t *testing.T) {
+	m := &fakeMember{auth: 1, revision: func() int64 { return 12 }}
+	s, now, _ := clocked(t, m)
+	s.next.AuthBefore, s.next.Gap = 1, nil
+	s.next.Sequence = 2
+	*now = now.Add(time.Second)
+	if err := s.beat(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	*now = now.Add(watchStall + time.Second)
+	if err := s.beat(t.Context()); snapshot.ReasonOf(err) != snapshot.ReasonEtcdUnreachable {
+		t.Errorf("%v, want EtcdUnreachable", err)
+	}
+}
+
+// A change of users asks for a base from after it, and one that goes back is not archived.
+func TestArchiveOfUsersThatChange(t *testing.T) {
+	m := &fakeMember{auth: 5, revision: func() int64 { return 10 }}
+	s, now, _ := clocked(t, m)
+	s.next.AuthBefore = 4
+	*now = now.Add(time.Second)
+	if err := s.seal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !s.tip.BaseSince.Equal(*now) || !s.progress.BaseMissing {
+		t.Errorf("a base of before the change would do: %+v", s.tip)
+	}
+	m.auth = 3
+	if err := s.seal(t.Context()); snapshot.ReasonOf(err) != snapshot.ReasonWrongCluster {
+		t.Errorf("%v, want WrongCluster", err)
+	}
+}
+
+// The segment that another process has written is seen, and ours is not taken for it.
+func TestArchiveIsNotShared(t *testing.T) {
+	m := &fakeMember{auth: 1, revision: func() int64 { return 10 }}
+	s, _, dir := clocked(t, m)
+	s.next.AuthBefore = 1
+	next := s.next
+	if err := s.seal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.next = next
+	s.next.Cluster.Name = "another"
+	if err := s.seal(t.Context()); snapshot.ReasonOf(err) != snapshot.ReasonArchiveTaken {
+		t.Errorf("%v, want ArchiveTaken", err)
+	}
+	if found, _ := filepath.Glob(filepath.Join(dir, "p", "c-uid", "archive", "a1", "*")); len(found) != 2 {
+		t.Errorf("one has overwritten the other: %v", found)
+	}
+}
+
+// A damaged end is passed over, so that what it held is archived again.
+func TestArchiveGoesOnBeforeADamagedEnd(t *testing.T) {
+	m := &fakeMember{auth: 1, revision: func() int64 { return 12 }}
+	s, _, dir := clocked(t, m)
+	s.next.AuthBefore = 1
+	for _, revision := range []int64{11, 12} {
+		if err := s.add(t.Context(), put(revision)); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.seal(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := filepath.Join(dir, "p", "c-uid", "archive", "a1", snapshot.LinkOf(*s.tip, nil).Name()[:13]+"*")
+	found, err := filepath.Glob(path)
+	if err != nil || len(found) != 1 {
+		t.Fatalf("%v (%v)", found, err)
+	}
+	content, err := os.ReadFile(found[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	content[len(content)-1] ^= 1
+	if err := os.WriteFile(found[0], content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := s.chainOf(t.Context(), "a1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tip, _, err := c.tip(t.Context())
+	if err != nil || tip == nil || tip.To != 11 || len(c.passed) != 1 {
+		t.Errorf("it goes on from %+v (%v)", tip, err)
+	}
+}
+
+func TestArchiveRecordsLeases(t *testing.T) {
+	m := &fakeMember{auth: 1, revision: func() int64 { return 11 }, leases: map[int64]int64{7: 60}}
+	s, _, _ := clocked(t, m)
+	leases := func() map[int64]int64 {
+		t.Helper()
+		content, err := s.leaseRecords(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := map[int64]int64{}
+		for records := bufio.NewReader(bytes.NewReader(content)); ; {
+			r, err := readRecord(records)
+			if errors.Is(err, io.EOF) {
+				return found
+			}
+			id, ttl, err := r.lease()
+			if err != nil {
+				t.Fatal(err)
+			}
+			found[id] = ttl
+		}
+	}
+	if got := leases(); len(got) != 1 || got[7] != 60 {
+		t.Errorf("%v, want lease 7 of 60 s", got)
+	}
+	if got := leases(); len(got) != 0 {
+		t.Errorf("%v is recorded again", got)
+	}
+	delete(m.leases, 7)
+	if got := leases(); len(got) != 1 || got[7] != 0 {
+		t.Errorf("%v, want that lease 7 is gone", got)
+	}
+	if got := leases(); len(got) != 0 {
+		t.Errorf("%v is told to be gone again", got)
+	}
+	m.leases[7] = 90
+	if got := leases(); len(got) != 1 || got[7] != 90 {
+		t.Errorf("%v, want that lease 7 is there again, of 90 s", got)
+	}
+}
+
+// A revision that etcd leaves out is noticed at once, and one that comes in pieces is whole.
+func TestWatchHasNoHole(t *testing.T) {
+	event := func(revision int64) *mvccpb.Event { return &mvccpb.Event{Kv: &mvccpb.KeyValue{ModRevision: revision}} }
+	w := &watch{last: 10}
+	if err := w.take(&pb.WatchResponse{Events: []*mvccpb.Event{event(11), event(12)}, Fragment: true}); err != nil {
+		t.Fatal(err)
+	}
+	if len(w.ready) != 1 {
+		t.Errorf("%d revisions are handed out before the last one is whole, want 1", len(w.ready))
+	}
+	if err := w.take(&pb.WatchResponse{Events: []*mvccpb.Event{event(12), event(13)}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(len(w.ready), len(w.ready[1].events)); got != "3 2" {
+		t.Errorf("%s, want 3 revisions, the second with 2 events", got)
+	}
+	for name, events := range map[string][]*mvccpb.Event{"a hole": {event(15)}, "again": {event(13)}, "a hole within": {event(14), event(16)}} {
+		w := &watch{last: 13}
+		if err := w.take(&pb.WatchResponse{Events: events}); snapshot.ReasonOf(err) != snapshot.ReasonSnapshotBroken {
+			t.Errorf("%s: %v, want SnapshotBroken", name, err)
+		}
+	}
+}
+
+func TestRecordsThatAreCutAreSeen(t *testing.T) {
+	content, err := appendRecord(nil, recordRevision, time.UnixMilli(1234), &pb.WatchResponse{Header: &pb.ResponseHeader{Revision: 5}, Events: put(5).events})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := readRecord(bufio.NewReader(bytes.NewReader(content)))
+	if err != nil || r.at.UnixMilli() != 1234 {
+		t.Fatalf("%+v (%v)", r, err)
+	}
+	if revision, events, err := r.revision(); err != nil || revision != 5 || len(events) != 1 {
+		t.Errorf("revision %d with %d events (%v)", revision, len(events), err)
+	}
+	for n := 1; n < len(content); n++ {
+		if _, err := readRecord(bufio.NewReader(bytes.NewReader(content[:n]))); !errors.Is(err, errNotRecords) {
+			t.Errorf("cut at %d: %v", n, err)
+		}
+	}
+}
+
+// A write that does not get its revision, or finds a key that is not as it was, ends the
+// replay.
+func TestReplayAssertsEveryRevision(t *testing.T) {
+	for name, tc := range map[string]struct {
+		revision int64
+		answer   *pb.TxnResponse
+		want     snapshot.Reason
+	}{
+		"as it was":         {11, &pb.TxnResponse{Succeeded: true, Header: &pb.ResponseHeader{Revision: 11}}, ""},
+		"another revision":  {11, &pb.TxnResponse{Succeeded: true, Header: &pb.ResponseHeader{Revision: 12}}, snapshot.ReasonDiffers},
+		"another key":       {11, &pb.TxnResponse{Succeeded: false, Header: &pb.ResponseHeader{Revision: 10}}, snapshot.ReasonDiffers},
+		"one is left out":   {12, &pb.TxnResponse{Succeeded: true, Header: &pb.ResponseHeader{Revision: 12}}, snapshot.ReasonDiffers},
+		"one is told again": {10, &pb.TxnResponse{Succeeded: true, Header: &pb.ResponseHeader{Revision: 10}}, snapshot.ReasonDiffers},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var asked *pb.TxnRequest
+			m := &fakeMember{txn: func(r *pb.TxnRequest) *pb.TxnResponse { asked = r; return tc.answer }}
+			r := &replay{source: serve(t, m), at: 10}
+			err := r.apply(t.Context(), tc.revision, put(tc.revision).events)
+			if (err == nil) != (tc.want == "") || (err != nil && snapshot.ReasonOf(err) != tc.want) {
+				t.Errorf("%v, want %q", err, tc.want)
+			}
+			if asked == nil {
+				return
+			}
+			var compared []pb.Compare_CompareTarget
+			for _, c := range asked.GetCompare() {
+				compared = append(compared, c.GetTarget())
+			}
+			if !slices.Equal(compared, []pb.Compare_CompareTarget{pb.Compare_VERSION, pb.Compare_CREATE}) || asked.GetCompare()[0].GetVersion() != tc.revision-1 {
+				t.Errorf("compared: %v", asked.GetCompare())
+			}
+		})
+	}
+}
+
+// Whoever has lost a right since the base would have it again.
+func TestReplayRefusesUsersOfBefore(t *testing.T) {
+	m := &fakeMember{auth: 3}
+	r := &replay{source: serve(t, m), point: &point{target: Target{Revision: 20}, revision: 20, chain: &chain{clusterID: "a1"}}}
+	for auth, want := range map[uint64]snapshot.Reason{3: "", 4: snapshot.ReasonNotArchived} {
+		err := r.sameAuth(t.Context(), snapshot.Segment{From: 15, To: 25, AuthBefore: 3, AuthAfter: auth})
+		if (err == nil) != (want == "") || (err != nil && snapshot.ReasonOf(err) != want) {
+			t.Errorf("users at revision %d: %v", auth, err)
+		}
+	}
+}
+
+// Prune drops the segments that no backup needs, and none that one does.
+func TestArchivePruneKeepsWhatABackupNeeds(t *testing.T) {
+	m := &fakeMember{auth: 1, revision: func() int64 { return 10 }}
+	s, _, dir := clocked(t, m)
+	s.next.AuthBefore = 1
+	for revision := int64(11); revision <= 20; revision++ {
+		if err := s.add(t.Context(), put(revision)); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.seal(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	there := func() int {
+		found, err := filepath.Glob(filepath.Join(dir, "p", "c-uid", "archive", "a1", "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(found)
+	}
+	prune := func(p Prune) snapshot.Pruned {
+		t.Helper()
+		p.OrphansAfter = time.Hour
+		pruned, warnings, err := s.Prune(t.Context(), p)
+		if err != nil || len(warnings) > 0 {
+			t.Fatalf("%v %v", warnings, err)
+		}
+		return pruned
+	}
+	if prune(Prune{}); there() != 10 {
+		t.Errorf("%d of 10 segments are left while the first base is being taken", there())
+	}
+	stored(t, s.Env, 12, snapshot.CompressionNone)
+	newest := stored(t, s.Env, 17, snapshot.CompressionNone)
+	policy := snapshot.Policy{Last: 1}
+	if pruned := prune(Prune{Policy: policy, Rehearsal: true}); pruned.Segments != 6 || there() != 10 {
+		t.Errorf("a rehearsal: %+v, and %d are left", pruned, there())
+	}
+	if pruned := prune(Prune{Policy: policy}); pruned.Segments != 6 || there() != 4 {
+		t.Errorf("%+v, and %d are left, want those from the one before %s on", pruned, there(), newest.ID)
+	}
+	c, err := s.chainOf(t.Context(), "a1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := snapshot.Path(c.links, 17, 20); err != nil {
+		t.Error(err)
+	}
+}

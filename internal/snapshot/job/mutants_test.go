@@ -1,0 +1,30 @@
+package job
+
+import (
+	"testing"
+
+	"github.com/quorate/quorate/test/mutants"
+)
+
+// breaches give up a rule of the archive each.
+var breaches = map[string]mutants.Mutant{
+	"a hole in a watch is taken":            mutants.Of("watch.go", "if revision != w.last+1 {", "if false {"),
+	"half a revision is handed out":         mutants.Of("watch.go", "if !r.GetFragment() {", "if true {"),
+	"writes that go on are never stored":    mutants.Of("archive.go", "if due {\n\t\t\treturn s.seal(ctx)\n\t\t}", ""),
+	"complete without what was confirmed":   mutants.Of("archive.go", "if s.last >= s.mark.revision && s.mark.at.After(next.Ended) {", "if s.Now().After(next.Ended) {\n\t\tnext.Ended = s.Now()\n\t}\n\tif false {"),
+	"a watch that stalls is waited for":     mutants.Of("archive.go", "now.Sub(s.mark.at) > watchStall && now.Sub(s.at) > watchStall", "now.IsZero()"),
+	"a base of before a change of users":    mutants.Of("archive.go", "if auth != next.AuthBefore {", "if false {"),
+	"a cluster that went back is archived":  mutants.Of("archive.go", "if auth < next.AuthBefore {", "if false {"),
+	"two archivers":                         mutants.Of("archive.go", "ok && other != l && other.Previous", "false && other.Previous"),
+	"it goes on from a damaged end":         mutants.Of("chain.go", "if snapshot.ReasonOf(err) == snapshot.ReasonCorrupt {\n\t\tc.damaged(l, err)\n\t}", "if snapshot.ReasonOf(err) == snapshot.ReasonCorrupt {\n\t\treturn s, content, sum, nil\n\t}"),
+	"a lease is recorded for ever":          mutants.Of("lease.go", "delete(s.leases, id)", ""),
+	"a replay takes any revision":           mutants.Of("replay.go", "if got := answer.GetHeader().GetRevision(); got != revision {", "if got := answer.GetHeader().GetRevision(); got == 0 {"),
+	"a replay writes on other keys":         mutants.Of("replay.go", "if !answer.GetSucceeded() {", "if false {"),
+	"a replay leaves out a revision":        mutants.Of("replay.go", "if revision != r.at+1 {", "if false {"),
+	"rights that were lost are given again": mutants.Of("replay.go", "if err != nil || auth == s.AuthAfter {", "if err != nil || auth > 0 {"),
+}
+
+// TestMutants runs the guards of the archive against each.
+func TestMutants(t *testing.T) {
+	mutants.Caught(t, breaches, "-run=^(TestArchive|TestWatch|TestReplay|TestRecords)")
+}

@@ -1,0 +1,208 @@
+package job
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"filippo.io/age"
+
+	"github.com/quorate/quorate/internal/snapshot"
+)
+
+// Target is a point of an archive; the zero Target is what a backup holds by itself.
+type Target struct {
+	// Revision to restore to.
+	Revision int64
+	// Time to restore to: everything that the archiver had been told by then, and nothing
+	// that was written later.
+	Time time.Time
+}
+
+// None says that nothing but the backup is asked for.
+func (t Target) None() bool { return t.Revision == 0 && t.Time.IsZero() }
+
+func (t Target) String() string {
+	if t.Revision != 0 {
+		return fmt.Sprintf("revision %d", t.Revision)
+	}
+	return t.Time.UTC().Format(time.RFC3339Nano)
+}
+
+// point is a target that was found: a revision, and backups to begin with.
+type point struct {
+	target   Target
+	chain    *chain
+	revision int64
+	// bases, the nearest first. A backup may hold a few revisions more than its manifest
+	// says, and then the one before it is needed.
+	bases []snapshot.Backup
+}
+
+// find a target: in the archive of the backup that is named, or else in that of the
+// cluster ID that is the newest to have it.
+func (e *Env) findPoint(ctx context.Context, id string, t Target, identities []age.Identity) (*point, error) {
+	catalog, err := e.Catalog(ctx)
+	if err != nil {
+		return nil, err
+	}
+	backups := catalog.Backups
+	if id != Latest {
+		backups = slices.DeleteFunc(slices.Clone(backups), func(b snapshot.Backup) bool { return b.ID != id })
+	}
+	if len(backups) == 0 {
+		_, err := e.find(ctx, id) // says what is wrong
+		return nil, err
+	}
+	var first error
+	for _, clusterID := range clusterIDs(backups) {
+		p, err := e.pointOf(ctx, clusterID, backups, t, identities)
+		if err == nil {
+			return p, nil
+		}
+		if first == nil {
+			first = err
+		}
+		// A revision means another moment after a restore, so only a time is looked for in
+		// what was before.
+		if t.Revision != 0 || snapshot.ReasonOf(err) != snapshot.ReasonNotArchived {
+			break
+		}
+	}
+	return nil, first
+}
+
+func clusterIDs(backups []snapshot.Backup) []string {
+	var ids []string
+	for _, b := range backups {
+		if !slices.Contains(ids, b.ClusterID) {
+			ids = append(ids, b.ClusterID)
+		}
+	}
+	return ids
+}
+
+func (e *Env) pointOf(ctx context.Context, clusterID string, backups []snapshot.Backup, t Target, identities []age.Identity) (*point, error) {
+	c, err := e.chainOf(ctx, clusterID)
+	if err != nil {
+		return nil, err
+	}
+	p := &point{target: t, chain: c, revision: t.Revision}
+	if p.revision == 0 {
+		if p.revision, err = c.revisionAt(ctx, t.Time, identities); err != nil {
+			return nil, err
+		}
+	}
+	var missing error
+	for _, b := range backups {
+		if b.ClusterID != clusterID || b.Revision > p.revision {
+			continue
+		}
+		// It may have the users and roles of later, which have no revision of the keys.
+		if !t.Time.IsZero() && b.Began.After(t.Time) {
+			continue
+		}
+		if _, err := snapshot.Path(c.links, b.Revision, p.revision); err != nil {
+			if missing == nil {
+				missing = fmt.Errorf("after backup %s %w", b.ID, err)
+			}
+			continue
+		}
+		p.bases = append(p.bases, b)
+	}
+	if len(p.bases) == 0 {
+		if missing == nil {
+			missing = errors.New("no backup is from before it")
+		}
+		return nil, c.notArchived(t, missing)
+	}
+	return p, nil
+}
+
+func (c *chain) notArchived(t Target, why error) error {
+	return snapshot.Fail(snapshot.ReasonNotArchived, why,
+		"the archive of cluster %s does not hold %s: %v — what was there then cannot be put together — choose another point, of those that are listed", c.clusterID, t, errors.Join(why, c.damage))
+}
+
+// revisionAt is the last revision that had been received at a time.
+func (c *chain) revisionAt(ctx context.Context, moment time.Time, identities []age.Identity) (int64, error) {
+	for {
+		holding, err := snapshot.At(c.links, moment)
+		if err != nil {
+			return 0, c.notArchived(Target{Time: moment}, err)
+		}
+		revision, err := c.lastBefore(ctx, holding[0], moment, identities)
+		if snapshot.ReasonOf(err) == snapshot.ReasonCorrupt {
+			continue // the damaged one is out of the chain
+		}
+		return revision, err
+	}
+}
+
+// lastBefore looks from a segment backwards for the last revision that had been received.
+func (c *chain) lastBefore(ctx context.Context, l snapshot.Link, moment time.Time, identities []age.Identity) (int64, error) {
+	for {
+		s, content, _, err := c.read(ctx, l)
+		if err != nil {
+			return 0, err
+		}
+		last := s.From - 1
+		err = eachRecord(s, content, identities, func(r record) (bool, error) {
+			if r.kind != recordRevision {
+				return true, nil
+			}
+			if r.at.After(moment) {
+				return false, nil
+			}
+			revision, _, err := r.revision()
+			last = revision
+			return true, err
+		})
+		if err != nil || last >= s.From {
+			return last, err
+		}
+		if s.Gap != nil && s.Began.After(moment) {
+			return 0, c.notArchived(Target{Time: moment}, fmt.Errorf("revisions %d to %d are missing (%s)", s.Gap.From, s.Gap.To, s.Gap.Reason))
+		}
+		if s.Gap != nil {
+			return last, nil
+		}
+		before, ok := snapshot.Before(c.links, l)
+		if !ok {
+			return 0, c.notArchived(Target{Time: moment}, fmt.Errorf("the segment before number %d is not there", l.Sequence))
+		}
+		l = before
+	}
+}
+
+// eachRecord goes through a segment's records until yield returns false.
+func eachRecord(s snapshot.Segment, content []byte, identities []age.Identity, yield func(record) (bool, error)) error {
+	m := snapshot.Manifest{ID: fmt.Sprintf("of segment %d", s.Sequence), Compression: s.Compression, Recipients: s.Recipients}
+	if m.Encrypted() && len(identities) == 0 {
+		return keyMissing(m, identities, nil)
+	}
+	plain, release, err := unpack(bytes.NewReader(content), m, identities)
+	if err != nil {
+		return err
+	}
+	defer release()
+	digest := newDigest()
+	records := bufio.NewReaderSize(io.TeeReader(plain, digest), chunk)
+	for {
+		r, err := readRecord(records)
+		if errors.Is(err, io.EOF) && digest.content() == s.Plain {
+			return nil
+		}
+		if err != nil {
+			return snapshot.Fail(snapshot.ReasonCorrupt, err, "segment %d: %v — it is what was written and cannot be read — look at the program that wrote it", s.Sequence, err)
+		}
+		if goOn, err := yield(r); err != nil || !goOn {
+			return err
+		}
+	}
+}

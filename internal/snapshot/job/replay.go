@@ -1,0 +1,339 @@
+package job
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"filippo.io/age"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/grpc"
+
+	"github.com/quorate/quorate/internal/snapshot"
+)
+
+// unknownTTL is granted, in seconds, for a lease whose time to live nobody could ask for:
+// it had ended before its first key was read.
+const unknownTTL = 600
+
+// errBeyond: the base holds more than what is asked for.
+var errBeyond = errors.New("the base is beyond the target")
+
+// Replayed is what was put together from an archive.
+type Replayed struct {
+	// Base that it began with, Revision that it ends with.
+	Base     snapshot.Backup
+	Revision int64
+	// Revisions that were replayed on the base.
+	Revisions int64
+	// UnknownLeases are those whose time to live could not be archived.
+	UnknownLeases int
+}
+
+// rebuild writes a snapshot of the point into file. It works in dir, which it leaves with
+// nothing else.
+func (e *Env) rebuild(ctx context.Context, p *point, tools Tools, identities []age.Identity, dir, file string) (Replayed, error) {
+	for _, base := range p.bases {
+		m, err := e.manifest(ctx, base.ID)
+		if err != nil {
+			return Replayed{}, err
+		}
+		done, err := e.rebuildFrom(ctx, p, m, tools, identities, dir, file)
+		if errors.Is(err, errBeyond) {
+			e.Log.Info("The backup holds more than is asked for; the one before it is taken", "id", base.ID)
+			continue
+		}
+		return done, err
+	}
+	return Replayed{}, p.chain.notArchived(p.target, errors.New("every backup from before it holds later writes as well"))
+}
+
+func (e *Env) rebuildFrom(ctx context.Context, p *point, m snapshot.Manifest, tools Tools, identities []age.Identity, dir, file string) (done Replayed, err error) {
+	done = Replayed{Base: m.Backup(), Revision: p.revision}
+	work := filepath.Join(dir, "replay")
+	if err := os.Mkdir(work, 0o700); err != nil {
+		return done, explainDisk("using "+dir, err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
+	base := filepath.Join(work, "base.db")
+	if err := e.fetch(ctx, m, identities, base); err != nil {
+		return done, err
+	}
+	e.Tracker.enter(snapshot.PhaseRestoring, 1, 0)
+	served, err := newServer(tools.Etcd, work)
+	if err != nil {
+		return done, err
+	}
+	if err := tools.restore(ctx, base, served.dataDir(), served.as()); err != nil {
+		return done, err
+	}
+	if err := os.Remove(base); err != nil {
+		return done, explainDisk("using "+work, err)
+	}
+	if err := served.start(ctx); err != nil {
+		return done, err
+	}
+	defer served.stop()
+	conn, err := served.dial()
+	if err != nil {
+		return done, err
+	}
+	defer conn.Close()
+	r := &replay{Env: e, source: &source{conn: conn}, point: p, ttl: map[int64]int64{}, alive: map[int64]bool{}}
+	if err := r.run(ctx, identities); err != nil {
+		return done, err
+	}
+	done.Revisions, done.UnknownLeases = r.replayed, r.unknown
+	return done, r.save(ctx, file)
+}
+
+// replay writes what happened on top of a base.
+type replay struct {
+	*Env
+	*source
+
+	point *point
+	// at is the revision that is reached.
+	at       int64
+	replayed int64
+	keeper   *keeper
+	// ttl of leases that are on record; alive says which of them were there at the end of
+	// the last whole segment.
+	ttl     map[int64]int64
+	alive   map[int64]bool
+	unknown int
+}
+
+func (r *replay) run(ctx context.Context, identities []age.Identity) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var err error
+	if r.keeper, err = keepAlive(ctx, r.source); err != nil {
+		return err
+	}
+	if r.at, err = r.confirmed(ctx); err != nil {
+		return err
+	}
+	if r.at > r.point.revision {
+		return errBeyond
+	}
+	r.Tracker.enter(snapshot.PhaseReplaying, 1, r.point.revision-r.at)
+	for r.at < r.point.revision {
+		path, err := snapshot.Path(r.point.chain.links, r.at, r.point.revision)
+		if err != nil {
+			return r.point.chain.notArchived(r.point.target, err)
+		}
+		if err := r.walk(ctx, path, identities); err != nil {
+			return err
+		}
+	}
+	if err := r.settleLeases(ctx); err != nil {
+		return err
+	}
+	if got, err := r.confirmed(ctx); err != nil || got != r.point.revision {
+		return errors.Join(err, r.differs("it ends", got, r.point.revision))
+	}
+	return nil
+}
+
+// walk replays segments. One that is damaged ends it without an error: it is out of the
+// chain then, and there may be another way.
+func (r *replay) walk(ctx context.Context, path []snapshot.Link, identities []age.Identity) error {
+	for _, l := range path {
+		s, content, _, err := r.point.chain.read(ctx, l)
+		if snapshot.ReasonOf(err) == snapshot.ReasonCorrupt && err != nil {
+			r.Log.Warn("A segment is damaged; another way through the archive is looked for", "error", err.Error())
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := r.sameAuth(ctx, s); err != nil {
+			return err
+		}
+		if err := r.segment(ctx, s, content, identities); err != nil {
+			return err
+		}
+		if reached := min(s.To, r.point.revision); r.at != reached {
+			return r.differs("segment "+l.Name()+" ends", r.at, reached)
+		}
+	}
+	return nil
+}
+
+// sameAuth refuses to go on with users and roles of before a change: who has lost a right
+// since would have it again.
+func (r *replay) sameAuth(ctx context.Context, s snapshot.Segment) error {
+	if s.To < r.point.revision {
+		return nil // the last segment decides: the revision of users and roles only rises
+	}
+	auth, err := r.authRevision(ctx)
+	if err != nil || auth == s.AuthAfter {
+		return err
+	}
+	return r.point.chain.notArchived(r.point.target, fmt.Errorf(
+		"users or roles have changed between the backup and it, and changes of them are not archived; a backup from after revision %d has them", s.BaseRevision))
+}
+
+func (r *replay) segment(ctx context.Context, s snapshot.Segment, content []byte, identities []age.Identity) error {
+	return eachRecord(s, content, identities, func(one record) (bool, error) {
+		if one.kind != recordRevision {
+			return true, r.lease(one, s)
+		}
+		revision, events, err := one.revision()
+		if err != nil || revision <= r.at {
+			return true, err
+		}
+		if revision > r.point.revision {
+			return false, nil
+		}
+		if err := r.apply(ctx, revision, events); err != nil {
+			return false, err
+		}
+		r.Tracker.read(1)
+		return true, nil
+	})
+}
+
+// apply writes one revision, on the condition that each key is what it was then.
+func (r *replay) apply(ctx context.Context, revision int64, events []*mvccpb.Event) error {
+	if revision != r.at+1 {
+		return r.differs("the archive goes on", revision, r.at+1)
+	}
+	txn := &pb.TxnRequest{}
+	for _, event := range events {
+		kv := event.GetKv()
+		if event.GetType() == mvccpb.Event_DELETE {
+			txn.Compare = append(txn.Compare, versionIs(pb.Compare_GREATER, kv, 0))
+			txn.Success = append(txn.Success, &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: kv.GetKey()}}})
+			continue
+		}
+		if err := r.grantFor(ctx, kv.GetLease()); err != nil {
+			return err
+		}
+		txn.Compare = append(txn.Compare, versionIs(pb.Compare_EQUAL, kv, kv.GetVersion()-1))
+		if kv.GetVersion() > 1 {
+			txn.Compare = append(txn.Compare, &pb.Compare{Key: kv.GetKey(), Result: pb.Compare_EQUAL, Target: pb.Compare_CREATE, TargetUnion: &pb.Compare_CreateRevision{CreateRevision: kv.GetCreateRevision()}})
+		}
+		txn.Success = append(txn.Success, &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: kv.GetKey(), Value: kv.GetValue(), Lease: kv.GetLease()}}})
+	}
+	answer, err := pb.NewKVClient(r.conn).Txn(ctx, txn, grpc.MaxCallRecvMsgSize(math.MaxInt32))
+	if err != nil {
+		return explainEtcd(err)
+	}
+	if !answer.GetSucceeded() {
+		return snapshot.Fail(snapshot.ReasonDiffers, nil,
+			"what revision %d changes is not there as it was — the base and the archive do not belong together — restore from another backup", revision)
+	}
+	if got := answer.GetHeader().GetRevision(); got != revision {
+		return r.differs("a write made", got, revision)
+	}
+	r.at = revision
+	r.replayed++
+	return nil
+}
+
+func versionIs(how pb.Compare_CompareResult, kv *mvccpb.KeyValue, version int64) *pb.Compare {
+	return &pb.Compare{Key: kv.GetKey(), Result: how, Target: pb.Compare_VERSION, TargetUnion: &pb.Compare_Version{Version: version}}
+}
+
+func (r *replay) differs(what string, got, want int64) error {
+	if got == want {
+		return nil
+	}
+	return snapshot.Fail(snapshot.ReasonDiffers, nil,
+		"%s at revision %d instead of %d — what would be restored is not what was there — restore from another backup", what, got, want)
+}
+
+// lease takes a record of a lease. What there was at the end of a segment tells nothing of
+// a point within it.
+func (r *replay) lease(one record, s snapshot.Segment) error {
+	id, ttl, err := one.lease()
+	if err != nil {
+		return err
+	}
+	if one.kind == recordGrant {
+		r.ttl[id] = ttl
+	}
+	if s.To <= r.point.revision {
+		r.alive[id] = one.kind == recordGrant
+	}
+	return nil
+}
+
+// grantFor makes sure of a lease that a key is about to be attached to.
+func (r *replay) grantFor(ctx context.Context, id int64) error {
+	if id == 0 || r.keeper.has(id) {
+		return nil
+	}
+	ttl := r.ttl[id]
+	if ttl == 0 {
+		ttl = unknownTTL
+		r.unknown++
+		r.alive[id] = false
+	}
+	return r.grant(ctx, id, ttl)
+}
+
+func (r *replay) grant(ctx context.Context, id, ttl int64) error {
+	if _, err := pb.NewLeaseClient(r.conn).LeaseGrant(ctx, &pb.LeaseGrantRequest{ID: id, TTL: ttl}); err != nil {
+		return explainEtcd(err)
+	}
+	r.keeper.add(id, ttl)
+	return nil
+}
+
+// settleLeases grants those that had no key, and revokes those that were gone. One that
+// still has keys was not gone, whatever is on record.
+func (r *replay) settleLeases(ctx context.Context) error {
+	for _, id := range slices.Sorted(maps.Keys(r.alive)) {
+		if r.alive[id] && !r.keeper.has(id) {
+			if err := r.grant(ctx, id, r.ttl[id]); err != nil {
+				return err
+			}
+		}
+		if r.alive[id] || !r.keeper.has(id) {
+			continue
+		}
+		leases := pb.NewLeaseClient(r.conn)
+		found, err := leases.LeaseTimeToLive(ctx, &pb.LeaseTimeToLiveRequest{ID: id, Keys: true})
+		if err != nil {
+			return explainEtcd(err)
+		}
+		if len(found.GetKeys()) > 0 {
+			continue
+		}
+		r.keeper.drop(id)
+		if _, err := leases.LeaseRevoke(ctx, &pb.LeaseRevokeRequest{ID: id}); err != nil {
+			return explainEtcd(err)
+		}
+	}
+	return nil
+}
+
+// save writes etcd's snapshot into a new file.
+func (r *replay) save(ctx context.Context, path string) error {
+	incoming, err := r.open(ctx)
+	if err != nil {
+		return err
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return explainDisk("writing "+path, err)
+	}
+	plain := newSealed()
+	_, err = io.CopyBuffer(io.MultiWriter(file, plain), incoming, make([]byte, chunk))
+	if err == nil {
+		if _, err = plain.finish(); err != nil {
+			err = snapshot.Fail(snapshot.ReasonSnapshotBroken, err, "etcd sent a snapshot of what was replayed, and %v — it cannot be restored — it will be tried again", err)
+		}
+	}
+	return errors.Join(err, file.Sync(), file.Close())
+}

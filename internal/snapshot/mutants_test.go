@@ -1,0 +1,25 @@
+package snapshot
+
+import (
+	"testing"
+
+	"github.com/quorate/quorate/test/mutants"
+)
+
+// breaches give up a rule of the archive each.
+var breaches = map[string]mutants.Mutant{
+	"other content is taken":             mutants.Of("segment.go", "if ContentOf(content) != s.Stored {", "if false {"),
+	"a gap is restored over":             mutants.Of("segment.go", "if !ok || !at.gapless(earlier) {", "if !ok {"),
+	"a path that ends too early":         mutants.Of("segment.go", "if l.From <= target && target <= l.To {", "if l.From <= target {"),
+	"a base of before a change":          mutants.Of("segment.go", "&& !b.Began.Before(s.BaseSince)", ""),
+	"a base of before the gap":           mutants.Of("segment.go", "b.Revision >= s.BaseRevision", "true"),
+	"the end of an archive is dropped":   mutants.Of("segment.go", "l.To > oldest || l == tip", "l.To > oldest || (l == tip && false)"),
+	"what a backup needs is dropped":     mutants.Of("segment.go", "l.To > oldest || l == tip", "l.To > oldest+5 || l == tip"),
+	"a gap elsewhere than it says":       mutants.Of("segment.go", "s.Gap != nil && s.Gap.To != s.From-1", "false"),
+	"a first segment without its reason": mutants.Of("segment.go", "s.Sequence == 1 && s.Gap == nil", "false"),
+}
+
+// TestMutants runs the guards of the archive against each.
+func TestMutants(t *testing.T) {
+	mutants.Caught(t, breaches, "-run=Segment|Path|Missing|Branch|HasBase|Obsolete|TestAt")
+}
