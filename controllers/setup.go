@@ -26,6 +26,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/resources"
 )
 
 const (
@@ -168,7 +169,7 @@ func slimPod(o any) (any, error) {
 	pod.ManagedFields = nil
 	spec := corev1.PodSpec{NodeName: pod.Spec.NodeName, SchedulingGates: pod.Spec.SchedulingGates}
 	for _, c := range pod.Spec.Containers {
-		spec.Containers = append(spec.Containers, corev1.Container{Name: c.Name, Image: c.Image})
+		spec.Containers = append(spec.Containers, corev1.Container{Name: c.Name, Image: c.Image, Command: resources.Listeners(c.Command)})
 	}
 	pod.Spec = spec
 	return pod, nil

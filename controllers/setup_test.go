@@ -54,7 +54,7 @@ func TestCachedPods(t *testing.T) {
 			Spec: corev1.PodSpec{
 				NodeName: "n1", SchedulingGates: []corev1.PodSchedulingGate{{Name: "g"}},
 				Volumes:    []corev1.Volume{{Name: "data"}},
-				Containers: []corev1.Container{{Name: "etcd", Image: "etcd:v1", Command: []string{"long"}, Env: []corev1.EnvVar{{Name: "E"}}}},
+				Containers: []corev1.Container{{Name: "etcd", Image: "etcd:v1", Command: []string{"long", "--listen-client-urls=https://0.0.0.0:2379"}, Env: []corev1.EnvVar{{Name: "E"}}}},
 			},
 			Status: corev1.PodStatus{PodIP: "10.0.0.1", ContainerStatuses: []corev1.ContainerStatus{{Name: "etcd", RestartCount: 1}}},
 		}
@@ -62,7 +62,7 @@ func TestCachedPods(t *testing.T) {
 	want := pod()
 	want.ManagedFields = nil
 	want.Spec.Volumes = nil
-	want.Spec.Containers = []corev1.Container{{Name: "etcd", Image: "etcd:v1"}}
+	want.Spec.Containers = []corev1.Container{{Name: "etcd", Image: "etcd:v1", Command: []string{"--listen-client-urls=https://0.0.0.0:2379"}}}
 	for kind, by := range Watched() {
 		if _, pods := kind.(*corev1.Pod); !pods {
 			continue

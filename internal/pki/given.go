@@ -20,7 +20,7 @@ type Given struct {
 	Data map[string][]byte
 }
 
-// ReasonAuthorityRefused: the authority that the user provides cannot be used.
+// ReasonAuthorityRefused says that the authority which the user provides cannot be used.
 const ReasonAuthorityRefused = "AuthorityRefused"
 
 // weakest is the least number of bits of an RSA key that is taken.

@@ -59,6 +59,17 @@ func clientListeners(c *v1alpha1.EtcdCluster) string {
 	return clientListenersFlag + scheme(c) + address
 }
 
+// Listeners are the arguments of a command that Taken goes by: all of it that has to be
+// kept of a pod in a cache.
+func Listeners(command []string) (arguments []string) {
+	for _, argument := range command {
+		if strings.HasPrefix(argument, clientListenersFlag) {
+			arguments = append(arguments, argument)
+		}
+	}
+	return arguments
+}
+
 // Taken says whether the etcd of a pod takes plaintext and TLS, by the flags that it was
 // started with. It takes the same on both ports.
 func Taken(pod *corev1.Pod) (plaintext, tls bool) {

@@ -54,6 +54,13 @@ var _ = Describe("TLS that is turned on under load", Ordered, SpecPriority(94), 
 		plaintext = c.plaintextLoad(ctx)
 	}, NodeTimeout(2*patience))
 
+	AfterAll(func() {
+		// It outlives the spec that starts it.
+		if protected != nil {
+			protected.Abort()
+		}
+	})
+
 	It("is refused for all clients at once", func(ctx SpecContext) {
 		err := kube.Patch(ctx, c.object(), client.RawPatch(types.MergePatchType, []byte(`{"spec":{"tls":{"mode":"Enabled"}}}`)))
 		Expect(err).To(MatchError(ContainSubstring("set Optional, lead the clients over to TLS, and then set Enabled")))
@@ -72,7 +79,6 @@ var _ = Describe("TLS that is turned on under load", Ordered, SpecPriority(94), 
 		config.WriteRate, config.ContendRate = writeRate, contendRate
 		protected, err = load.Start(ctx, config)
 		Expect(err).NotTo(HaveOccurred())
-		DeferCleanup(protected.Abort)
 
 		took := c.rolled(ctx, "3.6.16", before)
 		Expect(c.taken(ctx)).To(HaveEach("plaintext true, TLS true"))

@@ -15,6 +15,8 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+
+	"github.com/quorate/quorate/controllers"
 )
 
 // errUnsupported is returned for what no operator here has asked for yet.
@@ -78,11 +80,39 @@ func (c apiClient) Get(ctx context.Context, key client.ObjectKey, o client.Objec
 	if _, secret := o.(*corev1.Secret); secret {
 		return liveReader(c).Get(ctx, key, o, options...)
 	}
-	return get(c.op.cache.objects, key, o)
+	if err := get(c.op.cache.objects, key, o); err != nil {
+		return err
+	}
+	return cached(o)
 }
 
 func (c apiClient) List(_ context.Context, o client.ObjectList, options ...client.ListOption) error {
-	return list(c.op.cache.objects, o, options)
+	if err := list(c.op.cache.objects, o, options); err != nil {
+		return err
+	}
+	if pods, ok := o.(*corev1.PodList); ok {
+		for i := range pods.Items {
+			if err := cached(&pods.Items[i]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// cached leaves out of an object what the operator's caches do not keep of it.
+func cached(o client.Object) error {
+	pod, ok := o.(*corev1.Pod)
+	if !ok {
+		return nil
+	}
+	for kind, by := range controllers.Watched() {
+		if _, pods := kind.(*corev1.Pod); pods {
+			_, err := by.Transform(pod)
+			return err
+		}
+	}
+	return nil
 }
 
 func (c apiClient) write(method string, o client.Object, w write, do func() error) error {
