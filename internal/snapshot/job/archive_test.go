@@ -335,11 +335,12 @@ func TestReplayAssertsEveryRevision(t *testing.T) {
 		answer   *pb.TxnResponse
 		want     snapshot.Reason
 	}{
-		"as it was":         {11, &pb.TxnResponse{Succeeded: true, Header: &pb.ResponseHeader{Revision: 11}}, ""},
-		"another revision":  {11, &pb.TxnResponse{Succeeded: true, Header: &pb.ResponseHeader{Revision: 12}}, snapshot.ReasonDiffers},
-		"another key":       {11, &pb.TxnResponse{Succeeded: false, Header: &pb.ResponseHeader{Revision: 10}}, snapshot.ReasonDiffers},
-		"one is left out":   {12, &pb.TxnResponse{Succeeded: true, Header: &pb.ResponseHeader{Revision: 12}}, snapshot.ReasonDiffers},
-		"one is told again": {10, &pb.TxnResponse{Succeeded: true, Header: &pb.ResponseHeader{Revision: 10}}, snapshot.ReasonDiffers},
+		"as it was":                       {11, &pb.TxnResponse{Succeeded: true, Header: &pb.ResponseHeader{Revision: 11}}, ""},
+		"another revision":                {11, &pb.TxnResponse{Succeeded: true, Header: &pb.ResponseHeader{Revision: 12}}, snapshot.ReasonDiffers},
+		"another key":                     {11, &pb.TxnResponse{Succeeded: false, Header: &pb.ResponseHeader{Revision: 10}}, snapshot.ReasonDiffers},
+		"another key, and somebody wrote": {11, &pb.TxnResponse{Succeeded: false, Header: &pb.ResponseHeader{Revision: 11}}, snapshot.ReasonDiffers},
+		"one is left out":                 {12, &pb.TxnResponse{Succeeded: true, Header: &pb.ResponseHeader{Revision: 12}}, snapshot.ReasonDiffers},
+		"one is told again":               {10, &pb.TxnResponse{Succeeded: true, Header: &pb.ResponseHeader{Revision: 10}}, snapshot.ReasonDiffers},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var asked *pb.TxnRequest
