@@ -315,6 +315,12 @@ func ownClaim(name string) *corev1.PersistentVolumeClaim {
 	return v
 }
 
+// adopting has the cluster bring back what carries its own UID here, so that the same
+// claims are its.
+func adopting(c *v1alpha1.EtcdCluster) {
+	c.Spec.Adopt = &v1alpha1.AdoptSpec{ClusterUID: string(c.UID)}
+}
+
 // TestDeletion: the volumes go when the user says so, and nothing is waited for.
 func TestDeletion(t *testing.T) {
 	cases := map[string]struct {
@@ -327,6 +333,8 @@ func TestDeletion(t *testing.T) {
 		"the user changed their mind: keep":       {[]change{held, deleted}, false, []string{"patch a"}},
 		"the user changed their mind: too late":   {[]change{deleteData, deleted}, false, nil},
 		"paused does not hold a deletion back":    {[]change{paused, deleteData, held, deleted}, true, []string{"delete data-a-0000", "patch a"}},
+		"volumes that were not adopted yet stay":  {[]change{adopting, deleteData, held, deleted}, false, []string{"patch a"}},
+		"adopted volumes go":                      {[]change{founded, adopting, deleteData, held, deleted}, true, []string{"delete data-a-0000", "patch a"}},
 		"a founded cluster goes like a young one": {[]change{founded, deleteData, held, deleted}, true, []string{"delete data-a-0000", "patch a"}},
 	}
 	for name, tc := range cases {

@@ -156,25 +156,19 @@ func (r *EtcdBackupReconciler) works(ctx context.Context, b *v1alpha1.EtcdBackup
 			b.Status.ID, o.ID = saved.Result.Backup.ID, saved.Result.Backup.ID
 		}
 	}
-	if o.Prune, err = r.work(ctx, b, snapshot.OperationPrune); err == nil && o.Held && o.Prune.State == backup.WorkAbsent {
-		o.NamespaceEnds, err = r.namespaceEnds(ctx, b)
+	if o.Prune, err = r.work(ctx, b, snapshot.OperationPrune); err == nil && backup.Deletes(*o) {
+		o.NamespaceEnds = r.namespaceEnds(ctx, b)
 	}
 	return err
 }
 
 // namespaceEnds asks the API server whether it would take the Job that deletes objects,
-// since an operator of some namespaces may not read Namespaces.
-func (r *EtcdBackupReconciler) namespaceEnds(ctx context.Context, b *v1alpha1.EtcdBackup) (bool, error) {
+// since an operator of some namespaces may not read Namespaces. Whatever else it answers
+// is seen when the Job is made, and must not keep the backup from going in the end.
+func (r *EtcdBackupReconciler) namespaceEnds(ctx context.Context, b *v1alpha1.EtcdBackup) bool {
 	job := resources.BackupJob(b, resources.Work{Operation: snapshot.OperationPrune, BackupImage: cmp.Or(r.BackupImage, "none")})
 	err := r.Client.Create(ctx, job, client.DryRunAll, client.FieldOwner(resources.FieldOwner))
-	switch {
-	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
-		return true, nil
-	case err == nil, apierrors.IsAlreadyExists(err), apierrors.IsForbidden(err), apierrors.IsInvalid(err):
-		return false, nil // what else is wrong with it is told when it is made
-	default:
-		return false, fmt.Errorf("asking whether Job %s could be made: %w", job.Name, err)
-	}
+	return apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
 }
 
 // cluster that the backup names; nil if there is none.

@@ -217,7 +217,7 @@ func (r *EtcdClusterReconciler) finalize(ctx context.Context, c *v1alpha1.EtcdCl
 	if !controllerutil.ContainsFinalizer(c, v1alpha1.Finalizer) {
 		return nil
 	}
-	if c.Spec.Storage.WhenDeleted == v1alpha1.WhenDeletedDelete {
+	if c.Spec.Storage.WhenDeleted == v1alpha1.WhenDeletedDelete && ownsVolumes(c) {
 		err := r.Performer.DeleteVolumes(ctx, c)
 		switch {
 		case err == nil:
@@ -233,6 +233,12 @@ func (r *EtcdClusterReconciler) finalize(ctx context.Context, c *v1alpha1.EtcdCl
 		return err
 	}
 	return nil
+}
+
+// ownsVolumes is false for a cluster that was to adopt others' volumes and did not come to
+// it: they are the last copies of data that somebody still wants.
+func ownsVolumes(c *v1alpha1.EtcdCluster) bool {
+	return c.Spec.Adopt == nil || len(c.Status.Founders) > 0
 }
 
 // quietly looks again after a conflict, which is nobody's fault.

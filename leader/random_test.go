@@ -139,6 +139,8 @@ type place struct {
 	mu     sync.Mutex
 	claims []*claimed
 	tokens []Token
+	// asked is how often the API server was asked.
+	asked int
 }
 
 const someLease = "example"
@@ -186,6 +188,9 @@ func (p *place) start(name string, rate float64) *runner {
 	return r
 }
 
+// mostAsked is more than an election asks in its time.
+const mostAsked = 100_000
+
 // way of a candidate to the API server: each message may be late or lost, and nothing
 // is sent or received while the process does not run.
 type way struct {
@@ -202,6 +207,9 @@ func (w *way) call(ctx context.Context, do func() (*coordinationv1.Lease, error)
 	cut, lossy, refused, late := now.Before(f.cut), now.Before(f.lossy), now.Before(f.refused), f.late
 	f.mu.Unlock()
 	w.mu.Lock()
+	if w.asked++; w.asked > mostAsked {
+		panic("the electors ask without a pause: in virtual time that has no end")
+	}
 	lost, loses, delay := w.IntN(2) == 0, w.IntN(2) == 0, time.Duration(w.Int64N(int64(late)+1))
 	w.mu.Unlock()
 	defer w.runner.run()

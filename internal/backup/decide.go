@@ -267,6 +267,11 @@ func because(why string) string {
 // locked for a time.
 func refused(r *snapshot.Result) bool { return r != nil && r.Pruned != nil && r.Pruned.Refused > 0 }
 
+// Deletes says that a Job has yet to delete the objects of a backup that is on its way out.
+func Deletes(o Observed) bool {
+	return o.Deleting && o.Held && o.DeletionPolicy == v1alpha1.BackupDelete && o.ID != "" && o.Prune.State == WorkAbsent
+}
+
 // deleting never waits for long: what cannot be deleted stays, and is told.
 func deleting(o Observed) Step {
 	let := Step{Kind: RemoveFinalizer, Reason: v1alpha1.ReasonDeleting}

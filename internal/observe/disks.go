@@ -23,8 +23,10 @@ const (
 	disksWithin = time.Second
 	// fewSyncs say nothing: one may have met something else that the disk did.
 	fewSyncs = 3
-	// slowLong is how long a disk is slow before the leadership leaves it.
+	// slowLong is how long a disk is seen slow before the leadership leaves it.
 	slowLong = time.Minute
+	// diskForgotten is how long what was seen last stays true.
+	diskForgotten = 10 * time.Minute
 )
 
 // slowSyncs are what a disk is called slow by, the mean time of a sync: etcd's
@@ -82,13 +84,16 @@ func (o *Observer) disks(ctx context.Context, c *v1alpha1.EtcdCluster, m *memory
 	m.disks = known
 	for i := range members {
 		d := known[members[i].Name]
-		members[i].SlowDisk, members[i].SlowLong = d.level, !d.slow.IsZero() && now.Sub(d.slow) >= slowLong
+		if now.Sub(d.from) >= diskForgotten {
+			d.slow, d.level = time.Time{}, 0
+		}
+		members[i].SlowDisk, members[i].SlowLong = d.level, d.level > 0 && d.from.Sub(d.slow) >= slowLong
 	}
 }
 
 // note what has been synced since the last time.
 func (d *disk) note(now time.Time, found etcd.Fsyncs) {
-	if d.from.IsZero() || found.Count < d.was.Count { // its process is another one
+	if d.from.IsZero() || found.Count < d.was.Count || found.Took < d.was.Took { // its process is another one
 		d.was, d.from = found, now
 		return
 	}

@@ -81,7 +81,8 @@ func TestSlowDisks(t *testing.T) {
 		{10 * time.Second, 10, time.Millisecond, time.Second, true},                   // too soon to be asked
 		{20 * time.Second, 100, time.Millisecond, 0, false},                           // sound again
 		{20 * time.Second, 10, 150 * time.Millisecond, 100 * time.Millisecond, false}, // and slow again: anew
-		{5 * time.Minute, 0, 0, 100 * time.Millisecond, true},                         // nothing was written
+		{5 * time.Minute, 0, 0, 100 * time.Millisecond, false},                        // nothing was written, so nothing was seen
+		{6 * time.Minute, 0, 0, 0, false},                                             // and what was seen is forgotten
 		{20 * time.Second, 10, 5 * time.Second, 5 * time.Second, true},                // 5 s and no more is told
 		{20 * time.Second, 1 << 20, 0, 0, false},                                      // sound
 		{20 * time.Second, 10, 99 * time.Millisecond, 0, false},                       // not yet slow

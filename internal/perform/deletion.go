@@ -15,10 +15,13 @@ import (
 
 // DeleteVolumes deletes every claim that the cluster has made, of any
 // incarnation: the user asked for it with storage.whenDeleted, and then deleted
-// the cluster. A copy of a claim under another name, labels and all, is not one.
+// the cluster. A copy of a claim under another name, labels and all, is not one; nor is
+// one of a cluster by another name, which may have adopted the same UID and live.
 func (p *Performer) DeleteVolumes(ctx context.Context, c *v1alpha1.EtcdCluster) error {
 	var claims corev1.PersistentVolumeClaimList
-	err := p.Live.List(ctx, &claims, client.InNamespace(c.Namespace), client.MatchingLabels{v1alpha1.LabelClusterUID: resources.ClusterUID(c)})
+	err := p.Live.List(ctx, &claims, client.InNamespace(c.Namespace), client.MatchingLabels{
+		v1alpha1.LabelCluster: c.Name, v1alpha1.LabelClusterUID: resources.ClusterUID(c),
+	})
 	if err != nil {
 		return fmt.Errorf("listing claims: %w", err)
 	}

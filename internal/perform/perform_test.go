@@ -99,8 +99,12 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 			}
 			return api.Delete(ctx, o, opts...)
 		},
-		SubResourceCreate: func(ctx context.Context, api client.Client, sub string, o, with client.Object, _ ...client.SubResourceCreateOption) error {
-			if err := write(sub, o); err != nil {
+		SubResourceCreate: func(ctx context.Context, api client.Client, sub string, o, with client.Object, how ...client.SubResourceCreateOption) error {
+			var as client.SubResourceCreateOptions
+			if as.ApplyOptions(how); len(as.DryRun) > 0 {
+				sub = "would do " + sub
+			}
+			if err := write(sub, o); err != nil || len(as.DryRun) > 0 {
 				return err
 			}
 			eviction := with.(*policyv1.Eviction)
@@ -631,14 +635,18 @@ func TestDeleteVolumes(t *testing.T) {
 	stranger.Name, stranger.UID = "data-a-0005", "v5"
 	elsewhere := claim()
 	elsewhere.Namespace = "other"
-	w := newWorld(t, claim(), old, rescued, stranger, elsewhere)
+	// Another cluster that has adopted the same UID.
+	namesake := claim()
+	namesake.Name, namesake.UID = "data-b-0000", "v8"
+	namesake.Labels[v1alpha1.LabelCluster], namesake.Labels[v1alpha1.LabelMember] = "b", "b-0000"
+	w := newWorld(t, claim(), old, rescued, stranger, elsewhere, namesake)
 	p := &Performer{Writer: w.api, Live: w.api}
 	for range 2 {
 		if err := p.DeleteVolumes(t.Context(), w.cluster); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for claim, want := range map[string]bool{"data-a-0000": false, "data-a-0009": false, "data-a-0005": true, "rescue-of-a-0000": true} {
+	for claim, want := range map[string]bool{"data-a-0000": false, "data-a-0009": false, "data-a-0005": true, "rescue-of-a-0000": true, "data-b-0000": true} {
 		if got := w.get(&corev1.PersistentVolumeClaim{}, claim); got != want {
 			t.Errorf("%s is there: %v, want %v", claim, got, want)
 		}

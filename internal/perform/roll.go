@@ -46,6 +46,12 @@ func (p *Performer) restartMember(ctx context.Context, c *v1alpha1.EtcdCluster, 
 		if err := p.listedStill(ctx, c, seen); err != nil {
 			return err
 		}
+		// The API server counts an eviction before it looks at its preconditions, and lets
+		// nobody else go for two minutes after one that failed on them: so it is asked
+		// before anything is written, and the pod is read again right before the act.
+		if err := p.evict(ctx, pod, client.DryRunAll); err != nil {
+			return err
+		}
 		if err := p.fence(ctx, c, seen, pod); err != nil {
 			return err
 		}
@@ -59,7 +65,24 @@ func (p *Performer) restartMember(ctx context.Context, c *v1alpha1.EtcdCluster, 
 	if seen.Voters() == 1 {
 		return p.delete(ctx, pod)
 	}
-	return p.evict(ctx, pod)
+	now, err := p.unfenced(ctx, c, pod)
+	if err != nil {
+		return err
+	}
+	return p.evict(ctx, now)
+}
+
+// unfenced is the same pod as it is now: the kubelet may have written its status, and no
+// other operator may have fenced it.
+func (p *Performer) unfenced(ctx context.Context, c *v1alpha1.EtcdCluster, pod *corev1.Pod) (*corev1.Pod, error) {
+	now, err := p.ownPod(ctx, c, pod.Name)
+	if err != nil {
+		return nil, err
+	}
+	if now == nil || now.UID != pod.UID || !now.DeletionTimestamp.IsZero() || now.Annotations[v1alpha1.AnnotationFence] != pod.Annotations[v1alpha1.AnnotationFence] {
+		return nil, fmt.Errorf("evicting %s, which another operator has to do with: %w", pod.Name, ErrStale)
+	}
+	return now, nil
 }
 
 // restartSilent deletes the pod of a member that answers nobody, and that the kubelet does
@@ -77,11 +100,11 @@ func (p *Performer) restartSilent(ctx context.Context, c *v1alpha1.EtcdCluster, 
 
 // evict the very pod that was read, in the version that was read, if the disruption
 // budget lets it go.
-func (p *Performer) evict(ctx context.Context, pod *corev1.Pod) error {
+func (p *Performer) evict(ctx context.Context, pod *corev1.Pod, how ...client.SubResourceCreateOption) error {
 	err := p.Writer.SubResource("eviction").Create(ctx, pod, &policyv1.Eviction{
 		ObjectMeta:    metav1.ObjectMeta{Name: pod.Name, Namespace: pod.Namespace},
 		DeleteOptions: &metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &pod.UID, ResourceVersion: &pod.ResourceVersion}},
-	})
+	}, how...)
 	switch {
 	case client.IgnoreNotFound(err) == nil:
 		return nil

@@ -90,6 +90,25 @@ func refuses(verb string, err error) func(*change) {
 	}
 }
 
+// amidFences has somebody write the member's pod while the others' are fenced.
+func amidFences(e edit) func(*change) {
+	return func(f *change) {
+		written := false
+		f.before = func(did string, o client.Object) error {
+			if did != "patch" || o.GetName() == voting || written {
+				return nil
+			}
+			written = true
+			ours := f.writes
+			defer func() { f.writes = ours }()
+			pod := &corev1.Pod{}
+			f.get(pod, voting)
+			e(pod)
+			return f.api.Update(f.t.Context(), pod)
+		}
+	}
+}
+
 func roomy(f *change) {
 	f.edit(func(c *v1alpha1.EtcdCluster) {
 		c.Spec.PodTemplate.Resources = &corev1.ResourceRequirements{Limits: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("8Gi")}}
@@ -105,7 +124,8 @@ func larger(f *change) {
 func TestChangesInPlace(t *testing.T) {
 	budget := apierrors.NewTooManyRequests("Cannot evict pod as it would violate the pod's disruption budget.", 0)
 	invalid := apierrors.NewInvalid(schema.GroupKind{Kind: "Pod"}, voting, nil)
-	fences := []string{"patch a-0000", "patch a-0001"}
+	asked := "would do eviction " + voting
+	fences := []string{asked, "patch a-0000", "patch a-0001"}
 	silentLeader := func(f *change) { leads(f, func(s *etcd.Status) { s.Leader = 0 }) }
 	cases := map[string]struct {
 		step   plan.Step
@@ -115,7 +135,10 @@ func TestChangesInPlace(t *testing.T) {
 		calls  []string
 	}{
 		"a member is evicted, and others fenced before": {restart, rolling, done, append(slices.Clone(fences), "eviction "+voting), nil},
-		"the budget lets nobody go":                     {restart, of(rolling, refuses("eviction", budget)), notYet, append(slices.Clone(fences), "eviction "+voting), nil},
+		"the budget lets nobody go":                     {restart, of(rolling, refuses("would do eviction", budget)), notYet, []string{asked}, nil},
+		"the budget lets nobody go any more":            {restart, of(rolling, refuses("eviction", budget)), notYet, append(slices.Clone(fences), "eviction "+voting), nil},
+		"the kubelet tells of the pod meanwhile":        {restart, of(rolling, amidFences(annotated("kubelet", "news"))), done, append(slices.Clone(fences), "eviction "+voting), nil},
+		"another operator fences the pod meanwhile":     {restart, of(rolling, amidFences(annotated(v1alpha1.AnnotationFence, "another"))), stale, fences, nil},
 		"a pod that was made again meanwhile":           {restart, of(rolling, func(f *change) { f.member(voting).PodUID = "older" }), stale, nil, nil},
 		"a pod that is of the present spec by now": {restart, of(rolling, func(f *change) {
 			f.put(&corev1.Pod{}, voting, annotated(v1alpha1.AnnotationTemplateHash, resources.TemplateHash(f.cluster)))

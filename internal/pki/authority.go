@@ -161,7 +161,12 @@ func (p *planner) inForce(a *authority) *authority {
 			"the authority in Secret %s ended at %s — its certificates ended with it and connections are refused — restore service with a new cluster from a backup, or put a renewed authority with the same key in place and restart the members",
 			a.secret, stamp(end))
 		return nil
-	case !p.now.Before(end.Add(-end.Sub(begin) / 6)):
+	case p.now.Before(end.Add(-end.Sub(begin) / 6)):
+	case p.in.Given[a.secret].Secret != "" && a.next == nil:
+		p.problem(a.secret, ReasonAuthorityExpiring,
+			"the authority in Secret %s ends at %s, and it is the user's own — no certificate can outlive it, and nobody else can make another — put another authority into Secret %s",
+			a.secret, stamp(end), p.in.Given[a.secret].Secret)
+	default:
 		p.problem(a.secret, ReasonAuthorityExpiring,
 			"the authority in Secret %s ends at %s, and its rotation, which began long ago, has not come to its end — no certificate can outlive it — see status.tls for whom it waits for",
 			a.secret, stamp(end))

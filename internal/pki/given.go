@@ -88,12 +88,29 @@ func (p *planner) try(a, present *authority) string {
 		// A member shows whom it trusts by subject alone.
 		return "holds an authority with the subject of the present one and another key, so that nobody could see which of them a member trusts"
 	}
-	for other, from := range p.in.Given {
-		if cert := parseCert(from.Data[KeyCert]); other != a.secret && cert != nil && bytes.Equal(cert.RawSubjectPublicKeyInfo, a.cert.RawSubjectPublicKeyInfo) {
-			return "holds the same key for the client port and for the peer port, so that any client could join as a member"
-		}
+	if slices.ContainsFunc(p.others(a.secret), func(cert *x509.Certificate) bool {
+		return bytes.Equal(cert.RawSubjectPublicKeyInfo, a.cert.RawSubjectPublicKeyInfo)
+	}) {
+		return "holds the same key for the client port and for the peer port, so that any client could join as a member"
 	}
 	return p.trial(a)
+}
+
+// others are the authorities of the other port: what the user gives for it, and what is
+// trusted there now, or was, or will be.
+func (p *planner) others(than string) (certs []*x509.Certificate) {
+	for _, secret := range []string{ClientCASecret(p.in.Cluster), PeerCASecret(p.in.Cluster)} {
+		if secret == than {
+			continue
+		}
+		stored := p.in.Secrets[secret]
+		for _, file := range [][]byte{p.in.Given[secret].Data[KeyCert], stored[KeyCert], stored[KeyNextCert], stored[KeyFormerCert]} {
+			if cert := parseCert(file); cert != nil {
+				certs = append(certs, cert)
+			}
+		}
+	}
+	return certs
 }
 
 // unfit says why a certificate is none of an authority that others take.

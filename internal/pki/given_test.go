@@ -130,6 +130,46 @@ func TestOneAuthorityForBothPortsIsRefused(t *testing.T) {
 	}
 }
 
+// TestTheOtherPortsAuthorityIsRefused, whoever made it, and while it is only half in place
+// or half gone.
+func TestTheOtherPortsAuthorityIsRefused(t *testing.T) {
+	for _, key := range []string{KeyCert, KeyNextCert, KeyFormerCert} {
+		have := founded(t, founders...)
+		given := authorityOf(t, "corp", p256(t))
+		if key == KeyCert {
+			given = map[string][]byte{KeyCert: have["c-client-ca"][KeyCert], KeyKey: have["c-client-ca"][KeyKey]}
+		}
+		have["c-client-ca"][key] = given[KeyCert]
+		if key == KeyNextCert {
+			have["c-client-ca"][KeyNextKey] = given[KeyKey]
+		}
+		in := inputs(have, AuthorityExpected, founders...)
+		in.Given = map[string]Given{"c-peer-ca": {Secret: "corp-ca", Data: given}}
+		found := false
+		for _, p := range Plan(start, in).Problems {
+			found = found || strings.Contains(p.Message, "any client could join as a member")
+		}
+		if !found {
+			t.Errorf("the clients' %s is taken for the peers: %+v", key, Plan(start, in).Problems)
+		}
+	}
+}
+
+// TestTheEndOfTheUsersAuthorityIsTold in time, and what to do: nobody rotates it by itself.
+func TestTheEndOfTheUsersAuthorityIsTold(t *testing.T) {
+	data := authorityOf(t, "corp", p256(t))
+	in := inputs(nil, AuthorityMayBeCreated, founders...)
+	in.Given = map[string]Given{"c-client-ca": {Secret: "corp-ca", Data: data}}
+	in.Secrets = carryOut(nil, Plan(start, in))
+	end := parseCert(data[KeyCert]).NotAfter
+	for _, p := range Plan(end.Add(-end.Sub(parseCert(data[KeyCert]).NotBefore)/7), in).Problems {
+		if p.Reason == ReasonAuthorityExpiring && strings.Contains(p.Message, "put another authority into Secret corp-ca") {
+			return
+		}
+	}
+	t.Error("nobody is told")
+}
+
 // TestOfAChainTheFirstAloneIsTrusted: whoever else its root has signed is no member.
 func TestOfAChainTheFirstAloneIsTrusted(t *testing.T) {
 	data := authorityOf(t, "corp", p256(t))

@@ -518,7 +518,7 @@ var rotationBreaches = map[string]mutants.Mutant{
 	"a user's authority is not tried":             mutants.Of("given.go", "return p.trial(a)\n}", "return \"\"\n}"),
 	"a user's certificate of anything is taken":   mutants.Of("given.go", "if wrong := unfit(a.cert); wrong != \"\" {", "if wrong := unfit(a.cert); false {"),
 	"a user's chain is trusted whole":             mutants.Of("given.go", "secret: secret, pem: first,", "secret: secret, pem: from.Data[KeyCert],"),
-	"a user's authority signs for both ports":     mutants.Of("given.go", "other != a.secret && cert != nil &&", "false &&"),
+	"a user's authority signs for both ports":     mutants.Of("given.go", "return bytes.Equal(cert.RawSubjectPublicKeyInfo, a.cert.RawSubjectPublicKeyInfo)\n\t}) {", "return false\n\t}) {"),
 	"two authorities of a user have one subject":  mutants.Of("given.go", "case present != nil && !bytes", "case false && !bytes"),
 	"the user's authority signs at once":          mutants.Of("rotation.go", "map[string][]byte{KeyNextCert: next.pem, KeyNextKey: from.Data[KeyKey]}", "map[string][]byte{KeyCert: next.pem, KeyKey: from.Data[KeyKey], KeyFormerCert: a.pem}"),
 	"two authorities have one subject":            mutants.Of("authority.go", "hex.EncodeToString(number)", "hex.EncodeToString(nil)"),

@@ -105,12 +105,13 @@ func (a Adoption) listed() string {
 
 // equip makes what members need before any of an adopted cluster runs, as in a founding:
 // with the Secrets of the deleted cluster, which go in a moment, some of them would trust
-// other authorities than the rest.
+// other authorities than the rest. A write that was refused is set aside for others to go
+// on; that these Secrets are somebody else's holds all the same, so it is asked first.
 func equip(o Observed) (Step, bool) {
 	if o.Adoption == nil || o.ClusterID != 0 || slices.ContainsFunc(o.Members, func(m Member) bool { return m.Pod != PodAbsent }) {
 		return Step{}, false
 	}
-	for _, rule := range []rule{issueCertificates, applyObjects, nameTaken} {
+	for _, rule := range []rule{nameTaken, issueCertificates, applyObjects} {
 		if step, ok := rule(o); ok {
 			return step, true
 		}

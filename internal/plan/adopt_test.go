@@ -52,25 +52,33 @@ func TestAdopt(t *testing.T) {
 		reason string
 		on     []string
 	}{
-		"all volumes are there":      {old(), Adopt, "Adopting", all},
-		"a majority is there":        {old(lying(2)), Adopt, "Adopting", all},
-		"no volume names a founder":  {old(lying(2), func(a *Adoption) { a.Founders = nil }), Adopt, "Adopting", all[:2]},
-		"a minority is there":        {old(lying(1)), Wait, "AdoptBlocked", nil},
-		"none is there":              {old(lying(0)), Wait, "AdoptBlocked", nil},
-		"two are being deleted":      {old(ofVolumes(is(VolumeTerminating), 0, 2)), Wait, "AdoptBlocked", nil},
-		"one is being deleted":       {old(ofVolumes(is(VolumeTerminating), 0)), Adopt, "Adopting", all},
-		"two have no member":         {old(ofVolumes(unrecorded, 0, 2)), Wait, "AdoptBlocked", nil},
-		"two were refused":           {old(ofVolumes(is(VolumeRefused), 0, 2)), Wait, "AdoptBlocked", nil},
-		"two are lost":               {old(ofVolumes(is(VolumeLost), 1, 2)), Wait, "AdoptBlocked", nil},
-		"two were never bound":       {old(ofVolumes(is(VolumePending), 1, 2)), Wait, "AdoptBlocked", nil},
-		"a pod still uses one":       {old(func(a *Adoption) { a.Pods = []string{"a-0001"} }), Wait, "Adopting", nil},
-		"they have another's name":   {old(func(a *Adoption) { a.Elsewhere = "b" }), Wait, "AdoptBlocked", nil},
-		"paused":                     {old().with(pausedByUser), Pause, "Paused", nil},
-		"certificates come first":    {taken().with(certificatesDue), IssueCertificates, "", nil},
-		"objects come first":         {taken().with(objectsDue), ApplyObjects, "", nil},
-		"old Secrets are waited for": {taken().with(problem("NameConflict")), Wait, "NameConflict", nil},
-		"then all are started":       {taken(), StartMembers, "", all},
-		"those of whom one runs":     {taken(runs).with(problem("NameConflict"), certificatesDue), StartMembers, "", all[1:]},
+		"all volumes are there":                   {old(), Adopt, "Adopting", all},
+		"a majority is there":                     {old(lying(2)), Adopt, "Adopting", all},
+		"no volume names a founder":               {old(lying(2), func(a *Adoption) { a.Founders = nil }), Adopt, "Adopting", all[:2]},
+		"a minority is there":                     {old(lying(1)), Wait, "AdoptBlocked", nil},
+		"none is there":                           {old(lying(0)), Wait, "AdoptBlocked", nil},
+		"two are being deleted":                   {old(ofVolumes(is(VolumeTerminating), 0, 2)), Wait, "AdoptBlocked", nil},
+		"one is being deleted":                    {old(ofVolumes(is(VolumeTerminating), 0)), Adopt, "Adopting", all},
+		"two have no member":                      {old(ofVolumes(unrecorded, 0, 2)), Wait, "AdoptBlocked", nil},
+		"two were refused":                        {old(ofVolumes(is(VolumeRefused), 0, 2)), Wait, "AdoptBlocked", nil},
+		"two are lost":                            {old(ofVolumes(is(VolumeLost), 1, 2)), Wait, "AdoptBlocked", nil},
+		"two were never bound":                    {old(ofVolumes(is(VolumePending), 1, 2)), Wait, "AdoptBlocked", nil},
+		"a pod still uses one":                    {old(func(a *Adoption) { a.Pods = []string{"a-0001"} }), Wait, "Adopting", nil},
+		"they have another's name":                {old(func(a *Adoption) { a.Elsewhere = "b" }), Wait, "AdoptBlocked", nil},
+		"paused":                                  {old().with(pausedByUser), Pause, "Paused", nil},
+		"certificates come first":                 {taken().with(certificatesDue), IssueCertificates, "", nil},
+		"objects come first":                      {taken().with(objectsDue), ApplyObjects, "", nil},
+		"old Secrets are waited for":              {taken().with(problem("NameConflict")), Wait, "NameConflict", nil},
+		"and a refused write is no way past them": {taken().with(problem("NameConflict"), objectsDue, func(o *Observed) { o.Skip = []Kind{ApplyObjects} }), Wait, "NameConflict", nil},
+		"one that left long ago is not missed": {
+			func() Observed {
+				o := taken(runs)
+				o.Members[1], o.Members[2] = member(1, claimed, recorded, runs), member(2)
+				return o
+			}(), Wait, "Degraded", nil,
+		},
+		"then all are started":   {taken(), StartMembers, "", all},
+		"those of whom one runs": {taken(runs).with(problem("NameConflict"), certificatesDue), StartMembers, "", all[1:]},
 		"all of them are lost before they start": {
 			func() Observed {
 				o := founders(member(0), member(1), member(2))

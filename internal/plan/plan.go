@@ -489,7 +489,14 @@ func waitForFounders(o Observed) (Step, bool) {
 // under its name would be taken for the old one.
 func dataMissing(o Observed) (Step, bool) {
 	lost := lostMembers(o)
-	return lossStep(o, lost), len(lost) > 0
+	return lossStep(o, lost), len(lost) > 0 && !o.comingBack()
+}
+
+// comingBack says that enough members of an adopted cluster have their volumes. Until they
+// have told who the members are, a founder that left long ago is not missed.
+func (o Observed) comingBack() bool {
+	bound := count(o.Members, func(m Member) bool { return m.Volume == VolumeBound })
+	return o.Adoption != nil && o.ClusterID == 0 && bound >= Majority(o.Size)
 }
 
 func lossStep(o Observed, lost []string) Step {

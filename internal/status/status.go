@@ -70,13 +70,18 @@ func Report(c *v1alpha1.EtcdCluster, o Outcome) {
 }
 
 // told is the step that status speaks of: a comparison changes nothing, and is begun every
-// hour, so what is told is what there would be without it.
+// hour, and a leader that is moved from a slow disk has the cluster be no less healthy, so
+// what is told is what there would be without it.
 func told(o Outcome) plan.Step {
-	if o.Step.Kind != plan.Compare {
+	rest := o.Seen
+	switch {
+	case o.Step.Kind == plan.Compare:
+		rest.CompareDue = false
+	case o.Step.Kind == plan.MoveLeader && o.Step.Reason == v1alpha1.ReasonHealthy:
+		rest.LeaderSettled = false // no leader is moved for a slow disk then
+	default:
 		return o.Step
 	}
-	rest := o.Seen
-	rest.CompareDue = false
 	return plan.Next(rest)
 }
 
@@ -173,6 +178,8 @@ func available(o Outcome) metav1.Condition {
 		return is(metav1.ConditionFalse, v1alpha1.ReasonAlarm, alarm(seen))
 	case seen.ReadOK:
 		return is(metav1.ConditionFalse, v1alpha1.ReasonProbeFailed, "reads succeed and a proposal does not: "+seen.ProposeFailed)
+	case seen.ClusterID == 0 && seen.Adoption != nil:
+		return is(metav1.ConditionFalse, v1alpha1.ReasonAdopting, "the deleted cluster is being brought back; Ready says how far that is")
 	case seen.ClusterID == 0:
 		return is(metav1.ConditionFalse, v1alpha1.ReasonFounding, "the cluster is being founded")
 	case refused(seen):
@@ -606,6 +613,12 @@ func oldVolumes(seen plan.Observed) *metav1.Condition {
 	var claims []string
 	for _, v := range seen.OldVolumes {
 		claims = append(claims, fmt.Sprintf("%s (cluster UID %s)", v.Claim, v.ClusterUID))
+	}
+	if seen.Adoption != nil {
+		c := condition(v1alpha1.ConditionOldVolumes, metav1.ConditionTrue, v1alpha1.ReasonOldVolumesFound, fmt.Sprintf(
+			"the claims %s belong to another deleted cluster of the same name — they are not used: spec.adopt names %s — if nobody wants their data, delete them: kubectl delete pvc -l %s=%s",
+			strings.Join(claims, ", "), seen.Adoption.ClusterUID, v1alpha1.LabelClusterUID, seen.OldVolumes[0].ClusterUID))
+		return &c
 	}
 	c := condition(v1alpha1.ConditionOldVolumes, metav1.ConditionTrue, v1alpha1.ReasonOldVolumesFound, fmt.Sprintf(
 		"the claims %s belong to a deleted cluster of the same name — they are not used, so this cluster started empty — to get their data back, delete this cluster and create it again with spec.adopt, see docs/old-volumes.md; to be rid of them delete them: kubectl delete pvc -l %s=%s",

@@ -113,7 +113,8 @@ func Caught(t *testing.T, mutants map[string]Mutant, selections ...string) {
 			switch {
 			case err == nil:
 				t.Errorf("%s: no test fails", name)
-			case !strings.Contains(output, "--- FAIL"): // a machine that is slow notices nothing
+			case strings.Contains(output, "panic: test timed out"), !strings.Contains(output, "--- FAIL") && !strings.Contains(output, "panic: "):
+				// A machine that is slow notices nothing.
 				t.Errorf("%s: %v:\n%s", name, err, output)
 			}
 		})

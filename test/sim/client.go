@@ -209,13 +209,17 @@ func (s subResource) Get(context.Context, client.Object, client.Object, ...clien
 	return errUnsupported
 }
 
-func (s subResource) Create(_ context.Context, o, with client.Object, _ ...client.SubResourceCreateOption) error {
+func (s subResource) Create(_ context.Context, o, with client.Object, how ...client.SubResourceCreateOption) error {
 	eviction, ok := with.(*policyv1.Eviction)
 	if !ok || s.name != "eviction" || eviction.DeleteOptions == nil {
 		return errUnsupported
 	}
 	p := eviction.DeleteOptions.Preconditions
 	d := client.DeleteOptions{Preconditions: p}
+	var as client.SubResourceCreateOptions
+	if as.ApplyOptions(how); len(as.DryRun) > 0 {
+		return s.op.call(Call{Method: "would evict", Object: kindOf(o) + " " + o.GetName()}, func() error { return s.op.w.API.MayEvict(o) })
+	}
 	return apiClient{op: s.op}.write("evict", o, write{options: d}, func() error { return s.op.w.API.Evict(o, d) })
 }
 

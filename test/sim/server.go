@@ -176,6 +176,14 @@ func (s *Server) Delete(o client.Object, options client.DeleteOptions) error {
 // Evict a pod on the conditions of the options, if the budgets that cover it let it go.
 // One that is not ready may always go, as the operator's budgets say.
 func (s *Server) Evict(o client.Object, options client.DeleteOptions) error {
+	if err := s.MayEvict(o); err != nil {
+		return err
+	}
+	return s.Delete(o, options)
+}
+
+// MayEvict says what an eviction would meet.
+func (s *Server) MayEvict(o client.Object) error {
 	pod, found := s.find("Pod", client.ObjectKeyFromObject(o)).(*corev1.Pod)
 	for _, b := range s.all("PodDisruptionBudget") {
 		budget := b.(*policyv1.PodDisruptionBudget)
@@ -192,7 +200,7 @@ func (s *Server) Evict(o client.Object, options client.DeleteOptions) error {
 			return apierrors.NewTooManyRequests("Cannot evict pod as it would violate the pod's disruption budget.", 0)
 		}
 	}
-	return s.Delete(o, options)
+	return nil
 }
 
 func guards(b *policyv1.PodDisruptionBudget, pod *corev1.Pod) bool {
