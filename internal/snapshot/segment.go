@@ -31,9 +31,10 @@ type Segment struct {
 	// Gap says why revisions between the preceding segment and this one are missing;
 	// nil if none is.
 	Gap *Gap `json:"gap,omitempty"`
-	// AuthBefore and AuthAfter are etcd's revision of users, roles and whether they are
-	// asked for, before From and after To. They are not archived: if they differ, it
-	// takes a backup made since to restore what came later.
+	// AuthBefore and AuthAfter are the state of users and roles before From and after To:
+	// twice etcd's revision of them, and one more while they are asked for, as turning that
+	// on has no revision. The users and roles are not archived: if the two differ, it takes
+	// a backup made since to restore what came later.
 	AuthBefore uint64 `json:"authBefore"`
 	AuthAfter  uint64 `json:"authAfter"`
 	// BaseRevision and BaseSince are what a backup must hold and when it must have begun at

@@ -397,7 +397,7 @@ func (s *session) seal(ctx context.Context) error {
 	}
 	if auth < next.AuthBefore {
 		return snapshot.Fail(snapshot.ReasonWrongCluster, nil,
-			"the users and roles of the cluster are at revision %d and those of its archive at %d — it has gone back in time, and two histories would be mixed — archive under another prefix, and find out what happened to it", auth, next.AuthBefore)
+			"the users and roles of the cluster are in state %d and those of its archive in the later %d — it has gone back in time, and two histories would be mixed — archive under another prefix, and find out what happened to it", auth, next.AuthBefore)
 	}
 	if auth != next.AuthBefore {
 		next.BaseRevision, next.BaseSince = next.To, s.Now().UTC().Truncate(time.Millisecond)

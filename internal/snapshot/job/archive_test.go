@@ -31,6 +31,7 @@ type fakeMember struct {
 	revision func() int64
 	txn      func(*pb.TxnRequest) *pb.TxnResponse
 	auth     uint64
+	enabled  bool
 	leases   map[int64]int64
 }
 
@@ -43,7 +44,7 @@ func (m *fakeMember) Txn(_ context.Context, r *pb.TxnRequest) (*pb.TxnResponse, 
 }
 
 func (m *fakeMember) AuthStatus(context.Context, *pb.AuthStatusRequest) (*pb.AuthStatusResponse, error) {
-	return &pb.AuthStatusResponse{AuthRevision: m.auth}, nil
+	return &pb.AuthStatusResponse{AuthRevision: m.auth, Enabled: m.enabled}, nil
 }
 
 func (m *fakeMember) LeaseLeases(context.Context, *pb.LeaseLeasesRequest) (*pb.LeaseLeasesResponse, error) {
@@ -106,7 +107,7 @@ func put(revision int64) change {
 func TestArchiveSealsWhileWritesGoOn(t *testing.T) {
 	m := &fakeMember{auth: 1}
 	s, now, _ := clocked(t, m)
-	s.next.AuthBefore = 1
+	s.next.AuthBefore = 2
 	m.revision = func() int64 { return s.last + 1 }
 	longest := time.Duration(0)
 	for range 60 {
@@ -133,7 +134,7 @@ func TestArchiveSealsWhileWritesGoOn(t *testing.T) {
 func TestArchiveEndsWhereAMajorityConfirmed(t *testing.T) {
 	m := &fakeMember{auth: 1, revision: func() int64 { return 12 }}
 	s, now, _ := clocked(t, m)
-	s.next.AuthBefore = 1
+	s.next.AuthBefore = 2
 	began := *now
 	*now = now.Add(time.Second)
 	if err := s.beat(t.Context()); err != nil { // the gap is put on record
@@ -158,7 +159,7 @@ func TestArchiveEndsWhereAMajorityConfirmed(t *testing.T) {
 func TestArchiveGivesUpAWatchThatStalls(t *testing.T) {
 	m := &fakeMember{auth: 1, revision: func() int64 { return 12 }}
 	s, now, _ := clocked(t, m)
-	s.next.AuthBefore, s.next.Gap = 1, nil
+	s.next.AuthBefore, s.next.Gap = 2, nil
 	s.next.Sequence = 2
 	*now = now.Add(time.Second)
 	if err := s.beat(t.Context()); err != nil {
@@ -174,7 +175,7 @@ func TestArchiveGivesUpAWatchThatStalls(t *testing.T) {
 func TestArchiveOfUsersThatChange(t *testing.T) {
 	m := &fakeMember{auth: 5, revision: func() int64 { return 10 }}
 	s, now, _ := clocked(t, m)
-	s.next.AuthBefore = 4
+	s.next.AuthBefore = 8
 	*now = now.Add(time.Second)
 	if err := s.seal(t.Context()); err != nil {
 		t.Fatal(err)
@@ -188,11 +189,41 @@ func TestArchiveOfUsersThatChange(t *testing.T) {
 	}
 }
 
+// Turning authentication on has no revision of etcd's, and asks for a base from after it
+// all the same; turning it off and on again is told apart from never having done so.
+func TestArchiveOfAuthenticationThatIsTurnedOn(t *testing.T) {
+	m := &fakeMember{auth: 5, revision: func() int64 { return 10 }}
+	s, now, _ := clocked(t, m)
+	s.next.AuthBefore = 10
+	states := []uint64{10}
+	for _, step := range []struct {
+		auth    uint64
+		enabled bool
+	}{{5, true}, {6, false}, {6, true}} {
+		m.auth, m.enabled = step.auth, step.enabled
+		*now = now.Add(authEvery + time.Second)
+		s.next.Gap = nil
+		if s.next.Sequence == 1 {
+			s.next.Gap = &snapshot.Gap{From: 1, To: 10, Reason: snapshot.GapBegan}
+		}
+		if due, err := s.due(t.Context()); err != nil || !due {
+			t.Errorf("%+v is not due (%v)", step, err)
+		}
+		if err := s.seal(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if !s.tip.BaseSince.Equal(*now) || s.tip.AuthAfter <= states[len(states)-1] {
+			t.Errorf("%+v: a base of before the change would do: %+v", step, s.tip)
+		}
+		states = append(states, s.tip.AuthAfter)
+	}
+}
+
 // The segment that another process has written is seen, and ours is not taken for it.
 func TestArchiveIsNotShared(t *testing.T) {
 	m := &fakeMember{auth: 1, revision: func() int64 { return 10 }}
 	s, _, dir := clocked(t, m)
-	s.next.AuthBefore = 1
+	s.next.AuthBefore = 2
 	next := s.next
 	if err := s.seal(t.Context()); err != nil {
 		t.Fatal(err)
@@ -211,7 +242,7 @@ func TestArchiveIsNotShared(t *testing.T) {
 func TestArchiveGoesOnBeforeADamagedEnd(t *testing.T) {
 	m := &fakeMember{auth: 1, revision: func() int64 { return 12 }}
 	s, _, dir := clocked(t, m)
-	s.next.AuthBefore = 1
+	s.next.AuthBefore = 2
 	for _, revision := range []int64{11, 12} {
 		if err := s.add(t.Context(), put(revision)); err != nil {
 			t.Fatal(err)
@@ -368,8 +399,8 @@ func TestReplayAssertsEveryRevision(t *testing.T) {
 func TestReplayRefusesUsersOfBefore(t *testing.T) {
 	m := &fakeMember{auth: 3}
 	r := &replay{source: serve(t, m), point: &point{target: Target{Revision: 20}, revision: 20, chain: &chain{clusterID: "a1"}}}
-	for auth, want := range map[uint64]snapshot.Reason{3: "", 4: snapshot.ReasonNotArchived} {
-		err := r.sameAuth(t.Context(), snapshot.Segment{From: 15, To: 25, AuthBefore: 3, AuthAfter: auth})
+	for auth, want := range map[uint64]snapshot.Reason{6: "", 7: snapshot.ReasonNotArchived, 8: snapshot.ReasonNotArchived} {
+		err := r.sameAuth(t.Context(), snapshot.Segment{From: 15, To: 25, AuthBefore: 6, AuthAfter: auth})
 		if (err == nil) != (want == "") || (err != nil && snapshot.ReasonOf(err) != want) {
 			t.Errorf("users at revision %d: %v", auth, err)
 		}
@@ -380,7 +411,7 @@ func TestReplayRefusesUsersOfBefore(t *testing.T) {
 func TestArchivePruneKeepsWhatABackupNeeds(t *testing.T) {
 	m := &fakeMember{auth: 1, revision: func() int64 { return 10 }}
 	s, _, dir := clocked(t, m)
-	s.next.AuthBefore = 1
+	s.next.AuthBefore = 2
 	for revision := int64(11); revision <= 20; revision++ {
 		if err := s.add(t.Context(), put(revision)); err != nil {
 			t.Fatal(err)

@@ -14,6 +14,7 @@ var breaches = map[string]mutants.Mutant{
 	"complete without what was confirmed":   mutants.Of("archive.go", "if s.last >= s.mark.revision && s.mark.at.After(next.Ended) {", "if s.Now().After(next.Ended) {\n\t\tnext.Ended = s.Now()\n\t}\n\tif false {"),
 	"a watch that stalls is waited for":     mutants.Of("archive.go", "now.Sub(s.mark.at) > watchStall && now.Sub(s.at) > watchStall", "now.IsZero()"),
 	"a base of before a change of users":    mutants.Of("archive.go", "if auth != next.AuthBefore {", "if false {"),
+	"authentication is turned on unseen":    mutants.Of("lease.go", "if r.GetEnabled() {", "if false {"),
 	"a cluster that went back is archived":  mutants.Of("archive.go", "if auth < next.AuthBefore {", "if false {"),
 	"two archivers":                         mutants.Of("archive.go", "ok && other != l && other.Previous", "ok && false && other.Previous"),
 	"it goes on from a damaged end":         mutants.Of("chain.go", "if snapshot.ReasonOf(err) == snapshot.ReasonCorrupt {\n\t\tc.damaged(l, err)\n\t}", "if snapshot.ReasonOf(err) == snapshot.ReasonCorrupt {\n\t\treturn s, content, sum, nil\n\t}"),

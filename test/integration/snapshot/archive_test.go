@@ -377,6 +377,39 @@ func TestAChangeOfUsersTakesANewBase(t *testing.T) {
 	}
 }
 
+// Turning authentication on, alone, is a change as well: a base of before would serve
+// everybody everything.
+func TestTurningAuthenticationOnTakesANewBase(t *testing.T) {
+	t.Parallel()
+	for _, version := range versions {
+		t.Run(version, func(t *testing.T) {
+			source := startEtcd(t, version)
+			store := directoryBucket(t)
+			prepareAuth(t, source.client)
+			a := store.archive(t, source)
+			a.reach(t, 1)
+			if _, err := source.client.AuthEnable(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			uncompacted(t, source.client, 44, 10)
+			after := now(t, source.client)
+			a.reach(t, after.revision)
+			eventually(t, 30*time.Second, "no new base was taken", func() error {
+				if n := len(store.list(t)); n != 2 {
+					return fmt.Errorf("%d backups", n)
+				}
+				return nil
+			})
+			a.end(t)
+			first := store.list(t)[1].ID
+			e := newEtcd(t, version, "m-0000")
+			v := newVolume(t, e.name)
+			flags := append(v.restoreFlags(t, e, e.initial()), "--etcd="+tool(t, e.version, "etcd"), "--backup="+first, fmt.Sprintf("--to-revision=%d", after.revision))
+			store.run(t, "restore", flags...).mustFail(t, snapshot.ReasonNotArchived)
+		})
+	}
+}
+
 // Any byte of any segment that changes, and any segment that is gone, is noticed.
 func TestDamageToAnArchive(t *testing.T) {
 	t.Parallel()
