@@ -407,6 +407,41 @@ func TestReplayRefusesUsersOfBefore(t *testing.T) {
 	}
 }
 
+// Who has lost a right after the last write has lost it at a time after that as well: the
+// idle segment that says so is on no path, and the base may be exactly at the last write.
+func TestReplayToATimeRefusesUsersOfBefore(t *testing.T) {
+	m := &fakeMember{auth: 1, revision: func() int64 { return 11 }}
+	s, now, _ := clocked(t, m)
+	s.next.AuthBefore = 2
+	began := *now
+	step := func(auth uint64) {
+		t.Helper()
+		*now, m.auth = now.Add(20*time.Second), auth
+		s.mark.revision, s.mark.at = s.last, *now
+		if err := s.seal(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.add(t.Context(), put(11)); err != nil {
+		t.Fatal(err)
+	}
+	step(1)
+	stored(t, s.Env, 11, snapshot.CompressionNone)
+	step(2) // nothing is written
+	for seconds, want := range map[time.Duration]snapshot.Reason{15: "", 30: snapshot.ReasonNotArchived} {
+		p, err := s.findPoint(t.Context(), Latest, Target{Time: began.Add(seconds * time.Second)}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		base := &fakeMember{auth: 1, revision: func() int64 { return 11 }}
+		r := &replay{Env: s.Env, source: serve(t, base), point: p, ttl: map[int64]int64{}, alive: map[int64]bool{}}
+		err = r.run(t.Context(), nil)
+		if (err == nil) != (want == "") || (err != nil && snapshot.ReasonOf(err) != want) {
+			t.Errorf("after %d s: %v, want %q", seconds, err, want)
+		}
+	}
+}
+
 // Prune drops the segments that no backup needs, and none that one does.
 func TestArchivePruneKeepsWhatABackupNeeds(t *testing.T) {
 	m := &fakeMember{auth: 1, revision: func() int64 { return 10 }}

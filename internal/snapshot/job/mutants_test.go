@@ -22,7 +22,8 @@ var breaches = map[string]mutants.Mutant{
 	"a replay takes any revision":           mutants.Of("replay.go", "if got := answer.GetHeader().GetRevision(); got != revision {", "if got := answer.GetHeader().GetRevision(); got == 0 {"),
 	"a replay writes on other keys":         mutants.Of("replay.go", "if !answer.GetSucceeded() {", "if false {"),
 	"a replay leaves out a revision":        mutants.Of("replay.go", "if revision != r.at+1 {", "if false {"),
-	"rights that were lost are given again": mutants.Of("replay.go", "if err != nil || auth == s.AuthAfter {", "if err != nil || auth > 0 {"),
+	"rights that were lost are given again": mutants.Of("replay.go", "if err != nil || auth == want {", "if err != nil || auth > 0 {"),
+	"rights that were lost by a time":       mutants.Of("replay.go", "if !r.point.target.Time.IsZero() {", "if false {"),
 }
 
 // TestMutants runs the guards of the archive against each.

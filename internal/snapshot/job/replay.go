@@ -124,6 +124,11 @@ func (r *replay) run(ctx context.Context, identities []age.Identity) error {
 	if r.at > r.point.revision {
 		return errBeyond
 	}
+	if !r.point.target.Time.IsZero() {
+		if err := r.hasAuth(ctx, r.point.auth, r.point.revision); err != nil {
+			return err
+		}
+	}
 	r.Tracker.enter(snapshot.PhaseReplaying, 1, r.point.revision-r.at)
 	for r.at < r.point.revision {
 		path, err := snapshot.Path(r.point.chain.links, r.at, r.point.revision)
@@ -174,12 +179,17 @@ func (r *replay) sameAuth(ctx context.Context, s snapshot.Segment) error {
 	if s.To < r.point.revision {
 		return nil // the last segment decides: the revision of users and roles only rises
 	}
+	return r.hasAuth(ctx, s.AuthAfter, s.BaseRevision)
+}
+
+// hasAuth asks the base, whose users and roles the replay does not change.
+func (r *replay) hasAuth(ctx context.Context, want uint64, since int64) error {
 	auth, err := r.authRevision(ctx)
-	if err != nil || auth == s.AuthAfter {
+	if err != nil || auth == want {
 		return err
 	}
 	return r.point.chain.notArchived(r.point.target, fmt.Errorf(
-		"users or roles have changed between the backup and it, and changes of them are not archived; a backup from after revision %d has them", s.BaseRevision))
+		"users or roles have changed between the backup and it, and changes of them are not archived; a backup from after the change, of revision %d or later, has them", since))
 }
 
 func (r *replay) segment(ctx context.Context, s snapshot.Segment, content []byte, identities []age.Identity) error {
