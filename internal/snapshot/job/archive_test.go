@@ -442,6 +442,41 @@ func TestReplayToATimeRefusesUsersOfBefore(t *testing.T) {
 	}
 }
 
+// Content that is what was stored, and no records, is passed over like any other damage,
+// instead of being read again for ever.
+func TestArchiveWhoseContentCannotBeRead(t *testing.T) {
+	m := &fakeMember{auth: 1, revision: func() int64 { return 11 }}
+	s, now, _ := clocked(t, m)
+	s.next.AuthBefore = 2
+	began := *now
+	*now = now.Add(time.Second)
+	s.last, s.records = 11, []byte("no records")
+	s.mark.revision, s.mark.at = 11, now.Add(time.Second)
+	if err := s.seal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c, err := s.chainOf(t.Context(), "a1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := make(chan error, 1)
+	go func() {
+		_, _, err := c.revisionAt(t.Context(), began.Add(time.Second), nil)
+		found <- err
+	}()
+	select {
+	case err := <-found:
+		if snapshot.ReasonOf(err) != snapshot.ReasonNotArchived {
+			t.Errorf("%v, want NotArchived", err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Fatal("it is read for ever")
+	}
+	if len(c.passed) != 1 {
+		t.Errorf("%d segments are passed over, want 1", len(c.passed))
+	}
+}
+
 // Prune drops the segments that no backup needs, and none that one does.
 func TestArchivePruneKeepsWhatABackupNeeds(t *testing.T) {
 	m := &fakeMember{auth: 1, revision: func() int64 { return 10 }}

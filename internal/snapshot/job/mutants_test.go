@@ -23,6 +23,7 @@ var breaches = map[string]mutants.Mutant{
 	"a replay writes on other keys":         mutants.Of("replay.go", "if !answer.GetSucceeded() {", "if false {"),
 	"a replay leaves out a revision":        mutants.Of("replay.go", "if revision != r.at+1 {", "if false {"),
 	"rights that were lost are given again": mutants.Of("replay.go", "if err != nil || auth == want {", "if err != nil || auth > 0 {"),
+	"unreadable content is read for ever":   mutants.Of("point.go", "c.damaged(l, err)", ""),
 	"rights that were lost by a time":       mutants.Of("replay.go", "if !r.point.target.Time.IsZero() {", "if false {"),
 }
 

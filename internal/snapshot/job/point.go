@@ -178,6 +178,9 @@ func (c *chain) lastBefore(ctx context.Context, l snapshot.Link, moment time.Tim
 			last = revision
 			return true, err
 		})
+		if snapshot.ReasonOf(err) == snapshot.ReasonCorrupt {
+			c.damaged(l, err) // its hash is right, so reading it did not take it out
+		}
 		if err != nil || last >= s.From {
 			return last, err
 		}
