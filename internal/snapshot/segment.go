@@ -378,27 +378,34 @@ func notArchived(links []Link, target int64) error {
 }
 
 // At returns the links that may hold the last revision of a moment, which is after the
-// end of the segment before: the best one first. The error says why there is none.
+// end of the segment before: the best one first. One whose predecessor is missing may begin
+// at any time, so it comes last. The error says why there is none.
 func At(links []Link, moment time.Time) ([]Link, error) {
-	var found []Link
+	var found, torn []Link
 	index := bySum(links)
 	for _, l := range links {
 		if l.Ended.Before(moment) {
 			continue
 		}
-		if earlier, ok := before(index, l); !ok || earlier.Ended.Before(moment) {
+		earlier, ok := before(index, l)
+		switch {
+		case !ok && l.Previous != noPrevious:
+			torn = append(torn, l)
+		case !ok || earlier.Ended.Before(moment):
 			found = append(found, l)
 		}
 	}
-	if len(found) == 0 {
+	if len(found)+len(torn) == 0 {
 		tip, ok := Tip(links)
 		if !ok {
 			return nil, errors.New("there is no segment")
 		}
 		return nil, fmt.Errorf("the archive ends at %s", tip.Ended.Format(time.RFC3339Nano))
 	}
-	slices.SortFunc(found, func(a, b Link) int { return further(b, a) })
-	return found, nil
+	for _, some := range [][]Link{found, torn} {
+		slices.SortFunc(some, func(a, b Link) int { return further(b, a) })
+	}
+	return append(found, torn...), nil
 }
 
 // Obsolete returns the links that no backup needs any more, of which the oldest is at

@@ -477,6 +477,41 @@ func TestArchiveWhoseContentCannotBeRead(t *testing.T) {
 	}
 }
 
+// A segment that is gone takes its own time with it, and none before.
+func TestArchiveIsRestoredToATimeBeforeAMissingSegment(t *testing.T) {
+	m := &fakeMember{auth: 1, revision: func() int64 { return 14 }}
+	s, now, dir := clocked(t, m)
+	s.next.AuthBefore = 2
+	began := *now
+	for revision := int64(11); revision <= 14; revision++ {
+		*now = now.Add(10 * time.Second)
+		if err := s.add(t.Context(), put(revision)); err != nil {
+			t.Fatal(err)
+		}
+		s.mark.revision, s.mark.at = revision, *now
+		if err := s.seal(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found, err := filepath.Glob(filepath.Join(dir, "p", "c-uid", "archive", "a1", snapshot.SequencePrefix(3)+"*"))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("%v (%v)", found, err)
+	}
+	if err := os.Remove(found[0]); err != nil {
+		t.Fatal(err)
+	}
+	c, err := s.chainOf(t.Context(), "a1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for seconds, want := range map[time.Duration]int64{11: 11, 20: 12, 40: 14, 29: 0} {
+		revision, _, err := c.revisionAt(t.Context(), began.Add(seconds*time.Second), nil)
+		if revision != want || (want == 0) != (snapshot.ReasonOf(err) == snapshot.ReasonNotArchived) {
+			t.Errorf("after %d s: revision %d (%v), want %d", seconds, revision, err, want)
+		}
+	}
+}
+
 // Prune drops the segments that no backup needs, and none that one does.
 func TestArchivePruneKeepsWhatABackupNeeds(t *testing.T) {
 	m := &fakeMember{auth: 1, revision: func() int64 { return 10 }}

@@ -24,6 +24,7 @@ var breaches = map[string]mutants.Mutant{
 	"a replay leaves out a revision":        mutants.Of("replay.go", "if revision != r.at+1 {", "if false {"),
 	"rights that were lost are given again": mutants.Of("replay.go", "if err != nil || auth == want {", "if err != nil || auth > 0 {"),
 	"unreadable content is read for ever":   mutants.Of("point.go", "c.damaged(l, err)", ""),
+	"a missing segment hides what was":      mutants.Of("point.go", "for _, l := range holding {", "for _, l := range holding[len(holding)-1:] {"),
 	"rights that were lost by a time":       mutants.Of("replay.go", "if !r.point.target.Time.IsZero() {", "if false {"),
 }
 

@@ -141,11 +141,23 @@ func (c *chain) revisionAt(ctx context.Context, moment time.Time, identities []a
 		if err != nil {
 			return 0, 0, c.notArchived(Target{Time: moment}, err)
 		}
-		revision, auth, err = c.held(ctx, holding[0], moment, identities)
-		if snapshot.ReasonOf(err) == snapshot.ReasonCorrupt {
-			continue // the damaged one is out of the chain
+		var first error
+		for _, l := range holding {
+			revision, auth, err = c.held(ctx, l, moment, identities)
+			if err == nil {
+				return revision, auth, nil
+			}
+			if first == nil {
+				first = err
+			}
+			if snapshot.ReasonOf(err) != snapshot.ReasonNotArchived {
+				break
+			}
 		}
-		return revision, auth, err
+		if snapshot.ReasonOf(err) != snapshot.ReasonCorrupt {
+			return 0, 0, first
+		}
+		// The damaged one is out of the chain now.
 	}
 }
 
