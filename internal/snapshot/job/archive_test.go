@@ -512,6 +512,38 @@ func TestArchiveIsRestoredToATimeBeforeAMissingSegment(t *testing.T) {
 	}
 }
 
+// What is said to be restored is the point, not its base; and no base is taken, however
+// late it turns out to be needed, that the etcd to come cannot read.
+func TestReplaySaysWhatIsRestored(t *testing.T) {
+	e, _ := newEnv(t)
+	p := &point{revision: 30}
+	for _, revision := range []int64{29, 25, 20} {
+		m := stored(t, e, revision, snapshot.CompressionNone)
+		p.bases = append(p.bases, m.Backup())
+		if revision == 20 {
+			continue
+		}
+		m.Etcd.Version = map[int64]string{29: "3.7.0", 25: "3.4.9"}[revision]
+		if err := e.Store.Delete(t.Context(), e.Place.Key(m.ID, snapshot.ManifestObject)); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.seal(t.Context(), &m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m, err := e.usable(t.Context(), p, "3.6.16")
+	if err != nil || m.Etcd.Revision != 20 || len(p.bases) != 1 || p.bases[0].ID != m.ID {
+		t.Errorf("%+v of %+v (%v)", m, p.bases, err)
+	}
+	if _, err := e.usable(t.Context(), p, "3.5.35"); snapshot.ReasonOf(err) != snapshot.ReasonIncompatibleVersion {
+		t.Errorf("%v, want IncompatibleVersion", err)
+	}
+	holds := Restored{Backup: m.Backup(), Target: Target{Revision: 30}.String(), Revision: 30}.Holds()
+	if want := "the archive's revision 30, which ends with revision 30, replayed on backup " + m.ID + " of revision 20"; holds != want {
+		t.Errorf("%q, want %q", holds, want)
+	}
+}
+
 // Prune drops the segments that no backup needs, and none that one does.
 func TestArchivePruneKeepsWhatABackupNeeds(t *testing.T) {
 	m := &fakeMember{auth: 1, revision: func() int64 { return 10 }}
