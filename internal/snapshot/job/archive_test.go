@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,12 +29,46 @@ type fakeMember struct {
 	pb.UnimplementedKVServer
 	pb.UnimplementedAuthServer
 	pb.UnimplementedLeaseServer
+	pb.UnimplementedMaintenanceServer
 
 	revision func() int64
 	txn      func(*pb.TxnRequest) *pb.TxnResponse
 	auth     uint64
 	enabled  bool
 	leases   map[int64]int64
+
+	mu sync.Mutex
+	// keptAlive counts per lease; asked is called before a time to live is told, opened
+	// when a snapshot is asked for.
+	keptAlive map[int64]int
+	asked     func()
+	opened    func()
+}
+
+func (m *fakeMember) LeaseKeepAlive(stream pb.Lease_LeaseKeepAliveServer) error {
+	for {
+		r, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		m.mu.Lock()
+		if m.keptAlive == nil {
+			m.keptAlive = map[int64]int{}
+		}
+		m.keptAlive[r.GetID()]++
+		m.mu.Unlock()
+	}
+}
+
+func (m *fakeMember) kept(id int64) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.keptAlive[id]
+}
+
+func (m *fakeMember) Snapshot(_ *pb.SnapshotRequest, stream pb.Maintenance_SnapshotServer) error {
+	m.opened()
+	return stream.Send(&pb.SnapshotResponse{Blob: []byte("x")})
 }
 
 func (m *fakeMember) Range(context.Context, *pb.RangeRequest) (*pb.RangeResponse, error) {
@@ -56,6 +92,9 @@ func (m *fakeMember) LeaseLeases(context.Context, *pb.LeaseLeasesRequest) (*pb.L
 }
 
 func (m *fakeMember) LeaseTimeToLive(_ context.Context, r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
+	if m.asked != nil {
+		m.asked()
+	}
 	return &pb.LeaseTimeToLiveResponse{ID: r.GetID(), TTL: m.leases[r.GetID()] - 1, GrantedTTL: m.leases[r.GetID()]}, nil
 }
 
@@ -69,6 +108,7 @@ func serve(t *testing.T, m *fakeMember) *source {
 	pb.RegisterKVServer(server, m)
 	pb.RegisterAuthServer(server, m)
 	pb.RegisterLeaseServer(server, m)
+	pb.RegisterMaintenanceServer(server, m)
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(server.Stop)
 	conn, err := grpc.NewClient("passthrough:///"+listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -434,7 +474,7 @@ func TestReplayToATimeRefusesUsersOfBefore(t *testing.T) {
 			t.Fatal(err)
 		}
 		base := &fakeMember{auth: 1, revision: func() int64 { return 11 }}
-		r := &replay{Env: s.Env, source: serve(t, base), point: p, ttl: map[int64]int64{}, alive: map[int64]bool{}}
+		r := &replay{Env: s.Env, source: serve(t, base), point: p, base: 11, ttl: map[int64]int64{}, alive: map[int64]bool{}}
 		err = r.run(t.Context(), nil)
 		if (err == nil) != (want == "") || (err != nil && snapshot.ReasonOf(err) != want) {
 			t.Errorf("after %d s: %v, want %q", seconds, err, want)
@@ -509,6 +549,58 @@ func TestArchiveIsRestoredToATimeBeforeAMissingSegment(t *testing.T) {
 		if revision != want || (want == 0) != (snapshot.ReasonOf(err) == snapshot.ReasonNotArchived) {
 			t.Errorf("after %d s: revision %d (%v), want %d", seconds, revision, err, want)
 		}
+	}
+}
+
+func replayOn(t *testing.T, m *fakeMember, base, target int64) *replay {
+	t.Helper()
+	e, _ := newEnv(t)
+	p := &point{target: Target{Revision: target}, revision: target, chain: &chain{env: e, clusterID: "a1"}}
+	return &replay{Env: e, source: serve(t, m), point: p, base: base, ttl: map[int64]int64{}, alive: map[int64]bool{}}
+}
+
+func soon(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for range 300 {
+		if is() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Error(what)
+}
+
+// All leases are kept before the first is asked for, and until the snapshot is taken.
+func TestReplayKeepsLeases(t *testing.T) {
+	m := &fakeMember{revision: func() int64 { return 11 }, leases: map[int64]int64{7: 2, 8: 2}}
+	m.asked = func() {
+		soon(t, "one is asked for while another runs out", func() bool { return m.kept(7) > 0 && m.kept(8) > 0 })
+	}
+	r := replayOn(t, m, 11, 11)
+	if err := r.run(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	kept := m.kept(7)
+	soon(t, "nobody keeps them any more", func() bool { return m.kept(7) > kept+1 })
+}
+
+// A lease that ran out when etcd began, or before the snapshot was taken, has a revision
+// that the cluster never had.
+func TestReplayNoticesALeaseThatRanOut(t *testing.T) {
+	r := replayOn(t, &fakeMember{revision: func() int64 { return 12 }}, 11, 20)
+	var unfit *unfitError
+	if err := r.run(t.Context(), nil); snapshot.ReasonOf(err) != snapshot.ReasonDiffers || !errors.As(err, &unfit) {
+		t.Errorf("at the beginning: %v, want Differs, of the base", err)
+	}
+	var revision atomic.Int64
+	revision.Store(11)
+	m := &fakeMember{revision: revision.Load, opened: func() { revision.Store(12) }}
+	r = replayOn(t, m, 11, 11)
+	if err := r.run(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.save(t.Context(), filepath.Join(t.TempDir(), "snapshot")); snapshot.ReasonOf(err) != snapshot.ReasonDiffers {
+		t.Errorf("at the end: %v, want Differs", err)
 	}
 }
 

@@ -25,6 +25,9 @@ var breaches = map[string]mutants.Mutant{
 	"rights that were lost are given again": mutants.Of("replay.go", "if err != nil || auth == want {", "if err != nil || auth > 0 {"),
 	"unreadable content is read for ever":   mutants.Of("point.go", "c.damaged(l, err)", ""),
 	"a missing segment hides what was":      mutants.Of("point.go", "for _, l := range holding {", "for _, l := range holding[len(holding)-1:] {"),
+	"a base that changed is replayed on":    mutants.Of("replay.go", "if r.at == r.base {", "if r.at >= r.base {"),
+	"a snapshot of what changed at the end": mutants.Of("replay.go", "if got, err := r.confirmed(ctx); err != nil || got != r.point.revision {\n\t\treturn errors.Join(err, r.differs(\"what", "if got, err := r.confirmed(ctx); err != nil {\n\t\treturn errors.Join(err, r.differs(\"what"),
+	"leases are asked for one by one":       mutants.Of("keeper.go", "k.add(id, shortestTTL)\n\t}\n\tgo k.send(ctx, stream)", "defer func() { go k.send(ctx, stream) }()\n\t}"),
 	"rights that were lost by a time":       mutants.Of("replay.go", "if !r.point.target.Time.IsZero() {", "if false {"),
 }
 

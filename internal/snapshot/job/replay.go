@@ -40,20 +40,36 @@ type Replayed struct {
 // rebuild writes a snapshot of the point into file. It works in dir, which it leaves with
 // nothing else.
 func (e *Env) rebuild(ctx context.Context, p *point, tools Tools, identities []age.Identity, dir, file string) (Replayed, error) {
+	var first error
 	for _, base := range p.bases {
 		m, err := e.manifest(ctx, base.ID)
 		if err != nil {
 			return Replayed{}, err
 		}
 		done, err := e.rebuildFrom(ctx, p, m, tools, identities, dir, file)
-		if errors.Is(err, errBeyond) {
+		var unfit *unfitError
+		switch {
+		case errors.Is(err, errBeyond):
 			e.Log.Info("The backup holds more than is asked for; the one before it is taken", "id", base.ID)
-			continue
+		case errors.As(err, &unfit):
+			e.Log.Warn("The backup cannot be the base; the one before it is taken", "id", base.ID, "error", err.Error())
+			if first == nil {
+				first = err
+			}
+		default:
+			return done, err
 		}
-		return done, err
+	}
+	if first != nil {
+		return Replayed{}, first
 	}
 	return Replayed{}, p.chain.notArchived(p.target, errors.New("every backup from before it holds later writes as well"))
 }
+
+// unfitError is what is wrong with a base alone, so that another may do.
+type unfitError struct{ error }
+
+func (e *unfitError) Unwrap() error { return e.error }
 
 func (e *Env) rebuildFrom(ctx context.Context, p *point, m snapshot.Manifest, tools Tools, identities []age.Identity, dir, file string) (done Replayed, err error) {
 	done = Replayed{Base: m.Backup(), Revision: p.revision}
@@ -67,6 +83,10 @@ func (e *Env) rebuildFrom(ctx context.Context, p *point, m snapshot.Manifest, to
 		return done, err
 	}
 	e.Tracker.enter(snapshot.PhaseRestoring, 1, 0)
+	held, err := tools.revisionOf(ctx, base)
+	if err != nil {
+		return done, err
+	}
 	served, err := newServer(tools.Etcd, work)
 	if err != nil {
 		return done, err
@@ -86,7 +106,10 @@ func (e *Env) rebuildFrom(ctx context.Context, p *point, m snapshot.Manifest, to
 		return done, err
 	}
 	defer conn.Close()
-	r := &replay{Env: e, source: &source{conn: conn}, point: p, ttl: map[int64]int64{}, alive: map[int64]bool{}}
+	// The leases are kept until the snapshot is taken.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	r := &replay{Env: e, source: &source{conn: conn}, point: p, base: held, ttl: map[int64]int64{}, alive: map[int64]bool{}}
 	if err := r.run(ctx, identities); err != nil {
 		return done, err
 	}
@@ -100,8 +123,9 @@ type replay struct {
 	*source
 
 	point *point
-	// at is the revision that is reached.
-	at       int64
+	// base is the last revision that the base held before it was served, at the one that is
+	// reached.
+	base, at int64
 	replayed int64
 	keeper   *keeper
 	// ttl of leases that are on record; alive says which of them were there at the end of
@@ -111,14 +135,16 @@ type replay struct {
 	unknown int
 }
 
+// run leaves the keeper at work.
 func (r *replay) run(ctx context.Context, identities []age.Identity) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	var err error
 	if r.keeper, err = keepAlive(ctx, r.source); err != nil {
 		return err
 	}
 	if r.at, err = r.confirmed(ctx); err != nil {
+		return err
+	}
+	if err := r.asItWas(ctx); err != nil {
 		return err
 	}
 	if r.at > r.point.revision {
@@ -146,6 +172,20 @@ func (r *replay) run(ctx context.Context, identities []age.Identity) error {
 		return errors.Join(err, r.differs("it ends", got, r.point.revision))
 	}
 	return nil
+}
+
+// asItWas refuses a base that has changed since etcd began to serve it: a lease that ran
+// out before anybody kept it deletes its keys, in a revision that would be taken for the
+// archive's. The last revisions may hold nothing any more if they are compacted.
+func (r *replay) asItWas(ctx context.Context) error {
+	if r.at == r.base {
+		return nil
+	}
+	compacted, err := r.compactedBefore(ctx, r.at-1)
+	if err != nil || (compacted && r.at > r.base) {
+		return err
+	}
+	return &unfitError{r.differs("the base, once it is served, is", r.at, r.base)}
 }
 
 // walk replays segments. One that is damaged ends it without an error: it is out of the
@@ -333,6 +373,10 @@ func (r *replay) save(ctx context.Context, path string) error {
 	incoming, err := r.open(ctx)
 	if err != nil {
 		return err
+	}
+	// What it holds is fixed now; no lease may have run out before.
+	if got, err := r.confirmed(ctx); err != nil || got != r.point.revision {
+		return errors.Join(err, r.differs("what was replayed, when the snapshot of it is taken, is", got, r.point.revision))
 	}
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
