@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -22,6 +24,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/quorate/quorate/internal/snapshot"
+	"github.com/quorate/quorate/internal/snapshot/store"
 )
 
 // fakeMember answers what an archiver and a replay ask, as a test wants it.
@@ -43,6 +46,17 @@ type fakeMember struct {
 	keptAlive map[int64]int
 	asked     func()
 	opened    func()
+	// alarms that are raised.
+	alarms []*pb.AlarmMember
+}
+
+func (m *fakeMember) Alarm(_ context.Context, r *pb.AlarmRequest) (*pb.AlarmResponse, error) {
+	if r.GetAction() == pb.AlarmRequest_DEACTIVATE {
+		m.alarms = slices.DeleteFunc(m.alarms, func(a *pb.AlarmMember) bool {
+			return a.GetMemberID() == r.GetMemberID() && a.GetAlarm() == r.GetAlarm()
+		})
+	}
+	return &pb.AlarmResponse{Alarms: slices.Clone(m.alarms)}, nil
 }
 
 func (m *fakeMember) LeaseKeepAlive(stream pb.Lease_LeaseKeepAliveServer) error {
@@ -582,6 +596,48 @@ func TestReplayKeepsLeases(t *testing.T) {
 	}
 	kept := m.kept(7)
 	soon(t, "nobody keeps them any more", func() bool { return m.kept(7) > kept+1 })
+}
+
+// The cluster had no room when the base was taken, and had some when it wrote what is
+// replayed. Another alarm stays.
+func TestReplayOnABaseWithoutRoom(t *testing.T) {
+	alarm := func(id uint64, kind pb.AlarmType) *pb.AlarmMember { return &pb.AlarmMember{MemberID: id, Alarm: kind} }
+	m := &fakeMember{revision: func() int64 { return 11 }, alarms: []*pb.AlarmMember{
+		alarm(1, pb.AlarmType_NOSPACE), alarm(2, pb.AlarmType_NOSPACE), alarm(2, pb.AlarmType_CORRUPT),
+	}}
+	if err := replayOn(t, m, 11, 11).run(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if len(m.alarms) != 1 || m.alarms[0].GetAlarm() != pb.AlarmType_CORRUPT {
+		t.Errorf("%v are left, want the one of corruption", m.alarms)
+	}
+}
+
+// A base that is damaged is not the end: the one before it is tried, and what was wrong
+// with the first is told if none will do.
+func TestReplayTriesTheBaseBeforeADamagedOne(t *testing.T) {
+	r := replayOn(t, &fakeMember{}, 11, 11)
+	var ids []string
+	for _, revision := range []int64{10, 9} {
+		m := stored(t, r.Env, revision, snapshot.CompressionNone)
+		ids, r.point.bases = append(ids, m.ID), append(r.point.bases, m.Backup())
+		key := r.Place.Key(m.ID, snapshot.SnapshotObject)
+		content, err := r.Store.Get(t.Context(), key, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		content[0] ^= 1
+		if err := r.Store.Put(t.Context(), key, content, store.Replace); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var log bytes.Buffer
+	r.Log = slog.New(slog.NewTextHandler(&log, nil))
+	dir := t.TempDir()
+	_, err := r.rebuild(t.Context(), r.point, Tools{}, nil, dir, filepath.Join(dir, "snapshot.db"))
+	if snapshot.ReasonOf(err) != snapshot.ReasonCorrupt || !strings.Contains(err.Error(), ids[0]) || !strings.Contains(log.String(), "id="+ids[1]) {
+		t.Errorf("%v, want Corrupt of %s, after %s was tried:\n%s", err, ids[0], ids[1], log.String())
+	}
 }
 
 // A lease that ran out when etcd began, or before the snapshot was taken, has a revision

@@ -28,6 +28,8 @@ var breaches = map[string]mutants.Mutant{
 	"a base that changed is replayed on":    mutants.Of("replay.go", "if r.at == r.base {", "if r.at >= r.base {"),
 	"a snapshot of what changed at the end": mutants.Of("replay.go", "if got, err := r.confirmed(ctx); err != nil || got != r.point.revision {\n\t\treturn errors.Join(err, r.differs(\"what", "if got, err := r.confirmed(ctx); err != nil {\n\t\treturn errors.Join(err, r.differs(\"what"),
 	"leases are asked for one by one":       mutants.Of("keeper.go", "k.add(id, shortestTTL)\n\t}\n\tgo k.send(ctx, stream)", "defer func() { go k.send(ctx, stream) }()\n\t}"),
+	"a base without room is not written to": mutants.Of("replay.go", "alarm.GetAlarm() != pb.AlarmType_NOSPACE", "alarm != nil"),
+	"a damaged base ends the search":        mutants.Of("replay.go", "err = &unfitError{err}", "_ = err"),
 	"rights that were lost by a time":       mutants.Of("replay.go", "if !r.point.target.Time.IsZero() {", "if false {"),
 }
 

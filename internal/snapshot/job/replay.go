@@ -80,6 +80,9 @@ func (e *Env) rebuildFrom(ctx context.Context, p *point, m snapshot.Manifest, to
 	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
 	base := filepath.Join(work, "base.db")
 	if err := e.fetch(ctx, m, identities, base); err != nil {
+		if snapshot.ReasonOf(err) == snapshot.ReasonCorrupt {
+			err = &unfitError{err}
+		}
 		return done, err
 	}
 	e.Tracker.enter(snapshot.PhaseRestoring, 1, 0)
@@ -155,6 +158,9 @@ func (r *replay) run(ctx context.Context, identities []age.Identity) error {
 			return err
 		}
 	}
+	if err := r.makeRoom(ctx); err != nil {
+		return err
+	}
 	r.Tracker.enter(snapshot.PhaseReplaying, 1, r.point.revision-r.at)
 	for r.at < r.point.revision {
 		path, err := snapshot.Path(r.point.chain.links, r.at, r.point.revision)
@@ -186,6 +192,27 @@ func (r *replay) asItWas(ctx context.Context) error {
 		return err
 	}
 	return &unfitError{r.differs("the base, once it is served, is", r.at, r.base)}
+}
+
+// makeRoom takes back the alarm that a cluster without room has raised. A backup holds it,
+// and etcd would refuse to replay what was written after room had been made.
+func (r *replay) makeRoom(ctx context.Context) error {
+	maintenance := pb.NewMaintenanceClient(r.conn)
+	raised, err := maintenance.Alarm(ctx, &pb.AlarmRequest{Action: pb.AlarmRequest_GET})
+	if err != nil {
+		return explainEtcd(err)
+	}
+	for _, alarm := range raised.GetAlarms() {
+		if alarm.GetAlarm() != pb.AlarmType_NOSPACE {
+			continue
+		}
+		// The alarm is a member's that is not here; it is known by that member's ID.
+		off := &pb.AlarmRequest{Action: pb.AlarmRequest_DEACTIVATE, MemberID: alarm.GetMemberID(), Alarm: pb.AlarmType_NOSPACE}
+		if _, err := maintenance.Alarm(ctx, off); err != nil {
+			return explainEtcd(err)
+		}
+	}
+	return nil
 }
 
 // walk replays segments. One that is damaged ends it without an error: it is out of the
