@@ -37,6 +37,11 @@ type Segment struct {
 	// a backup made since to restore what came later.
 	AuthBefore uint64 `json:"authBefore"`
 	AuthAfter  uint64 `json:"authAfter"`
+	// Last is the SHA-256 of what happened in revision To, or in the last one before that is
+	// archived: whoever goes on from here looks whether the cluster still has that very
+	// write, as one that was rolled back writes the same revisions anew. Empty if no
+	// revision has been archived since the archive began, or since its last gap.
+	Last string `json:"last,omitempty"`
 	// BaseRevision and BaseSince are what a backup must hold and when it must have begun at
 	// the earliest, for what this segment ends with to be restored from it: the beginning
 	// of the archive, the end of its last gap, or the last change of users and roles.
@@ -156,6 +161,7 @@ func (s *Segment) Validate() error {
 	wrong(s.Sequence == 1 && s.Gap == nil, "gap", s.Gap)
 	wrong(s.BaseRevision < 0 || s.BaseRevision > s.To, "baseRevision", s.BaseRevision)
 	wrong(s.BaseSince.IsZero() || s.BaseSince.Location() != time.UTC, "baseSince", s.BaseSince)
+	wrong(s.Last != "" && !hex64.MatchString(s.Last), "last", s.Last)
 	wrong(s.AuthAfter < s.AuthBefore, "authAfter", s.AuthAfter)
 	wrong(!hex64.MatchString(s.Plain.SHA256), "plain.sha256", s.Plain.SHA256)
 	wrong(!hex64.MatchString(s.Stored.SHA256), "stored.sha256", s.Stored.SHA256)

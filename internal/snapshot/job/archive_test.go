@@ -20,6 +20,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
@@ -33,6 +34,7 @@ type fakeMember struct {
 	pb.UnimplementedAuthServer
 	pb.UnimplementedLeaseServer
 	pb.UnimplementedMaintenanceServer
+	pb.UnimplementedWatchServer
 
 	revision func() int64
 	txn      func(*pb.TxnRequest) *pb.TxnResponse
@@ -48,6 +50,25 @@ type fakeMember struct {
 	opened    func()
 	// alarms that are raised.
 	alarms []*pb.AlarmMember
+	// history is told to whoever watches; what is before compacted is not there.
+	history   []change
+	compacted int64
+}
+
+func (m *fakeMember) Watch(stream pb.Watch_WatchServer) error {
+	r, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	for _, c := range m.history {
+		if c.revision >= r.GetCreateRequest().GetStartRevision() {
+			if err := stream.Send(&pb.WatchResponse{Events: c.events}); err != nil {
+				return err
+			}
+		}
+	}
+	<-stream.Context().Done()
+	return nil
 }
 
 func (m *fakeMember) Alarm(_ context.Context, r *pb.AlarmRequest) (*pb.AlarmResponse, error) {
@@ -85,7 +106,10 @@ func (m *fakeMember) Snapshot(_ *pb.SnapshotRequest, stream pb.Maintenance_Snaps
 	return stream.Send(&pb.SnapshotResponse{Blob: []byte("x")})
 }
 
-func (m *fakeMember) Range(context.Context, *pb.RangeRequest) (*pb.RangeResponse, error) {
+func (m *fakeMember) Range(_ context.Context, r *pb.RangeRequest) (*pb.RangeResponse, error) {
+	if r.GetRevision() > 0 && r.GetRevision() < m.compacted {
+		return nil, rpctypes.ErrGRPCCompacted
+	}
 	return &pb.RangeResponse{Header: &pb.ResponseHeader{Revision: m.revision()}}, nil
 }
 
@@ -123,6 +147,7 @@ func serve(t *testing.T, m *fakeMember) *source {
 	pb.RegisterAuthServer(server, m)
 	pb.RegisterLeaseServer(server, m)
 	pb.RegisterMaintenanceServer(server, m)
+	pb.RegisterWatchServer(server, m)
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(server.Stop)
 	conn, err := grpc.NewClient("passthrough:///"+listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -270,6 +295,52 @@ func TestArchiveOfAuthenticationThatIsTurnedOn(t *testing.T) {
 			t.Errorf("%+v: a base of before the change would do: %+v", step, s.tip)
 		}
 		states = append(states, s.tip.AuthAfter)
+	}
+}
+
+// Volumes that were rolled back have the same cluster ID, and may have written past the
+// archive's end: what it ends with must still be there.
+func TestArchiveDoesNotGoOnInAnotherHistory(t *testing.T) {
+	other := put(12)
+	other.events[0].Kv.Value = []byte("another")
+	for name, tc := range map[string]struct {
+		history   []change
+		compacted int64
+		want      snapshot.Reason
+		gap       bool
+	}{
+		"the same":            {history: []change{put(11), put(12), put(13)}},
+		"another":             {history: []change{put(11), other, put(13)}, want: snapshot.ReasonWrongCluster},
+		"nobody knows":        {history: []change{put(15), put(16)}, compacted: 14, gap: true},
+		"compacted just then": {history: []change{put(12), put(13)}, compacted: 12},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := &fakeMember{auth: 1, revision: func() int64 { return 14 }, history: tc.history, compacted: tc.compacted}
+			s, _, _ := clocked(t, m)
+			s.next.AuthBefore = 2
+			for _, revision := range []int64{11, 12} {
+				if err := s.add(t.Context(), put(revision)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 2 { // the second holds nothing, and hands on what was last
+				if err := s.seal(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			changes, _, err := s.follow(ctx)
+			if (err == nil) != (tc.want == "") || (err != nil && snapshot.ReasonOf(err) != tc.want) || (s.next.Gap != nil) != tc.gap {
+				t.Fatalf("%v, gap %v; want %q", err, s.next.Gap, tc.want)
+			}
+			if err != nil {
+				return
+			}
+			if c := <-changes; c.revision != s.next.From {
+				t.Errorf("it goes on with revision %d, want %d", c.revision, s.next.From)
+			}
+		})
 	}
 }
 

@@ -30,6 +30,8 @@ var breaches = map[string]mutants.Mutant{
 	"leases are asked for one by one":       mutants.Of("keeper.go", "k.add(id, shortestTTL)\n\t}\n\tgo k.send(ctx, stream)", "defer func() { go k.send(ctx, stream) }()\n\t}"),
 	"a base without room is not written to": mutants.Of("replay.go", "alarm.GetAlarm() != pb.AlarmType_NOSPACE", "alarm != nil"),
 	"a damaged base ends the search":        mutants.Of("replay.go", "err = &unfitError{err}", "_ = err"),
+	"another history is appended":           mutants.Of("archive.go", "if sum != s.next.Last {", "if false {"),
+	"an idle segment forgets what was last": mutants.Of("archive.go", "tip.BaseRevision, tip.BaseSince, tip.Last", `tip.BaseRevision, tip.BaseSince, ""`),
 	"rights that were lost by a time":       mutants.Of("replay.go", "if !r.point.target.Time.IsZero() {", "if false {"),
 }
 
