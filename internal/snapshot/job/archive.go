@@ -513,7 +513,8 @@ func (s *session) store(ctx context.Context, next snapshot.Segment, object []byt
 	return s.alone(ctx, l)
 }
 
-// alone fails if there is another segment of the same number.
+// alone fails if there is another segment of the same number, on whichever branch, that
+// was not there when this session began: two archivers that have parted do not meet again.
 func (s *session) alone(ctx context.Context, l snapshot.Link) error {
 	objects, err := s.Store.List(ctx, s.Place.ArchiveDirectory(s.chain.clusterID)+snapshot.SequencePrefix(l.Sequence))
 	if err != nil {
@@ -521,7 +522,7 @@ func (s *session) alone(ctx context.Context, l snapshot.Link) error {
 	}
 	for _, o := range objects {
 		_, other, ok := s.Place.ParseSegment(o.Key)
-		if ok && other != l && other.Previous == l.Previous && !slices.Contains(s.chain.passed, other) {
+		if ok && other != l && !slices.Contains(s.chain.passed, other) && !slices.Contains(s.chain.links, other) {
 			return snapshot.Fail(snapshot.ReasonArchiveTaken, nil,
 				"another process has written segment %d of this archive — two of them cost twice, and neither knows what is missing — run one archiver for a cluster", l.Sequence)
 		}

@@ -363,6 +363,38 @@ func TestArchiveIsNotShared(t *testing.T) {
 	}
 }
 
+// Two that have parted write behind different segments, and are told all the same. What was
+// there when a session began was written by somebody who may be gone.
+func TestArchiveIsNotSharedOnTwoBranches(t *testing.T) {
+	m := &fakeMember{auth: 1, revision: func() int64 { return 10 }}
+	s, _, _ := clocked(t, m)
+	s.next.AuthBefore = 2
+	first := s.next
+	if err := s.seal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	again := s.next
+	again.Previous = snapshot.ContentOf([]byte("another branch")).SHA256
+	if err := s.seal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.next = again
+	if err := s.seal(t.Context()); snapshot.ReasonOf(err) != snapshot.ReasonArchiveTaken {
+		t.Errorf("%v, want ArchiveTaken", err)
+	}
+	var err error
+	if s.chain, err = s.chainOf(t.Context(), "a1"); err != nil {
+		t.Fatal(err)
+	}
+	for i, next := range []snapshot.Segment{first, again} {
+		s.next = next
+		s.next.Cluster.Name = fmt.Sprintf("later-%d", i)
+		if err := s.seal(t.Context()); err != nil {
+			t.Errorf("what was there before is taken for another process: %v", err)
+		}
+	}
+}
+
 // A damaged end is passed over, so that what it held is archived again.
 func TestArchiveGoesOnBeforeADamagedEnd(t *testing.T) {
 	m := &fakeMember{auth: 1, revision: func() int64 { return 12 }}
