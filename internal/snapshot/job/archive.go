@@ -23,6 +23,9 @@ const (
 	maxPause = 30 * time.Second
 	// basePause between two attempts to take a base.
 	basePause = 10 * time.Second
+	// baseCheck is how often it is looked whether the base is still there: retention, or
+	// somebody, may have deleted it.
+	baseCheck = 5 * time.Minute
 	// watchStall is how long the watch may tell nothing of what a majority confirmed.
 	watchStall = 30 * time.Second
 	// authEvery is how often an idle cluster is asked whether its users or roles have
@@ -86,10 +89,11 @@ type archiver struct {
 	Archive
 
 	progress snapshot.ArchiveProgress
-	// want is sent a segment that has no base, and based returns it when it has one.
+	// want is sent a segment whose base is to be looked for. based returns it when it has
+	// one, and the zero segment as soon as it is known to have none.
 	want, based chan snapshot.Segment
-	// satisfied is the BaseSince that a base is known for.
-	satisfied time.Time
+	// satisfied is the BaseSince that a base is known for, checked is when it was asked for.
+	satisfied, checked time.Time
 }
 
 // session is one connection to a member.
@@ -405,9 +409,10 @@ func (s *session) due(ctx context.Context) (bool, error) {
 // tell publishes how far it is.
 func (s *session) tell() {
 	s.progress.BaseMissing = !s.satisfied.Equal(s.next.BaseSince)
-	if s.progress.BaseMissing {
+	if now := s.Now(); s.progress.BaseMissing || now.Sub(s.checked) >= baseCheck {
 		select {
 		case s.want <- s.next:
+			s.checked = now
 		default: // one is being taken
 		}
 	}

@@ -268,6 +268,45 @@ func TestArchiveOfUsersThatChange(t *testing.T) {
 	}
 }
 
+// A base that is deleted is missed within minutes, instead of never.
+func TestArchiveLooksAgainForItsBase(t *testing.T) {
+	s, now, _ := clocked(t, &fakeMember{auth: 1, revision: func() int64 { return 10 }})
+	m := stored(t, s.Env, 10, snapshot.CompressionNone)
+	told := func() (asked bool) {
+		t.Helper()
+		s.tell()
+		select {
+		case segment := <-s.want:
+			err := s.base(t.Context(), segment)
+			select {
+			case none := <-s.based:
+				s.satisfied = none.BaseSince
+			default:
+				s.satisfied = segment.BaseSince
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			return true
+		default:
+			return false
+		}
+	}
+	if !told() || told() || s.progress.BaseMissing {
+		t.Errorf("it is not content with its base: %+v", s.progress)
+	}
+	if err := s.Store.Delete(t.Context(), s.Place.Key(m.ID, snapshot.ManifestObject)); err != nil {
+		t.Fatal(err)
+	}
+	*now = now.Add(baseCheck)
+	if !told() {
+		t.Error("it does not look again")
+	}
+	if s.tell(); !s.progress.BaseMissing {
+		t.Error("the base is gone, and not told to be missing")
+	}
+}
+
 // Turning authentication on has no revision of etcd's, and asks for a base from after it
 // all the same; turning it off and on again is told apart from never having done so.
 func TestArchiveOfAuthenticationThatIsTurnedOn(t *testing.T) {

@@ -32,6 +32,7 @@ var breaches = map[string]mutants.Mutant{
 	"a damaged base ends the search":        mutants.Of("replay.go", "err = &unfitError{err}", "_ = err"),
 	"another history is appended":           mutants.Of("archive.go", "if sum != s.next.Last {", "if false {"),
 	"an idle segment forgets what was last": mutants.Of("archive.go", "tip.BaseRevision, tip.BaseSince, tip.Last", `tip.BaseRevision, tip.BaseSince, ""`),
+	"a base that is deleted is not missed":  mutants.Of("archive.go", "now.Sub(s.checked) >= baseCheck", "now.IsZero()"),
 	"rights that were lost by a time":       mutants.Of("replay.go", "if !r.point.target.Time.IsZero() {", "if false {"),
 }
 
