@@ -230,7 +230,7 @@ func (o *options) alreadyRestored(result *snapshot.Result) (bool, error) {
 		return false, err
 	}
 	result.Backup, result.Outcome, result.Reason = &done.Backup, snapshot.OutcomeSucceeded, snapshot.ReasonRestored
-	result.Message = fmt.Sprintf("volume %s of member %s holds backup %s already, restored at %s", r.Identity.VolumeUID, r.Identity.Member, done.Backup.ID, done.Time.Format(time.RFC3339))
+	result.Message = fmt.Sprintf("volume %s of member %s holds %s; restored already, at %s", r.Identity.VolumeUID, r.Identity.Member, done.Holds(), done.Time.Format(time.RFC3339))
 	return true, nil
 }
 
@@ -239,15 +239,15 @@ func (o *options) doRestore(ctx context.Context, env *job.Env, result *snapshot.
 	if err != nil {
 		return err
 	}
-	b, err := env.Restore(ctx, r)
-	if b.ID != "" {
-		result.Backup = &b
+	done, err := env.Restore(ctx, r)
+	if done.Backup.ID != "" {
+		result.Backup = &done.Backup
 	}
 	if err != nil {
 		return err
 	}
 	result.Reason = snapshot.ReasonRestored
-	result.Message = fmt.Sprintf("volume %s of member %s holds backup %s: %d keys at revision %d", r.Identity.VolumeUID, r.Identity.Member, b.ID, b.KeyCount, b.Revision)
+	result.Message = fmt.Sprintf("volume %s of member %s holds %s", r.Identity.VolumeUID, r.Identity.Member, done.Holds())
 	return nil
 }
 

@@ -16,6 +16,7 @@ var breaches = map[string]mutants.Mutant{
 	"the end of an archive is dropped":   mutants.Of("segment.go", "l.To > oldest || l == tip", "l.To > oldest || (l == tip && false)"),
 	"what a backup needs is dropped":     mutants.Of("segment.go", "l.To > oldest || l == tip", "l.To > oldest+5 || l == tip"),
 	"a gap elsewhere than it says":       mutants.Of("segment.go", "s.Gap != nil && s.Gap.To != s.From-1", "false"),
+	"what is torn off comes first":       mutants.Of("segment.go", "append(found, torn...)", "append(torn, found...)"),
 	"a first segment without its reason": mutants.Of("segment.go", "s.Sequence == 1 && s.Gap == nil", "false"),
 }
 

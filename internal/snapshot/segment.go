@@ -31,11 +31,17 @@ type Segment struct {
 	// Gap says why revisions between the preceding segment and this one are missing;
 	// nil if none is.
 	Gap *Gap `json:"gap,omitempty"`
-	// AuthBefore and AuthAfter are etcd's revision of users, roles and whether they are
-	// asked for, before From and after To. They are not archived: if they differ, it
-	// takes a backup made since to restore what came later.
+	// AuthBefore and AuthAfter are the state of users and roles before From and after To:
+	// twice etcd's revision of them, and one more while they are asked for, as turning that
+	// on has no revision. The users and roles are not archived: if the two differ, it takes
+	// a backup made since to restore what came later.
 	AuthBefore uint64 `json:"authBefore"`
 	AuthAfter  uint64 `json:"authAfter"`
+	// Last is the SHA-256 of what happened in revision To, or in the last one before that is
+	// archived: whoever goes on from here looks whether the cluster still has that very
+	// write, as one that was rolled back writes the same revisions anew. Empty if no
+	// revision has been archived since the archive began, or since its last gap.
+	Last string `json:"last,omitempty"`
 	// BaseRevision and BaseSince are what a backup must hold and when it must have begun at
 	// the earliest, for what this segment ends with to be restored from it: the beginning
 	// of the archive, the end of its last gap, or the last change of users and roles.
@@ -155,6 +161,7 @@ func (s *Segment) Validate() error {
 	wrong(s.Sequence == 1 && s.Gap == nil, "gap", s.Gap)
 	wrong(s.BaseRevision < 0 || s.BaseRevision > s.To, "baseRevision", s.BaseRevision)
 	wrong(s.BaseSince.IsZero() || s.BaseSince.Location() != time.UTC, "baseSince", s.BaseSince)
+	wrong(s.Last != "" && !hex64.MatchString(s.Last), "last", s.Last)
 	wrong(s.AuthAfter < s.AuthBefore, "authAfter", s.AuthAfter)
 	wrong(!hex64.MatchString(s.Plain.SHA256), "plain.sha256", s.Plain.SHA256)
 	wrong(!hex64.MatchString(s.Stored.SHA256), "stored.sha256", s.Stored.SHA256)
@@ -377,27 +384,34 @@ func notArchived(links []Link, target int64) error {
 }
 
 // At returns the links that may hold the last revision of a moment, which is after the
-// end of the segment before: the best one first. The error says why there is none.
+// end of the segment before: the best one first. One whose predecessor is missing may begin
+// at any time, so it comes last. The error says why there is none.
 func At(links []Link, moment time.Time) ([]Link, error) {
-	var found []Link
+	var found, torn []Link
 	index := bySum(links)
 	for _, l := range links {
 		if l.Ended.Before(moment) {
 			continue
 		}
-		if earlier, ok := before(index, l); !ok || earlier.Ended.Before(moment) {
+		earlier, ok := before(index, l)
+		switch {
+		case !ok && l.Previous != noPrevious:
+			torn = append(torn, l)
+		case !ok || earlier.Ended.Before(moment):
 			found = append(found, l)
 		}
 	}
-	if len(found) == 0 {
+	if len(found)+len(torn) == 0 {
 		tip, ok := Tip(links)
 		if !ok {
 			return nil, errors.New("there is no segment")
 		}
 		return nil, fmt.Errorf("the archive ends at %s", tip.Ended.Format(time.RFC3339Nano))
 	}
-	slices.SortFunc(found, func(a, b Link) int { return further(b, a) })
-	return found, nil
+	for _, some := range [][]Link{found, torn} {
+		slices.SortFunc(some, func(a, b Link) int { return further(b, a) })
+	}
+	return append(found, torn...), nil
 }
 
 // Obsolete returns the links that no backup needs any more, of which the oldest is at

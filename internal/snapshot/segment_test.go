@@ -209,6 +209,23 @@ func TestAt(t *testing.T) {
 	}
 }
 
+// A missing segment hides no time before it: what follows it may begin at any time, and is
+// the last to be looked into.
+func TestAtAMissingSegment(t *testing.T) {
+	links := linkChain(firstLink(), 5, 7, 3)
+	left := slices.Delete(slices.Clone(links), 2, 3)
+	for seconds, want := range map[float64][]int64{0.5: {2, 4}, 1: {2, 4}, 1.5: {4}, 3: {4}} {
+		found, err := At(left, archiveBegan.Add(time.Duration(seconds*float64(time.Second))))
+		var got []int64
+		for _, l := range found {
+			got = append(got, l.Sequence)
+		}
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("%v s: %v (%v), want %v", seconds, got, err, want)
+		}
+	}
+}
+
 func TestHasBase(t *testing.T) {
 	s := segmentFor(2, 5, 9, ContentOf(nil).SHA256, nil)
 	s.BaseRevision, s.BaseSince = 7, archiveBegan

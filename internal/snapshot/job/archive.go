@@ -23,6 +23,9 @@ const (
 	maxPause = 30 * time.Second
 	// basePause between two attempts to take a base.
 	basePause = 10 * time.Second
+	// baseCheck is how often it is looked whether the base is still there: retention, or
+	// somebody, may have deleted it.
+	baseCheck = 5 * time.Minute
 	// watchStall is how long the watch may tell nothing of what a majority confirmed.
 	watchStall = 30 * time.Second
 	// authEvery is how often an idle cluster is asked whether its users or roles have
@@ -86,10 +89,11 @@ type archiver struct {
 	Archive
 
 	progress snapshot.ArchiveProgress
-	// want is sent a segment that has no base, and based returns it when it has one.
+	// want is sent a segment whose base is to be looked for. based returns it when it has
+	// one, and the zero segment as soon as it is known to have none.
 	want, based chan snapshot.Segment
-	// satisfied is the BaseSince that a base is known for.
-	satisfied time.Time
+	// satisfied is the BaseSince that a base is known for, checked is when it was asked for.
+	satisfied, checked time.Time
 }
 
 // session is one connection to a member.
@@ -104,8 +108,10 @@ type session struct {
 	// next is what becomes the next segment; its Sequence, From and Previous are set.
 	next    snapshot.Segment
 	records []byte
-	// last revision that is in records, or in the tip.
-	last int64
+	// last revision that is in records, or in the tip; final is that change, if it is in
+	// records.
+	last  int64
+	final change
 	// at is when the last change was received; it never goes back.
 	at time.Time
 	// mark is the latest revision that a majority confirmed, and when it was asked.
@@ -202,7 +208,7 @@ func (s *session) resume(ctx context.Context) error {
 // begin starts anew behind a gap.
 func (s *session) begin(gap snapshot.Gap, now time.Time) {
 	s.next.From, s.next.Gap, s.next.Began = gap.To+1, &gap, now
-	s.next.BaseRevision, s.next.BaseSince = gap.To, now
+	s.next.BaseRevision, s.next.BaseSince, s.next.Last = gap.To, now, ""
 	s.last, s.at = gap.To, now
 	s.mark.revision, s.mark.at = gap.To, now
 	s.Log.Info("The archive has a gap", "from", gap.From, "to", gap.To, "reason", gap.Reason)
@@ -212,8 +218,8 @@ func (s *session) begin(gap snapshot.Gap, now time.Time) {
 func (s *session) after(tip snapshot.Segment, sum string) {
 	s.next.Sequence, s.next.From, s.next.Previous, s.next.Gap = tip.Sequence+1, tip.To+1, sum, nil
 	s.next.Began, s.next.AuthBefore = tip.Ended, tip.AuthAfter
-	s.next.BaseRevision, s.next.BaseSince = tip.BaseRevision, tip.BaseSince
-	s.last = tip.To
+	s.next.BaseRevision, s.next.BaseSince, s.next.Last = tip.BaseRevision, tip.BaseSince, tip.Last
+	s.last, s.final = tip.To, change{}
 	if tip.Ended.After(s.at) {
 		s.at = tip.Ended
 	}
@@ -224,7 +230,7 @@ func (s *session) after(tip snapshot.Segment, sum string) {
 // follow watches from where the archive ends. If etcd has compacted that, the gap is put
 // on record, and the watch begins behind it.
 func (s *session) follow(ctx context.Context) (<-chan change, <-chan error, error) {
-	opened, err := s.open(ctx, s.next.From)
+	opened, err := s.recall(ctx)
 	if errors.Is(err, errCompacted) {
 		now := s.Now().UTC().Truncate(time.Millisecond)
 		if now.Before(s.next.Began) {
@@ -263,6 +269,49 @@ func (s *session) follow(ctx context.Context) (<-chan change, <-chan error, erro
 	return changes, failed, nil
 }
 
+// recall watches from where the archive ends, and first lets etcd tell the last archived
+// change again. A cluster whose volumes were rolled back in place keeps its ID, and may be
+// past that revision when the archiver comes back, with other writes.
+func (s *session) recall(ctx context.Context) (*watch, error) {
+	if s.next.Last == "" {
+		return s.open(ctx, s.next.From)
+	}
+	opened, err := s.open(ctx, s.next.From-1)
+	if err != nil {
+		return nil, err
+	}
+	type answer struct {
+		change change
+		err    error
+	}
+	told := make(chan answer, 1)
+	go func() {
+		c, err := opened.next()
+		told <- answer{c, err}
+	}()
+	var again answer
+	select {
+	case again = <-told:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case <-time.After(watchStall):
+		return nil, snapshot.Fail(snapshot.ReasonEtcdUnreachable, nil,
+			"etcd has not told revision %d again for %s — it is not known whether the cluster is the one that was archived — it will be tried again", s.next.From-1, watchStall)
+	}
+	if again.err != nil {
+		return nil, again.err
+	}
+	sum, err := again.change.sum()
+	if err != nil {
+		return nil, err
+	}
+	if sum != s.next.Last {
+		return nil, snapshot.Fail(snapshot.ReasonWrongCluster, nil,
+			"revision %d of the cluster is not what its archive ends with — it has gone back in time and written anew, and two histories would be mixed — archive under another prefix, and find out what happened to it", s.next.From-1)
+	}
+	return opened, nil
+}
+
 // open returns once etcd has accepted the watch, or has told that it is too late: a
 // watch that is created and compacted at once is told so by its next message.
 func (s *session) open(ctx context.Context, from int64) (*watch, error) {
@@ -298,7 +347,7 @@ func (s *session) add(ctx context.Context, c change) error {
 			s.used[lease] = true
 		}
 	}
-	s.last = c.revision
+	s.last, s.final = c.revision, c
 	s.Tracker.read(len(s.records))
 	if len(s.records) < snapshot.MaxSegmentContent {
 		return nil
@@ -360,9 +409,10 @@ func (s *session) due(ctx context.Context) (bool, error) {
 // tell publishes how far it is.
 func (s *session) tell() {
 	s.progress.BaseMissing = !s.satisfied.Equal(s.next.BaseSince)
-	if s.progress.BaseMissing {
+	if now := s.Now(); s.progress.BaseMissing || now.Sub(s.checked) >= baseCheck {
 		select {
 		case s.want <- s.next:
+			s.checked = now
 		default: // one is being taken
 		}
 	}
@@ -392,12 +442,17 @@ func (s *session) seal(ctx context.Context) error {
 	}
 	next := s.next
 	next.To, next.AuthAfter, next.Ended = s.last, auth, next.Began
+	if len(s.final.events) > 0 {
+		if next.Last, err = s.final.sum(); err != nil {
+			return err
+		}
+	}
 	if s.last >= s.mark.revision && s.mark.at.After(next.Ended) {
 		next.Ended = s.mark.at
 	}
 	if auth < next.AuthBefore {
 		return snapshot.Fail(snapshot.ReasonWrongCluster, nil,
-			"the users and roles of the cluster are at revision %d and those of its archive at %d — it has gone back in time, and two histories would be mixed — archive under another prefix, and find out what happened to it", auth, next.AuthBefore)
+			"the users and roles of the cluster are in state %d and those of its archive in the later %d — it has gone back in time, and two histories would be mixed — archive under another prefix, and find out what happened to it", auth, next.AuthBefore)
 	}
 	if auth != next.AuthBefore {
 		next.BaseRevision, next.BaseSince = next.To, s.Now().UTC().Truncate(time.Millisecond)
@@ -463,7 +518,8 @@ func (s *session) store(ctx context.Context, next snapshot.Segment, object []byt
 	return s.alone(ctx, l)
 }
 
-// alone fails if there is another segment of the same number.
+// alone fails if there is another segment of the same number, on whichever branch, that
+// was not there when this session began: two archivers that have parted do not meet again.
 func (s *session) alone(ctx context.Context, l snapshot.Link) error {
 	objects, err := s.Store.List(ctx, s.Place.ArchiveDirectory(s.chain.clusterID)+snapshot.SequencePrefix(l.Sequence))
 	if err != nil {
@@ -471,7 +527,7 @@ func (s *session) alone(ctx context.Context, l snapshot.Link) error {
 	}
 	for _, o := range objects {
 		_, other, ok := s.Place.ParseSegment(o.Key)
-		if ok && other != l && other.Previous == l.Previous && !slices.Contains(s.chain.passed, other) {
+		if ok && other != l && !slices.Contains(s.chain.passed, other) && !slices.Contains(s.chain.links, other) {
 			return snapshot.Fail(snapshot.ReasonArchiveTaken, nil,
 				"another process has written segment %d of this archive — two of them cost twice, and neither knows what is missing — run one archiver for a cluster", l.Sequence)
 		}

@@ -7,19 +7,25 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/quorate/quorate/internal/snapshot"
+	"github.com/quorate/quorate/internal/snapshot/store"
 )
 
 // fakeMember answers what an archiver and a replay ask, as a test wants it.
@@ -27,14 +33,83 @@ type fakeMember struct {
 	pb.UnimplementedKVServer
 	pb.UnimplementedAuthServer
 	pb.UnimplementedLeaseServer
+	pb.UnimplementedMaintenanceServer
+	pb.UnimplementedWatchServer
 
 	revision func() int64
 	txn      func(*pb.TxnRequest) *pb.TxnResponse
 	auth     uint64
+	enabled  bool
 	leases   map[int64]int64
+
+	mu sync.Mutex
+	// keptAlive counts per lease; asked is called before a time to live is told, opened
+	// when a snapshot is asked for.
+	keptAlive map[int64]int
+	asked     func()
+	opened    func()
+	// alarms that are raised.
+	alarms []*pb.AlarmMember
+	// history is told to whoever watches; what is before compacted is not there.
+	history   []change
+	compacted int64
 }
 
-func (m *fakeMember) Range(context.Context, *pb.RangeRequest) (*pb.RangeResponse, error) {
+func (m *fakeMember) Watch(stream pb.Watch_WatchServer) error {
+	r, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	for _, c := range m.history {
+		if c.revision >= r.GetCreateRequest().GetStartRevision() {
+			if err := stream.Send(&pb.WatchResponse{Events: c.events}); err != nil {
+				return err
+			}
+		}
+	}
+	<-stream.Context().Done()
+	return nil
+}
+
+func (m *fakeMember) Alarm(_ context.Context, r *pb.AlarmRequest) (*pb.AlarmResponse, error) {
+	if r.GetAction() == pb.AlarmRequest_DEACTIVATE {
+		m.alarms = slices.DeleteFunc(m.alarms, func(a *pb.AlarmMember) bool {
+			return a.GetMemberID() == r.GetMemberID() && a.GetAlarm() == r.GetAlarm()
+		})
+	}
+	return &pb.AlarmResponse{Alarms: slices.Clone(m.alarms)}, nil
+}
+
+func (m *fakeMember) LeaseKeepAlive(stream pb.Lease_LeaseKeepAliveServer) error {
+	for {
+		r, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		m.mu.Lock()
+		if m.keptAlive == nil {
+			m.keptAlive = map[int64]int{}
+		}
+		m.keptAlive[r.GetID()]++
+		m.mu.Unlock()
+	}
+}
+
+func (m *fakeMember) kept(id int64) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.keptAlive[id]
+}
+
+func (m *fakeMember) Snapshot(_ *pb.SnapshotRequest, stream pb.Maintenance_SnapshotServer) error {
+	m.opened()
+	return stream.Send(&pb.SnapshotResponse{Blob: []byte("x")})
+}
+
+func (m *fakeMember) Range(_ context.Context, r *pb.RangeRequest) (*pb.RangeResponse, error) {
+	if r.GetRevision() > 0 && r.GetRevision() < m.compacted {
+		return nil, rpctypes.ErrGRPCCompacted
+	}
 	return &pb.RangeResponse{Header: &pb.ResponseHeader{Revision: m.revision()}}, nil
 }
 
@@ -43,7 +118,7 @@ func (m *fakeMember) Txn(_ context.Context, r *pb.TxnRequest) (*pb.TxnResponse, 
 }
 
 func (m *fakeMember) AuthStatus(context.Context, *pb.AuthStatusRequest) (*pb.AuthStatusResponse, error) {
-	return &pb.AuthStatusResponse{AuthRevision: m.auth}, nil
+	return &pb.AuthStatusResponse{AuthRevision: m.auth, Enabled: m.enabled}, nil
 }
 
 func (m *fakeMember) LeaseLeases(context.Context, *pb.LeaseLeasesRequest) (*pb.LeaseLeasesResponse, error) {
@@ -55,6 +130,9 @@ func (m *fakeMember) LeaseLeases(context.Context, *pb.LeaseLeasesRequest) (*pb.L
 }
 
 func (m *fakeMember) LeaseTimeToLive(_ context.Context, r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
+	if m.asked != nil {
+		m.asked()
+	}
 	return &pb.LeaseTimeToLiveResponse{ID: r.GetID(), TTL: m.leases[r.GetID()] - 1, GrantedTTL: m.leases[r.GetID()]}, nil
 }
 
@@ -68,6 +146,8 @@ func serve(t *testing.T, m *fakeMember) *source {
 	pb.RegisterKVServer(server, m)
 	pb.RegisterAuthServer(server, m)
 	pb.RegisterLeaseServer(server, m)
+	pb.RegisterMaintenanceServer(server, m)
+	pb.RegisterWatchServer(server, m)
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(server.Stop)
 	conn, err := grpc.NewClient("passthrough:///"+listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -106,7 +186,7 @@ func put(revision int64) change {
 func TestArchiveSealsWhileWritesGoOn(t *testing.T) {
 	m := &fakeMember{auth: 1}
 	s, now, _ := clocked(t, m)
-	s.next.AuthBefore = 1
+	s.next.AuthBefore = 2
 	m.revision = func() int64 { return s.last + 1 }
 	longest := time.Duration(0)
 	for range 60 {
@@ -133,7 +213,7 @@ func TestArchiveSealsWhileWritesGoOn(t *testing.T) {
 func TestArchiveEndsWhereAMajorityConfirmed(t *testing.T) {
 	m := &fakeMember{auth: 1, revision: func() int64 { return 12 }}
 	s, now, _ := clocked(t, m)
-	s.next.AuthBefore = 1
+	s.next.AuthBefore = 2
 	began := *now
 	*now = now.Add(time.Second)
 	if err := s.beat(t.Context()); err != nil { // the gap is put on record
@@ -158,7 +238,7 @@ func TestArchiveEndsWhereAMajorityConfirmed(t *testing.T) {
 func TestArchiveGivesUpAWatchThatStalls(t *testing.T) {
 	m := &fakeMember{auth: 1, revision: func() int64 { return 12 }}
 	s, now, _ := clocked(t, m)
-	s.next.AuthBefore, s.next.Gap = 1, nil
+	s.next.AuthBefore, s.next.Gap = 2, nil
 	s.next.Sequence = 2
 	*now = now.Add(time.Second)
 	if err := s.beat(t.Context()); err != nil {
@@ -174,7 +254,7 @@ func TestArchiveGivesUpAWatchThatStalls(t *testing.T) {
 func TestArchiveOfUsersThatChange(t *testing.T) {
 	m := &fakeMember{auth: 5, revision: func() int64 { return 10 }}
 	s, now, _ := clocked(t, m)
-	s.next.AuthBefore = 4
+	s.next.AuthBefore = 8
 	*now = now.Add(time.Second)
 	if err := s.seal(t.Context()); err != nil {
 		t.Fatal(err)
@@ -188,11 +268,126 @@ func TestArchiveOfUsersThatChange(t *testing.T) {
 	}
 }
 
+// A base that is deleted is missed within minutes, instead of never.
+func TestArchiveLooksAgainForItsBase(t *testing.T) {
+	s, now, _ := clocked(t, &fakeMember{auth: 1, revision: func() int64 { return 10 }})
+	m := stored(t, s.Env, 10, snapshot.CompressionNone)
+	told := func() (asked bool) {
+		t.Helper()
+		s.tell()
+		select {
+		case segment := <-s.want:
+			err := s.base(t.Context(), segment)
+			select {
+			case none := <-s.based:
+				s.satisfied = none.BaseSince
+			default:
+				s.satisfied = segment.BaseSince
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			return true
+		default:
+			return false
+		}
+	}
+	if !told() || told() || s.progress.BaseMissing {
+		t.Errorf("it is not content with its base: %+v", s.progress)
+	}
+	if err := s.Store.Delete(t.Context(), s.Place.Key(m.ID, snapshot.ManifestObject)); err != nil {
+		t.Fatal(err)
+	}
+	*now = now.Add(baseCheck)
+	if !told() {
+		t.Error("it does not look again")
+	}
+	if s.tell(); !s.progress.BaseMissing {
+		t.Error("the base is gone, and not told to be missing")
+	}
+}
+
+// Turning authentication on has no revision of etcd's, and asks for a base from after it
+// all the same; turning it off and on again is told apart from never having done so.
+func TestArchiveOfAuthenticationThatIsTurnedOn(t *testing.T) {
+	m := &fakeMember{auth: 5, revision: func() int64 { return 10 }}
+	s, now, _ := clocked(t, m)
+	s.next.AuthBefore = 10
+	states := []uint64{10}
+	for _, step := range []struct {
+		auth    uint64
+		enabled bool
+	}{{5, true}, {6, false}, {6, true}} {
+		m.auth, m.enabled = step.auth, step.enabled
+		*now = now.Add(authEvery + time.Second)
+		s.next.Gap = nil
+		if s.next.Sequence == 1 {
+			s.next.Gap = &snapshot.Gap{From: 1, To: 10, Reason: snapshot.GapBegan}
+		}
+		if due, err := s.due(t.Context()); err != nil || !due {
+			t.Errorf("%+v is not due (%v)", step, err)
+		}
+		if err := s.seal(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if !s.tip.BaseSince.Equal(*now) || s.tip.AuthAfter <= states[len(states)-1] {
+			t.Errorf("%+v: a base of before the change would do: %+v", step, s.tip)
+		}
+		states = append(states, s.tip.AuthAfter)
+	}
+}
+
+// Volumes that were rolled back have the same cluster ID, and may have written past the
+// archive's end: what it ends with must still be there.
+func TestArchiveDoesNotGoOnInAnotherHistory(t *testing.T) {
+	other := put(12)
+	other.events[0].Kv.Value = []byte("another")
+	for name, tc := range map[string]struct {
+		history   []change
+		compacted int64
+		want      snapshot.Reason
+		gap       bool
+	}{
+		"the same":            {history: []change{put(11), put(12), put(13)}},
+		"another":             {history: []change{put(11), other, put(13)}, want: snapshot.ReasonWrongCluster},
+		"nobody knows":        {history: []change{put(15), put(16)}, compacted: 14, gap: true},
+		"compacted just then": {history: []change{put(12), put(13)}, compacted: 12},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := &fakeMember{auth: 1, revision: func() int64 { return 14 }, history: tc.history, compacted: tc.compacted}
+			s, _, _ := clocked(t, m)
+			s.next.AuthBefore = 2
+			for _, revision := range []int64{11, 12} {
+				if err := s.add(t.Context(), put(revision)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 2 { // the second holds nothing, and hands on what was last
+				if err := s.seal(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			changes, _, err := s.follow(ctx)
+			if (err == nil) != (tc.want == "") || (err != nil && snapshot.ReasonOf(err) != tc.want) || (s.next.Gap != nil) != tc.gap {
+				t.Fatalf("%v, gap %v; want %q", err, s.next.Gap, tc.want)
+			}
+			if err != nil {
+				return
+			}
+			if c := <-changes; c.revision != s.next.From {
+				t.Errorf("it goes on with revision %d, want %d", c.revision, s.next.From)
+			}
+		})
+	}
+}
+
 // The segment that another process has written is seen, and ours is not taken for it.
 func TestArchiveIsNotShared(t *testing.T) {
 	m := &fakeMember{auth: 1, revision: func() int64 { return 10 }}
 	s, _, dir := clocked(t, m)
-	s.next.AuthBefore = 1
+	s.next.AuthBefore = 2
 	next := s.next
 	if err := s.seal(t.Context()); err != nil {
 		t.Fatal(err)
@@ -207,11 +402,43 @@ func TestArchiveIsNotShared(t *testing.T) {
 	}
 }
 
+// Two that have parted write behind different segments, and are told all the same. What was
+// there when a session began was written by somebody who may be gone.
+func TestArchiveIsNotSharedOnTwoBranches(t *testing.T) {
+	m := &fakeMember{auth: 1, revision: func() int64 { return 10 }}
+	s, _, _ := clocked(t, m)
+	s.next.AuthBefore = 2
+	first := s.next
+	if err := s.seal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	again := s.next
+	again.Previous = snapshot.ContentOf([]byte("another branch")).SHA256
+	if err := s.seal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.next = again
+	if err := s.seal(t.Context()); snapshot.ReasonOf(err) != snapshot.ReasonArchiveTaken {
+		t.Errorf("%v, want ArchiveTaken", err)
+	}
+	var err error
+	if s.chain, err = s.chainOf(t.Context(), "a1"); err != nil {
+		t.Fatal(err)
+	}
+	for i, next := range []snapshot.Segment{first, again} {
+		s.next = next
+		s.next.Cluster.Name = fmt.Sprintf("later-%d", i)
+		if err := s.seal(t.Context()); err != nil {
+			t.Errorf("what was there before is taken for another process: %v", err)
+		}
+	}
+}
+
 // A damaged end is passed over, so that what it held is archived again.
 func TestArchiveGoesOnBeforeADamagedEnd(t *testing.T) {
 	m := &fakeMember{auth: 1, revision: func() int64 { return 12 }}
 	s, _, dir := clocked(t, m)
-	s.next.AuthBefore = 1
+	s.next.AuthBefore = 2
 	for _, revision := range []int64{11, 12} {
 		if err := s.add(t.Context(), put(revision)); err != nil {
 			t.Fatal(err)
@@ -368,11 +595,242 @@ func TestReplayAssertsEveryRevision(t *testing.T) {
 func TestReplayRefusesUsersOfBefore(t *testing.T) {
 	m := &fakeMember{auth: 3}
 	r := &replay{source: serve(t, m), point: &point{target: Target{Revision: 20}, revision: 20, chain: &chain{clusterID: "a1"}}}
-	for auth, want := range map[uint64]snapshot.Reason{3: "", 4: snapshot.ReasonNotArchived} {
-		err := r.sameAuth(t.Context(), snapshot.Segment{From: 15, To: 25, AuthBefore: 3, AuthAfter: auth})
+	for auth, want := range map[uint64]snapshot.Reason{6: "", 7: snapshot.ReasonNotArchived, 8: snapshot.ReasonNotArchived} {
+		err := r.sameAuth(t.Context(), snapshot.Segment{From: 15, To: 25, AuthBefore: 6, AuthAfter: auth})
 		if (err == nil) != (want == "") || (err != nil && snapshot.ReasonOf(err) != want) {
 			t.Errorf("users at revision %d: %v", auth, err)
 		}
+	}
+}
+
+// Who has lost a right after the last write has lost it at a time after that as well: the
+// idle segment that says so is on no path, and the base may be exactly at the last write.
+func TestReplayToATimeRefusesUsersOfBefore(t *testing.T) {
+	m := &fakeMember{auth: 1, revision: func() int64 { return 11 }}
+	s, now, _ := clocked(t, m)
+	s.next.AuthBefore = 2
+	began := *now
+	step := func(auth uint64) {
+		t.Helper()
+		*now, m.auth = now.Add(20*time.Second), auth
+		s.mark.revision, s.mark.at = s.last, *now
+		if err := s.seal(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.add(t.Context(), put(11)); err != nil {
+		t.Fatal(err)
+	}
+	step(1)
+	stored(t, s.Env, 11, snapshot.CompressionNone)
+	step(2) // nothing is written
+	for seconds, want := range map[time.Duration]snapshot.Reason{15: "", 30: snapshot.ReasonNotArchived} {
+		p, err := s.findPoint(t.Context(), Latest, Target{Time: began.Add(seconds * time.Second)}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		base := &fakeMember{auth: 1, revision: func() int64 { return 11 }}
+		r := &replay{Env: s.Env, source: serve(t, base), point: p, base: 11, ttl: map[int64]int64{}, alive: map[int64]bool{}}
+		err = r.run(t.Context(), nil)
+		if (err == nil) != (want == "") || (err != nil && snapshot.ReasonOf(err) != want) {
+			t.Errorf("after %d s: %v, want %q", seconds, err, want)
+		}
+	}
+}
+
+// Content that is what was stored, and no records, is passed over like any other damage,
+// instead of being read again for ever.
+func TestArchiveWhoseContentCannotBeRead(t *testing.T) {
+	m := &fakeMember{auth: 1, revision: func() int64 { return 11 }}
+	s, now, _ := clocked(t, m)
+	s.next.AuthBefore = 2
+	began := *now
+	*now = now.Add(time.Second)
+	s.last, s.records = 11, []byte("no records")
+	s.mark.revision, s.mark.at = 11, now.Add(time.Second)
+	if err := s.seal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c, err := s.chainOf(t.Context(), "a1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := make(chan error, 1)
+	go func() {
+		_, _, err := c.revisionAt(t.Context(), began.Add(time.Second), nil)
+		found <- err
+	}()
+	select {
+	case err := <-found:
+		if snapshot.ReasonOf(err) != snapshot.ReasonNotArchived {
+			t.Errorf("%v, want NotArchived", err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Fatal("it is read for ever")
+	}
+	if len(c.passed) != 1 {
+		t.Errorf("%d segments are passed over, want 1", len(c.passed))
+	}
+}
+
+// A segment that is gone takes its own time with it, and none before.
+func TestArchiveIsRestoredToATimeBeforeAMissingSegment(t *testing.T) {
+	m := &fakeMember{auth: 1, revision: func() int64 { return 14 }}
+	s, now, dir := clocked(t, m)
+	s.next.AuthBefore = 2
+	began := *now
+	for revision := int64(11); revision <= 14; revision++ {
+		*now = now.Add(10 * time.Second)
+		if err := s.add(t.Context(), put(revision)); err != nil {
+			t.Fatal(err)
+		}
+		s.mark.revision, s.mark.at = revision, *now
+		if err := s.seal(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found, err := filepath.Glob(filepath.Join(dir, "p", "c-uid", "archive", "a1", snapshot.SequencePrefix(3)+"*"))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("%v (%v)", found, err)
+	}
+	if err := os.Remove(found[0]); err != nil {
+		t.Fatal(err)
+	}
+	c, err := s.chainOf(t.Context(), "a1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for seconds, want := range map[time.Duration]int64{11: 11, 20: 12, 40: 14, 29: 0} {
+		revision, _, err := c.revisionAt(t.Context(), began.Add(seconds*time.Second), nil)
+		if revision != want || (want == 0) != (snapshot.ReasonOf(err) == snapshot.ReasonNotArchived) {
+			t.Errorf("after %d s: revision %d (%v), want %d", seconds, revision, err, want)
+		}
+	}
+}
+
+func replayOn(t *testing.T, m *fakeMember, base, target int64) *replay {
+	t.Helper()
+	e, _ := newEnv(t)
+	p := &point{target: Target{Revision: target}, revision: target, chain: &chain{env: e, clusterID: "a1"}}
+	return &replay{Env: e, source: serve(t, m), point: p, base: base, ttl: map[int64]int64{}, alive: map[int64]bool{}}
+}
+
+func soon(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for range 300 {
+		if is() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Error(what)
+}
+
+// All leases are kept before the first is asked for, and until the snapshot is taken.
+func TestReplayKeepsLeases(t *testing.T) {
+	m := &fakeMember{revision: func() int64 { return 11 }, leases: map[int64]int64{7: 2, 8: 2}}
+	m.asked = func() {
+		soon(t, "one is asked for while another runs out", func() bool { return m.kept(7) > 0 && m.kept(8) > 0 })
+	}
+	r := replayOn(t, m, 11, 11)
+	if err := r.run(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	kept := m.kept(7)
+	soon(t, "nobody keeps them any more", func() bool { return m.kept(7) > kept+1 })
+}
+
+// The cluster had no room when the base was taken, and had some when it wrote what is
+// replayed. Another alarm stays.
+func TestReplayOnABaseWithoutRoom(t *testing.T) {
+	alarm := func(id uint64, kind pb.AlarmType) *pb.AlarmMember { return &pb.AlarmMember{MemberID: id, Alarm: kind} }
+	m := &fakeMember{revision: func() int64 { return 11 }, alarms: []*pb.AlarmMember{
+		alarm(1, pb.AlarmType_NOSPACE), alarm(2, pb.AlarmType_NOSPACE), alarm(2, pb.AlarmType_CORRUPT),
+	}}
+	if err := replayOn(t, m, 11, 11).run(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if len(m.alarms) != 1 || m.alarms[0].GetAlarm() != pb.AlarmType_CORRUPT {
+		t.Errorf("%v are left, want the one of corruption", m.alarms)
+	}
+}
+
+// A base that is damaged is not the end: the one before it is tried, and what was wrong
+// with the first is told if none will do.
+func TestReplayTriesTheBaseBeforeADamagedOne(t *testing.T) {
+	r := replayOn(t, &fakeMember{}, 11, 11)
+	var ids []string
+	for _, revision := range []int64{10, 9} {
+		m := stored(t, r.Env, revision, snapshot.CompressionNone)
+		ids, r.point.bases = append(ids, m.ID), append(r.point.bases, m.Backup())
+		key := r.Place.Key(m.ID, snapshot.SnapshotObject)
+		content, err := r.Store.Get(t.Context(), key, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		content[0] ^= 1
+		if err := r.Store.Put(t.Context(), key, content, store.Replace); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var log bytes.Buffer
+	r.Log = slog.New(slog.NewTextHandler(&log, nil))
+	dir := t.TempDir()
+	_, err := r.rebuild(t.Context(), r.point, Tools{}, nil, dir, filepath.Join(dir, "snapshot.db"))
+	if snapshot.ReasonOf(err) != snapshot.ReasonCorrupt || !strings.Contains(err.Error(), ids[0]) || !strings.Contains(log.String(), "id="+ids[1]) {
+		t.Errorf("%v, want Corrupt of %s, after %s was tried:\n%s", err, ids[0], ids[1], log.String())
+	}
+}
+
+// A lease that ran out when etcd began, or before the snapshot was taken, has a revision
+// that the cluster never had.
+func TestReplayNoticesALeaseThatRanOut(t *testing.T) {
+	r := replayOn(t, &fakeMember{revision: func() int64 { return 12 }}, 11, 20)
+	var unfit *unfitError
+	if err := r.run(t.Context(), nil); snapshot.ReasonOf(err) != snapshot.ReasonDiffers || !errors.As(err, &unfit) {
+		t.Errorf("at the beginning: %v, want Differs, of the base", err)
+	}
+	var revision atomic.Int64
+	revision.Store(11)
+	m := &fakeMember{revision: revision.Load, opened: func() { revision.Store(12) }}
+	r = replayOn(t, m, 11, 11)
+	if err := r.run(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.save(t.Context(), filepath.Join(t.TempDir(), "snapshot")); snapshot.ReasonOf(err) != snapshot.ReasonDiffers {
+		t.Errorf("at the end: %v, want Differs", err)
+	}
+}
+
+// What is said to be restored is the point, not its base; and no base is taken, however
+// late it turns out to be needed, that the etcd to come cannot read.
+func TestReplaySaysWhatIsRestored(t *testing.T) {
+	e, _ := newEnv(t)
+	p := &point{revision: 30}
+	for _, revision := range []int64{29, 25, 20} {
+		m := stored(t, e, revision, snapshot.CompressionNone)
+		p.bases = append(p.bases, m.Backup())
+		if revision == 20 {
+			continue
+		}
+		m.Etcd.Version = map[int64]string{29: "3.7.0", 25: "3.4.9"}[revision]
+		if err := e.Store.Delete(t.Context(), e.Place.Key(m.ID, snapshot.ManifestObject)); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.seal(t.Context(), &m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m, err := e.usable(t.Context(), p, "3.6.16")
+	if err != nil || m.Etcd.Revision != 20 || len(p.bases) != 1 || p.bases[0].ID != m.ID {
+		t.Errorf("%+v of %+v (%v)", m, p.bases, err)
+	}
+	if _, err := e.usable(t.Context(), p, "3.5.35"); snapshot.ReasonOf(err) != snapshot.ReasonIncompatibleVersion {
+		t.Errorf("%v, want IncompatibleVersion", err)
+	}
+	holds := Restored{Backup: m.Backup(), Target: Target{Revision: 30}.String(), Revision: 30}.Holds()
+	if want := "the archive's revision 30, which ends with revision 30, replayed on backup " + m.ID + " of revision 20"; holds != want {
+		t.Errorf("%q, want %q", holds, want)
 	}
 }
 
@@ -380,7 +838,7 @@ func TestReplayRefusesUsersOfBefore(t *testing.T) {
 func TestArchivePruneKeepsWhatABackupNeeds(t *testing.T) {
 	m := &fakeMember{auth: 1, revision: func() int64 { return 10 }}
 	s, _, dir := clocked(t, m)
-	s.next.AuthBefore = 1
+	s.next.AuthBefore = 2
 	for revision := int64(11); revision <= 20; revision++ {
 		if err := s.add(t.Context(), put(revision)); err != nil {
 			t.Fatal(err)

@@ -39,6 +39,11 @@ func (w *archiver) base(ctx context.Context, segment snapshot.Segment) error {
 	if err != nil || segment.HasBase(catalog.Backups) {
 		return err
 	}
+	select {
+	case w.based <- snapshot.Segment{}: // until there is one, it is told to be missing
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	_, err = env.Save(ctx, Save{
 		Members: w.Members, Name: ArchiveBase, Namespace: w.Namespace, Cluster: w.Cluster,
 		Rate: w.Rate, Compression: w.Compression, Recipients: w.Recipients, RecipientNames: w.RecipientNames,

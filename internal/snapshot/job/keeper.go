@@ -8,8 +8,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
-// keepBeat is how often leases are looked through for those that are due. The shortest
-// that etcd grants is two seconds.
+// keepBeat is how often leases are looked through for those that are due.
 const keepBeat = 200 * time.Millisecond
 
 // keeper keeps all leases alive while an archive is replayed: one that ran out would
@@ -19,12 +18,17 @@ type keeper struct {
 	leases map[int64]*kept
 }
 
+// shortestTTL is the shortest that etcd grants, in seconds: what a lease is taken for until
+// it is known better.
+const shortestTTL = 2
+
 type kept struct {
 	every time.Duration
 	due   time.Time
 }
 
-// keepAlive begins with the leases that there are, until ctx ends.
+// keepAlive begins with the leases that there are, until ctx ends. It keeps all of them
+// before it asks for any time to live: with many leases, asking takes longer than some live.
 func keepAlive(ctx context.Context, s *source) (*keeper, error) {
 	k := &keeper{leases: map[int64]*kept{}}
 	ids, err := s.leaseIDs(ctx)
@@ -36,11 +40,7 @@ func keepAlive(ctx context.Context, s *source) (*keeper, error) {
 		return nil, explainEtcd(err)
 	}
 	for id := range ids {
-		ttl, err := s.grantedTTL(ctx, id)
-		if err != nil {
-			return nil, err
-		}
-		k.add(id, ttl)
+		k.add(id, shortestTTL)
 	}
 	go k.send(ctx, stream)
 	go func() {
@@ -50,6 +50,17 @@ func keepAlive(ctx context.Context, s *source) (*keeper, error) {
 			}
 		}
 	}()
+	for id := range ids {
+		ttl, err := s.grantedTTL(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if ttl == 0 { // it has ended; whether that had a revision is looked at later
+			k.drop(id)
+			continue
+		}
+		k.add(id, ttl)
+	}
 	return k, nil
 }
 

@@ -37,7 +37,9 @@ func (s *source) compactedBefore(ctx context.Context, revision int64) (bool, err
 	}
 }
 
-// authRevision is etcd's revision of users, roles and whether they are asked for.
+// authRevision tells states of users, roles and whether they are asked for apart, and only
+// rises: twice etcd's revision of them, and one more while they are asked for. etcd raises
+// its revision for every change but the one from not asking to asking.
 func (s *source) authRevision(ctx context.Context) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -45,7 +47,11 @@ func (s *source) authRevision(ctx context.Context) (uint64, error) {
 	if err != nil {
 		return 0, explainEtcd(err)
 	}
-	return r.GetAuthRevision(), nil
+	state := r.GetAuthRevision() << 1
+	if r.GetEnabled() {
+		state |= 1
+	}
+	return state, nil
 }
 
 // leaseIDs lists the leases that the member knows.

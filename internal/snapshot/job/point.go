@@ -39,6 +39,9 @@ type point struct {
 	target   Target
 	chain    *chain
 	revision int64
+	// auth is the state of users and roles that a time requires. It may have changed after
+	// the last write before it, in a segment that no path to that write leads through.
+	auth uint64
 	// bases, the nearest first. A backup may hold a few revisions more than its manifest
 	// says, and then the one before it is needed.
 	bases []snapshot.Backup
@@ -94,7 +97,7 @@ func (e *Env) pointOf(ctx context.Context, clusterID string, backups []snapshot.
 	}
 	p := &point{target: t, chain: c, revision: t.Revision}
 	if p.revision == 0 {
-		if p.revision, err = c.revisionAt(ctx, t.Time, identities); err != nil {
+		if p.revision, p.auth, err = c.revisionAt(ctx, t.Time, identities); err != nil {
 			return nil, err
 		}
 	}
@@ -129,19 +132,43 @@ func (c *chain) notArchived(t Target, why error) error {
 		"the archive of cluster %s does not hold %s: %v — what was there then cannot be put together — choose another point, of those that are listed", c.clusterID, t, errors.Join(why, c.damage))
 }
 
-// revisionAt is the last revision that had been received at a time.
-func (c *chain) revisionAt(ctx context.Context, moment time.Time, identities []age.Identity) (int64, error) {
+// revisionAt is the last revision that had been received at a time, and the state of users
+// and roles at the end of the segment that the time lies in: no right that was lost by then
+// is in it.
+func (c *chain) revisionAt(ctx context.Context, moment time.Time, identities []age.Identity) (revision int64, auth uint64, err error) {
 	for {
 		holding, err := snapshot.At(c.links, moment)
 		if err != nil {
-			return 0, c.notArchived(Target{Time: moment}, err)
+			return 0, 0, c.notArchived(Target{Time: moment}, err)
 		}
-		revision, err := c.lastBefore(ctx, holding[0], moment, identities)
-		if snapshot.ReasonOf(err) == snapshot.ReasonCorrupt {
-			continue // the damaged one is out of the chain
+		var first error
+		for _, l := range holding {
+			revision, auth, err = c.held(ctx, l, moment, identities)
+			if err == nil {
+				return revision, auth, nil
+			}
+			if first == nil {
+				first = err
+			}
+			if snapshot.ReasonOf(err) != snapshot.ReasonNotArchived {
+				break
+			}
 		}
-		return revision, err
+		if snapshot.ReasonOf(err) != snapshot.ReasonCorrupt {
+			return 0, 0, first
+		}
+		// The damaged one is out of the chain now.
 	}
+}
+
+// held is revisionAt for one segment that the time lies in.
+func (c *chain) held(ctx context.Context, l snapshot.Link, moment time.Time, identities []age.Identity) (revision int64, auth uint64, err error) {
+	s, _, _, err := c.read(ctx, l)
+	if err != nil {
+		return 0, 0, err
+	}
+	revision, err = c.lastBefore(ctx, l, moment, identities)
+	return revision, s.AuthAfter, err
 }
 
 // lastBefore looks from a segment backwards for the last revision that had been received.
@@ -163,6 +190,9 @@ func (c *chain) lastBefore(ctx context.Context, l snapshot.Link, moment time.Tim
 			last = revision
 			return true, err
 		})
+		if snapshot.ReasonOf(err) == snapshot.ReasonCorrupt {
+			c.damaged(l, err) // its hash is right, so reading it did not take it out
+		}
 		if err != nil || last >= s.From {
 			return last, err
 		}

@@ -40,20 +40,36 @@ type Replayed struct {
 // rebuild writes a snapshot of the point into file. It works in dir, which it leaves with
 // nothing else.
 func (e *Env) rebuild(ctx context.Context, p *point, tools Tools, identities []age.Identity, dir, file string) (Replayed, error) {
+	var first error
 	for _, base := range p.bases {
 		m, err := e.manifest(ctx, base.ID)
 		if err != nil {
 			return Replayed{}, err
 		}
 		done, err := e.rebuildFrom(ctx, p, m, tools, identities, dir, file)
-		if errors.Is(err, errBeyond) {
+		var unfit *unfitError
+		switch {
+		case errors.Is(err, errBeyond):
 			e.Log.Info("The backup holds more than is asked for; the one before it is taken", "id", base.ID)
-			continue
+		case errors.As(err, &unfit):
+			e.Log.Warn("The backup cannot be the base; the one before it is taken", "id", base.ID, "error", err.Error())
+			if first == nil {
+				first = err
+			}
+		default:
+			return done, err
 		}
-		return done, err
+	}
+	if first != nil {
+		return Replayed{}, first
 	}
 	return Replayed{}, p.chain.notArchived(p.target, errors.New("every backup from before it holds later writes as well"))
 }
+
+// unfitError is what is wrong with a base alone, so that another may do.
+type unfitError struct{ error }
+
+func (e *unfitError) Unwrap() error { return e.error }
 
 func (e *Env) rebuildFrom(ctx context.Context, p *point, m snapshot.Manifest, tools Tools, identities []age.Identity, dir, file string) (done Replayed, err error) {
 	done = Replayed{Base: m.Backup(), Revision: p.revision}
@@ -64,9 +80,16 @@ func (e *Env) rebuildFrom(ctx context.Context, p *point, m snapshot.Manifest, to
 	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
 	base := filepath.Join(work, "base.db")
 	if err := e.fetch(ctx, m, identities, base); err != nil {
+		if snapshot.ReasonOf(err) == snapshot.ReasonCorrupt {
+			err = &unfitError{err}
+		}
 		return done, err
 	}
 	e.Tracker.enter(snapshot.PhaseRestoring, 1, 0)
+	held, err := tools.revisionOf(ctx, base)
+	if err != nil {
+		return done, err
+	}
 	served, err := newServer(tools.Etcd, work)
 	if err != nil {
 		return done, err
@@ -86,7 +109,10 @@ func (e *Env) rebuildFrom(ctx context.Context, p *point, m snapshot.Manifest, to
 		return done, err
 	}
 	defer conn.Close()
-	r := &replay{Env: e, source: &source{conn: conn}, point: p, ttl: map[int64]int64{}, alive: map[int64]bool{}}
+	// The leases are kept until the snapshot is taken.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	r := &replay{Env: e, source: &source{conn: conn}, point: p, base: held, ttl: map[int64]int64{}, alive: map[int64]bool{}}
 	if err := r.run(ctx, identities); err != nil {
 		return done, err
 	}
@@ -100,8 +126,9 @@ type replay struct {
 	*source
 
 	point *point
-	// at is the revision that is reached.
-	at       int64
+	// base is the last revision that the base held before it was served, at the one that is
+	// reached.
+	base, at int64
 	replayed int64
 	keeper   *keeper
 	// ttl of leases that are on record; alive says which of them were there at the end of
@@ -111,9 +138,8 @@ type replay struct {
 	unknown int
 }
 
+// run leaves the keeper at work.
 func (r *replay) run(ctx context.Context, identities []age.Identity) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	var err error
 	if r.keeper, err = keepAlive(ctx, r.source); err != nil {
 		return err
@@ -121,8 +147,19 @@ func (r *replay) run(ctx context.Context, identities []age.Identity) error {
 	if r.at, err = r.confirmed(ctx); err != nil {
 		return err
 	}
+	if err := r.asItWas(ctx); err != nil {
+		return err
+	}
 	if r.at > r.point.revision {
 		return errBeyond
+	}
+	if !r.point.target.Time.IsZero() {
+		if err := r.hasAuth(ctx, r.point.auth, r.point.revision); err != nil {
+			return err
+		}
+	}
+	if err := r.makeRoom(ctx); err != nil {
+		return err
 	}
 	r.Tracker.enter(snapshot.PhaseReplaying, 1, r.point.revision-r.at)
 	for r.at < r.point.revision {
@@ -139,6 +176,41 @@ func (r *replay) run(ctx context.Context, identities []age.Identity) error {
 	}
 	if got, err := r.confirmed(ctx); err != nil || got != r.point.revision {
 		return errors.Join(err, r.differs("it ends", got, r.point.revision))
+	}
+	return nil
+}
+
+// asItWas refuses a base that has changed since etcd began to serve it: a lease that ran
+// out before anybody kept it deletes its keys, in a revision that would be taken for the
+// archive's. The last revisions may hold nothing any more if they are compacted.
+func (r *replay) asItWas(ctx context.Context) error {
+	if r.at == r.base {
+		return nil
+	}
+	compacted, err := r.compactedBefore(ctx, r.at-1)
+	if err != nil || (compacted && r.at > r.base) {
+		return err
+	}
+	return &unfitError{r.differs("the base, once it is served, is", r.at, r.base)}
+}
+
+// makeRoom takes back the alarm that a cluster without room has raised. A backup holds it,
+// and etcd would refuse to replay what was written after room had been made.
+func (r *replay) makeRoom(ctx context.Context) error {
+	maintenance := pb.NewMaintenanceClient(r.conn)
+	raised, err := maintenance.Alarm(ctx, &pb.AlarmRequest{Action: pb.AlarmRequest_GET})
+	if err != nil {
+		return explainEtcd(err)
+	}
+	for _, alarm := range raised.GetAlarms() {
+		if alarm.GetAlarm() != pb.AlarmType_NOSPACE {
+			continue
+		}
+		// The alarm is a member's that is not here; it is known by that member's ID.
+		off := &pb.AlarmRequest{Action: pb.AlarmRequest_DEACTIVATE, MemberID: alarm.GetMemberID(), Alarm: pb.AlarmType_NOSPACE}
+		if _, err := maintenance.Alarm(ctx, off); err != nil {
+			return explainEtcd(err)
+		}
 	}
 	return nil
 }
@@ -174,12 +246,17 @@ func (r *replay) sameAuth(ctx context.Context, s snapshot.Segment) error {
 	if s.To < r.point.revision {
 		return nil // the last segment decides: the revision of users and roles only rises
 	}
+	return r.hasAuth(ctx, s.AuthAfter, s.BaseRevision)
+}
+
+// hasAuth asks the base, whose users and roles the replay does not change.
+func (r *replay) hasAuth(ctx context.Context, want uint64, since int64) error {
 	auth, err := r.authRevision(ctx)
-	if err != nil || auth == s.AuthAfter {
+	if err != nil || auth == want {
 		return err
 	}
 	return r.point.chain.notArchived(r.point.target, fmt.Errorf(
-		"users or roles have changed between the backup and it, and changes of them are not archived; a backup from after revision %d has them", s.BaseRevision))
+		"users or roles have changed between the backup and it, and changes of them are not archived; a backup from after the change, of revision %d or later, has them", since))
 }
 
 func (r *replay) segment(ctx context.Context, s snapshot.Segment, content []byte, identities []age.Identity) error {
@@ -323,6 +400,10 @@ func (r *replay) save(ctx context.Context, path string) error {
 	incoming, err := r.open(ctx)
 	if err != nil {
 		return err
+	}
+	// What it holds is fixed now; no lease may have run out before.
+	if got, err := r.confirmed(ctx); err != nil || got != r.point.revision {
+		return errors.Join(err, r.differs("what was replayed, when the snapshot of it is taken, is", got, r.point.revision))
 	}
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -72,35 +73,49 @@ type Restored struct {
 // refused by the guard or holds the whole of the restored data: it is made in a
 // directory of its own, made durable, claimed by the member's marker, and only then
 // renamed into place. A volume that it filled before is left alone.
-func (e *Env) Restore(ctx context.Context, r Restore) (snapshot.Backup, error) {
+func (e *Env) Restore(ctx context.Context, r Restore) (Restored, error) {
 	if done, err := r.Finished(); err != nil || done != nil {
-		if done != nil {
-			return done.Backup, nil
-		}
-		return snapshot.Backup{}, err
+		return deref(done), err
 	}
 	m, p, err := e.choose(ctx, r)
 	if err != nil {
-		return snapshot.Backup{}, err
+		return Restored{}, err
 	}
+	failed := Restored{Backup: m.Backup()}
 	if err := r.allowed(ctx, m); err != nil {
-		return m.Backup(), err
+		return failed, err
 	}
 	lock, err := member.LockVolume(ctx, r.Volume, lockWait)
 	if err != nil {
-		return m.Backup(), snapshot.Fail(snapshot.ReasonVolumeInUse, err, "%s: %v — two processes would write it — stop the other one", r.Volume, err)
+		return failed, snapshot.Fail(snapshot.ReasonVolumeInUse, err, "%s: %v — two processes would write it — stop the other one", r.Volume, err)
 	}
 	defer lock.Close()
 	// Again, now that nobody else can change it.
 	if done, err := r.Finished(); err != nil || done != nil {
-		return m.Backup(), err
+		return deref(done), err
 	}
 	if r.Permit != nil {
 		if err := r.Permit(); err != nil {
-			return m.Backup(), err
+			return failed, err
 		}
 	}
-	return m.Backup(), e.fill(ctx, r, m, p, lock)
+	return e.fill(ctx, r, m, p, lock)
+}
+
+func deref(done *Restored) Restored {
+	if done == nil {
+		return Restored{}
+	}
+	return *done
+}
+
+// Holds says what was restored: the point of an archive, if one was, and the base it was
+// put together from, which is not what the volume holds.
+func (r Restored) Holds() string {
+	if r.Target == "" {
+		return fmt.Sprintf("backup %s: %d keys at revision %d", r.Backup.ID, r.Backup.KeyCount, r.Backup.Revision)
+	}
+	return fmt.Sprintf("the archive's %s, which ends with revision %d, replayed on backup %s of revision %d", r.Target, r.Revision, r.Backup.ID, r.Backup.Revision)
 }
 
 // choose finds the backup to begin with, and the point of the archive if one is asked for.
@@ -113,8 +128,38 @@ func (e *Env) choose(ctx context.Context, r Restore) (snapshot.Manifest, *point,
 	if err != nil {
 		return snapshot.Manifest{}, nil, err
 	}
-	m, err := e.manifest(ctx, p.bases[0].ID)
+	m, err := e.usable(ctx, p, r.Version)
 	return m, p, err
+}
+
+// usable leaves the bases that etcd of this version can take, and returns the first. Which
+// of them is needed is known only when the one before has been served.
+func (e *Env) usable(ctx context.Context, p *point, version string) (first snapshot.Manifest, err error) {
+	var why error
+	var bases []snapshot.Backup
+	for _, b := range p.bases {
+		m, err := e.manifest(ctx, b.ID)
+		if err == nil {
+			err = compatible(m, version)
+		}
+		switch reason := snapshot.ReasonOf(err); {
+		case err == nil:
+			if len(bases) == 0 {
+				first = m
+			}
+			bases = append(bases, b)
+		case reason == snapshot.ReasonIncompatibleVersion || reason == snapshot.ReasonCorrupt || reason == snapshot.ReasonBackupMissing:
+			if why == nil {
+				why = err
+			}
+		default:
+			return first, err
+		}
+	}
+	if p.bases = bases; len(bases) == 0 {
+		return first, why
+	}
+	return first, nil
 }
 
 // allowed decides before the volume is touched.
@@ -182,37 +227,37 @@ func (r Restore) record() *Restored {
 
 // fill works on a volume that holds nothing but perhaps what an interrupted restore
 // left.
-func (e *Env) fill(ctx context.Context, r Restore, m snapshot.Manifest, p *point, lock *os.File) error {
+func (e *Env) fill(ctx context.Context, r Restore, m snapshot.Manifest, p *point, lock *os.File) (Restored, error) {
+	record := Restored{Backup: m.Backup(), Bump: r.As.Bump}
 	working := filepath.Join(r.Volume, restoringDir)
 	if err := emptied(working); err != nil {
-		return explainDisk("preparing "+working, err)
+		return record, explainDisk("preparing "+working, err)
 	}
 	file, data := filepath.Join(working, "snapshot.db"), filepath.Join(working, "data")
-	record := Restored{Backup: m.Backup(), Bump: r.As.Bump}
 	if p == nil {
 		if err := e.fetch(ctx, m, r.Identities, file); err != nil {
-			return err
+			return record, err
 		}
 	} else {
 		done, err := e.rebuild(ctx, p, r.Tools, r.Identities, working, file)
 		if err != nil {
-			return err
+			return record, err
 		}
 		record.Backup, record.Target, record.Revision = done.Base, r.Target.String(), done.Revision
 		e.Log.Info("Put together from the archive", "base", done.Base.ID, "revision", done.Revision, "replayed", done.Revisions, "unknownLeases", done.UnknownLeases)
 	}
 	e.Tracker.enter(snapshot.PhaseRestoring, 1, 0)
 	if err := r.Tools.restore(ctx, file, data, r.As, lock); err != nil {
-		return err
+		return record, err
 	}
 	if err := os.Remove(file); err != nil {
-		return explainDisk("removing "+file, err)
+		return record, explainDisk("removing "+file, err)
 	}
 	record.Time = e.Now().UTC().Truncate(time.Second)
 	if err := r.writeRecord(record); err != nil {
-		return explainDisk("writing "+RestoredFile, err)
+		return record, explainDisk("writing "+RestoredFile, err)
 	}
-	return r.install(data, working)
+	return record, r.install(data, working)
 }
 
 // install claims the volume as one on which the member has booted, so that the guard

@@ -3,6 +3,7 @@ package job
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -123,6 +124,29 @@ func (t Tools) restore(ctx context.Context, file, dataDir string, as As, open ..
 		return snapshot.Fail(snapshot.ReasonNotRestorable, err, "etcdutl refuses the snapshot (%v): %s — this backup cannot be restored — take a new one, or restore another", err, words)
 	}
 	return syncTree(dataDir)
+}
+
+// revisionOf is the last revision that a plain snapshot holds, as etcdutl reads it from the
+// file, before any etcd has served it.
+func (t Tools) revisionOf(ctx context.Context, file string) (int64, error) {
+	command := exec.CommandContext(ctx, t.Etcdutl, "snapshot", "status", file, "--write-out=json")
+	command.WaitDelay = versionTimeout
+	words := &lastWords{}
+	command.Stderr = words
+	printed, err := command.Output()
+	if ctx.Err() != nil {
+		return 0, fmt.Errorf("reading the snapshot: %w", context.Cause(ctx))
+	}
+	var status struct {
+		Revision int64 `json:"revision"`
+	}
+	if err == nil {
+		err = json.Unmarshal(printed, &status)
+	}
+	if err != nil {
+		return 0, snapshot.Fail(snapshot.ReasonNotRestorable, err, "etcdutl does not say what the snapshot holds (%v): %s — this backup cannot be restored — take a new one, or restore another", err, words)
+	}
+	return max(status.Revision, 1), nil // which no key has: etcd begins with it
 }
 
 func noSpace(text string) bool { return strings.Contains(text, syscall.ENOSPC.Error()) }

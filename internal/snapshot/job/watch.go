@@ -10,6 +10,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/quorate/quorate/internal/snapshot"
 )
@@ -18,6 +19,15 @@ import (
 type change struct {
 	revision int64
 	events   []*mvccpb.Event
+}
+
+// sum is the SHA-256 of a change, which is the same however often etcd tells it.
+func (c change) sum() (string, error) {
+	encoded, err := proto.MarshalOptions{Deterministic: true}.Marshal(&pb.WatchResponse{Events: c.events})
+	if err != nil {
+		return "", fmt.Errorf("encoding revision %d: %w", c.revision, err)
+	}
+	return snapshot.ContentOf(encoded).SHA256, nil
 }
 
 // errCompacted: etcd has compacted what is asked for.

@@ -130,20 +130,23 @@ func attached(s state) state {
 }
 
 // restoreTo restores a point of the archive into a new member, and serves it.
-func (b bucket) restoreTo(t testing.TB, version string, flags ...string) *etcd {
+func (b bucket) restoreTo(t testing.TB, version string, flags ...string) (served *etcd, message string) {
 	t.Helper()
 	target := newEtcd(t, version, "m-0000")
 	v := newVolume(t, target.name)
 	all := append(v.restoreFlags(t, target, target.initial()), "--etcd="+tool(t, version, "etcd"), "--bump-revision=0")
-	b.run(t, "restore", append(all, flags...)...).mustSucceed(t)
+	done := b.run(t, "restore", append(all, flags...)...).mustSucceed(t)
 	v.guard(t, target, target.initial())
 	target.connect(t)
-	return target
+	return target, done.result.Message
 }
 
 func (b bucket) checkPoint(t testing.TB, version string, m moment, flag string) *etcd {
 	t.Helper()
-	target := b.restoreTo(t, version, flag)
+	target, message := b.restoreTo(t, version, flag)
+	if want := fmt.Sprintf("which ends with revision %d, replayed on backup", m.revision); !strings.Contains(message, want) {
+		t.Errorf("%s: message: %s", flag, message)
+	}
 	got := now(t, target.client)
 	if got.revision != m.revision {
 		t.Errorf("%s: restored at revision %d, want %d", flag, got.revision, m.revision)
@@ -359,7 +362,7 @@ func TestAChangeOfUsersTakesANewBase(t *testing.T) {
 	a.reach(t, changed.revision)
 	first := store.list(t)[len(store.list(t))-1].ID
 	eventually(t, 30*time.Second, "no new base was taken", func() error {
-		if n := len(store.list(t)); n != 2 {
+		if n := len(store.list(t)); n < 2 {
 			return fmt.Errorf("%d backups", n)
 		}
 		return nil
@@ -374,6 +377,39 @@ func TestAChangeOfUsersTakesANewBase(t *testing.T) {
 	flags := append(v.restoreFlags(t, e, e.initial()), "--etcd="+tool(t, e.version, "etcd"), "--backup="+first, fmt.Sprintf("--to-revision=%d", after.revision))
 	if refused := store.run(t, "restore", flags...).mustFail(t, snapshot.ReasonNotArchived); !strings.Contains(refused.result.Message, "users or roles have changed") {
 		t.Errorf("message: %s", refused.result.Message)
+	}
+}
+
+// Turning authentication on, alone, is a change as well: a base of before would serve
+// everybody everything.
+func TestTurningAuthenticationOnTakesANewBase(t *testing.T) {
+	t.Parallel()
+	for _, version := range versions {
+		t.Run(version, func(t *testing.T) {
+			source := startEtcd(t, version)
+			store := directoryBucket(t)
+			prepareAuth(t, source.client)
+			a := store.archive(t, source)
+			a.reach(t, 1)
+			if _, err := source.client.AuthEnable(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			uncompacted(t, source.client, 44, 10)
+			after := now(t, source.client)
+			a.reach(t, after.revision)
+			eventually(t, 30*time.Second, "no new base was taken", func() error {
+				if n := len(store.list(t)); n != 2 {
+					return fmt.Errorf("%d backups", n)
+				}
+				return nil
+			})
+			a.end(t)
+			first := store.list(t)[1].ID
+			e := newEtcd(t, version, "m-0000")
+			v := newVolume(t, e.name)
+			flags := append(v.restoreFlags(t, e, e.initial()), "--etcd="+tool(t, e.version, "etcd"), "--backup="+first, fmt.Sprintf("--to-revision=%d", after.revision))
+			store.run(t, "restore", flags...).mustFail(t, snapshot.ReasonNotArchived)
+		})
 	}
 }
 
@@ -559,11 +595,11 @@ func TestLargeRevisionsAreArchived(t *testing.T) {
 	last := now(t, source.client)
 	a.reach(t, last.revision)
 	a.end(t)
-	target := store.restoreTo(t, "3.6.16", fmt.Sprintf("--to-revision=%d", full.revision), "--age-identities="+identities)
+	target, _ := store.restoreTo(t, "3.6.16", fmt.Sprintf("--to-revision=%d", full.revision), "--age-identities="+identities)
 	if diff := cmp.Diff(full.state, now(t, target.client).state); diff != "" {
 		t.Errorf("(-source +restored):\n%s", diff)
 	}
-	target = store.restoreTo(t, "3.6.16", fmt.Sprintf("--to-revision=%d", last.revision), "--age-identities="+identities)
+	target, _ = store.restoreTo(t, "3.6.16", fmt.Sprintf("--to-revision=%d", last.revision), "--age-identities="+identities)
 	if diff := cmp.Diff(last.state, now(t, target.client).state); diff != "" {
 		t.Errorf("(-source +restored):\n%s", diff)
 	}

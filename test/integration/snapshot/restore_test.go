@@ -139,13 +139,21 @@ func history(t testing.TB, c *clientv3.Client, seed uint64, steps int, compactin
 
 func enableAuth(t testing.TB, c *clientv3.Client) {
 	t.Helper()
+	prepareAuth(t, c)
+	if _, err := c.AuthEnable(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// prepareAuth makes all that enabling needs.
+func prepareAuth(t testing.TB, c *clientv3.Client) {
+	t.Helper()
 	ctx := t.Context()
 	for _, step := range []func() error{
 		func() error { _, err := c.UserAdd(ctx, "root", "secret"); return err },
 		func() error { _, err := c.RoleAdd(ctx, "root"); return err },
 		func() error { _, err := c.UserGrantRole(ctx, "root", "root"); return err },
 		func() error { _, err := c.UserAdd(ctx, "alice", "secret"); return err },
-		func() error { _, err := c.AuthEnable(ctx); return err },
 	} {
 		if err := step(); err != nil {
 			t.Fatal(err)
