@@ -279,7 +279,7 @@ func (o *Observer) Reach(cluster types.NamespacedName, uid types.UID, member str
 	}
 	o.mu.Unlock()
 	endpoint, known := r.endpoints[member]
-	if known && endpoint.Plaintext {
+	if known && endpoint.Plaintext && r.credentials == nil {
 		return o.Dialer.Dial(string(uid), endpoint, etcd.Credentials{})
 	}
 	if !known || r.credentials == nil {

@@ -133,6 +133,7 @@ func (o *Observed) befall(step Step, i int) {
 		m.PodResize = false
 	case UpdateMember:
 		m.Plaintext = false
+		o.PlaintextPeers = slices.ContainsFunc(o.Members, func(m Member) bool { return m.Listed && m.Plaintext })
 	}
 }
 
