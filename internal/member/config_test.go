@@ -87,8 +87,8 @@ func TestDefaultsAreTheContractWithTheOperator(t *testing.T) {
 func TestTheMemberAdvertisesWhatTheListHas(t *testing.T) {
 	c := Config{Identity: Identity{Member: "m-0001"}, DataDir: "/d", Etcd: []string{"etcd", "--initial-advertise-peer-urls=https://m-0001:2380", "--name=m-0001"}}
 	for list, want := range map[string]string{
-		"m-0000=http://m-0000:2383,m-0001=http://m-0001:2383": "http://m-0001:2383",
-		"m-0000=http://m-0000:2383,m-00011=http://x:2383":     "https://m-0001:2380",
+		"m-0000=http://m-0000:2380,m-0001=http://m-0001:2380": "http://m-0001:2380",
+		"m-0000=http://m-0000:2380,m-00011=http://x:2380":     "https://m-0001:2380",
 	} {
 		var urls []string
 		arguments := c.etcdArguments(Annotations{InitialCluster: list, InitialClusterState: ClusterStateExisting})

@@ -219,6 +219,9 @@ func join(c *v1alpha1.EtcdCluster, seen *plan.Observed, members []plan.Member, l
 		for _, entry := range l.list.Members {
 			members = joinEntry(c, seen, members, entry)
 		}
+	} else {
+		// An operator that knew no such status may have been here before.
+		seen.PlaintextPeers = seen.PlaintextPeers || slices.ContainsFunc(members, func(m plan.Member) bool { return m.TakesPlaintext && !m.TakesTLS })
 	}
 	for i := range members {
 		joinAnswer(&members[i], seen.ClusterID, l)

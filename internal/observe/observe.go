@@ -201,6 +201,7 @@ func onRecord(c *v1alpha1.EtcdCluster) plan.Observed {
 		Quota:          c.Spec.Etcd.QuotaBackendBytes.Value(),
 		Pinned:         c.Spec.Image.Digest != "",
 		TLS:            resources.TLS(c),
+		TLSAlone:       c.Spec.TLS.Mode == v1alpha1.TLSEnabled,
 		PlaintextPeers: c.Status.PlaintextPeers || !resources.TLS(c),
 		InMemory:       resources.InMemory(c),
 		Operation:      operation(c),

@@ -2,6 +2,7 @@ package observe
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"slices"
 	"strconv"
@@ -83,13 +84,12 @@ func (o *Observer) greet(ctx context.Context, endpoints map[string]etcd.Endpoint
 		if !known || err != nil || client.Plaintext {
 			continue
 		}
-		peer := etcd.Endpoint{Address: net.JoinHostPort(host, strconv.Itoa(resources.PeerPort)), ServerName: client.ServerName}
 		wg.Go(func() {
 			atClient, err := o.Greeter.Greet(ctx, client, who.ClientCA)
 			if err != nil {
 				return
 			}
-			atPeer, err := o.Greeter.Greet(ctx, peer, who.PeerCA)
+			atPeer, err := o.greetPeer(ctx, host, client.ServerName, who.PeerCA)
 			if err != nil {
 				return
 			}
@@ -100,4 +100,17 @@ func (o *Observer) greet(ctx context.Context, endpoints map[string]etcd.Endpoint
 	}
 	wg.Wait()
 	return out
+}
+
+// greetPeer shakes hands with the peer port that takes TLS. It is the other one in a pod
+// that was made while members were reached in plaintext; one of an older release has no
+// other one.
+func (o *Observer) greetPeer(ctx context.Context, host, server string, ca []byte) (shown etcd.Shown, err error) {
+	for _, port := range []int{resources.PeerPort, resources.TurnedPeerPort} {
+		peer := etcd.Endpoint{Address: net.JoinHostPort(host, strconv.Itoa(port)), ServerName: server}
+		if shown, err = o.Greeter.Greet(ctx, peer, ca); err == nil {
+			return shown, nil
+		}
+	}
+	return shown, fmt.Errorf("greeting the peer port of %s: %w", server, err)
 }

@@ -63,10 +63,10 @@ func TestUnsafe(t *testing.T) {
 }
 
 // greeter shows its caller.
-type greeter struct{ refuses string }
+type greeter struct{ refuses []string }
 
 func (g greeter) Greet(_ context.Context, to etcd.Endpoint, ca []byte) (etcd.Shown, error) {
-	if to.Address == g.refuses {
+	if slices.Contains(g.refuses, to.Address) {
 		return etcd.Shown{}, etcd.ErrUnreachable
 	}
 	return etcd.Shown{Leaf: fmt.Appendf(nil, "%s %s %s", to.Address, to.ServerName, ca)}, nil
@@ -78,10 +78,14 @@ func TestGreet(t *testing.T) {
 	c := &v1alpha1.EtcdCluster{}
 	endpoints := map[string]etcd.Endpoint{"a-0000": {Address: "10.0.0.1:2379", ServerName: "a"}, "a-0001": {Address: "10.0.0.2:2379", ServerName: "b"}}
 	who := pki.Ask{Members: []string{"a-0000", "a-0001", "a-0002"}, ClientCA: []byte("client"), PeerCA: []byte("peer"), Trust: "new"}
-	o := &Observer{Greeter: greeter{refuses: "10.0.0.2:2380"}}
+	o := &Observer{Greeter: greeter{refuses: []string{"10.0.0.2:2380", "10.0.0.2:2383"}}}
 	got := o.greet(t.Context(), endpoints, who)
 	if len(got) != 1 || string(got["a-0000"].Client.Leaf) != "10.0.0.1:2379 a client" || string(got["a-0000"].Peer.Leaf) != "10.0.0.1:2380 a peer" {
 		t.Errorf("shown %q", got)
+	}
+	turned := &Observer{Greeter: greeter{refuses: []string{"10.0.0.2:2380"}}}
+	if got := turned.greet(t.Context(), endpoints, who); len(got) != 2 || string(got["a-0001"].Peer.Leaf) != "10.0.0.2:2383 b peer" {
+		t.Errorf("one with plaintext on the usual peer port shows %q", got)
 	}
 	if got := o.Greet(t.Context(), c, who); len(got) != 0 {
 		t.Errorf("a cluster that was never seen shows %v", got)

@@ -28,7 +28,7 @@ func madeIn(w *world, i int, mode v1alpha1.TLSMode) {
 func TestTransport(t *testing.T) {
 	secured := func(w *world) {
 		for i := range w.etcd.list {
-			w.etcd.list[i].PeerURLs[0] = strings.NewReplacer("http://", "https://", ":2383", ":2380").Replace(w.etcd.list[i].PeerURLs[0])
+			w.etcd.list[i].PeerURLs[0] = strings.NewReplacer("http://", "https://", ":2380", ":2383").Replace(w.etcd.list[i].PeerURLs[0])
 		}
 	}
 	silent := func(w *world) {
@@ -70,6 +70,12 @@ func TestTransport(t *testing.T) {
 		"no peer URL is left": {
 			world:    []func(*world){on(enabled, optional, optional, optional), secured},
 			takesTLS: [3]bool{true, true, true}, outdated: [3]bool{true, true, true},
+		},
+		"etcd cannot be asked, and status was written by an older operator": {
+			world: []func(*world){
+				on(optional, disabled, disabled, disabled), func(w *world) { w.cluster.Status.PlaintextPeers = false }, silent,
+			},
+			outdated: [3]bool{true, true, true}, plaintextPeers: true, dialed: [3]bool{true, true, true},
 		},
 		"etcd cannot be asked": {
 			world:    []func(*world){on(enabled, optional, optional, optional), secured, silent},

@@ -269,7 +269,8 @@ func (o *Observer) remind(m *memory, endpoints map[string]etcd.Endpoint, as *etc
 }
 
 // Reach hands out a connection to a member of a cluster, as it was reached in the
-// last look. The error says that it was not.
+// last look. The error says that it was not. It uses the credentials of that look, for
+// other ones would have the Dialer give up the connections of the look.
 func (o *Observer) Reach(cluster types.NamespacedName, uid types.UID, member string) (etcd.Conn, error) {
 	o.mu.Lock()
 	m, ok := o.memory[cluster]
@@ -279,11 +280,12 @@ func (o *Observer) Reach(cluster types.NamespacedName, uid types.UID, member str
 	}
 	o.mu.Unlock()
 	endpoint, known := r.endpoints[member]
-	if known && endpoint.Plaintext {
-		return o.Dialer.Dial(string(uid), endpoint, etcd.Credentials{})
+	as := r.credentials
+	if as == nil && endpoint.Plaintext {
+		as = &etcd.Credentials{}
 	}
-	if !known || r.credentials == nil {
+	if !known || as == nil {
 		return nil, fmt.Errorf("reaching %s: %w", member, etcd.ErrUnreachable)
 	}
-	return o.Dialer.Dial(string(uid), endpoint, *r.credentials)
+	return o.Dialer.Dial(string(uid), endpoint, *as)
 }

@@ -925,6 +925,33 @@ func TestReach(t *testing.T) {
 	reach("the cluster is gone", w.cluster.UID, "a-0000", false)
 }
 
+// credentialed notes who a member is dialed as.
+type credentialed struct {
+	etcd.Dialer
+	as []byte
+}
+
+func (d *credentialed) Dial(_ string, _ etcd.Endpoint, as etcd.Credentials) (etcd.Conn, error) {
+	d.as = as.Certificate
+	return nil, nil
+}
+
+// TestReachUsesTheCredentialsOfTheLook: for members without TLS too.
+func TestReachUsesTheCredentialsOfTheLook(t *testing.T) {
+	dialer, key := &credentialed{}, types.NamespacedName{Name: "a"}
+	o := &Observer{Dialer: dialer, memory: map[types.NamespacedName]*memory{}}
+	for as, credentials := range map[string]*etcd.Credentials{"": nil, "operator": {Certificate: []byte("operator")}} {
+		o.memory[key] = &memory{uid: "u", reach: reach{endpoints: map[string]etcd.Endpoint{"a-0000": {Plaintext: true}}, credentials: credentials}}
+		if _, err := o.Reach(key, "u", "a-0000"); err != nil || string(dialer.as) != as {
+			t.Errorf("dialed as %q, want %q: %v", dialer.as, as, err)
+		}
+	}
+	o.memory[key].reach = reach{endpoints: map[string]etcd.Endpoint{"a-0000": {}}}
+	if _, err := o.Reach(key, "u", "a-0000"); !errors.Is(err, etcd.ErrUnreachable) {
+		t.Errorf("one with TLS, without credentials: %v", err)
+	}
+}
+
 // TestMoving: while the members change, every look builds on the last step, and a
 // cache would only be in the way.
 func TestMoving(t *testing.T) {

@@ -31,7 +31,7 @@ func (p *Performer) updateMember(ctx context.Context, c *v1alpha1.EtcdCluster, s
 			return fmt.Errorf("updating %s beside %s, which takes no TLS: %w", step.Members[0], m.Name, ErrStale)
 		}
 	}
-	if err := leader.UpdateMember(ctx, step.ID, resources.PeerURL(c, step.Members[0])); err != nil {
+	if err := leader.UpdateMember(ctx, step.ID, resources.TurnedPeerURL(c, step.Members[0])); err != nil {
 		return refusal(fmt.Errorf("updating %s (%x): %w", step.Members[0], step.ID, err))
 	}
 	return nil

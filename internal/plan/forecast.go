@@ -133,12 +133,25 @@ func (o *Observed) befall(step Step, i int) {
 		m.PodResize = false
 	case UpdateMember:
 		m.Plaintext = false
+		o.overTLS()
+	}
+}
+
+// overTLS are the members as they are after one was given a peer URL with TLS: once nobody
+// is dialed in plaintext, it can be taken away.
+func (o *Observed) overTLS() {
+	if o.PlaintextPeers = slices.ContainsFunc(o.Members, Member.overPlaintext); o.PlaintextPeers || !o.TLSAlone {
+		return
+	}
+	for i := range o.Members {
+		o.Members[i].PodOutdated = o.Members[i].PodOutdated || o.Members[i].TakesPlaintext
 	}
 }
 
 // started is a member that serves, in a pod of the present spec.
 func (o *Observed) started(m *Member) {
 	m.Pod, m.PodOutdated, m.PodMayBeEmpty, m.TakesTLS = PodRunning, false, false, o.TLS
+	m.TakesPlaintext = o.PlaintextPeers || !o.TLSAlone
 	m.Answers, m.AnswerClusterID, m.FollowsLeader, m.CaughtUp = true, o.AgreedClusterID, true, true
 	if m.PodReady = true; o.Barred() == "" {
 		m.Version = o.Version

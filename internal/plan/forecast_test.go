@@ -18,6 +18,15 @@ func TestForecast(t *testing.T) {
 		"a roll": {inOrder(3), []string{
 			"RestartMember a-0002", "RestartMember a-0001", "MoveLeader a-0000,a-0001", "RestartMember a-0000",
 		}},
+		"TLS is turned on": {inOrder(3, protected(false)), []string{
+			"RestartMember a-0002", "RestartMember a-0001", "MoveLeader a-0000,a-0001", "RestartMember a-0000",
+			"UpdateMember a-0002", "UpdateMember a-0000", "UpdateMember a-0001",
+		}},
+		"TLS is turned on, and plaintext off": {inOrder(3, protected(true)), []string{
+			"RestartMember a-0002", "RestartMember a-0001", "MoveLeader a-0000,a-0001", "RestartMember a-0000",
+			"UpdateMember a-0002", "UpdateMember a-0000", "UpdateMember a-0001",
+			"RestartMember a-0002", "RestartMember a-0000", "MoveLeader a-0001,a-0000", "RestartMember a-0001",
+		}},
 		"a growth": {rolledOut(3, size(5)), []string{
 			"AllotMember ", "CreateVolumes a-0003", "HoldMembers a-0003", "AddLearner a-0003", "ReleaseMembers a-0003", "Promote a-0003",
 			"AllotMember ", "CreateVolumes a-0004", "HoldMembers a-0004", "AddLearner a-0004", "ReleaseMembers a-0004", "Promote a-0004",
@@ -45,5 +54,15 @@ func TestForecast(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// protected is a plaintext cluster that is to have TLS, and maybe nothing else.
+func protected(alone bool) func(*Observed) {
+	return func(o *Observed) {
+		o.TLS, o.TLSAlone, o.PlaintextPeers = true, alone, true
+		for i := range o.Members {
+			o.Members[i].Plaintext, o.Members[i].TakesPlaintext = true, true
+		}
 	}
 }

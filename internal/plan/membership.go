@@ -571,7 +571,7 @@ func waitForChange(o Observed) (Step, bool) {
 	case o.Joiner == "" && !o.steadyLoss():
 		return wait(o.direction(), "a second look confirms it; %d of %d voters are healthy", o.HealthyVoters(), o.Voters())
 	case learning && l.Lags:
-		return notSynced("%s is a learner and has made no progress for a while%s; it is removed, and another one tried, after spec.failover.learnerTimeout — see whether its disk works, and whether a NetworkPolicy keeps it from the peer port of the others (2380, and 2383 without TLS)", l.Name, because(l.Trouble))
+		return notSynced("%s is a learner and has made no progress for a while%s; it is removed, and another one tried, after spec.failover.learnerTimeout — see whether its disk works, and whether a NetworkPolicy keeps it from the peer port of the others (2380, and 2383 with TLS)", l.Name, because(l.Trouble))
 	case learning && l.Trails:
 		return notSynced("%s is a learner that follows and comes no nearer to the leader: it takes entries no faster than they are written; it is kept as long as it makes progress, and votes once it has caught up — write less for a while, or look at its disk, its CPU limit and its network", l.Name)
 	case learning:

@@ -42,6 +42,8 @@ type Observed struct {
 	Pinned bool
 	// TLS says that members are to reach each other over TLS.
 	TLS bool
+	// TLSAlone says that nobody is to take plaintext any more.
+	TLSAlone bool
 	// PlaintextPeers says that members reach each other without it, or some of them may.
 	PlaintextPeers bool
 	// InMemory says that a member's data goes with its pod.

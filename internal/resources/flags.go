@@ -36,16 +36,18 @@ const (
 	clientListenersFlag = "--listen-client-urls="
 )
 
-// peerListeners are of each scheme that another member may dial.
+// peerListeners are at each URL that another member may dial. While one is listed at a
+// plaintext URL, nobody is at one with TLS and PeerPort, so that port is free for either.
 func peerListeners(c *v1alpha1.EtcdCluster) string {
-	plaintext, protected := fmt.Sprintf("http://0.0.0.0:%d", PlaintextPeerPort), fmt.Sprintf("https://0.0.0.0:%d", PeerPort)
-	switch c.Spec.TLS.Mode {
-	case v1alpha1.TLSDisabled:
+	plaintext, protected := fmt.Sprintf("http://0.0.0.0:%d", PeerPort), fmt.Sprintf("https://0.0.0.0:%d", PeerPort)
+	turned := fmt.Sprintf(",https://0.0.0.0:%d", TurnedPeerPort)
+	switch {
+	case !TLS(c):
 		return peerListenersFlag + plaintext
-	case v1alpha1.TLSOptional:
-		return peerListenersFlag + plaintext + "," + protected
+	case c.Spec.TLS.Mode == v1alpha1.TLSOptional && c.Status.PlaintextPeers:
+		return peerListenersFlag + plaintext + turned
 	default:
-		return peerListenersFlag + protected
+		return peerListenersFlag + protected + turned
 	}
 }
 

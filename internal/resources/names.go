@@ -25,15 +25,17 @@ const FieldOwner = "quorate"
 // Ports of a member.
 const (
 	ClientPort = 2379
-	// PeerPort takes mutual TLS alone.
+	// PeerPort takes plaintext while any member is listed at a plaintext peer URL, and
+	// mutual TLS else.
 	PeerPort    = 2380
 	MetricsPort = 2381
 	// loopbackPort serves etcd's own health in plaintext, on loopback alone:
 	// the guard asks there, and the kubelet asks the guard.
 	loopbackPort = 2382
-	// PlaintextPeerPort is the peer port without TLS. etcd takes one scheme on each of its
-	// peer ports, and while TLS is turned on it has to take both.
-	PlaintextPeerPort = 2383
+	// TurnedPeerPort takes mutual TLS in every cluster that has certificates. etcd takes
+	// one scheme on each of its peer ports, and PeerPort is taken while TLS is turned on:
+	// members that were reached without it are reached here from then on.
+	TurnedPeerPort = 2383
 	// HealthPort is the guard's: the kubelet has no client certificate.
 	HealthPort = 8081
 )
@@ -69,25 +71,37 @@ func MemberHost(c *v1alpha1.EtcdCluster, member string) string {
 	return fmt.Sprintf("%s.%s.%s.svc", member, PeerServiceName(c), c.Namespace)
 }
 
-// PeerURL that the other members are to dial.
+// PeerURL that a founder has: it is at PeerPort, with the scheme that this takes.
 func PeerURL(c *v1alpha1.EtcdCluster, member string) string {
-	if !TLS(c) {
+	if servesPlaintext(c) {
 		return plaintextPeerURL(c, member)
 	}
 	return fmt.Sprintf("https://%s:%d", MemberHost(c, member), PeerPort)
 }
 
+// plaintextPeerURL has been the same in every release: members keep theirs in etcd's list.
 func plaintextPeerURL(c *v1alpha1.EtcdCluster, member string) string {
-	return fmt.Sprintf("http://%s:%d", MemberHost(c, member), PlaintextPeerPort)
+	return fmt.Sprintf("http://%s:%d", MemberHost(c, member), PeerPort)
+}
+
+// TurnedPeerURL is the one that a member gets instead of a plaintext one.
+func TurnedPeerURL(c *v1alpha1.EtcdCluster, member string) string {
+	return fmt.Sprintf("https://%s:%d", MemberHost(c, member), TurnedPeerPort)
 }
 
 // JoinURL is the peer URL that a member joins with: a plaintext one as long as any member
-// has such a one, for those that have no certificate yet must reach it too.
+// has such a one, for those that have no certificate yet must reach it too. Where TLS was
+// turned on, pods may be left that take plaintext at PeerPort, so the other port is used
+// for good; where it was not, pods of an older release may take nothing there.
 func JoinURL(c *v1alpha1.EtcdCluster, seen plan.Observed, member string) string {
-	if seen.PlaintextPeers {
+	switch {
+	case seen.PlaintextPeers:
 		return plaintextPeerURL(c, member)
+	case slices.ContainsFunc(seen.Members, func(m plan.Member) bool { return m.PeerURL == TurnedPeerURL(c, m.Name) }):
+		return TurnedPeerURL(c, member)
+	default:
+		return fmt.Sprintf("https://%s:%d", MemberHost(c, member), PeerPort)
 	}
-	return PeerURL(c, member)
 }
 
 // ClientURL that the member advertises. While both schemes are taken it is the plaintext

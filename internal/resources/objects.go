@@ -64,7 +64,7 @@ func peerService(c *v1alpha1.EtcdCluster) *corev1ac.ServiceApplyConfiguration {
 			WithClusterIP(corev1.ClusterIPNone).
 			WithPublishNotReadyAddresses(true).
 			WithSelector(PodSelector(c)).
-			WithPorts(servicePort("client", ClientPort), servicePort("peer", peerPort(c)), servicePort("metrics", MetricsPort)))
+			WithPorts(servicePort("client", ClientPort), servicePort("peer", PeerPort), servicePort("metrics", MetricsPort)))
 }
 
 // clientService leads clients to members that are ready.
@@ -76,14 +76,6 @@ func clientService(c *v1alpha1.EtcdCluster) *corev1ac.ServiceApplyConfiguration 
 			WithType(corev1.ServiceTypeClusterIP).
 			WithSelector(PodSelector(c)).
 			WithPorts(servicePort("client", ClientPort)))
-}
-
-// peerPort that the members are to reach each other at.
-func peerPort(c *v1alpha1.EtcdCluster) int32 {
-	if TLS(c) {
-		return PeerPort
-	}
-	return PlaintextPeerPort
 }
 
 func servicePort(name string, port int32) *corev1ac.ServicePortApplyConfiguration {
@@ -109,7 +101,7 @@ func disruptionBudget(c *v1alpha1.EtcdCluster, voters int) *policyv1ac.PodDisrup
 
 // networkPolicy lets members reach each other, and the namespace's pods, the
 // operator and whom the user names reach the client port. The operator has no
-// certificate for the peer port, and reaches it to see whose the members take; it reads how
+// certificate for the peer ports, and reaches them to see whose the members take; it reads how
 // long the disks take from the port for metrics. The
 // health port is open: it says "ok" or "not ok" and the kubelet's address is not known.
 func networkPolicy(c *v1alpha1.EtcdCluster, operator OperatorPeer) *networkingv1ac.NetworkPolicyApplyConfiguration {
@@ -127,11 +119,9 @@ func networkPolicy(c *v1alpha1.EtcdCluster, operator OperatorPeer) *networkingv1
 	clients = append(clients, peers(c.Spec.NetworkPolicy.ClientFrom)...)
 	rules := []*networkingv1ac.NetworkPolicyIngressRuleApplyConfiguration{
 		ingress(PeerPort, dialers...),
+		ingress(TurnedPeerPort, dialers...),
 		ingress(ClientPort, clients...),
 		ingress(HealthPort),
-	}
-	if c.Spec.TLS.Mode != v1alpha1.TLSEnabled || c.Status.PlaintextPeers {
-		rules = append(rules, ingress(PlaintextPeerPort, members))
 	}
 	if readers = append(readers, peers(c.Spec.NetworkPolicy.MetricsFrom)...); len(readers) > 0 {
 		rules = append(rules, ingress(MetricsPort, readers...))

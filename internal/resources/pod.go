@@ -208,13 +208,18 @@ func AtVersion(c *v1alpha1.EtcdCluster, version string) *v1alpha1.EtcdCluster {
 
 // MadeAs is the cluster as pods are made of it now: at the release that comes next on the
 // way to the wanted one and, while etcd of that cannot open the data, at the release of
-// the oldest member. A pod takes plaintext for as long as another member may dial it so.
+// the oldest member. A pod takes plaintext for as long as another member may dial it so,
+// which etcd's list tells sooner than status.
 func MadeAs(c *v1alpha1.EtcdCluster, seen plan.Observed) *v1alpha1.EtcdCluster {
 	switch {
 	case seen.Barred() != "":
 		c = AtVersion(c, c.Status.Version)
 	case seen.Version != c.Spec.Version:
 		c = AtVersion(c, seen.Version)
+	}
+	if c.Status.PlaintextPeers != seen.PlaintextPeers {
+		c = c.DeepCopy()
+		c.Status.PlaintextPeers = seen.PlaintextPeers
 	}
 	if c.Spec.TLS.Mode == v1alpha1.TLSEnabled && seen.PlaintextPeers {
 		c = c.DeepCopy()
@@ -432,7 +437,7 @@ func environment(c *v1alpha1.EtcdCluster) []corev1.EnvVar {
 func ports(c *v1alpha1.EtcdCluster) []corev1.ContainerPort {
 	return []corev1.ContainerPort{
 		{Name: "client", ContainerPort: ClientPort, Protocol: corev1.ProtocolTCP},
-		{Name: "peer", ContainerPort: peerPort(c), Protocol: corev1.ProtocolTCP},
+		{Name: "peer", ContainerPort: PeerPort, Protocol: corev1.ProtocolTCP},
 		{Name: "metrics", ContainerPort: MetricsPort, Protocol: corev1.ProtocolTCP},
 		{Name: "health", ContainerPort: HealthPort, Protocol: corev1.ProtocolTCP},
 	}

@@ -127,20 +127,20 @@ func TestFlags(t *testing.T) {
 			cluster(),
 			map[string]string{
 				"client-cert-auth": "", "peer-client-cert-auth": "", "tls-min-version": "TLS1.2",
-				"listen-client-urls": "https://0.0.0.0:2379", "listen-peer-urls": "https://0.0.0.0:2380",
+				"listen-client-urls": "https://0.0.0.0:2379", "listen-peer-urls": "https://0.0.0.0:2380,https://0.0.0.0:2383",
 				"listen-metrics-urls": "https://0.0.0.0:2381,http://127.0.0.1:2382", "advertise-client-urls": "https://a-0001.a.ns.svc:2379",
 			},
 			nil,
 		},
 		"plaintext when asked for": {
 			cluster(plaintext),
-			map[string]string{"listen-client-urls": "http://0.0.0.0:2379", "initial-advertise-peer-urls": "http://a-0001.a.ns.svc:2383"},
+			map[string]string{"listen-client-urls": "http://0.0.0.0:2379", "initial-advertise-peer-urls": "http://a-0001.a.ns.svc:2380"},
 			[]string{"client-cert-auth", "cert-file", "peer-cert-file", "tls-min-version"},
 		},
 		"both for clients, and for members on the way": {
 			cluster(func(c *v1alpha1.EtcdCluster) { c.Spec.TLS.Mode = v1alpha1.TLSOptional }),
 			map[string]string{
-				"listen-client-urls": "http://0.0.0.0:2379,https://0.0.0.0:2379", "listen-peer-urls": "http://0.0.0.0:2383,https://0.0.0.0:2380",
+				"listen-client-urls": "http://0.0.0.0:2379,https://0.0.0.0:2379", "listen-peer-urls": "https://0.0.0.0:2380,https://0.0.0.0:2383",
 				"advertise-client-urls": "http://a-0001.a.ns.svc:2379", "initial-advertise-peer-urls": "https://a-0001.a.ns.svc:2380",
 				"listen-metrics-urls": "http://0.0.0.0:2381,http://127.0.0.1:2382", "client-cert-auth": "", "peer-client-cert-auth": "",
 			},

@@ -104,7 +104,7 @@ var _ = Describe("TLS that is turned on under load", Ordered, SpecPriority(94), 
 		took := c.rolled(ctx, "3.6.16", before)
 		Expect(c.taken(ctx)).To(HaveEach("plaintext false, TLS true"))
 		for _, m := range c.members(3) {
-			for _, port := range []int{resources.ClientPort, resources.PeerPort, resources.PlaintextPeerPort} {
+			for _, port := range []int{resources.ClientPort, resources.PeerPort, resources.TurnedPeerPort} {
 				code, _, err := c.ask(ctx, m, port, "/version", nil)
 				Expect(err != nil || code == 400).To(BeTrue(), "%s takes plaintext on port %d", m, port)
 			}

@@ -321,8 +321,8 @@ func flagsOf(c corev1.Container, orders member.Annotations) etcdtest.Flags {
 	}
 	return etcdtest.Flags{
 		Quota: quota,
-		Takes: schemesOf(flagOf(c, "listen-client-urls")),
-		Name:  flagOf(c, "name"), PeerURL: cmp.Or(initial[flagOf(c, "name")], flagOf(c, "initial-advertise-peer-urls")), ClientURL: flagOf(c, "advertise-client-urls"),
+		Takes: schemesOf(flagOf(c, "listen-client-urls")), ListenPeers: strings.Split(flagOf(c, "listen-peer-urls"), ","),
+		Name: flagOf(c, "name"), PeerURL: cmp.Or(initial[flagOf(c, "name")], flagOf(c, "initial-advertise-peer-urls")), ClientURL: flagOf(c, "advertise-client-urls"),
 		InitialCluster: initial, State: state, Token: flagOf(c, "initial-cluster-token"), Version: versionOf(c.Image),
 	}
 }

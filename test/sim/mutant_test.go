@@ -36,6 +36,7 @@ const (
 	rotationFile  = "internal/pki/rotation.go"
 	podFile       = "internal/resources/pod.go"
 	namesFile     = "internal/resources/names.go"
+	flagsFile     = "internal/resources/flags.go"
 	transportFile = "internal/plan/transport.go"
 	rollFile      = "internal/plan/roll.go"
 	updateFile    = "internal/perform/transport.go"
@@ -65,7 +66,19 @@ var mutants = []mutant{
 	},
 	{
 		name: "a member joins over TLS beside those that have none", test: undisturbed + "turning_TLS_on_and_growing", rule: "it has not ended",
-		edits: []sourceEdit{{namesFile, "if seen.PlaintextPeers {", "if seen.PlaintextPeers && !(%s) {"}},
+		edits: []sourceEdit{{namesFile, "case seen.PlaintextPeers:", "case seen.PlaintextPeers && !(%s):"}},
+	},
+	{
+		name: "a pod takes no plaintext beside peer URLs without TLS", test: undisturbed + "turning_TLS_on_for_three", rule: "it has not ended",
+		edits: []sourceEdit{{flagsFile, "case c.Spec.TLS.Mode == v1alpha1.TLSOptional && c.Status.PlaintextPeers:", "case c.Spec.TLS.Mode == v1alpha1.TLSOptional && c.Status.PlaintextPeers && !(%s):"}},
+	},
+	{
+		name: "peers are listened for at another port than before", test: undisturbed + "losing_all_pods_of_an_older_release", rule: "it has not ended",
+		edits: []sourceEdit{{flagsFile, "case !TLS(c):", "case !TLS(c) && c.Status.ClusterID != \"\" && %s:\n\t\treturn peerListenersFlag + fmt.Sprintf(\"http://0.0.0.0:%%d\", TurnedPeerPort)\n\tcase !TLS(c):"}},
+	},
+	{
+		name: "turned members get the port that takes plaintext", test: undisturbed + "turning_TLS_on_for_three", rule: "it has not ended",
+		edits: []sourceEdit{{updateFile, "resources.TurnedPeerURL(c, step.Members[0])", "map[bool]string{true: fmt.Sprintf(\"https://%%s:%%d\", resources.MemberHost(c, step.Members[0]), resources.PeerPort), false: resources.TurnedPeerURL(c, step.Members[0])}[%s]"}},
 	},
 	{
 		name: "peer URLs change before all take TLS", test: undisturbed + "turning_TLS_on_while_a_member_is_lost", rule: "it has not ended",

@@ -72,13 +72,18 @@ func (m *machines) mount(pod *corev1.Pod, r *run) {
 func (d dialer) Greet(_ context.Context, to etcd.Endpoint, ca []byte) (shown etcd.Shown, err error) {
 	member, _, _ := strings.Cut(to.ServerName, ".")
 	leaf, trusts := pki.KeyServerCert, pki.KeyClientCA
-	if strings.HasSuffix(to.Address, fmt.Sprintf(":%d", resources.PeerPort)) {
+	port := to.Address[strings.LastIndexByte(to.Address, ':'):]
+	atPeers := port != fmt.Sprintf(":%d", resources.ClientPort)
+	if atPeers {
 		leaf, trusts = pki.KeyPeerCert, pki.KeyPeerCA
 	}
 	err = d.op.call(Call{Method: "greet", Object: member + " " + leaf, Etcd: true}, func() error {
 		for _, r := range d.op.w.nodes.running() {
 			if r.process.Flags.Name != member || r.files == nil || !d.op.w.nodes.nodeReady(r.node) {
 				continue
+			}
+			if atPeers && !slices.Contains(r.process.Flags.ListenPeers, "https://0.0.0.0"+port) {
+				return fmt.Errorf("%w: port %s takes no TLS", etcd.ErrUnreachable, port)
 			}
 			if !verifies(ca, r.files[leaf]) {
 				return fmt.Errorf("%w: unknown authority", etcd.ErrUnreachable)

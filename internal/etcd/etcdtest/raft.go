@@ -122,10 +122,17 @@ func (w *World) peers(p *Process) []*Process {
 	return list
 }
 
-// takes says that the process listens for the scheme, and dials with it where it takes a
-// certificate to.
+// takes says that the process listens for clients with the scheme. One that does so with
+// TLS has a certificate to dial with.
 func (p *Process) takes(scheme string) bool {
 	return len(p.Flags.Takes) == 0 || slices.Contains(p.Flags.Takes, scheme)
+}
+
+// listens says that the process takes what is dialed with the scheme at the port.
+func (p *Process) listens(scheme, port string) bool {
+	return len(p.Flags.ListenPeers) == 0 || slices.ContainsFunc(p.Flags.ListenPeers, func(at string) bool {
+		return strings.HasPrefix(at, scheme+"://") && strings.HasSuffix(at, ":"+port)
+	})
 }
 
 // dials says that the process reaches the other one at the peer URL that it knows of it.
@@ -140,7 +147,7 @@ func (p *Process) dials(other *Process) bool {
 // reaches says that the process gets through to the other one at a peer URL.
 func (p *Process) reaches(other *Process, url string) bool {
 	scheme, _, _ := strings.Cut(url, "://")
-	return other.takes(scheme) && (scheme != "https" || p.takes(scheme))
+	return other.listens(scheme, url[strings.LastIndexByte(url, ':')+1:]) && (scheme != "https" || p.takes("https"))
 }
 
 // CutOff says of every two processes of a cluster, one of which cannot reach the other at

@@ -42,9 +42,12 @@ type Flags struct {
 	Token string
 	// Version of etcd that runs; the usual one if empty.
 	Version string
-	// Takes are the schemes that it listens for on both ports; both if it is empty. With
+	// Takes are the schemes that it listens for on its client port; both if it is empty. With
 	// https among them it dials with TLS as well.
 	Takes []string
+	// ListenPeers are the URLs at which it listens for its peers; empty for every port and
+	// scheme that is dialed.
+	ListenPeers []string
 	// Quota is the size of the database at which the member refuses writes; zero for none.
 	Quota int64
 }

@@ -26,14 +26,14 @@ func (r *rig) restarted(t *testing.T, m *process, as transport) {
 	m.args = nil
 	var list []string
 	for _, f := range r.members {
-		list = append(list, f.name+"=http://"+serverName(f.name)+":2383")
+		list = append(list, f.name+"=http://"+serverName(f.name)+":2380")
 	}
-	clients, peers := "http://"+m.client, "http://"+m.host+":2383"
+	clients, peers := "http://"+m.client, "http://"+m.peer
 	switch as {
 	case both:
-		clients, peers = clients+",https://"+m.client, peers+",https://"+m.peer
+		clients, peers = clients+",https://"+m.client, peers+",https://"+m.host+":2383"
 	case protected:
-		clients, peers = "https://"+m.client, "https://"+m.peer
+		clients, peers = "https://"+m.client, "https://"+m.peer+",https://"+m.host+":2383"
 	}
 	for _, flag := range r.flags(m, "new", r.members) {
 		name, _, _ := strings.Cut(flag, "=")
@@ -43,7 +43,7 @@ func (r *rig) restarted(t *testing.T, m *process, as transport) {
 		case "--listen-peer-urls":
 			flag = name + "=" + peers
 		case "--initial-advertise-peer-urls":
-			flag = name + "=http://" + serverName(m.name) + ":2383"
+			flag = name + "=http://" + serverName(m.name) + ":2380"
 		case "--initial-cluster":
 			flag = name + "=" + strings.Join(list, ",")
 		}
@@ -98,7 +98,7 @@ func TestTLSIsTurnedOn(t *testing.T) {
 				t.Fatalf("%v: %v", list, err)
 			}
 			for _, listed := range list.Members {
-				if err := r.reached(t, r.members[0], false).UpdateMember(t.Context(), listed.ID, "https://"+serverName(listed.Name)+":2380"); err != nil {
+				if err := r.reached(t, r.members[0], false).UpdateMember(t.Context(), listed.ID, "https://"+serverName(listed.Name)+":2383"); err != nil {
 					t.Fatal(err)
 				}
 				r.one(t, true)
