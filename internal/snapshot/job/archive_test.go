@@ -596,10 +596,13 @@ func TestReplayRefusesUsersOfBefore(t *testing.T) {
 	m := &fakeMember{auth: 3}
 	r := &replay{source: serve(t, m), point: &point{target: Target{Revision: 20}, revision: 20, chain: &chain{clusterID: "a1"}}}
 	for auth, want := range map[uint64]snapshot.Reason{6: "", 7: snapshot.ReasonNotArchived, 8: snapshot.ReasonNotArchived} {
-		err := r.sameAuth(t.Context(), snapshot.Segment{From: 15, To: 25, AuthBefore: 6, AuthAfter: auth})
+		err := r.sameAuth(t.Context(), snapshot.Segment{From: 15, To: 25, AuthBefore: 6, AuthAfter: auth, Last: "x"})
 		if (err == nil) != (want == "") || (err != nil && snapshot.ReasonOf(err) != want) {
 			t.Errorf("users at revision %d: %v", auth, err)
 		}
+	}
+	if err := r.sameAuth(t.Context(), snapshot.Segment{From: 15, To: 25, AuthAfter: 6}); snapshot.ReasonOf(err) != snapshot.ReasonNotArchived {
+		t.Errorf("a segment of before, whose state is counted differently: %v", err)
 	}
 }
 

@@ -178,18 +178,7 @@ func (c *chain) lastBefore(ctx context.Context, l snapshot.Link, moment time.Tim
 		if err != nil {
 			return 0, err
 		}
-		last := s.From - 1
-		err = eachRecord(s, content, identities, func(r record) (bool, error) {
-			if r.kind != recordRevision {
-				return true, nil
-			}
-			if r.at.After(moment) {
-				return false, nil
-			}
-			revision, _, err := r.revision()
-			last = revision
-			return true, err
-		})
+		last, err := lastIn(s, content, moment, identities)
 		if snapshot.ReasonOf(err) == snapshot.ReasonCorrupt {
 			c.damaged(l, err) // its hash is right, so reading it did not take it out
 		}
@@ -208,6 +197,24 @@ func (c *chain) lastBefore(ctx context.Context, l snapshot.Link, moment time.Tim
 		}
 		l = before
 	}
+}
+
+// lastIn is the last revision of a segment that had been received; the one before its first
+// if none had.
+func lastIn(s snapshot.Segment, content []byte, moment time.Time, identities []age.Identity) (int64, error) {
+	last := s.From - 1
+	err := eachRecord(s, content, identities, func(r record) (bool, error) {
+		if r.kind != recordRevision {
+			return true, nil
+		}
+		if r.at.After(moment) {
+			return false, nil
+		}
+		revision, _, err := r.revision()
+		last = revision
+		return true, err
+	})
+	return last, err
 }
 
 // eachRecord goes through a segment's records until yield returns false.

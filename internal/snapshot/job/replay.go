@@ -246,6 +246,11 @@ func (r *replay) sameAuth(ctx context.Context, s snapshot.Segment) error {
 	if s.To < r.point.revision {
 		return nil // the last segment decides: the revision of users and roles only rises
 	}
+	if s.Last == "" {
+		// It holds the target, so whoever wrote it knew of no such field, and counted the
+		// state of users and roles differently.
+		return r.point.chain.notArchived(r.point.target, fmt.Errorf("segment %d was written by a version that did not tell whether authentication is on", s.Sequence))
+	}
 	return r.hasAuth(ctx, s.AuthAfter, s.BaseRevision)
 }
 
