@@ -78,7 +78,7 @@ func (s transport) cutOff() string {
 			scheme, rest, _ := strings.Cut(s.listed[to], "://")
 			_, port, _ := strings.Cut(rest, ":")
 			reached := slices.Contains(strings.Split(listens.at, ","), scheme+"://0.0.0.0:"+port)
-			if from != to && !(reached && (scheme == "http" || dials.mode != v1alpha1.TLSDisabled)) {
+			if from != to && (!reached || (scheme != "http" && dials.mode == v1alpha1.TLSDisabled)) {
 				return fmt.Sprintf("member %d does not reach member %d", from, to)
 			}
 		}

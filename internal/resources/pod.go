@@ -370,7 +370,7 @@ func etcdContainer(c *v1alpha1.EtcdCluster, s Start) corev1.Container {
 		ImagePullPolicy:          c.Spec.Image.PullPolicy,
 		Command:                  guardCommand(c, s),
 		Env:                      environment(c),
-		Ports:                    ports(c),
+		Ports:                    ports(),
 		Resources:                memberResources(c),
 		SecurityContext:          containerSecurity(),
 		StartupProbe:             probe("/livez", 1, 900),
@@ -434,7 +434,7 @@ func environment(c *v1alpha1.EtcdCluster) []corev1.EnvVar {
 	return env
 }
 
-func ports(c *v1alpha1.EtcdCluster) []corev1.ContainerPort {
+func ports() []corev1.ContainerPort {
 	return []corev1.ContainerPort{
 		{Name: "client", ContainerPort: ClientPort, Protocol: corev1.ProtocolTCP},
 		{Name: "peer", ContainerPort: PeerPort, Protocol: corev1.ProtocolTCP},
