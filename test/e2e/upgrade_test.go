@@ -48,14 +48,17 @@ func buildNext(ctx context.Context) (operator, member string) {
 	return images[0], images[1]
 }
 
-// made of is what of the operator's own went into a pod.
+// madeOf is what of the operator's own went into a pod; nothing while there is none.
 func madeOf(pod corev1.Pod) (guard string, flags string) {
+	for _, container := range pod.Spec.InitContainers {
+		guard = container.Image
+	}
 	for _, container := range pod.Spec.Containers {
 		if container.Name == "etcd" {
 			flags = strings.Join(append(container.Command, container.Args...), " ")
 		}
 	}
-	return pod.Spec.InitContainers[0].Image, flags
+	return guard, flags
 }
 
 var _ = Describe("An upgrade of the operator", Label(local), Serial, func() {
