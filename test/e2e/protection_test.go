@@ -86,7 +86,7 @@ var _ = Describe("TLS that is turned on under load", Ordered, SpecPriority(94), 
 		Expect(err).NotTo(HaveOccurred())
 		for _, m := range list {
 			Expect(m.PeerURLs).To(HaveExactElements(HavePrefix("https://")))
-			Expect(m.PeerURLs[0]).To(HaveSuffix(":2380"))
+			Expect(m.PeerURLs[0]).To(HaveSuffix(":2383"), "2380 takes plaintext")
 		}
 		Expect(c.get(ctx).Status.PlaintextPeers).To(BeFalse())
 		Expect(ids(c.get(ctx))).To(Equal(ids(was)), "members keep their IDs")
