@@ -12,7 +12,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -42,8 +41,7 @@ func (b *bench) backups(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	defer stop()
-	q := newCluster(b.bed, "saved", members)
-	q.cluster.Spec.Storage.Size, q.cluster.Spec.Etcd.QuotaBackendBytes = resource.MustParse("6Gi"), resource.MustParse("2Gi")
+	q := newLarge(b.bed, "saved")
 	if err := found(ctx, q); err != nil {
 		return false, err
 	}
@@ -131,8 +129,11 @@ func (b *bench) latencies(ctx context.Context, q *quorate, do func(context.Conte
 	stop()
 	writers.Wait()
 	all := slices.Sorted(slices.Values(slices.Concat(took...)))
-	if err := errors.Join(err, errors.Join(failed...)); err != nil || len(all) < 100 {
-		return 0, fmt.Errorf("%d writes: %w", len(all), err)
+	if err := errors.Join(err, errors.Join(failed...)); err != nil {
+		return 0, fmt.Errorf("after %d writes: %w", len(all), err)
+	}
+	if len(all) < 100 {
+		return 0, fmt.Errorf("%d writes are too few to tell of one in 100", len(all))
 	}
 	return all[len(all)*99/100], nil
 }
@@ -183,8 +184,7 @@ func (b *bench) backup(ctx context.Context, q *quorate, store v1alpha1.BackupSto
 
 // restore begins a cluster with the backup.
 func (b *bench) restore(ctx context.Context) (time.Duration, error) {
-	q := newCluster(b.bed, "restored", members)
-	q.cluster.Spec.Storage.Size, q.cluster.Spec.Etcd.QuotaBackendBytes = resource.MustParse("6Gi"), resource.MustParse("2Gi")
+	q := newLarge(b.bed, "restored")
 	q.cluster.Spec.RestoreFrom = &v1alpha1.RestoreSource{BackupName: "large"}
 	began := time.Now()
 	if err := q.apply(ctx); err != nil {

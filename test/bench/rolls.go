@@ -66,7 +66,7 @@ func (b *bench) rolled(ctx context.Context, q *quorate, took map[string][]time.D
 			break
 		}
 		start := l.Mark(hop.Name).At
-		terms, err := q.roll(ctx, hop.Edit, hop.Version)
+		terms, err := q.roll(ctx, hop)
 		if failed = err; failed != nil {
 			failed = fmt.Errorf("%s: %w", hop.Name, failed)
 			break
@@ -82,7 +82,7 @@ func (b *bench) rolled(ctx context.Context, q *quorate, took map[string][]time.D
 
 // roll edits the cluster and waits until all members run the version and nothing is under
 // way. It tells how many terms raft has come on.
-func (q *quorate) roll(ctx context.Context, edit, version string) (terms int, err error) {
+func (q *quorate) roll(ctx context.Context, hop testbed.Hop) (terms int, err error) {
 	now, err := rolesOf(ctx, q.reached)
 	if err != nil {
 		return 0, err
@@ -91,7 +91,7 @@ func (q *quorate) roll(ctx context.Context, edit, version string) (terms int, er
 	if err != nil {
 		return 0, err
 	}
-	if err := q.reached.Edit(ctx, edit); err != nil {
+	if err := q.reached.Edit(ctx, hop.Edit); err != nil {
 		return 0, err
 	}
 	err = until(ctx, func(ctx context.Context) (bool, error) {
@@ -100,10 +100,10 @@ func (q *quorate) roll(ctx context.Context, edit, version string) (terms int, er
 			return false, err
 		}
 		ready, err := q.ready(ctx)
-		return ready && live.Status.Version == version && live.Status.Operation == nil && live.Status.ObservedGeneration == live.Generation, err
+		return ready && hop.Done(live), err
 	})
 	if err != nil {
-		return 0, fmt.Errorf("waiting for %s: %w", version, err)
+		return 0, fmt.Errorf("waiting for %s: %w", hop.Version, err)
 	}
 	_, after, err := q.reached.Leader(ctx, now.voters...)
 	return int(after - before), err //nolint:gosec // terms are few

@@ -14,6 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/quorate/quorate/test/soak/testbed"
 )
 
 // Limits of a replacement, from the moment at which the lost member's claim is
@@ -47,9 +49,7 @@ func (b *bench) volume(ctx context.Context) (bool, error) {
 
 // large loses the volume of a follower of a cluster that holds 1 GiB.
 func (b *bench) large(ctx context.Context) (bool, error) {
-	q := newCluster(b.bed, "large", members)
-	q.cluster.Spec.Storage.Size = resource.MustParse("6Gi")
-	q.cluster.Spec.Etcd.QuotaBackendBytes = resource.MustParse("2Gi")
+	q := newLarge(b.bed, "large")
 	if err := found(ctx, q); err != nil {
 		return false, err
 	}
@@ -63,6 +63,14 @@ func (b *bench) large(ctx context.Context) (bool, error) {
 	ok := printMedian("the same with 1 GiB, measured once", took.voters, largeLimit)
 	printUnlimited("the same with 1 GiB, all Ready", took.ready)
 	return ok, q.remove(ctx)
+}
+
+// newLarge is a cluster with room for 1 GiB.
+func newLarge(bed *testbed.Bed, name string) *quorate {
+	q := newCluster(bed, name, members)
+	q.cluster.Spec.Storage.Size = resource.MustParse("6Gi")
+	q.cluster.Spec.Etcd.QuotaBackendBytes = resource.MustParse("2Gi")
+	return q
 }
 
 // losses deletes the claim and the pod of a follower, so many times.

@@ -71,7 +71,7 @@ func (s *soak) hop(ctx context.Context, c testbed.Cluster, hop testbed.Hop) erro
 		if err != nil {
 			return err
 		}
-		if live.Status.Version != hop.Version || live.Status.Operation != nil || live.Status.ObservedGeneration != live.Generation {
+		if !hop.Done(live) {
 			return fmt.Errorf("version %s, under way: %v", live.Status.Version, live.Status.Operation)
 		}
 		return nil

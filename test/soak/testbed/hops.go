@@ -1,5 +1,7 @@
 package testbed
 
+import "github.com/quorate/quorate/api/v1alpha1"
+
 // Hop is a change of a cluster's version by one minor release.
 type Hop struct {
 	// Name of it, for a table.
@@ -8,6 +10,11 @@ type Hop struct {
 	Edit string
 	// Version that it ends with.
 	Version string
+}
+
+// Done says that all members of the cluster run the version, and that nothing is under way.
+func (h Hop) Done(c *v1alpha1.EtcdCluster) bool {
+	return c.Status.Version == h.Version && c.Status.Operation == nil && c.Status.ObservedGeneration == c.Generation
 }
 
 // FirstRelease is what a cluster begins with before the first of Hops.
