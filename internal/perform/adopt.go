@@ -4,9 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	corev1 "k8s.io/api/core/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
-
 	"github.com/quorate/quorate/api/v1alpha1"
 	"github.com/quorate/quorate/internal/plan"
 	"github.com/quorate/quorate/internal/resources"
@@ -16,13 +13,9 @@ import (
 // shows them now. The volumes stay as they are: their labels and their markers already
 // carry the UID that spec.adopt names.
 func (p *Performer) adopt(ctx context.Context, c *v1alpha1.EtcdCluster, founders []string) error {
-	var claims corev1.PersistentVolumeClaimList
-	var pods corev1.PodList
-	if err := p.Live.List(ctx, &claims, client.InNamespace(c.Namespace)); err != nil {
-		return fmt.Errorf("listing claims: %w", err)
-	}
-	if err := p.Live.List(ctx, &pods, client.InNamespace(c.Namespace)); err != nil {
-		return fmt.Errorf("listing pods: %w", err)
+	claims, pods, err := p.neighbours(ctx, c)
+	if err != nil {
+		return err
 	}
 	s, a := &c.Status, resources.Adoption(c, claims.Items, pods.Items)
 	if _, blocked := a.Blocked(int(c.Spec.Size)); len(s.Founders) > 0 || blocked != "" {

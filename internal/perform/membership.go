@@ -91,19 +91,26 @@ func (p *Performer) unchanged(ctx context.Context, c *v1alpha1.EtcdCluster) erro
 	return nil
 }
 
+// neighbours are all claims and pods of the cluster's namespace, whoever owns them.
+func (p *Performer) neighbours(ctx context.Context, c *v1alpha1.EtcdCluster) (claims corev1.PersistentVolumeClaimList, pods corev1.PodList, err error) {
+	if err := p.Live.List(ctx, &claims, client.InNamespace(c.Namespace)); err != nil {
+		return claims, pods, fmt.Errorf("listing claims: %w", err)
+	}
+	if err := p.Live.List(ctx, &pods, client.InNamespace(c.Namespace)); err != nil {
+		return claims, pods, fmt.Errorf("listing pods: %w", err)
+	}
+	return claims, pods, nil
+}
+
 // allotMember takes the lowest number that was never given to a member and that
 // no claim, no pod and no entry of etcd's list bears, whoever owns it.
 func (p *Performer) allotMember(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed) error {
 	if c.Status.Joiner != "" {
 		return fmt.Errorf("allotting a name beside %s: %w", c.Status.Joiner, ErrStale)
 	}
-	var claims corev1.PersistentVolumeClaimList
-	var pods corev1.PodList
-	if err := p.Live.List(ctx, &claims, client.InNamespace(c.Namespace)); err != nil {
-		return fmt.Errorf("listing claims: %w", err)
-	}
-	if err := p.Live.List(ctx, &pods, client.InNamespace(c.Namespace)); err != nil {
-		return fmt.Errorf("listing pods: %w", err)
+	claims, pods, err := p.neighbours(ctx, c)
+	if err != nil {
+		return err
 	}
 	next := int(c.Status.NextOrdinal)
 	taken := func(name string) {

@@ -556,7 +556,7 @@ func says(ctx context.Context, c testbed.Cluster, kind string, is metav1.Conditi
 
 // bereave founds a cluster and takes its quorum away for good.
 func bereave(ctx context.Context, s *soak, _ *subject) (string, error) {
-	c, err := s.throwaway(ctx, "bereft")
+	c, err := s.throwaway(ctx, "bereft", `{storage: {whenDeleted: Delete}}`)
 	if err != nil {
 		return "", err
 	}
@@ -589,8 +589,8 @@ func bereave(ctx context.Context, s *soak, _ *subject) (string, error) {
 }
 
 // throwaway founds a cluster for one fault.
-func (s *soak) throwaway(ctx context.Context, name string) (testbed.Cluster, error) {
-	c, err := s.apply(ctx, name, `{storage: {whenDeleted: Delete}}`)
+func (s *soak) throwaway(ctx context.Context, name, spec string) (testbed.Cluster, error) {
+	c, err := s.apply(ctx, name, spec)
 	if err != nil {
 		return c, err
 	}
@@ -616,12 +616,8 @@ func (s *soak) destroy(ctx context.Context, c testbed.Cluster) error {
 
 // remake deletes a cluster and makes it again: the old volumes are not touched.
 func remake(ctx context.Context, s *soak, _ *subject) (string, error) {
-	c, err := s.apply(ctx, "remade", `{}`)
+	c, err := s.throwaway(ctx, "remade", `{}`)
 	if err != nil {
-		return "", err
-	}
-	s.later(func(ctx context.Context) error { return s.destroy(ctx, c) })
-	if err := s.heals(ctx, c); err != nil {
 		return "", err
 	}
 	old, err := c.Claims(ctx)

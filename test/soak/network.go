@@ -211,12 +211,8 @@ func stopDNS(ctx context.Context, s *soak, x *subject) (string, error) {
 // wallNewcomer: a policy of somebody else's, which this network would not enforce, keeps
 // a new member from the others. The learner is told of, given up, and another one joins.
 func wallNewcomer(ctx context.Context, s *soak, _ *subject) (string, error) {
-	c, err := s.apply(ctx, "walled", `{storage: {whenDeleted: Delete}, failover: {learnerTimeout: 1m}}`)
+	c, err := s.throwaway(ctx, "walled", `{storage: {whenDeleted: Delete}, failover: {learnerTimeout: 1m}}`)
 	if err != nil {
-		return "", err
-	}
-	s.later(func(ctx context.Context) error { return s.destroy(ctx, c) })
-	if err := s.heals(ctx, c); err != nil {
 		return "", err
 	}
 	newcomer, err := s.held(ctx, c)

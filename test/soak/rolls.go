@@ -18,12 +18,8 @@ const hopWithin = 3 * time.Minute
 // roll takes a cluster of its own through all releases of etcd, there and back, while it
 // is written to: no acknowledged write may be lost, and nobody may be replaced.
 func roll(ctx context.Context, s *soak, _ *subject) (note string, err error) {
-	c, err := s.apply(ctx, "rolled", `{version: "`+testbed.FirstRelease+`", etcd: {snapshotCount: 100}, storage: {whenDeleted: Delete}}`)
+	c, err := s.throwaway(ctx, "rolled", `{version: "`+testbed.FirstRelease+`", etcd: {snapshotCount: 100}, storage: {whenDeleted: Delete}}`)
 	if err != nil {
-		return "", err
-	}
-	s.later(func(ctx context.Context) error { return s.destroy(ctx, c) })
-	if err := s.heals(ctx, c); err != nil {
 		return "", err
 	}
 	before, err := c.Get(ctx)
