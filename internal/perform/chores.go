@@ -56,8 +56,9 @@ type chores struct {
 	since   time.Time
 	running plan.Chore
 
-	// compacted is the revision that was compacted to last.
-	compacted int64
+	// compacted is the revision that was compacted to last, compactedAt when that was.
+	compacted   int64
+	compactedAt time.Time
 	// defragmented is when each member was.
 	defragmented map[string]time.Time
 	// fullSince and doubtedSince are when NOSPACE and CORRUPT were first seen.
@@ -96,7 +97,7 @@ func (c *Chores) Tell(cluster *v1alpha1.EtcdCluster, seen *plan.Observed) {
 	}
 	for i := range seen.Members {
 		at, known := k.defragmented[seen.Members[i].Name]
-		seen.Members[i].Defragmented = known && !k.fullSince.IsZero() && !at.Before(k.fullSince)
+		seen.Members[i].Defragmented = known && !k.fullSince.IsZero() && !at.Before(k.fullSince) && !at.Before(k.compactedAt)
 	}
 	present := k.at.After(k.doubtedSince) && slices.Equal(k.voters, voterIDs(*seen))
 	if present {

@@ -170,7 +170,7 @@ func (p *Performer) compact(ctx context.Context, c *v1alpha1.EtcdCluster, seen p
 		func(ctx context.Context) error { return conn.Compact(ctx, revision) },
 		func(k *chores, err error) {
 			if err == nil || errors.Is(err, etcd.ErrCompacted) {
-				k.compacted = revision
+				k.compacted, k.compactedAt = revision, p.Chores.Clock.Now()
 				return
 			}
 			k.fail(p.Chores.Clock.Now(), fmt.Errorf("the history was not discarded: %w", err))

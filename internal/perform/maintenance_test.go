@@ -420,6 +420,19 @@ func TestDefragmentedSinceTheAlarm(t *testing.T) {
 	if !is() {
 		t.Error("since the alarm")
 	}
+	k.seen.CompactTo = 95
+	k.tell(time.Second)
+	if err := k.does(plan.Step{Kind: plan.Compact}); err != nil {
+		t.Fatal(err)
+	}
+	k.finish()
+	if is() {
+		t.Error("before the history was discarded")
+	}
+	run()
+	if !is() {
+		t.Error("since the history was discarded")
+	}
 	k.seen.Raised = nil
 	k.tell(time.Minute)
 	alarmed("NOSPACE", 1)(k)

@@ -76,6 +76,8 @@ func allDiffer(o *Observed) {
 	differs(1, 2)(o)
 }
 
+func defragmented(m *Member) { m.Defragmented = true }
+
 func once(o *Observed) { o.Comparison.Twice = false }
 
 func TestMaintenance(t *testing.T) {
@@ -103,11 +105,12 @@ func TestMaintenance(t *testing.T) {
 		"then the alarm is disarmed":                    {observed: upkept(3, brimful), want: Disarm, reason: "AlarmActive"},
 		"never while one has no room":                   {observed: upkept(3, brimful, of(1, database(90, 40))), want: Defragment, wantOn: []string{"a-0001"}},
 		"nor while nobody knows its quota":              {observed: upkept(3, brimful, of(1, func(m *Member) { m.Quota = 0 })), want: Wait, reason: "AlarmActive"},
-		"too much data is only told of":                 {observed: upkept(3, brimful, atTheQuota, of(1, database(100, 91))), want: Wait, reason: "AlarmActive", message: "raise spec.etcd.quotaBackendBytes"},
-		"a larger quota rolls then":                     {observed: upkept(3, brimful, all(database(100, 95)), of(1, func(m *Member) { m.PodOutdated = true })), want: RestartMember, wantOn: []string{"a-0001"}},
+		"what is in use may be told late":               {observed: upkept(3, brimful, all(database(100, 100))), want: Defragment, wantOn: []string{"a-0002"}},
+		"too much data is only told of":                 {observed: upkept(3, brimful, atTheQuota, of(1, database(100, 91), defragmented)), want: Wait, reason: "AlarmActive", message: "raise spec.etcd.quotaBackendBytes"},
+		"a larger quota rolls then":                     {observed: upkept(3, brimful, all(database(100, 95), defragmented), of(1, func(m *Member) { m.PodOutdated = true })), want: RestartMember, wantOn: []string{"a-0001"}},
 		"what can be healed is healed before a roll":    {observed: upkept(3, brimful, atTheQuota, of(1, func(m *Member) { m.PodOutdated = true })), want: Defragment},
-		"defragmenting once is enough":                  {observed: upkept(3, brimful, atTheQuota, all(database(92, 88), func(m *Member) { m.Defragmented = true })), want: Wait, reason: "AlarmActive"},
-		"unless more has come free since":               {observed: upkept(3, brimful, atTheQuota, all(func(m *Member) { m.Defragmented = true })), want: Defragment},
+		"defragmenting once is enough":                  {observed: upkept(3, brimful, atTheQuota, all(database(92, 88), defragmented)), want: Wait, reason: "AlarmActive"},
+		"unless more has come free since":               {observed: upkept(3, brimful, atTheQuota, all(defragmented)), want: Defragment},
 		"a failure is told of":                          {observed: upkept(3, brimful, atTheQuota, heldUp), want: Wait, reason: "AlarmActive", message: "a-0001 was not defragmented"},
 		"nobody else stands still meanwhile":            {observed: upkept(3, brimful, atTheQuota, during(Chore{Defragment, "a-0002"})), want: Wait, reason: "Defragmenting", message: "a-0002 defragments"},
 		"nor while history is discarded":                {observed: upkept(3, brimful, atTheQuota, during(Chore{Compact, "a-0000"})), want: Wait, reason: "Defragmenting"},

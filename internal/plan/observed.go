@@ -370,7 +370,8 @@ type Member struct {
 	// DBSize is the size of its database in bytes, DBSizeInUse what of it is not free, and
 	// Quota the size at which it refuses writes; zero for what is not known.
 	DBSize, DBSizeInUse, Quota int64
-	// Defragmented says that it was, since the database has been full.
+	// Defragmented says that it was, since the database has been full and its history was
+	// discarded last.
 	Defragmented bool
 	// SnapshotCount is how many changes it applies at most between two snapshots of its
 	// own, by its pod; zero if that is not known.

@@ -310,7 +310,7 @@ func (c *conn) Status(ctx context.Context) (s etcd.Status, err error) {
 			ClusterID: p.store.disk.ClusterID, MemberID: p.store.disk.MemberID, Leader: p.follows,
 			Term: p.store.term, Index: uint64(len(p.store.log)), Applied: uint64(len(p.store.log)),
 			Version: cmp.Or(p.Flags.Version, Version), Revision: p.store.revision(),
-			DBSize: p.store.db.size(), DBSizeInUse: p.store.db.inUse(), DBSizeQuota: p.Flags.Quota, Learner: p.learner(), Downgrade: c.world.downgradeOf(p), StorageVersion: p.storage(),
+			DBSize: p.store.db.size(), DBSizeInUse: p.store.inUse(), DBSizeQuota: p.Flags.Quota, Learner: p.learner(), Downgrade: c.world.downgradeOf(p), StorageVersion: p.storage(),
 		}
 		if p.follows == 0 {
 			s.Errors = append(s.Errors, "etcdserver: no leader")

@@ -49,7 +49,7 @@ func (w *World) Fork(now func() time.Time) (twin *World, twins map[*Process]*Pro
 
 func (s *store) fork() *store {
 	return &store{
-		disk: s.disk, log: slices.Clip(s.log), term: s.term, format: s.format, db: s.db, compacted: s.compacted, flipped: s.flipped,
+		disk: s.disk, log: slices.Clip(s.log), term: s.term, format: s.format, db: s.db, uncounted: s.uncounted, compacted: s.compacted, flipped: s.flipped,
 		members: maps.Clone(s.members), removed: maps.Clone(s.removed), folded: s.folded,
 	}
 }

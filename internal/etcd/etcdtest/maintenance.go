@@ -18,8 +18,10 @@ type Database struct {
 	Live, Old, Free int64
 }
 
-func (d Database) size() int64  { return base + d.Live + d.Old + d.Free }
-func (d Database) inUse() int64 { return base + d.Live + d.Old }
+func (d Database) size() int64 { return base + d.Live + d.Old + d.Free }
+
+// inUse is what the member says that is in use.
+func (s *store) inUse() int64 { return base + s.db.Live + s.db.Old + s.uncounted }
 
 // Fill gives the database of every member of the process's cluster this size, as users do
 // who write much. Each member whose quota that reaches raises the alarm NOSPACE.
@@ -80,7 +82,7 @@ func (s *store) revision() int64 {
 }
 
 // receive what a snapshot of the other holds.
-func (s *store) receive(from *store) { s.db, s.flipped = from.db, from.flipped }
+func (s *store) receive(from *store) { s.db, s.flipped, s.uncounted = from.db, from.flipped, 0 }
 
 // Compact frees the history, on every member as soon as it has the log.
 func (c *conn) Compact(ctx context.Context, revision int64) error {
@@ -111,6 +113,7 @@ func (s *store) compact(e entry) {
 	}
 	s.compacted = n
 	s.db.Free += s.db.Old
+	s.uncounted = s.db.Old
 	s.db.Old = 0
 }
 
@@ -119,7 +122,7 @@ func (c *conn) Defragment(ctx context.Context) error {
 	return c.call(ctx, "Defragment", changes, func(*Process) error {
 		if p := c.world.at(c); p != nil {
 			p.store.config()
-			p.store.db.Free = 0
+			p.store.db.Free, p.store.uncounted = 0, 0
 		}
 		return nil
 	})

@@ -43,6 +43,9 @@ type store struct {
 	// compacted is the revision up to which history is gone; flipped is not zero once the
 	// keys differ from what was written.
 	compacted int64
+	// uncounted is what is told as in use although a compaction has freed it: etcd counts
+	// anew when it writes.
+	uncounted int64
 	flipped   uint64
 
 	members map[uint64]etcd.Member
@@ -74,7 +77,9 @@ func (s *store) config() map[uint64]etcd.Member {
 			s.members[m.ID] = m
 		case compaction:
 			s.compact(e)
-		case valuePut, nothing:
+		case valuePut:
+			s.uncounted = 0
+		case nothing:
 		}
 	}
 	s.folded = len(s.log)

@@ -93,6 +93,8 @@ func checkMembershipUnderAlarm(t *testing.T, leader etcd.Conn) {
 	}
 }
 
+// checkCompaction: it frees nothing on the disk. Nor does the member always tell what it has
+// freed: that is counted anew only by the next write, and a full database takes none.
 func checkCompaction(t *testing.T, leader etcd.Conn) {
 	t.Helper()
 	before, err := leader.Status(t.Context())
@@ -105,8 +107,8 @@ func checkCompaction(t *testing.T, leader etcd.Conn) {
 	}
 	expect(t, "compacting again", etcd.ErrCompacted, leader.Compact(t.Context(), before.Revision-2))
 	after, err := leader.Status(t.Context())
-	if err != nil || after.DBSizeInUse > before.DBSizeInUse/2 || after.DBSize < before.DBSize {
-		t.Errorf("%d of %d bytes were in use, and %d of %d are: %v", before.DBSizeInUse, before.DBSize, after.DBSizeInUse, after.DBSize, err)
+	if err != nil || after.DBSize < before.DBSize {
+		t.Errorf("it had %d bytes, and has %d: %v", before.DBSize, after.DBSize, err)
 	}
 }
 
