@@ -110,6 +110,7 @@ func TestMaintenance(t *testing.T) {
 		"a larger quota rolls then":                     {observed: upkept(3, brimful, all(database(100, 95), defragmented), of(1, func(m *Member) { m.PodOutdated = true })), want: RestartMember, wantOn: []string{"a-0001"}},
 		"what can be healed is healed before a roll":    {observed: upkept(3, brimful, atTheQuota, of(1, func(m *Member) { m.PodOutdated = true })), want: Defragment},
 		"defragmenting once is enough":                  {observed: upkept(3, brimful, atTheQuota, all(database(92, 88), defragmented)), want: Wait, reason: "AlarmActive"},
+		"nor when too much is in use all the same":      {observed: upkept(3, brimful, all(database(102, 91), defragmented)), want: Wait, reason: "AlarmActive"},
 		"unless more has come free since":               {observed: upkept(3, brimful, atTheQuota, all(defragmented)), want: Defragment},
 		"a failure is told of":                          {observed: upkept(3, brimful, atTheQuota, heldUp), want: Wait, reason: "AlarmActive", message: "a-0001 was not defragmented"},
 		"nobody else stands still meanwhile":            {observed: upkept(3, brimful, atTheQuota, during(Chore{Defragment, "a-0002"})), want: Wait, reason: "Defragmenting", message: "a-0002 defragments"},

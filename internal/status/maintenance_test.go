@@ -28,6 +28,13 @@ func allHave(size, inUse int64) change {
 	}
 }
 
+// triedInVain: each has been defragmented.
+func triedInVain(o *plan.Observed) {
+	for i := range o.Members {
+		o.Members[i].Defragmented = true
+	}
+}
+
 func standsStill(o *plan.Observed) {
 	o.Chore = plan.Chore{Kind: plan.Defragment, Member: "a-0002"}
 }

@@ -224,7 +224,7 @@ var states = map[string]struct {
 	"the version cannot be":       {healthy(wants("3.8.0")), nil, status.FailedStatus, v1alpha1.ReasonRollHalted, metav1.ConditionTrue},
 	"the storage changed":         {healthy(outdatedVolume), nil, status.FailedStatus, v1alpha1.ReasonVolumeChangePending, metav1.ConditionTrue},
 	"a full database is healed":   {healthy(noSpace, raised("NOSPACE"), allHave(100, 40)), nil, status.InProgressStatus, v1alpha1.ReasonAlarm, metav1.ConditionFalse},
-	"one that cannot be healed":   {healthy(noSpace, raised("NOSPACE"), allHave(100, 95)), nil, status.FailedStatus, v1alpha1.ReasonAlarm, metav1.ConditionFalse},
+	"one that cannot be healed":   {healthy(noSpace, raised("NOSPACE"), allHave(100, 95), triedInVain), nil, status.FailedStatus, v1alpha1.ReasonAlarm, metav1.ConditionFalse},
 	"a member stands still":       {healthy(standsStill), nil, status.InProgressStatus, v1alpha1.ReasonDefragmenting, metav1.ConditionTrue},
 	"half a database is free":     {healthy(allHave(100, 40)), nil, status.InProgressStatus, v1alpha1.ReasonDefragmenting, metav1.ConditionTrue},
 	"nobody knows whose data":     {healthy(differ(1, 2, 3)), nil, status.FailedStatus, v1alpha1.ReasonDataDiffers, metav1.ConditionTrue},
