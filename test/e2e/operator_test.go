@@ -33,13 +33,14 @@ const (
 	healthPort        = 8081
 )
 
-// operatorPods are those that are Ready.
+// operatorPods are those that are Ready and stay: one of the release before is Ready, and may
+// hold the Lease, until it has ended.
 func operatorPods(ctx context.Context) ([]corev1.Pod, error) {
 	var list corev1.PodList
 	err := kube.List(ctx, &list, client.InNamespace(operatorNamespace), client.MatchingLabels{"app.kubernetes.io/name": operatorName})
 	var out []corev1.Pod
 	for _, pod := range list.Items {
-		if ready(pod) {
+		if ready(pod) && pod.DeletionTimestamp == nil {
 			out = append(out, pod)
 		}
 	}
