@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime/debug"
 	"strings"
 	"time"
 	_ "time/tzdata" // maintenance windows; the image holds nothing but the operator
@@ -116,11 +115,6 @@ func parse(args []string, help io.Writer) (*options, error) {
 }
 
 func run(o *options) error {
-	if os.Getenv("GOGC") == "" {
-		// The operator allocates little: half of Go's usual room between two
-		// collections costs next to no time and keeps it small.
-		debug.SetGCPercent(50)
-	}
 	scheme := runtime.NewScheme()
 	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
 	utilruntime.Must(v1alpha1.AddToScheme(scheme))

@@ -38,7 +38,7 @@ func (o *Observer) backups(ctx context.Context, c *v1alpha1.EtcdCluster) (*plan.
 	}
 	var backups v1alpha1.EtcdBackupList
 	var schedules v1alpha1.EtcdBackupScheduleList
-	of := []client.ListOption{client.InNamespace(c.Namespace), client.MatchingFields{IndexClusterRef: c.Name}}
+	of := []client.ListOption{client.InNamespace(c.Namespace), client.MatchingFields{IndexClusterRef: c.Name}, asCached}
 	if err := o.Backups.List(ctx, &backups, of...); err != nil {
 		return nil, fmt.Errorf("listing the cluster's backups: %w", err)
 	}

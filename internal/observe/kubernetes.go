@@ -53,13 +53,17 @@ type kubernetes struct {
 	theirs time.Time
 }
 
+// asCached lists what the cache holds, and not copies of it: a look changes nothing, and
+// copying every node for every cluster would cost more than all that is read of them.
+const asCached = client.UnsafeDisableDeepCopy
+
 func (o *Observer) kubernetes(ctx context.Context, c *v1alpha1.EtcdCluster, m *memory) (*kubernetes, error) {
 	k := &kubernetes{now: o.Clock.Now()}
 	k.certain, k.theirs = o.ServerTime.Earlier(k.now), o.ServerTime.Or(k.now)
 	reader := o.reader(c, m)
 	var claims corev1.PersistentVolumeClaimList
 	var pods corev1.PodList
-	scope := []client.ListOption{client.InNamespace(c.Namespace)}
+	scope := []client.ListOption{client.InNamespace(c.Namespace), asCached}
 	if len(c.Status.Founders) > 0 {
 		scope = append(scope, client.MatchingLabels{v1alpha1.LabelCluster: c.Name})
 	}
@@ -520,7 +524,7 @@ func (o *Observer) nodes(ctx context.Context) (nodes, error) {
 	if o.Cluster == nil {
 		return nil, nil
 	}
-	if err := o.Cluster.List(ctx, &list); err != nil {
+	if err := o.Cluster.List(ctx, &list, asCached); err != nil {
 		return nil, fmt.Errorf("listing nodes: %w", err)
 	}
 	out := nodes{}

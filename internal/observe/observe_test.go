@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -125,10 +127,40 @@ func pod(c *v1alpha1.EtcdCluster, i int) *corev1.Pod {
 
 func address(i int) string { return fmt.Sprintf("10.0.0.%d", i+1) }
 
+// handedOut are the lists that a look was given, beside copies of them. In the operator they
+// are the cache's own.
+type handedOut struct{ lists, copies []client.ObjectList }
+
+// through the client they go.
+func (h *handedOut) through(c client.WithWatch) client.WithWatch {
+	return interceptor.NewClient(c, interceptor.Funcs{List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+		err := c.List(ctx, list, opts...)
+		// What a look does with the list's own order is its own affair.
+		shared := list.DeepCopyObject().(client.ObjectList)
+		if items, listErr := meta.ExtractList(list); listErr == nil {
+			_ = meta.SetList(shared, items)
+		}
+		h.lists, h.copies = append(h.lists, shared), append(h.copies, shared.DeepCopyObject().(client.ObjectList))
+		return err
+	}})
+}
+
+// unchanged fails the test if something was changed in a list.
+func (h *handedOut) unchanged(t *testing.T) {
+	t.Helper()
+	for i, list := range h.lists {
+		if !reflect.DeepEqual(list, h.copies[i]) {
+			t.Errorf("the cache's own objects were changed: %#v was %#v", list, h.copies[i])
+		}
+	}
+}
+
 // look observes once, with what the observer remembers from the looks before.
 func (w *world) look() (plan.Observed, error) {
 	w.t.Helper()
-	api := fake.NewClientBuilder().WithScheme(scheme(w.t)).WithObjects(w.objects...).WithInterceptorFuncs(w.intercept).Build()
+	var handed handedOut
+	api := handed.through(fake.NewClientBuilder().WithScheme(scheme(w.t)).WithObjects(w.objects...).WithInterceptorFuncs(w.intercept).Build())
+	defer handed.unchanged(w.t)
 	if w.observer == nil {
 		w.observer = &Observer{Dialer: w.etcd, Clock: w.clock}
 	}
