@@ -16,6 +16,7 @@ import (
 // +kubebuilder:validation:XValidation:rule=`!oldSelf.hasValue() || (has(self.restoreFrom) == has(oldSelf.value().restoreFrom) && self.?restoreFrom.backupName == oldSelf.value().?restoreFrom.backupName && self.?restoreFrom.clusterUID == oldSelf.value().?restoreFrom.clusterUID && self.?restoreFrom.backupID == oldSelf.value().?restoreFrom.backupID)`,message=`restoreFrom can only be set when the cluster is created, and names the same backup for ever — a running cluster would be carried back in time under its clients — create another cluster with it`,fieldPath=`.restoreFrom`,optionalOldSelf=true
 // +kubebuilder:validation:XValidation:rule=`!has(self.restoreFrom) || self.?storage.medium.orValue('Disk') != 'Memory'`,message=`restoreFrom and storage.medium Memory do not go together — a backup is restored onto volumes, before etcd runs — use the medium Disk`,fieldPath=`.restoreFrom`
 // +kubebuilder:validation:XValidation:rule=`!oldSelf.hasValue() || self.?adopt.clusterUID == oldSelf.value().?adopt.clusterUID`,message=`adopt can only be set when the cluster is created, and stays — the cluster would lose the volumes that it has, or take others for its own — create the cluster anew with it`,fieldPath=`.adopt`,optionalOldSelf=true
+// +kubebuilder:validation:XValidation:rule=`!has(self.recovery) || self.?storage.medium.orValue('Disk') != 'Memory'`,message=`recovery and storage.medium Memory do not go together — a backup is restored onto volumes, before etcd runs — create a new cluster on the medium Disk`,fieldPath=`.recovery`
 // +kubebuilder:validation:XValidation:rule=`!has(self.adopt) || (!has(self.restoreFrom) && self.?storage.medium.orValue('Disk') != 'Memory')`,message=`adopt goes with neither restoreFrom nor storage.medium Memory — the cluster begins with the data on the volumes of a deleted one — leave them out`,fieldPath=`.adopt`
 type EtcdClusterSpec struct {
 	// Size is the number of voting members: 1, 3, 5 or 7. An even size costs a
@@ -74,6 +75,12 @@ type EtcdClusterSpec struct {
 	// cluster is created, and stays.
 	// +optional
 	Adopt *AdoptSpec `json:"adopt,omitempty"`
+
+	// Recovery is your word that a cluster which has lost its quorum for good goes on with a
+	// backup: what was acknowledged since is lost. It holds for one incarnation, and is void
+	// once the cluster has served while it stood here. Nothing of the kind happens without it.
+	// +optional
+	Recovery *RecoverySpec `json:"recovery,omitempty"`
 
 	// Failover says when a member is given up and replaced.
 	// +kubebuilder:default={}
@@ -470,6 +477,23 @@ type AdoptSpec struct {
 	ClusterUID string `json:"clusterUID"`
 }
 
+// RecoverySpec says with what a cluster goes on whose quorum is lost for good.
+// +structType=atomic
+type RecoverySpec struct {
+	// Incarnation that is given up: status.incarnation of now. Once a new one has begun the
+	// word is spent.
+	// +kubebuilder:validation:Minimum=1
+	Incarnation int64 `json:"incarnation"`
+	// BackupName is the EtcdBackup of the same namespace that the new incarnation begins
+	// with.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	BackupName string `json:"backupName"`
+	// AllowUnverified takes an EtcdBackup that is not verified.
+	// +optional
+	AllowUnverified bool `json:"allowUnverified,omitempty"`
+}
+
 // FailoverSpec says when a member is given up.
 type FailoverSpec struct {
 	// ReplaceAfter is how long a member's node must be gone, and the member
@@ -688,6 +712,22 @@ type ClusterBackupStatus struct {
 	LastVerifiedTime *metav1.Time `json:"lastVerifiedTime,omitempty"`
 }
 
+// RecoveryStatus tells of the recovery that the present incarnation began with.
+type RecoveryStatus struct {
+	// Incarnation that began.
+	Incarnation int64 `json:"incarnation"`
+	// BackupName is the EtcdBackup that its volumes are filled with.
+	// +kubebuilder:validation:MaxLength=63
+	BackupName string `json:"backupName"`
+	// Time of the recovery.
+	Time metav1.Time `json:"time"`
+	// GivenUp says what was known of the members of the incarnation before. Their volumes
+	// are kept.
+	// +kubebuilder:validation:MaxLength=2048
+	// +optional
+	GivenUp string `json:"givenUp,omitempty"`
+}
+
 // EtcdClusterStatus is what the operator last saw.
 // +kubebuilder:validation:XValidation:rule=`!has(oldSelf.incarnation) || (has(self.incarnation) && self.incarnation >= oldSelf.incarnation)`,messageExpression=`'%d is less than %d — the volumes of an older incarnation would count as members again — read the object again before writing its status'.format([self.?incarnation.orValue(0), oldSelf.incarnation])`,fieldPath=`.incarnation`
 // +kubebuilder:validation:XValidation:rule=`!has(oldSelf.nextOrdinal) || (has(self.nextOrdinal) && self.nextOrdinal >= oldSelf.nextOrdinal)`,messageExpression=`'%d is less than %d — a name would be given to a second member — read the object again before writing its status'.format([self.?nextOrdinal.orValue(0), oldSelf.nextOrdinal])`,fieldPath=`.nextOrdinal`
@@ -810,6 +850,17 @@ type EtcdClusterStatus struct {
 	// is good.
 	// +optional
 	Backup *ClusterBackupStatus `json:"backup,omitempty"`
+
+	// Recovery that the present incarnation began with; absent if it was none.
+	// +optional
+	Recovery *RecoveryStatus `json:"recovery,omitempty"`
+
+	// VoidRecovery is the spec.recovery, as incarnation/backupName, under which the cluster
+	// has served: it does not count any more, so that a word that was said for one loss of
+	// the quorum does not answer the next.
+	// +kubebuilder:validation:MaxLength=128
+	// +optional
+	VoidRecovery string `json:"voidRecovery,omitempty"`
 
 	// Version is the lowest that any member runs: a cluster is as old as its oldest
 	// member.

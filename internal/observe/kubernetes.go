@@ -41,6 +41,8 @@ type kubernetes struct {
 	overdue []*corev1.PersistentVolumeClaim
 	// adoption is what there is of the cluster that is to be brought back; nil for none.
 	adoption *plan.Adoption
+	// incarnation that claims and pods are of.
+	incarnation int64
 	// taken are the ordinals that any claim or pod of the namespace bears,
 	// whoever owns it. Filled only before the founders are latched.
 	taken []int
@@ -73,6 +75,7 @@ func (o *Observer) kubernetes(ctx context.Context, c *v1alpha1.EtcdCluster, m *m
 	// the same on every pass.
 	slices.SortFunc(claims.Items, func(a, b corev1.PersistentVolumeClaim) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(pods.Items, func(a, b corev1.Pod) int { return cmp.Compare(a.Name, b.Name) })
+	c = k.present(c, claims.Items)
 	if c.Spec.Adopt != nil {
 		k.adoption = resources.Adoption(c, claims.Items, pods.Items)
 	}
@@ -88,6 +91,23 @@ func (o *Observer) kubernetes(ctx context.Context, c *v1alpha1.EtcdCluster, m *m
 	}
 	k.nodes, err = o.nodes(ctx)
 	return k, err
+}
+
+// present is the cluster in its present incarnation. When status has lost that, it is the
+// highest that any of its volumes carries: those of an earlier one are nobody's.
+func (k *kubernetes) present(c *v1alpha1.EtcdCluster, claims []corev1.PersistentVolumeClaim) *v1alpha1.EtcdCluster {
+	if k.incarnation = max(1, c.Status.Incarnation); c.Status.Incarnation > 0 || c.Spec.Adopt != nil {
+		return c
+	}
+	for i := range claims {
+		n, err := strconv.ParseInt(claims[i].Labels[v1alpha1.LabelIncarnation], 10, 64)
+		if err == nil && claims[i].Labels[v1alpha1.LabelClusterUID] == resources.ClusterUID(c) {
+			k.incarnation = max(k.incarnation, n)
+		}
+	}
+	c = c.DeepCopy()
+	c.Status.Incarnation = k.incarnation
+	return c
 }
 
 func (k *kubernetes) addClaim(c *v1alpha1.EtcdCluster, claim corev1.PersistentVolumeClaim) {
@@ -277,6 +297,9 @@ func (k *kubernetes) describePod(c *v1alpha1.EtcdCluster, m *plan.Member) {
 	if pod == nil {
 		if claim != nil {
 			m.RunningElsewhere = k.nodes.mayStillRun(claim.Annotations[v1alpha1.AnnotationNode], claim.CreationTimestamp.Time)
+		} else if c.Spec.Recovery != nil {
+			// Its claim named its last node; without one any that is not heard of may be it.
+			m.RunningElsewhere = k.nodes.mayStillRun("", time.Time{})
 		}
 		if m.Trouble == "" {
 			m.Trouble = "it has no pod"

@@ -22,6 +22,10 @@ const (
 	// Adopt takes the volumes of a deleted cluster over, by writing into status who its
 	// members were.
 	Adopt Kind = "Adopt"
+	// StopIncarnation deletes the pods of the incarnation that is given up.
+	StopIncarnation Kind = "StopIncarnation"
+	// RaiseIncarnation begins a new incarnation, whose founders begin with a backup.
+	RaiseIncarnation Kind = "RaiseIncarnation"
 	// IssueCertificates creates and renews Secrets.
 	IssueCertificates Kind = "IssueCertificates"
 	// ApplyObjects applies Services, policies and budgets.
@@ -146,7 +150,7 @@ var founding = []rule{
 // a certificate that cannot be written must not stand in the way of that. Who is
 // a member changes only after that.
 var running = slices.Concat([]rule{
-	paused, planned, restoreLabels, refused, corrupt, recordMembers, equip, relatchVolumes, relatch, deleteEnded, startMissing, restartOutdated, restartBlind,
+	paused, planned, recovery, restoreLabels, refused, corrupt, recordMembers, equip, relatchVolumes, relatch, deleteEnded, startMissing, restartOutdated, restartBlind,
 	setFinalizer, issueCertificates, applyObjects, resize, expand,
 }, tendingFirst, []rule{rollUnwell, rollSilent}, membership, []rule{dataMissing, waitForMembers, waitForLatch, waitForWrites}, mending,
 	[]rule{deleteExpired}, rolling, tending, []rule{volumesWait, resizeWait})

@@ -31,11 +31,37 @@ type Restore struct {
 	Identity *v1alpha1.SecretReference
 }
 
-// RestoreOf is the backup that spec.restoreFrom names. b is the EtcdBackup of that
+// RestoreFrom is the backup that the founders of the present incarnation begin with; nil if
+// they begin with nothing.
+func RestoreFrom(c *v1alpha1.EtcdCluster) *v1alpha1.RestoreSource {
+	switch r := c.Status.Recovery; {
+	case r != nil && r.Incarnation == incarnation(c):
+		// Whether an unverified one may be taken was asked when it began.
+		return &v1alpha1.RestoreSource{BackupName: r.BackupName, AllowUnverified: true}
+	case incarnation(c) > 1:
+		return nil
+	default:
+		return c.Spec.RestoreFrom
+	}
+}
+
+// RecoveryWord is spec.recovery in a word; empty without one.
+func RecoveryWord(c *v1alpha1.EtcdCluster) string {
+	if r := c.Spec.Recovery; r != nil {
+		return fmt.Sprintf("%d/%s", r.Incarnation, r.BackupName)
+	}
+	return ""
+}
+
+// bump is added to the revisions of a restored backup. Each incarnation gets a range of
+// its own: a second recovery from the same backup would otherwise use revisions again that
+// watchers of the first have seen.
+const bump = 1_000_000_000
+
+// RestoreOf is the backup that a source names. b is the EtcdBackup of that
 // name, nil if there is none. The second answer says why it cannot be restored, in
 // three parts, and is empty if it can.
-func RestoreOf(c *v1alpha1.EtcdCluster, b *v1alpha1.EtcdBackup) (Restore, string) {
-	from := c.Spec.RestoreFrom
+func RestoreOf(c *v1alpha1.EtcdCluster, from *v1alpha1.RestoreSource, b *v1alpha1.EtcdBackup) (Restore, string) {
 	if from.Store != nil {
 		return Restore{Store: *from.Store, ClusterUID: from.ClusterUID, BackupID: from.BackupID, Identity: from.IdentitySecretRef}, ""
 	}
@@ -105,6 +131,9 @@ func (r *Restore) fillVolume(c *v1alpha1.EtcdCluster, s Start, spec *corev1.PodS
 		"--etcd-version="+c.Spec.Version,
 		"--orders="+annotationsMount+"/annotations",
 	)
+	if n := incarnation(c); n > 1 {
+		m.flag("--bump-revision=" + strconv.FormatInt(n*bump, 10))
+	}
 	if r.Identity != nil {
 		m.identity(&v1alpha1.BackupEncryption{IdentitySecretRef: r.Identity})
 	}

@@ -67,6 +67,12 @@ func Report(c *v1alpha1.EtcdCluster, o Outcome) {
 	}
 	s.PlaintextPeers = plaintextPeers(s.PlaintextPeers, o.Seen)
 	s.TLS = tlsStatus(c, s.TLS, o.Seen)
+	s.VoidRecovery = voidRecovery(c, o.Seen)
+	if o.Step.Kind == plan.RaiseIncarnation && o.Err == nil {
+		// Those who were seen are members no more; what was known of them stands in
+		// status.recovery.
+		s.Members, s.Replicas, s.Leader, s.MembersSummary = nil, 0, "", fmt.Sprintf("0/%d", c.Spec.Size)
+	}
 }
 
 // told is the step that status speaks of: a comparison changes nothing, and is begun every
@@ -361,7 +367,7 @@ func problems(o Outcome) []plan.Problem {
 func notBuilt(reason string) bool {
 	switch reason {
 	case v1alpha1.ReasonVolumeChangePending, v1alpha1.ReasonRollHalted,
-		v1alpha1.ReasonInvalidOptions, v1alpha1.ReasonAlarm, v1alpha1.ReasonDataDiffers, v1alpha1.ReasonAdoptBlocked:
+		v1alpha1.ReasonInvalidOptions, v1alpha1.ReasonAlarm, v1alpha1.ReasonDataDiffers, v1alpha1.ReasonAdoptBlocked, v1alpha1.ReasonRecoveryBlocked:
 		return true
 	}
 	return false
