@@ -536,6 +536,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: nextOrdinal
       type:
         scalar: numeric
+    - name: obeyedRecovery
+      type:
+        scalar: string
     - name: observedGeneration
       type:
         scalar: numeric
