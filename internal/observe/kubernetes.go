@@ -292,21 +292,30 @@ func (k *kubernetes) describeVolume(c *v1alpha1.EtcdCluster, m *plan.Member) {
 	}
 }
 
+// describeElsewhere says of a member without a pod whether a process of it may still run.
+func (k *kubernetes) describeElsewhere(c *v1alpha1.EtcdCluster, m *plan.Member, claim *corev1.PersistentVolumeClaim) {
+	switch {
+	case claim != nil:
+		last := claim.Annotations[v1alpha1.AnnotationNode]
+		if m.RunningElsewhere = k.nodes.mayStillRun(last, claim.CreationTimestamp.Time); m.RunningElsewhere {
+			m.Trouble = fmt.Sprintf("its pod is gone, and its last node %q is not Ready: a process may still run there", last)
+		}
+	case wordCounts(c):
+		// Its claim named its last node; without one any that is not heard of may be it, and
+		// with it a member that outvotes the next incarnation's.
+		if m.RunningElsewhere = k.nodes.mayStillRun("", time.Time{}); m.RunningElsewhere {
+			m.Trouble = "its pod is gone, and a node is not Ready: it may have been the last one of the member, whose claim is gone, and a process may still run there"
+		}
+	}
+}
+
 func (k *kubernetes) describePod(c *v1alpha1.EtcdCluster, m *plan.Member) {
 	pod, claim := k.pod(m.Name), k.claim(m.Name)
 	if pod == nil {
-		if claim != nil {
-			m.RunningElsewhere = k.nodes.mayStillRun(claim.Annotations[v1alpha1.AnnotationNode], claim.CreationTimestamp.Time)
-		} else if c.Spec.Recovery != nil {
-			// Its claim named its last node; without one any that is not heard of may be it.
-			m.RunningElsewhere = k.nodes.mayStillRun("", time.Time{})
-		}
 		if m.Trouble == "" {
 			m.Trouble = "it has no pod"
 		}
-		if m.RunningElsewhere {
-			m.Trouble = fmt.Sprintf("its pod is gone, and its last node %q is not Ready: a process may still run there", claim.Annotations[v1alpha1.AnnotationNode])
-		}
+		k.describeElsewhere(c, m, claim)
 		return
 	}
 	m.Pod, m.PodUID = podState(pod), string(pod.UID)

@@ -63,15 +63,23 @@ func (o *Observer) recovery(ctx context.Context, c *v1alpha1.EtcdCluster, m *mem
 		m.lostSince = now
 	}
 	r := c.Spec.Recovery
-	if r == nil || r.Incarnation != max(1, c.Status.Incarnation) || c.Status.ClusterID == "" || c.Status.VoidRecovery == resources.RecoveryWord(c) {
+	if !wordCounts(c) || c.Status.ClusterID == "" {
 		return nil, nil
 	}
 	blocked, err := o.blocked(ctx, c, &v1alpha1.RestoreSource{BackupName: r.BackupName, AllowUnverified: r.AllowUnverified})
 	if err != nil {
 		return nil, err
 	}
-	told := !m.lostSince.IsZero() && now.Sub(m.lostSince) >= toldFor
+	// Once members were stopped for it, whoever comes next goes on: to start them again until
+	// it has seen the loss told itself would be a dispute with who stops them.
+	told := c.Status.ObeyedRecovery == resources.RecoveryWord(c) || (!m.lostSince.IsZero() && now.Sub(m.lostSince) >= toldFor)
 	return &plan.Recovery{Backup: r.BackupName, Blocked: blocked, Told: told}, nil
+}
+
+// wordCounts says that the user's word is there for this incarnation, and not void.
+func wordCounts(c *v1alpha1.EtcdCluster) bool {
+	r := c.Spec.Recovery
+	return r != nil && r.Incarnation == max(1, c.Status.Incarnation) && c.Status.VoidRecovery != resources.RecoveryWord(c)
 }
 
 // recoveryVoid says that the user's word stands there while the cluster serves, for which

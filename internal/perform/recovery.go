@@ -3,11 +3,11 @@ package perform
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/quorate/quorate/api/v1alpha1"
 	"github.com/quorate/quorate/internal/plan"
@@ -39,13 +39,9 @@ func (p *Performer) raiseIncarnation(ctx context.Context, c *v1alpha1.EtcdCluste
 	if err := p.unchanged(ctx, c); err != nil {
 		return err
 	}
-	var claims corev1.PersistentVolumeClaimList
-	var pods corev1.PodList
-	if err := p.Live.List(ctx, &claims, client.InNamespace(c.Namespace)); err != nil {
-		return fmt.Errorf("listing claims: %w", err)
-	}
-	if err := p.Live.List(ctx, &pods, client.InNamespace(c.Namespace)); err != nil {
-		return fmt.Errorf("listing pods: %w", err)
+	claims, pods, err := p.neighbours(ctx, c)
+	if err != nil {
+		return err
 	}
 	next := int(c.Status.NextOrdinal)
 	for i := range pods.Items {
@@ -62,7 +58,12 @@ func (p *Performer) raiseIncarnation(ctx context.Context, c *v1alpha1.EtcdCluste
 	}
 	stopped := 0
 	for _, m := range seen.Members {
-		if next = max(next, after(c, m.Name)); !m.Joiner && !m.RunningElsewhere && p.nobodyRuns(ctx, m.Name, last[m.Name]) == nil {
+		next = max(next, after(c, m.Name))
+		stops, err := p.hasStopped(ctx, m, last)
+		if err != nil {
+			return err
+		}
+		if stops {
 			stopped++
 		}
 	}
@@ -73,13 +74,40 @@ func (p *Performer) raiseIncarnation(ctx context.Context, c *v1alpha1.EtcdCluste
 	return nil
 }
 
+// hasStopped says that a voter without a pod runs nowhere, as the API server shows the nodes
+// now: a cache may not have heard yet that one of them is lost. Claims name the last nodes
+// of their members; where a claim is gone, any node may be it.
+func (p *Performer) hasStopped(ctx context.Context, m plan.Member, last map[string]string) (bool, error) {
+	if m.Joiner || m.RunningElsewhere {
+		return false, nil
+	}
+	if node, named := last[m.Name]; named || p.Nodes == nil {
+		err := p.nobodyRuns(ctx, m.Name, node)
+		if Stale(err) {
+			return false, nil
+		}
+		return err == nil, err
+	}
+	var nodes corev1.NodeList
+	if err := p.Nodes.List(ctx, &nodes); err != nil {
+		return false, fmt.Errorf("listing nodes: %w", err)
+	}
+	lost := slices.ContainsFunc(nodes.Items, func(n corev1.Node) bool {
+		ready, _ := resources.NodeReady(&n)
+		return !ready && !resources.NodeFenced(&n)
+	})
+	return !lost, nil
+}
+
 // begin writes the new incarnation into status.
 func begin(c *v1alpha1.EtcdCluster, seen plan.Observed, next int, now metav1.Time) {
 	s := &c.Status
 	s.Recovery = &v1alpha1.RecoveryStatus{
 		Incarnation: seen.Incarnation + 1, BackupName: seen.Recovery.Backup, Time: now.Rfc3339Copy(), GivenUp: givenUp(seen),
 	}
-	s.Incarnation, s.ClusterID, s.Joiner, s.FounderVolumes, s.OldEntries, s.Founders = seen.Incarnation+1, "", "", nil, 0, nil
+	s.Incarnation, s.ClusterID, s.Joiner, s.FounderVolumes, s.Founders = seen.Incarnation+1, "", "", nil, nil
+	// What was on record about the members' logs, releases and URLs went with them.
+	s.OldEntries, s.Downgrade, s.PlaintextPeers = 0, "", !resources.TLS(c)
 	for i := range int(c.Spec.Size) {
 		s.Founders = append(s.Founders, resources.MemberName(c.Name, next+i))
 	}
@@ -94,6 +122,9 @@ func after(c *v1alpha1.EtcdCluster, name string) int {
 	return 0
 }
 
+// givenUpLimit is how much of it status takes.
+const givenUpLimit = 2048
+
 // givenUp says what is known of the members that are given up.
 func givenUp(seen plan.Observed) string {
 	var out []string
@@ -104,5 +135,7 @@ func givenUp(seen plan.Observed) string {
 		}
 		out = append(out, fmt.Sprintf("%s (%s)", m.Name, state))
 	}
-	return fmt.Sprintf("incarnation %d: %s", seen.Incarnation, strings.Join(out, ", "))
+	told := fmt.Sprintf("incarnation %d: %s", seen.Incarnation, strings.Join(out, ", "))
+	// Longer than the API takes, it would keep the incarnation from beginning at all.
+	return strings.ToValidUTF8(told[:min(len(told), givenUpLimit)], "")
 }

@@ -141,7 +141,7 @@ var breaches = map[string]mutants.Mutant{
 	"a slow disk may lead next":                     mutants.Of("membership.go", "return !slow\n", "return slow\n"),
 	"a slow disk comes before a roll":               mutants.Of("plan.go", "tendingFirst, []rule{rollUnwell, rollSilent}", "tendingFirst, []rule{leaveSlowDisk, rollUnwell, rollSilent}"),
 	"different versions are compared":               mutants.Of("maintenance.go", "&& len(versions) == 1 ", ""),
-	"a cluster that serves is recovered":           mutants.Of("recovery.go", "o.List || o.ReadOK || !r.Told", "!r.Told"),
+	"a cluster that serves is recovered":            mutants.Of("recovery.go", "o.List || o.ReadOK || !r.Told", "!r.Told"),
 	"a recovery does not wait for its telling":      mutants.Of("recovery.go", "o.ReadOK || !r.Told {", "o.ReadOK {"),
 	"a new incarnation begins beside the old":       mutants.Of("recovery.go", "case len(running) > 0:", "case len(running) > 9:"),
 	"a new incarnation does not wait for the end":   mutants.Of("recovery.go", "case len(going) > 0:", "case len(going) > 9:"),

@@ -60,6 +60,9 @@ type Observed struct {
 	// Recovery is the user's word that the quorum is lost for good; nil if there is none
 	// for this incarnation, or it is void.
 	Recovery *Recovery
+	// RecoveryVoid says that the word stands there, and does not count: the cluster has
+	// served under it.
+	RecoveryVoid bool
 
 	// Adoption is what there is of the deleted cluster that the user wants back; nil if the
 	// user wants none.

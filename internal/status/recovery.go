@@ -16,3 +16,16 @@ func voidRecovery(c *v1alpha1.EtcdCluster, seen plan.Observed) string {
 	}
 	return ""
 }
+
+// obeyedRecovery keeps the word of spec.recovery for which members were stopped, until it
+// is taken back, is void or is spent.
+func obeyedRecovery(c *v1alpha1.EtcdCluster, o Outcome) string {
+	word, r := resources.RecoveryWord(c), c.Spec.Recovery
+	if r == nil || r.Incarnation != c.Status.Incarnation || c.Status.VoidRecovery == word {
+		return ""
+	}
+	if o.Step.Kind == plan.StopIncarnation || c.Status.ObeyedRecovery == word {
+		return word
+	}
+	return ""
+}
