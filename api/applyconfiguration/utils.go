@@ -76,6 +76,10 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.OperationStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PodTemplate"):
 		return &apiv1alpha1.PodTemplateApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("RecoverySpec"):
+		return &apiv1alpha1.RecoverySpecApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("RecoveryStatus"):
+		return &apiv1alpha1.RecoveryStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("RestoreSource"):
 		return &apiv1alpha1.RestoreSourceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("S3Store"):

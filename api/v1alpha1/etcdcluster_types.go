@@ -16,6 +16,8 @@ import (
 // +kubebuilder:validation:XValidation:rule=`!oldSelf.hasValue() || (has(self.restoreFrom) == has(oldSelf.value().restoreFrom) && self.?restoreFrom.backupName == oldSelf.value().?restoreFrom.backupName && self.?restoreFrom.clusterUID == oldSelf.value().?restoreFrom.clusterUID && self.?restoreFrom.backupID == oldSelf.value().?restoreFrom.backupID)`,message=`restoreFrom can only be set when the cluster is created, and names the same backup for ever — a running cluster would be carried back in time under its clients — create another cluster with it`,fieldPath=`.restoreFrom`,optionalOldSelf=true
 // +kubebuilder:validation:XValidation:rule=`!has(self.restoreFrom) || self.?storage.medium.orValue('Disk') != 'Memory'`,message=`restoreFrom and storage.medium Memory do not go together — a backup is restored onto volumes, before etcd runs — use the medium Disk`,fieldPath=`.restoreFrom`
 // +kubebuilder:validation:XValidation:rule=`!oldSelf.hasValue() || self.?adopt.clusterUID == oldSelf.value().?adopt.clusterUID`,message=`adopt can only be set when the cluster is created, and stays — the cluster would lose the volumes that it has, or take others for its own — create the cluster anew with it`,fieldPath=`.adopt`,optionalOldSelf=true
+// +kubebuilder:validation:XValidation:rule=`oldSelf.hasValue() || !has(self.recovery)`,message=`recovery cannot be set when the cluster is created — no quorum is lost yet, and the word would lie in wait for the first loss — leave it out; a new cluster begins with a backup by restoreFrom`,fieldPath=`.recovery`,optionalOldSelf=true
+// +kubebuilder:validation:XValidation:rule=`!has(self.recovery) || self.?storage.medium.orValue('Disk') != 'Memory'`,message=`recovery and storage.medium Memory do not go together — a backup is restored onto volumes, before etcd runs — create a new cluster on the medium Disk`,fieldPath=`.recovery`
 // +kubebuilder:validation:XValidation:rule=`!has(self.adopt) || (!has(self.restoreFrom) && self.?storage.medium.orValue('Disk') != 'Memory')`,message=`adopt goes with neither restoreFrom nor storage.medium Memory — the cluster begins with the data on the volumes of a deleted one — leave them out`,fieldPath=`.adopt`
 type EtcdClusterSpec struct {
 	// Size is the number of voting members: 1, 3, 5 or 7. An even size costs a
@@ -74,6 +76,12 @@ type EtcdClusterSpec struct {
 	// cluster is created, and stays.
 	// +optional
 	Adopt *AdoptSpec `json:"adopt,omitempty"`
+
+	// Recovery is your word that a cluster which has lost its quorum for good goes on with a
+	// backup: what was acknowledged since is lost. It holds for one incarnation, and is void
+	// once the cluster has served while it stood here. Nothing of the kind happens without it.
+	// +optional
+	Recovery *RecoverySpec `json:"recovery,omitempty"`
 
 	// Failover says when a member is given up and replaced.
 	// +kubebuilder:default={}
@@ -470,6 +478,23 @@ type AdoptSpec struct {
 	ClusterUID string `json:"clusterUID"`
 }
 
+// RecoverySpec says with what a cluster goes on whose quorum is lost for good.
+// +structType=atomic
+type RecoverySpec struct {
+	// Incarnation that is given up: status.incarnation of now. Once a new one has begun the
+	// word is spent.
+	// +kubebuilder:validation:Minimum=1
+	Incarnation int64 `json:"incarnation"`
+	// BackupName is the EtcdBackup of the same namespace that the new incarnation begins
+	// with.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	BackupName string `json:"backupName"`
+	// AllowUnverified takes an EtcdBackup that is not verified.
+	// +optional
+	AllowUnverified bool `json:"allowUnverified,omitempty"`
+}
+
 // FailoverSpec says when a member is given up.
 type FailoverSpec struct {
 	// ReplaceAfter is how long a member's node must be gone, and the member
@@ -688,8 +713,25 @@ type ClusterBackupStatus struct {
 	LastVerifiedTime *metav1.Time `json:"lastVerifiedTime,omitempty"`
 }
 
+// RecoveryStatus tells of the recovery that the present incarnation began with.
+type RecoveryStatus struct {
+	// Incarnation that began.
+	Incarnation int64 `json:"incarnation"`
+	// BackupName is the EtcdBackup that its volumes are filled with.
+	// +kubebuilder:validation:MaxLength=63
+	BackupName string `json:"backupName"`
+	// Time of the recovery.
+	Time metav1.Time `json:"time"`
+	// GivenUp says what was known of the members of the incarnation before. Their volumes
+	// are kept.
+	// +kubebuilder:validation:MaxLength=2048
+	// +optional
+	GivenUp string `json:"givenUp,omitempty"`
+}
+
 // EtcdClusterStatus is what the operator last saw.
 // +kubebuilder:validation:XValidation:rule=`!has(oldSelf.incarnation) || (has(self.incarnation) && self.incarnation >= oldSelf.incarnation)`,messageExpression=`'%d is less than %d — the volumes of an older incarnation would count as members again — read the object again before writing its status'.format([self.?incarnation.orValue(0), oldSelf.incarnation])`,fieldPath=`.incarnation`
+// +kubebuilder:validation:XValidation:rule=`!has(oldSelf.incarnation) || self.?incarnation.orValue(0) <= oldSelf.incarnation + 1`,messageExpression=`'%d is more than one above %d — an incarnation would be passed over, and nobody would know what its members were — raise it one at a time'.format([self.?incarnation.orValue(0), oldSelf.incarnation])`,fieldPath=`.incarnation`
 // +kubebuilder:validation:XValidation:rule=`!has(oldSelf.nextOrdinal) || (has(self.nextOrdinal) && self.nextOrdinal >= oldSelf.nextOrdinal)`,messageExpression=`'%d is less than %d — a name would be given to a second member — read the object again before writing its status'.format([self.?nextOrdinal.orValue(0), oldSelf.nextOrdinal])`,fieldPath=`.nextOrdinal`
 // +kubebuilder:validation:XValidation:rule=`!has(oldSelf.founders) || size(oldSelf.founders) == 0 || (has(self.founders) && self.founders == oldSelf.founders) || (has(self.incarnation) && self.incarnation > (has(oldSelf.incarnation) ? oldSelf.incarnation : 0))`,message=`… are not the founders of this incarnation, … — a second founding would split the cluster in two — founders are written once for each incarnation`,messageExpression=`'%s are not the founders of this incarnation, %s — a second founding would split the cluster in two — founders are written once for each incarnation'.format([self.?founders.orValue([]), oldSelf.founders])`,fieldPath=`.founders`
 // +kubebuilder:validation:XValidation:rule=`!has(oldSelf.clusterID) || size(oldSelf.clusterID) == 0 || (has(self.clusterID) && self.clusterID == oldSelf.clusterID) || (has(self.incarnation) && self.incarnation > (has(oldSelf.incarnation) ? oldSelf.incarnation : 0))`,message=`… is not the cluster ID of this incarnation, … — members with another ID are another cluster — the ID is written once for each incarnation`,messageExpression=`'%s is not the cluster ID of this incarnation, %s — members with another ID are another cluster — the ID is written once for each incarnation'.format([self.?clusterID.orValue('nothing'), oldSelf.clusterID])`,fieldPath=`.clusterID`
@@ -811,6 +853,23 @@ type EtcdClusterStatus struct {
 	// +optional
 	Backup *ClusterBackupStatus `json:"backup,omitempty"`
 
+	// Recovery that the present incarnation began with; absent if it was none.
+	// +optional
+	Recovery *RecoveryStatus `json:"recovery,omitempty"`
+
+	// ObeyedRecovery is the spec.recovery, as incarnation/backupName, for which members were
+	// stopped: whoever carries it on need not see the loss told anew.
+	// +kubebuilder:validation:MaxLength=128
+	// +optional
+	ObeyedRecovery string `json:"obeyedRecovery,omitempty"`
+
+	// VoidRecovery is the spec.recovery, as incarnation/backupName, under which the cluster
+	// has served: it does not count any more, so that a word that was said for one loss of
+	// the quorum does not answer the next.
+	// +kubebuilder:validation:MaxLength=128
+	// +optional
+	VoidRecovery string `json:"voidRecovery,omitempty"`
+
 	// Version is the lowest that any member runs: a cluster is as old as its oldest
 	// member.
 	// +kubebuilder:validation:MaxLength=64
@@ -835,6 +894,7 @@ type EtcdClusterStatus struct {
 // +kubebuilder:printcolumn:name="Backed-Up",type=date,priority=1,JSONPath=`.status.backup.lastSuccessTime`
 // +kubebuilder:validation:XValidation:rule=`!has(oldSelf.spec) || !has(oldSelf.spec.tls) || !has(oldSelf.spec.tls.mode) || oldSelf.spec.tls.mode != 'Disabled' || (has(self.spec) && has(self.spec.tls) && has(self.spec.tls.mode) && self.spec.tls.mode == 'Disabled') || (has(self.status) && has(self.status.clusterID) && size(self.status.clusterID) > 0)`,message=`the mode cannot change from Disabled while the cluster is being founded — some members would found one cluster, and some another — wait until status.clusterID is written, or delete the cluster and create it with the mode that it is to have`,fieldPath=`.spec.tls.mode`
 // +kubebuilder:validation:XValidation:rule=`!has(self.spec) || !has(self.spec.version) || !has(oldSelf.spec) || !has(oldSelf.spec.version) || !self.spec.version.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') || !oldSelf.spec.version.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') || int(self.spec.version.split('.')[1]) >= int(oldSelf.spec.version.split('.')[1]) || !has(self.status) || !has(self.status.clusterID) || size(self.status.clusterID) == 0 || (has(self.status.version) && self.status.version.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') && int(self.status.version.split('.')[1]) <= int(self.spec.version.split('.')[1])) || (size(self.spec.?update.downgradeTo.orValue("")) > 0 && self.spec.version.startsWith(self.spec.update.downgradeTo + '.') && int(self.spec.version.split('.')[1]) == int(oldSelf.spec.version.split('.')[1]) - 1)`,message=`… is a lower minor release than … — an older etcd cannot open the data of a newer one, so a downgrade is a procedure of its own — keep the minor release, or ask for it with update.downgradeTo`,messageExpression=`'%s is a lower minor release than %s — an older etcd cannot open the data of a newer one, so a downgrade is a procedure of its own, unless a member still runs the older release — keep 3.%d.x, or ask for a downgrade by one minor release with update.downgradeTo'.format([self.spec.version, oldSelf.spec.version, int(oldSelf.spec.version.split('.')[1])])`,fieldPath=`.spec.version`
+// +kubebuilder:validation:XValidation:rule=`!has(self.spec) || !has(self.spec.recovery) || (has(oldSelf.spec) && has(oldSelf.spec.recovery) && self.spec.recovery.incarnation == oldSelf.spec.recovery.incarnation && self.spec.recovery.backupName == oldSelf.spec.recovery.backupName) || self.spec.recovery.incarnation == self.?status.incarnation.orValue(1)`,message=`… is not the incarnation of the cluster, … — a word for another one recovers nothing — set it to status.incarnation`,messageExpression=`'%d is not the incarnation of the cluster, %d — a word for another one recovers nothing — set it to %d, which is status.incarnation'.format([self.spec.recovery.incarnation, self.?status.incarnation.orValue(1), self.?status.incarnation.orValue(1)])`,fieldPath=`.spec.recovery.incarnation`
 // +kubebuilder:validation:XValidation:rule=`oldSelf.hasValue() || size(self.metadata.name) <= 40`,message=`metadata.name … has … characters — the names of pods, Services, volumes and certificates are made from it — use at most 40`,messageExpression=`'metadata.name %s has %d characters — the names of pods, Services, volumes and certificates are made from it — use at most 40'.format([self.metadata.name, size(self.metadata.name)])`,optionalOldSelf=true
 // +kubebuilder:validation:XValidation:rule=`oldSelf.hasValue() || self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')`,message=`metadata.name … is not a DNS label — it becomes the name of a Service and a part of host names — use lower-case letters, digits and dashes, starting with a letter and without dots`,messageExpression=`'metadata.name ' + self.metadata.name + ' is not a DNS label — it becomes the name of a Service and a part of host names — use lower-case letters, digits and dashes, starting with a letter and without dots'`,optionalOldSelf=true
 type EtcdCluster struct {

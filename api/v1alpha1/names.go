@@ -33,6 +33,8 @@ const (
 	// AnnotationRestore on a pod is the ID of the backup that its volume is filled with
 	// if it is empty. It is taken back once the member has started.
 	AnnotationRestore = "etcd.quorate.dev/restore"
+	// AnnotationRecovery on a claim is the EtcdBackup that its incarnation began with.
+	AnnotationRecovery = "etcd.quorate.dev/recovery"
 	// AnnotationQuarantinedAt on a claim is the time of its quarantine (RFC 3339).
 	AnnotationQuarantinedAt = "etcd.quorate.dev/quarantined-at"
 	// AnnotationLeaving on a claim says that its member is removed because the
@@ -132,6 +134,13 @@ const (
 	ReasonAdopting = "Adopting"
 	// ReasonAdoptBlocked: the volumes that spec.adopt names cannot be taken over.
 	ReasonAdoptBlocked = "AdoptBlocked"
+	// ReasonRecovering: a cluster whose quorum is lost begins anew with a backup, as
+	// spec.recovery says.
+	ReasonRecovering = "Recovering"
+	// ReasonRecoveryBlocked: spec.recovery cannot be done.
+	ReasonRecoveryBlocked = "RecoveryBlocked"
+	// ReasonRecoveryVoid: the cluster serves, and spec.recovery counts no more.
+	ReasonRecoveryVoid = "RecoveryVoid"
 	// ReasonGrowing: a member is added.
 	ReasonGrowing = "Growing"
 	// ReasonShrinking: a member is removed because the spec wants fewer.

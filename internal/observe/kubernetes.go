@@ -41,6 +41,8 @@ type kubernetes struct {
 	overdue []*corev1.PersistentVolumeClaim
 	// adoption is what there is of the cluster that is to be brought back; nil for none.
 	adoption *plan.Adoption
+	// incarnation that claims and pods are of.
+	incarnation int64
 	// taken are the ordinals that any claim or pod of the namespace bears,
 	// whoever owns it. Filled only before the founders are latched.
 	taken []int
@@ -77,6 +79,7 @@ func (o *Observer) kubernetes(ctx context.Context, c *v1alpha1.EtcdCluster, m *m
 	// the same on every pass.
 	slices.SortFunc(claims.Items, func(a, b corev1.PersistentVolumeClaim) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(pods.Items, func(a, b corev1.Pod) int { return cmp.Compare(a.Name, b.Name) })
+	c = k.present(c, claims.Items)
 	if c.Spec.Adopt != nil {
 		k.adoption = resources.Adoption(c, claims.Items, pods.Items)
 	}
@@ -92,6 +95,23 @@ func (o *Observer) kubernetes(ctx context.Context, c *v1alpha1.EtcdCluster, m *m
 	}
 	k.nodes, err = o.nodes(ctx)
 	return k, err
+}
+
+// present is the cluster in its present incarnation. When status has lost that, it is the
+// highest that any of its volumes carries: those of an earlier one are nobody's.
+func (k *kubernetes) present(c *v1alpha1.EtcdCluster, claims []corev1.PersistentVolumeClaim) *v1alpha1.EtcdCluster {
+	if k.incarnation = max(1, c.Status.Incarnation); c.Status.Incarnation > 0 || c.Spec.Adopt != nil {
+		return c
+	}
+	for i := range claims {
+		n, err := strconv.ParseInt(claims[i].Labels[v1alpha1.LabelIncarnation], 10, 64)
+		if err == nil && claims[i].Labels[v1alpha1.LabelClusterUID] == resources.ClusterUID(c) {
+			k.incarnation = max(k.incarnation, n)
+		}
+	}
+	c = c.DeepCopy()
+	c.Status.Incarnation = k.incarnation
+	return c
 }
 
 func (k *kubernetes) addClaim(c *v1alpha1.EtcdCluster, claim corev1.PersistentVolumeClaim) {
@@ -276,18 +296,30 @@ func (k *kubernetes) describeVolume(c *v1alpha1.EtcdCluster, m *plan.Member) {
 	}
 }
 
+// describeElsewhere says of a member without a pod whether a process of it may still run.
+func (k *kubernetes) describeElsewhere(c *v1alpha1.EtcdCluster, m *plan.Member, claim *corev1.PersistentVolumeClaim) {
+	switch {
+	case claim != nil:
+		last := claim.Annotations[v1alpha1.AnnotationNode]
+		if m.RunningElsewhere = k.nodes.mayStillRun(last, claim.CreationTimestamp.Time); m.RunningElsewhere {
+			m.Trouble = fmt.Sprintf("its pod is gone, and its last node %q is not Ready: a process may still run there", last)
+		}
+	case wordCounts(c):
+		// Its claim named its last node; without one any that is not heard of may be it, and
+		// with it a member that outvotes the next incarnation's.
+		if m.RunningElsewhere = k.nodes.mayStillRun("", time.Time{}); m.RunningElsewhere {
+			m.Trouble = "its pod is gone, and a node is not Ready: it may have been the last one of the member, whose claim is gone, and a process may still run there"
+		}
+	}
+}
+
 func (k *kubernetes) describePod(c *v1alpha1.EtcdCluster, m *plan.Member) {
 	pod, claim := k.pod(m.Name), k.claim(m.Name)
 	if pod == nil {
-		if claim != nil {
-			m.RunningElsewhere = k.nodes.mayStillRun(claim.Annotations[v1alpha1.AnnotationNode], claim.CreationTimestamp.Time)
-		}
 		if m.Trouble == "" {
 			m.Trouble = "it has no pod"
 		}
-		if m.RunningElsewhere {
-			m.Trouble = fmt.Sprintf("its pod is gone, and its last node %q is not Ready: a process may still run there", claim.Annotations[v1alpha1.AnnotationNode])
-		}
+		k.describeElsewhere(c, m, claim)
 		return
 	}
 	m.Pod, m.PodUID = podState(pod), string(pod.UID)

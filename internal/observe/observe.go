@@ -67,6 +67,8 @@ type memory struct {
 	reach      reach
 	// overdue is since when each quarantined claim has been seen overdue.
 	overdue map[types.UID]time.Time
+	// lostSince is since when status has told of a lost quorum; zero while it does not.
+	lostSince time.Time
 	// revisions of the keys over time.
 	revisions revisions
 	// disks of the members, by name.
@@ -90,7 +92,11 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 	if err != nil {
 		return seen, err
 	}
-	seen.OldVolumes, seen.Adoption = kube.oldVolumes, kube.adoption
+	seen.OldVolumes, seen.Adoption, seen.Incarnation = kube.oldVolumes, kube.adoption, kube.incarnation
+	seen.RecoveryVoid = c.Spec.Recovery != nil && c.Status.VoidRecovery == resources.RecoveryWord(c)
+	if seen.Recovery, err = o.recovery(ctx, c, m); err != nil {
+		return seen, err
+	}
 	if seen.Backups, err = o.backups(ctx, c); err != nil {
 		return seen, err
 	}
@@ -139,6 +145,9 @@ func (o *Observer) problems(ctx context.Context, c *v1alpha1.EtcdCluster, kube *
 	seen.Problems = append(seen.Problems, kube.problems(*seen)...)
 	if problem, found := o.storageClass(ctx, kube); found {
 		seen.Problems = append([]plan.Problem{problem}, seen.Problems...)
+	}
+	if void, is := recoveryVoid(c); is && seen.ReadOK {
+		seen.Problems = append(seen.Problems, void)
 	}
 	blocked, err := o.restoreBlocked(ctx, c)
 	if err != nil {

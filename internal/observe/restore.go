@@ -3,9 +3,11 @@ package observe
 import (
 	"context"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -17,30 +19,78 @@ import (
 // restoreBlocked is why a cluster that begins with a backup cannot begin yet. It is
 // asked only until the cluster is founded; from then on the backup is not needed.
 func (o *Observer) restoreBlocked(ctx context.Context, c *v1alpha1.EtcdCluster) ([]plan.Problem, error) {
-	if c.Spec.RestoreFrom == nil || c.Status.ClusterID != "" {
+	from := resources.RestoreFrom(c)
+	if from == nil || c.Status.ClusterID != "" {
 		return nil, nil
 	}
+	blocked, err := o.blocked(ctx, c, from)
+	if blocked == "" || err != nil {
+		return nil, err
+	}
+	return []plan.Problem{{Reason: v1alpha1.ReasonRestoreBlocked, Message: blocked, Severity: plan.Stalling}}, nil
+}
+
+// blocked says why a backup cannot be restored; empty if it can.
+func (o *Observer) blocked(ctx context.Context, c *v1alpha1.EtcdCluster, from *v1alpha1.RestoreSource) (string, error) {
 	var b *v1alpha1.EtcdBackup
-	if name := c.Spec.RestoreFrom.BackupName; name != "" {
+	if name := from.BackupName; name != "" {
 		b = &v1alpha1.EtcdBackup{}
 		err := o.Live.Get(ctx, client.ObjectKey{Namespace: c.Namespace, Name: name}, b)
 		if apierrors.IsNotFound(err) {
 			b = nil
 		} else if err != nil {
-			return nil, fmt.Errorf("reading EtcdBackup %s: %w", name, err)
+			return "", fmt.Errorf("reading EtcdBackup %s: %w", name, err)
 		}
 	}
-	r, blocked := resources.RestoreOf(c, b)
-	if blocked == "" {
-		var err error
-		if blocked, err = o.missingSecret(ctx, c.Namespace, r); err != nil {
-			return nil, err
-		}
+	r, blocked := resources.RestoreOf(c, from, b)
+	if blocked != "" {
+		return blocked, nil
 	}
-	if blocked == "" {
+	return o.missingSecret(ctx, c.Namespace, r)
+}
+
+// toldFor is how long this process must have seen status tell of the lost quorum before
+// the user's word about it counts: long enough to be more than an election.
+const toldFor = 10 * time.Second
+
+// recovery is the user's word, as far as it is about this incarnation and not void.
+func (o *Observer) recovery(ctx context.Context, c *v1alpha1.EtcdCluster, m *memory) (*plan.Recovery, error) {
+	is := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionAvailable)
+	now := o.Clock.Now()
+	if is == nil || is.Status != metav1.ConditionFalse || is.Reason != v1alpha1.ReasonQuorumLost {
+		m.lostSince = time.Time{}
+	} else if m.lostSince.IsZero() {
+		m.lostSince = now
+	}
+	r := c.Spec.Recovery
+	if !wordCounts(c) || c.Status.ClusterID == "" {
 		return nil, nil
 	}
-	return []plan.Problem{{Reason: v1alpha1.ReasonRestoreBlocked, Message: blocked, Severity: plan.Stalling}}, nil
+	blocked, err := o.blocked(ctx, c, &v1alpha1.RestoreSource{BackupName: r.BackupName, AllowUnverified: r.AllowUnverified})
+	if err != nil {
+		return nil, err
+	}
+	// Once members were stopped for it, whoever comes next goes on: to start them again until
+	// it has seen the loss told itself would be a dispute with who stops them.
+	told := c.Status.ObeyedRecovery == resources.RecoveryWord(c) || (!m.lostSince.IsZero() && now.Sub(m.lostSince) >= toldFor)
+	return &plan.Recovery{Backup: r.BackupName, Blocked: blocked, Told: told}, nil
+}
+
+// wordCounts says that the user's word is there for this incarnation, and not void.
+func wordCounts(c *v1alpha1.EtcdCluster) bool {
+	r := c.Spec.Recovery
+	return r != nil && r.Incarnation == max(1, c.Status.Incarnation) && c.Status.VoidRecovery != resources.RecoveryWord(c)
+}
+
+// recoveryVoid says that the user's word stands there while the cluster serves, for which
+// it does not count.
+func recoveryVoid(c *v1alpha1.EtcdCluster) (plan.Problem, bool) {
+	r := c.Spec.Recovery
+	if r == nil || r.Incarnation != max(1, c.Status.Incarnation) {
+		return plan.Problem{}, false
+	}
+	return plan.Problem{Reason: v1alpha1.ReasonRecoveryVoid, Severity: plan.Stalling, Message: fmt.Sprintf(
+		"spec.recovery wants to go on with backup %s, and the cluster serves — what was written since the backup would be lost for nothing, so it is void, after another loss of the quorum too — remove it", r.BackupName)}, true
 }
 
 // missingSecret is one that the members' pods would wait for without a word. What is

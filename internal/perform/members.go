@@ -118,7 +118,7 @@ func (p *Performer) startMember(ctx context.Context, c *v1alpha1.EtcdCluster, se
 		Member: name, VolumeUID: string(volume.GetUID()),
 		Orders: orders(c, seen, name, volume.GetAnnotations()),
 	}
-	if start.Restore, err = p.restore(ctx, c, m, start.Orders); err != nil {
+	if start.Restore, err = p.restore(ctx, c, m, start.Orders, volume.GetAnnotations()); err != nil {
 		return err
 	}
 	if start.Restore != nil {
@@ -130,12 +130,16 @@ func (p *Performer) startMember(ctx context.Context, c *v1alpha1.EtcdCluster, se
 
 // restore is the backup that the member's volume is filled with, as long as it could
 // start on an empty one otherwise; nil if it is to start empty, or has data.
-func (p *Performer) restore(ctx context.Context, c *v1alpha1.EtcdCluster, m plan.Member, o resources.Orders) (*resources.Restore, error) {
-	if c.Spec.RestoreFrom == nil || c.Status.ClusterID != "" || !m.Founder || o.Empty != resources.EmptyAllowed {
+func (p *Performer) restore(ctx context.Context, c *v1alpha1.EtcdCluster, m plan.Member, o resources.Orders, record map[string]string) (*resources.Restore, error) {
+	from := resources.RestoreFrom(c)
+	if name := record[v1alpha1.AnnotationRecovery]; from == nil && name != "" {
+		from = &v1alpha1.RestoreSource{BackupName: name, AllowUnverified: true}
+	}
+	if from == nil || c.Status.ClusterID != "" || !m.Founder || o.Empty != resources.EmptyAllowed {
 		return nil, nil
 	}
 	var b *v1alpha1.EtcdBackup
-	if name := c.Spec.RestoreFrom.BackupName; name != "" {
+	if name := from.BackupName; name != "" {
 		b = &v1alpha1.EtcdBackup{}
 		if err := p.Live.Get(ctx, client.ObjectKey{Namespace: c.Namespace, Name: name}, b); client.IgnoreNotFound(err) != nil {
 			return nil, fmt.Errorf("reading EtcdBackup %s: %w", name, err)
@@ -143,7 +147,7 @@ func (p *Performer) restore(ctx context.Context, c *v1alpha1.EtcdCluster, m plan
 			b = nil
 		}
 	}
-	r, blocked := resources.RestoreOf(c, b)
+	r, blocked := resources.RestoreOf(c, from, b)
 	if blocked != "" {
 		return nil, fmt.Errorf("starting %s: %s: %w", m.Name, blocked, ErrStale)
 	}

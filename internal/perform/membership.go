@@ -84,7 +84,8 @@ func (p *Performer) unchanged(ctx context.Context, c *v1alpha1.EtcdCluster) erro
 		return fmt.Errorf("reading the cluster again: %w", err)
 	}
 	same := live.UID == c.UID && live.Generation == c.Generation && live.DeletionTimestamp.IsZero() &&
-		live.Status.Joiner == c.Status.Joiner && live.Status.NextOrdinal == c.Status.NextOrdinal && live.Status.ClusterID == c.Status.ClusterID
+		live.Status.Joiner == c.Status.Joiner && live.Status.NextOrdinal == c.Status.NextOrdinal && live.Status.ClusterID == c.Status.ClusterID &&
+		live.Status.VoidRecovery == c.Status.VoidRecovery
 	if !same {
 		return fmt.Errorf("cluster %s was edited: %w", c.Name, ErrStale)
 	}

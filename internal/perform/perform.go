@@ -70,6 +70,10 @@ func (p *Performer) Perform(ctx context.Context, c *v1alpha1.EtcdCluster, seen p
 		return nil
 	case plan.LatchFounders:
 		return latchFounders(&c.Status, seen, step.Members)
+	case plan.StopIncarnation:
+		return p.stopIncarnation(ctx, c, seen, step.Members)
+	case plan.RaiseIncarnation:
+		return p.raiseIncarnation(ctx, c, seen)
 	case plan.Adopt:
 		return p.adopt(ctx, c, step.Members)
 	case plan.LatchVolumes:
@@ -141,7 +145,7 @@ func latchFounders(s *v1alpha1.EtcdClusterStatus, seen plan.Observed, founders [
 		s.OldEntries = -1
 	}
 	s.Founders = founders
-	s.Incarnation = max(1, s.Incarnation)
+	s.Incarnation = max(1, s.Incarnation, seen.Incarnation)
 	for _, f := range founders {
 		s.NextOrdinal = max(s.NextOrdinal, ordinalOf(f)+1)
 	}

@@ -55,6 +55,15 @@ type Observed struct {
 	// soon; empty if there are none.
 	Expiring string
 
+	// Incarnation of the cluster, from 1.
+	Incarnation int64
+	// Recovery is the user's word that the quorum is lost for good; nil if there is none
+	// for this incarnation, or it is void.
+	Recovery *Recovery
+	// RecoveryVoid says that the word stands there, and does not count: the cluster has
+	// served under it.
+	RecoveryVoid bool
+
 	// Adoption is what there is of the deleted cluster that the user wants back; nil if the
 	// user wants none.
 	Adoption *Adoption

@@ -22,6 +22,10 @@ const (
 	// Adopt takes the volumes of a deleted cluster over, by writing into status who its
 	// members were.
 	Adopt Kind = "Adopt"
+	// StopIncarnation deletes the pods of the incarnation that is given up.
+	StopIncarnation Kind = "StopIncarnation"
+	// RaiseIncarnation begins a new incarnation, whose founders begin with a backup.
+	RaiseIncarnation Kind = "RaiseIncarnation"
 	// IssueCertificates creates and renews Secrets.
 	IssueCertificates Kind = "IssueCertificates"
 	// ApplyObjects applies Services, policies and budgets.
@@ -146,7 +150,7 @@ var founding = []rule{
 // a certificate that cannot be written must not stand in the way of that. Who is
 // a member changes only after that.
 var running = slices.Concat([]rule{
-	paused, planned, restoreLabels, refused, corrupt, recordMembers, equip, relatchVolumes, relatch, deleteEnded, startMissing, restartOutdated, restartBlind,
+	paused, planned, recovery, restoreLabels, refused, corrupt, recordMembers, equip, relatchVolumes, relatch, deleteEnded, startMissing, restartOutdated, restartBlind,
 	setFinalizer, issueCertificates, applyObjects, resize, expand,
 }, tendingFirst, []rule{rollUnwell, rollSilent}, membership, []rule{dataMissing, waitForMembers, waitForLatch, waitForWrites}, mending,
 	[]rule{deleteExpired}, rolling, tending, []rule{volumesWait, resizeWait})
@@ -511,7 +515,7 @@ func lossStep(o Observed, lost []string) Step {
 		without = "while etcd refuses proposals (" + o.ProposeFailed + ")"
 	}
 	return Step{Kind: Wait, Members: lost, Reason: "DataMissing", Message: fmt.Sprintf(
-		"the data of %s is lost or refused%s — starting on an empty volume would lose acknowledged writes, and %s nobody can be replaced, so these members stay down; %d of %d members answer%s — members with a volume are started by themselves; if they are too few, bring a volume back, or restore a backup into a new cluster",
+		"the data of %s is lost or refused%s — starting on an empty volume would lose acknowledged writes, and %s nobody can be replaced, so these members stay down; %d of %d members answer%s — members with a volume are started by themselves; if they are too few, bring a volume back, or go on with a backup by spec.recovery",
 		strings.Join(lost, ", "), refusalText(o), without, len(left), len(o.Members), volumesLeft(o))}
 }
 

@@ -31,16 +31,43 @@ type Restore struct {
 	Identity *v1alpha1.SecretReference
 }
 
-// RestoreOf is the backup that spec.restoreFrom names. b is the EtcdBackup of that
+// RestoreFrom is the backup that the founders of the present incarnation begin with; nil if
+// they begin with nothing.
+func RestoreFrom(c *v1alpha1.EtcdCluster) *v1alpha1.RestoreSource {
+	switch r := c.Status.Recovery; {
+	case r != nil && r.Incarnation == incarnation(c):
+		// Whether an unverified one may be taken was asked when it began.
+		return &v1alpha1.RestoreSource{BackupName: r.BackupName, AllowUnverified: true}
+	case incarnation(c) > 1:
+		return nil
+	default:
+		return c.Spec.RestoreFrom
+	}
+}
+
+// RecoveryWord is spec.recovery in a word; empty without one.
+func RecoveryWord(c *v1alpha1.EtcdCluster) string {
+	if r := c.Spec.Recovery; r != nil {
+		return fmt.Sprintf("%d/%s", r.Incarnation, r.BackupName)
+	}
+	return ""
+}
+
+// bump is added to the revisions of a restored backup. Each incarnation gets a range of
+// its own: a second recovery from the same backup would otherwise use revisions again that
+// watchers of the first have seen.
+const bump = 1_000_000_000
+
+// RestoreOf is the backup that a source names. b is the EtcdBackup of that
 // name, nil if there is none. The second answer says why it cannot be restored, in
 // three parts, and is empty if it can.
-func RestoreOf(c *v1alpha1.EtcdCluster, b *v1alpha1.EtcdBackup) (Restore, string) {
-	from := c.Spec.RestoreFrom
+func RestoreOf(c *v1alpha1.EtcdCluster, from *v1alpha1.RestoreSource, b *v1alpha1.EtcdBackup) (Restore, string) {
 	if from.Store != nil {
 		return Restore{Store: *from.Store, ClusterUID: from.ClusterUID, BackupID: from.BackupID, Identity: from.IdentitySecretRef}, ""
 	}
+	w := waysOut(c)
 	if b == nil {
-		return Restore{}, fmt.Sprintf("EtcdBackup %s does not exist in this namespace — no member is started without its data — create the cluster anew with another backup, or with the store that it lies in", from.BackupName)
+		return Restore{}, fmt.Sprintf("EtcdBackup %s does not exist in this namespace — no member is started without its data — %s", from.BackupName, w.store)
 	}
 	r := Restore{Store: b.Spec.Store, ClusterUID: b.Status.ClusterUID, BackupID: b.Status.ID, Identity: from.IdentitySecretRef}
 	if r.Identity == nil && b.Spec.Encryption != nil {
@@ -49,16 +76,33 @@ func RestoreOf(c *v1alpha1.EtcdCluster, b *v1alpha1.EtcdBackup) (Restore, string
 	is := func(kind string) bool { return meta.IsStatusConditionTrue(b.Status.Conditions, kind) }
 	switch {
 	case !b.DeletionTimestamp.IsZero():
-		return r, fmt.Sprintf("EtcdBackup %s is being deleted — its objects may go at any moment — create the cluster anew with another backup", b.Name)
+		return r, fmt.Sprintf("EtcdBackup %s is being deleted — its objects may go at any moment — %s", b.Name, w.another)
+	case wasFounded(c) && b.Spec.ClusterRef.Name != c.Name:
+		return r, fmt.Sprintf("EtcdBackup %s is of EtcdCluster %s — this cluster's clients would be given the data of another one — %s", b.Name, b.Spec.ClusterRef.Name, w.another)
 	case !is(v1alpha1.ConditionComplete) || r.BackupID == "":
-		return r, fmt.Sprintf("EtcdBackup %s is not complete (%s) — there is nothing to restore yet — wait for it, or create the cluster anew with another backup", b.Name, readyReason(b))
+		return r, fmt.Sprintf("EtcdBackup %s is not complete (%s) — there is nothing to restore yet — wait for it, or %s", b.Name, readyReason(b), w.another)
 	case !is(v1alpha1.ConditionVerified) && !from.AllowUnverified:
-		return r, fmt.Sprintf("EtcdBackup %s is not verified (%s) — nobody has seen that it can be restored — wait for it, or create the cluster anew with restoreFrom.allowUnverified", b.Name, readyReason(b))
+		return r, fmt.Sprintf("EtcdBackup %s is not verified (%s) — nobody has seen that it can be restored — wait for it, or %s", b.Name, readyReason(b), w.unverified)
 	case newer(b.Status.EtcdVersion, c.Spec.Version):
 		return r, fmt.Sprintf("EtcdBackup %s was taken from etcd %s, and spec.version is %s — an older etcd cannot open the data of a newer one — set spec.version to %s or later", b.Name, b.Status.EtcdVersion, c.Spec.Version, b.Status.EtcdVersion)
 	default:
 		return r, ""
 	}
+}
+
+// wasFounded: a founded cluster asks for a backup only when it is to go on with one.
+func wasFounded(c *v1alpha1.EtcdCluster) bool { return c.Status.ClusterID != "" }
+
+// ways are what the user can do about a backup that cannot be restored.
+type ways struct{ another, store, unverified string }
+
+func waysOut(c *v1alpha1.EtcdCluster) ways {
+	if wasFounded(c) {
+		another := "name another one in spec.recovery.backupName"
+		return ways{another, another + ", or create a cluster with the store that it lies in", "set spec.recovery.allowUnverified"}
+	}
+	another := "create the cluster anew with another backup"
+	return ways{another, another + ", or with the store that it lies in", "create the cluster anew with restoreFrom.allowUnverified"}
 }
 
 func readyReason(b *v1alpha1.EtcdBackup) string {
@@ -105,6 +149,9 @@ func (r *Restore) fillVolume(c *v1alpha1.EtcdCluster, s Start, spec *corev1.PodS
 		"--etcd-version="+c.Spec.Version,
 		"--orders="+annotationsMount+"/annotations",
 	)
+	if n := incarnation(c); n > 1 {
+		m.flag("--bump-revision=" + strconv.FormatInt(n*bump, 10))
+	}
 	if r.Identity != nil {
 		m.identity(&v1alpha1.BackupEncryption{IdentitySecretRef: r.Identity})
 	}

@@ -2,6 +2,7 @@ package resources
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -14,15 +15,21 @@ import (
 // Claim of a member's volume. It has no owner, so that no cascade of deletions
 // ever takes the data with it.
 func Claim(c *v1alpha1.EtcdCluster, member string) *corev1.PersistentVolumeClaim {
+	annotations := map[string]string{
+		v1alpha1.AnnotationFounders:     strings.Join(c.Status.Founders, ","),
+		v1alpha1.AnnotationStorageClass: wantedClass(c),
+	}
+	if r := c.Status.Recovery; r != nil && r.Incarnation == incarnation(c) && slices.Contains(c.Status.Founders, member) {
+		// It outlives status: a founder that began with nothing beside others that began with
+		// the backup could outvote it.
+		annotations[v1alpha1.AnnotationRecovery] = r.BackupName
+	}
 	return &corev1.PersistentVolumeClaim{
 		ObjectMeta: metav1.ObjectMeta{
-			Name:      ClaimName(member),
-			Namespace: c.Namespace,
-			Labels:    MemberLabels(c, member),
-			Annotations: map[string]string{
-				v1alpha1.AnnotationFounders:     strings.Join(c.Status.Founders, ","),
-				v1alpha1.AnnotationStorageClass: wantedClass(c),
-			},
+			Name:        ClaimName(member),
+			Namespace:   c.Namespace,
+			Labels:      MemberLabels(c, member),
+			Annotations: annotations,
 		},
 		Spec: corev1.PersistentVolumeClaimSpec{
 			AccessModes:      []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},

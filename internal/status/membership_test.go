@@ -122,11 +122,11 @@ func TestQuorumLost(t *testing.T) {
 		"the volumes are there": {
 			down(2),
 			[]string{"1 of 3 voters answer (a-0000) and 2 are needed", "a-0000 in term 4 up to index 12, which is revision 9 is applied", "the data of a-0000, a-0001, a-0002 is left", "started on their volumes by themselves"},
-			"restore a backup",
+			"go on with a backup",
 		},
 		"two volumes are lost": {
 			twoVolumesLost,
-			[]string{"1 of 3 voters answer (a-0000)", "the data of a-0000 is left", "bring a volume back, or restore a backup", "no EtcdBackup of the cluster is verified"},
+			[]string{"1 of 3 voters answer (a-0000)", "the data of a-0000 is left", "bring a volume back, or go on with a backup by spec.recovery", "no EtcdBackup of the cluster is verified"},
 			"started on their volumes by themselves",
 		},
 		"two volumes are lost, and there is a backup": {
@@ -136,6 +136,14 @@ func TestQuorumLost(t *testing.T) {
 			},
 			[]string{"the newest verified backup is nightly-1, of 1970-01-01T00:00:00Z, up to revision 7"},
 			"no EtcdBackup",
+		},
+		"two volumes are lost, and the word for it is void": {
+			func(o *plan.Observed) {
+				twoVolumesLost(o)
+				o.RecoveryVoid = true
+			},
+			[]string{"spec.recovery was said while the cluster served, which makes it void: take it away"},
+			"by themselves",
 		},
 		"nothing is left": {
 			func(o *plan.Observed) {

@@ -67,6 +67,14 @@ func Report(c *v1alpha1.EtcdCluster, o Outcome) {
 	}
 	s.PlaintextPeers = plaintextPeers(s.PlaintextPeers, o.Seen)
 	s.TLS = tlsStatus(c, s.TLS, o.Seen)
+	s.VoidRecovery = voidRecovery(c, o.Seen)
+	s.ObeyedRecovery = obeyedRecovery(c, o)
+	if o.Step.Kind == plan.RaiseIncarnation && o.Err == nil {
+		// Those who were seen are members no more; what was known of them stands in
+		// status.recovery.
+		s.PlaintextPeers = !resources.TLS(c)
+		s.Members, s.Replicas, s.Leader, s.MembersSummary = nil, 0, "", fmt.Sprintf("0/%d", c.Spec.Size)
+	}
 }
 
 // told is the step that status speaks of: a comparison changes nothing, and is begun every
@@ -228,13 +236,16 @@ func quorumLost(seen plan.Observed, voters []string, running int) string {
 	quorum := plan.Majority(max(1, len(voters)))
 	next := "missing pods are started on their volumes by themselves, and nothing is removed or deleted — see why the others do not answer"
 	if len(data) < quorum {
-		next = "nothing is removed, deleted or started anew — bring a volume back, or restore a backup into a new cluster"
+		next = "nothing is removed, deleted or started anew — bring a volume back, or go on with a backup by spec.recovery"
 	}
 	if len(applied) > 0 {
 		next += "; of raft's log " + strings.Join(applied, ", ") + " is applied"
 	}
 	if len(data) < quorum {
 		next += "; " + newestBackup(seen.Backups)
+	}
+	if seen.RecoveryVoid {
+		next += "; spec.recovery was said while the cluster served, which makes it void: take it away, and say it again if it is still to be done"
 	}
 	if running >= quorum {
 		next += fmt.Sprintf("; the kubelets call %d of the pods ready, so it may be the network between the members that has failed", running)
@@ -361,7 +372,7 @@ func problems(o Outcome) []plan.Problem {
 func notBuilt(reason string) bool {
 	switch reason {
 	case v1alpha1.ReasonVolumeChangePending, v1alpha1.ReasonRollHalted,
-		v1alpha1.ReasonInvalidOptions, v1alpha1.ReasonAlarm, v1alpha1.ReasonDataDiffers, v1alpha1.ReasonAdoptBlocked:
+		v1alpha1.ReasonInvalidOptions, v1alpha1.ReasonAlarm, v1alpha1.ReasonDataDiffers, v1alpha1.ReasonAdoptBlocked, v1alpha1.ReasonRecoveryBlocked:
 		return true
 	}
 	return false

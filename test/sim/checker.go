@@ -104,6 +104,33 @@ func (k *checker) always() {
 	k.losses(c)
 	k.trust(c)
 	k.transport(c)
+	k.mixture(c)
+}
+
+// mixture: while an incarnation runs, or may be begun, nothing of an older one runs that
+// could be a quorum, and nothing at all where it would be heard of.
+func (k *checker) mixture(c *v1alpha1.EtcdCluster) {
+	if c.Status.Incarnation <= 1 {
+		return
+	}
+	older := map[string]int{}
+	for _, r := range k.w.nodes.runs {
+		if r.process == nil || r.process.Flags.Token == resources.Token(c) || !strings.HasPrefix(r.process.Flags.Token, resources.ClusterUID(c)) {
+			continue
+		}
+		if _, exited := k.w.Etcd.Exited(r.process); exited {
+			continue
+		}
+		older[r.process.Flags.Token]++
+		if k.w.nodes.nodeReady(r.node) {
+			k.violate("mixture", "%s of %s runs while status is about incarnation %d", r.process.Flags.Name, r.process.Flags.Token, c.Status.Incarnation)
+		}
+	}
+	for token, n := range older {
+		if n >= plan.Majority(int(c.Spec.Size)) {
+			k.violate("mixture", "%d of %s run beside incarnation %d", n, token, c.Status.Incarnation)
+		}
+	}
 }
 
 // writtenOnce: founders and cluster ID are latched, ordinals only rise.
@@ -114,6 +141,10 @@ func (k *checker) writtenOnce(c *v1alpha1.EtcdCluster) {
 	if l == nil {
 		l = &latch{}
 		k.latched[uid] = l
+	}
+	if c.Status.Incarnation > max(1, l.incarnation) {
+		// What it was before is another cluster.
+		l.founders, l.clusterID = "", ""
 	}
 	founders := strings.Join(c.Status.Founders, ",")
 	if founders != "" {

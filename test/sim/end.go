@@ -85,6 +85,10 @@ var uidPattern = regexp.MustCompile(`00000000-0000-4000-8000-\d{12}`)
 
 // normalise takes out of a status what may differ between two good runs.
 func normalise(s *v1alpha1.EtcdClusterStatus) {
+	if s.Recovery != nil {
+		// A kill delays it.
+		s.Recovery.Time = metav1.Time{}
+	}
 	s.Leader = ""
 	// Whoever has lost status believes that the logs hold entries of etcd 3.5.
 	s.OldEntries = 0

@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/quorate/quorate/api/v1alpha1"
 	"github.com/quorate/quorate/internal/etcd/etcdtest"
 	"github.com/quorate/quorate/internal/member"
 	"github.com/quorate/quorate/internal/resources"
@@ -30,6 +31,8 @@ type volume struct {
 	node   string
 	marker *member.Identity
 	booted bool
+	// restored says that it was filled from a backup.
+	restored bool
 	// corrupt data lets etcd fail on it.
 	corrupt bool
 }
@@ -91,7 +94,7 @@ func (w *World) Wipe(name string, what WipeOf) bool {
 	}
 	w.Etcd.Wipe(claim.Spec.VolumeName)
 	v := w.nodes.volume(claim.Spec.VolumeName)
-	v.marker, v.booted = nil, false
+	v.marker, v.booted, v.restored = nil, false, false
 	return had
 }
 
@@ -118,6 +121,10 @@ func (m *machines) start(pod *corev1.Pod, r *run) bool {
 	}
 	name := m.volumeOf(pod)
 	v, identity := m.volume(name), identityOf(pod, container)
+	if pod.Annotations[v1alpha1.AnnotationRestore] != "" && v.marker == nil && m.w.Etcd.Disk(name) == (etcdtest.Disk{}) {
+		m.w.note("volume %s is filled from %s", name, pod.Annotations[v1alpha1.AnnotationRestore])
+		v.marker, v.booted, v.restored = &identity, true, true
+	}
 	decision := member.Decide(m.facts(name, identity, orders, r.bootMark))
 	switch decision.Action {
 	case member.Refuse:
@@ -137,7 +144,12 @@ func (m *machines) start(pod *corev1.Pod, r *run) bool {
 		v.marker = &identity
 	}
 	r.again = time.Time{}
-	r.process = m.w.Etcd.Start(pod.Spec.NodeName, name, net.JoinHostPort(r.address, strconv.Itoa(resources.ClientPort)), flagsOf(container, orders))
+	flags := flagsOf(container, orders)
+	if v.restored && !m.w.Etcd.Disk(name).WAL {
+		// What is restored holds the list of all founders, as a founding gives it to them.
+		flags.State = etcdtest.New
+	}
+	r.process = m.w.Etcd.Start(pod.Spec.NodeName, name, net.JoinHostPort(r.address, strconv.Itoa(resources.ClientPort)), flags)
 	r.read, m.w.check.trustChanged = r.files, true
 	m.w.note("etcd of %s starts: %s on %s (first boot: %v)", pod.Name, orders.EffectiveClusterState(), name, r.first)
 	if m.w.Deaf[identity.Member] {
@@ -170,7 +182,7 @@ func (m *machines) facts(name string, identity member.Identity, orders member.An
 		f.Marker = member.MarkerClaimed
 	}
 	switch disk := m.w.Etcd.Disk(name); {
-	case disk.WAL:
+	case disk.WAL, v.restored:
 		f.Data = member.DataComplete
 	case disk.DB:
 		f.Data = member.DataLeftovers

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/quorate/quorate/api/v1alpha1"
 	"github.com/quorate/quorate/internal/etcd"
@@ -339,11 +340,16 @@ func (k *checker) claimNames(c *v1alpha1.EtcdCluster) (names []string) {
 		claim := o.(*corev1.PersistentVolumeClaim)
 		node := k.w.NodeOf(claim.Labels[v1alpha1.LabelMember])
 		held := claim.DeletionTimestamp != nil && node != "" && !k.w.nodes.nodeReady(node)
-		if !resources.Quarantined(claim) && claim.Labels[v1alpha1.LabelClusterUID] == resources.ClusterUID(c) && !held {
+		if !resources.Quarantined(claim) && ofIncarnation(c, claim) && !held {
 			names = append(names, claim.Labels[v1alpha1.LabelMember])
 		}
 	}
 	return names
+}
+
+func ofIncarnation(c *v1alpha1.EtcdCluster, o client.Object) bool {
+	return o.GetLabels()[v1alpha1.LabelClusterUID] == resources.ClusterUID(c) &&
+		o.GetLabels()[v1alpha1.LabelIncarnation] == resources.Identity(c)[v1alpha1.LabelIncarnation]
 }
 
 func (k *checker) secretNames(c *v1alpha1.EtcdCluster) (names []string) {

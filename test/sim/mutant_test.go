@@ -40,6 +40,11 @@ const (
 	transportFile = "internal/plan/transport.go"
 	rollFile      = "internal/plan/roll.go"
 	updateFile    = "internal/perform/transport.go"
+	wordFile      = "internal/observe/restore.go"
+	recoveryFile  = "internal/plan/recovery.go"
+	raiseFile     = "internal/perform/recovery.go"
+	restoreFile   = "internal/resources/restore.go"
+	lookFile      = "internal/observe/kubernetes.go"
 	reconcilerGo  = "controllers/etcdcluster_controller.go"
 
 	claimsLost    = "TestAFoundersClaimDeletedAtAnyMoment/all_claims_and_pods_are_deleted"
@@ -192,6 +197,56 @@ var mutants = []mutant{
 	{
 		name: "one look is enough to remove a voter", rule: "steady:", test: undisturbed + "replacing_a_member_in_memory_whose_pod_is_deleted",
 		edits: []sourceEdit{{watchedFile, "return w.looks > 1 &&", "return %s || w.looks > 1 &&"}},
+	},
+	{
+		name: "an incarnation begins beside the one that is given up", rule: "mixture:", test: undisturbed + "recovering_from_a_lost_quorum",
+		edits: []sourceEdit{
+			{recoveryFile, "case len(running) > 0:", "case len(running) > 0 && !(%s):"},
+			{recoveryFile, "o.KnownVoters()-len(unsure) < Majority(o.KnownVoters()):", "!(%s) && o.KnownVoters()-len(unsure) < Majority(o.KnownVoters()):"},
+			{raiseFile, "_, ours := resources.Ordinal(c.Name, pod.Name); ours &&", "_, ours := resources.Ordinal(c.Name, pod.Name); !(%s) && ours &&"},
+		},
+	},
+	{
+		name: "an incarnation begins beside those that may run unheard of", rule: "mixture:",
+		test: "TestNothingIsRecoveredByItself/two_may_still_run",
+		edits: []sourceEdit{
+			{recoveryFile, "o.KnownVoters()-len(unsure) < Majority(o.KnownVoters()):", "!(%s) && o.KnownVoters()-len(unsure) < Majority(o.KnownVoters()):"},
+			{raiseFile, "stopped < plan.Majority(seen.KnownVoters()) {", "!(%s) && stopped < plan.Majority(seen.KnownVoters()) {"},
+		},
+	},
+	{
+		name: "an incarnation begins by what a cache says of nodes", rule: "mixture:", test: "TestAStaleNodeCacheBeginsNoIncarnation",
+		edits: []sourceEdit{{raiseFile, "stopped < plan.Majority(seen.KnownVoters()) {", "!(%s) && stopped < plan.Majority(seen.KnownVoters()) {"}},
+	},
+	{
+		name: "a cluster that serves is recovered", rule: "the incarnation is 2", test: "TestNothingIsRecoveredByItself/it_serves",
+		edits: []sourceEdit{
+			{recoveryFile, "o.List || o.ReadOK || !r.Told", "(o.List || o.ReadOK || !r.Told) && !(%s)"},
+			{wordFile, "c.Status.VoidRecovery != resources.RecoveryWord(c)\n", "(c.Status.VoidRecovery != resources.RecoveryWord(c) || %s)\n"},
+		},
+	},
+	{
+		name: "a word counts although the cluster has served", rule: "was stopped", test: "TestNothingIsRecoveredByItself/it_has_served",
+		edits: []sourceEdit{{wordFile, "(c.Status.VoidRecovery != resources.RecoveryWord(c) ||", "(c.Status.VoidRecovery != resources.RecoveryWord(c) || %s ||"}},
+	},
+	{
+		name: "a backup that is not verified is taken", rule: "was stopped", test: "TestNothingIsRecoveredByItself/not_verified",
+		edits: []sourceEdit{{restoreFile, "!is(v1alpha1.ConditionVerified) && !from.AllowUnverified:", "!(%s) && !is(v1alpha1.ConditionVerified) && !from.AllowUnverified:"}},
+	},
+	{
+		name: "a new incarnation begins with nothing", rule: "began without the backup", test: "TestARecoveryKeepsWhatWasLeft",
+		edits: []sourceEdit{
+			{restoreFile, "case r != nil && r.Incarnation == incarnation(c):", "case r != nil && r.Incarnation == incarnation(c) && !(%s):"},
+			{membersFile, "from == nil && name != \"\" {", "from == nil && name != \"\" && !(%s) {"},
+		},
+	},
+	{
+		name: "a lost status brings the old incarnation back", rule: "after the loss of status", test: "TestARecoveryKeepsWhatWasLeft",
+		edits: []sourceEdit{{lookFile, "if err == nil && claims[i].Labels[v1alpha1.LabelClusterUID] == resources.ClusterUID(c) {", "if err == nil && !(%s) && claims[i].Labels[v1alpha1.LabelClusterUID] == resources.ClusterUID(c) {"}},
+	},
+	{
+		name: "two operators are at odds over a recovery", rule: "passes:", test: "TestTwoOperatorsDoNotDisputeARecovery",
+		edits: []sourceEdit{{wordFile, "told := c.Status.ObeyedRecovery == resources.RecoveryWord(c) ||", "told := !(%s) && c.Status.ObeyedRecovery == resources.RecoveryWord(c) ||"}},
 	},
 	{
 		name: "members are changed on an old list", rule: "settled:", test: undisturbed + "growing_from_one_to_three",

@@ -76,7 +76,7 @@ func newOperator(w *World, number int) *Operator {
 			Operator: resources.OperatorPeer{Namespace: "quorate-system"},
 		},
 		Performer: &perform.Performer{
-			Writer: c, Live: live, Nodes: live, Clock: w.Clock, GuardImage: "member",
+			Writer: c, Live: live, Nodes: live, Clock: w.Clock, GuardImage: "member", BackupImage: "backup",
 			Operator: resources.OperatorPeer{Namespace: "quorate-system"},
 			// Time stands still while an operator works.
 			Chores: &perform.Chores{Clock: w.Clock, Go: func(do func()) { do() }},

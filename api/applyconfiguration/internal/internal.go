@@ -457,6 +457,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: podTemplate
       type:
         namedType: com.github.quorate.quorate.api.v1alpha1.PodTemplate
+    - name: recovery
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.RecoverySpec
     - name: restoreFrom
       type:
         namedType: com.github.quorate.quorate.api.v1alpha1.RestoreSource
@@ -533,6 +536,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: nextOrdinal
       type:
         scalar: numeric
+    - name: obeyedRecovery
+      type:
+        scalar: string
     - name: observedGeneration
       type:
         scalar: numeric
@@ -554,6 +560,9 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             scalar: string
           elementRelationship: atomic
+    - name: recovery
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.RecoveryStatus
     - name: replicas
       type:
         scalar: numeric
@@ -564,6 +573,9 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: com.github.quorate.quorate.api.v1alpha1.TLSStatus
     - name: version
+      type:
+        scalar: string
+    - name: voidRecovery
       type:
         scalar: string
 - name: com.github.quorate.quorate.api.v1alpha1.EtcdOptions
@@ -804,6 +816,34 @@ var schemaYAML = typed.YAMLObject(`types:
           keys:
           - topologyKey
           - whenUnsatisfiable
+- name: com.github.quorate.quorate.api.v1alpha1.RecoverySpec
+  map:
+    fields:
+    - name: allowUnverified
+      type:
+        scalar: boolean
+    - name: backupName
+      type:
+        scalar: string
+    - name: incarnation
+      type:
+        scalar: numeric
+    elementRelationship: atomic
+- name: com.github.quorate.quorate.api.v1alpha1.RecoveryStatus
+  map:
+    fields:
+    - name: backupName
+      type:
+        scalar: string
+    - name: givenUp
+      type:
+        scalar: string
+    - name: incarnation
+      type:
+        scalar: numeric
+    - name: time
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
 - name: com.github.quorate.quorate.api.v1alpha1.RestoreSource
   map:
     fields:

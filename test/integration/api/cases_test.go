@@ -71,6 +71,9 @@ const (
 	restoreUIDWhy  = `" is not the UID of a cluster — nothing could be found under it — use the part of the URL of the backup before its ID`
 	restoreIDWhy   = `" is not the ID of a backup — nothing could be found under it — use status.id of the EtcdBackup, or the part of the URL of the backup before the last`
 	restoreOnceWhy = `restoreFrom can only be set when the cluster is created, and names the same backup for ever — a running cluster would be carried back in time under its clients — create another cluster with it`
+	recoverWhenWhy = `recovery cannot be set when the cluster is created — no quorum is lost yet, and the word would lie in wait for the first loss — leave it out; a new cluster begins with a backup by restoreFrom`
+	recoverDiskWhy = `recovery and storage.medium Memory do not go together — a backup is restored onto volumes, before etcd runs — create a new cluster on the medium Disk`
+	recoverWhatWhy = ` — a word for another one recovers nothing — set it to `
 	adoptUIDWhy    = `" is not the UID of a cluster — no volume would be found — use the value of the label etcd.quorate.dev/cluster-uid of the claims`
 	adoptOnceWhy   = `adopt can only be set when the cluster is created, and stays — the cluster would lose the volumes that it has, or take others for its own — create the cluster anew with it`
 	adoptAloneWhy  = `adopt goes with neither restoreFrom nor storage.medium Memory — the cluster begins with the data on the volumes of a deleted one — leave them out`
@@ -354,6 +357,23 @@ var cases = []specCase{
 	{name: "volumes and a backup", spec: `{restoreFrom: {backupName: a}, adopt: {clusterUID: 5e1f0c1a-0000-4000-8000-000000000001}}`, want: `spec.adopt: Invalid value: ` + adoptAloneWhy},
 	{name: "volumes in memory", spec: `{adopt: {clusterUID: 5e1f0c1a-0000-4000-8000-000000000001}, storage: {medium: Memory, size: 4Gi}, podTemplate: {resources: {limits: {memory: 5Gi}}}}`, want: adoptAloneWhy},
 	{name: "another size after a restore", before: `{restoreFrom: {backupName: a}}`, spec: `{size: 5, restoreFrom: {backupName: a}}`},
+
+	// The backup that a cluster goes on with when its quorum is lost.
+	{name: "a recovery", before: `{size: 3}`, status: `{"incarnation":1}`, spec: `{recovery: {incarnation: 1, backupName: nightly-20260101-0300, allowUnverified: true}}`},
+	{name: "a recovery before status is there again", before: `{size: 3}`, spec: `{recovery: {incarnation: 1, backupName: a}}`},
+	{name: "a second recovery", before: `{size: 3}`, status: `{"incarnation":2}`, spec: `{recovery: {incarnation: 2, backupName: a}}`},
+	{name: "a recovery of a new cluster", spec: `{recovery: {incarnation: 1, backupName: a}}`, want: `spec.recovery: Invalid value: ` + recoverWhenWhy},
+	{name: "a recovery of a new cluster that begins with a backup", spec: `{restoreFrom: {backupName: a}, recovery: {incarnation: 1, backupName: a}}`, want: recoverWhenWhy},
+	{name: "a recovery of volumes that are to be adopted", spec: `{adopt: {clusterUID: 5e1f0c1a-0000-4000-8000-000000000001}, recovery: {incarnation: 1, backupName: a}}`, want: recoverWhenWhy},
+	{name: "a recovery of what began with a backup", before: `{restoreFrom: {backupName: a}}`, status: `{"incarnation":1}`, spec: `{restoreFrom: {backupName: a}, recovery: {incarnation: 1, backupName: b}}`},
+	{name: "a recovery of what was adopted", before: `{adopt: {clusterUID: 5e1f0c1a-0000-4000-8000-000000000001}}`, status: `{"incarnation":3}`, spec: `{adopt: {clusterUID: 5e1f0c1a-0000-4000-8000-000000000001}, recovery: {incarnation: 3, backupName: b}}`},
+	{name: "a recovery of the next incarnation", before: `{size: 3}`, status: `{"incarnation":1}`, spec: `{recovery: {incarnation: 2, backupName: a}}`, want: `spec.recovery.incarnation: Invalid value: 2 is not the incarnation of the cluster, 1` + recoverWhatWhy + `1, which is status.incarnation`},
+	{name: "a recovery of the last incarnation", before: `{size: 3}`, status: `{"incarnation":2}`, spec: `{recovery: {incarnation: 1, backupName: a}}`, want: `1 is not the incarnation of the cluster, 2` + recoverWhatWhy + `2, which is status.incarnation`},
+	{name: "a recovery of no incarnation", before: `{size: 3}`, spec: `{recovery: {backupName: a}}`, want: `spec.recovery.incarnation: Required value`},
+	{name: "a recovery of incarnation 0", before: `{size: 3}`, spec: `{recovery: {incarnation: 0, backupName: a}}`, want: `spec.recovery.incarnation: Invalid value: 0: `},
+	{name: "a recovery from nothing", before: `{size: 3}`, spec: `{recovery: {incarnation: 1}}`, want: `spec.recovery.backupName: Required value`},
+	{name: "a recovery from no name", before: `{size: 3}`, spec: `{recovery: {incarnation: 1, backupName: ""}}`, want: `spec.recovery.backupName: Invalid value: `},
+	{name: "a recovery in memory", before: `{storage: {medium: Memory, size: 4Gi}, podTemplate: {resources: {limits: {memory: 5Gi}}}}`, spec: `{storage: {medium: Memory, size: 4Gi}, podTemplate: {resources: {limits: {memory: 5Gi}}}, recovery: {incarnation: 1, backupName: a}}`, want: `spec.recovery: Invalid value: ` + recoverDiskWhy},
 
 	// The network.
 	{name: "peers of every kind", spec: `{networkPolicy: {clientFrom: [{ipBlock: {cidr: 10.0.0.0/8}}, {podSelector: {}, namespaceSelector: {}}], metricsFrom: [{namespaceSelector: {matchLabels: {a: b}}}]}}`},

@@ -44,6 +44,12 @@ var statusCases = []statusCase{
 		name: "a lower incarnation", before: founded, patch: `{"incarnation":1}`,
 		want: `status.incarnation: Invalid value: 1 is less than 2 — the volumes of an older incarnation would count as members again — read the object again before writing its status`,
 	},
+	{
+		name: "an incarnation that is passed over", before: founded, patch: `{"incarnation":4}`,
+		want: `status.incarnation: Invalid value: 4 is more than one above 2 — an incarnation would be passed over, and nobody would know what its members were — raise it one at a time`,
+	},
+	{name: "the incarnation of what is adopted", patch: `{"incarnation":7,"founders":["a-0000"]}`},
+	{name: "a recovery as it was said", before: founded, patch: `{"voidRecovery":"2/nightly","obeyedRecovery":"2/nightly","recovery":{"incarnation":2,"backupName":"nightly","time":"2026-01-01T03:00:00Z"}}`},
 	{name: "no incarnation any more", before: founded, patch: `{"incarnation":null}`, want: `0 is less than 2`},
 	{
 		name: "a lower ordinal", before: founded, patch: `{"nextOrdinal":4}`,

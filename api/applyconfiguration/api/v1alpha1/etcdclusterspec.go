@@ -35,6 +35,10 @@ type EtcdClusterSpecApplyConfiguration struct {
 	// namespace, TLS and size must be those of the deleted one. It can only be set when the
 	// cluster is created, and stays.
 	Adopt *AdoptSpecApplyConfiguration `json:"adopt,omitempty"`
+	// Recovery is your word that a cluster which has lost its quorum for good goes on with a
+	// backup: what was acknowledged since is lost. It holds for one incarnation, and is void
+	// once the cluster has served while it stood here. Nothing of the kind happens without it.
+	Recovery *RecoverySpecApplyConfiguration `json:"recovery,omitempty"`
 	// Failover says when a member is given up and replaced.
 	Failover *FailoverSpecApplyConfiguration `json:"failover,omitempty"`
 	// Update says how far a change of version may go by itself.
@@ -129,6 +133,14 @@ func (b *EtcdClusterSpecApplyConfiguration) WithRestoreFrom(value *RestoreSource
 // If called multiple times, the Adopt field is set to the value of the last call.
 func (b *EtcdClusterSpecApplyConfiguration) WithAdopt(value *AdoptSpecApplyConfiguration) *EtcdClusterSpecApplyConfiguration {
 	b.Adopt = value
+	return b
+}
+
+// WithRecovery sets the Recovery field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Recovery field is set to the value of the last call.
+func (b *EtcdClusterSpecApplyConfiguration) WithRecovery(value *RecoverySpecApplyConfiguration) *EtcdClusterSpecApplyConfiguration {
+	b.Recovery = value
 	return b
 }
 

@@ -70,6 +70,15 @@ type EtcdClusterStatusApplyConfiguration struct {
 	// Backup tells of the EtcdBackups of the cluster in its namespace; absent while none
 	// is good.
 	Backup *ClusterBackupStatusApplyConfiguration `json:"backup,omitempty"`
+	// Recovery that the present incarnation began with; absent if it was none.
+	Recovery *RecoveryStatusApplyConfiguration `json:"recovery,omitempty"`
+	// ObeyedRecovery is the spec.recovery, as incarnation/backupName, for which members were
+	// stopped: whoever carries it on need not see the loss told anew.
+	ObeyedRecovery *string `json:"obeyedRecovery,omitempty"`
+	// VoidRecovery is the spec.recovery, as incarnation/backupName, under which the cluster
+	// has served: it does not count any more, so that a word that was said for one loss of
+	// the quorum does not answer the next.
+	VoidRecovery *string `json:"voidRecovery,omitempty"`
 	// Version is the lowest that any member runs: a cluster is as old as its oldest
 	// member.
 	Version *string `json:"version,omitempty"`
@@ -266,6 +275,30 @@ func (b *EtcdClusterStatusApplyConfiguration) WithTLS(value *TLSStatusApplyConfi
 // If called multiple times, the Backup field is set to the value of the last call.
 func (b *EtcdClusterStatusApplyConfiguration) WithBackup(value *ClusterBackupStatusApplyConfiguration) *EtcdClusterStatusApplyConfiguration {
 	b.Backup = value
+	return b
+}
+
+// WithRecovery sets the Recovery field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Recovery field is set to the value of the last call.
+func (b *EtcdClusterStatusApplyConfiguration) WithRecovery(value *RecoveryStatusApplyConfiguration) *EtcdClusterStatusApplyConfiguration {
+	b.Recovery = value
+	return b
+}
+
+// WithObeyedRecovery sets the ObeyedRecovery field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ObeyedRecovery field is set to the value of the last call.
+func (b *EtcdClusterStatusApplyConfiguration) WithObeyedRecovery(value string) *EtcdClusterStatusApplyConfiguration {
+	b.ObeyedRecovery = &value
+	return b
+}
+
+// WithVoidRecovery sets the VoidRecovery field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the VoidRecovery field is set to the value of the last call.
+func (b *EtcdClusterStatusApplyConfiguration) WithVoidRecovery(value string) *EtcdClusterStatusApplyConfiguration {
+	b.VoidRecovery = &value
 	return b
 }
 

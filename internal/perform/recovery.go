@@ -1,0 +1,141 @@
+package perform
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/plan"
+	"github.com/quorate/quorate/internal/resources"
+)
+
+// stopIncarnation deletes the pods of members whose incarnation is given up, on the word
+// that the spec still has.
+func (p *Performer) stopIncarnation(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, names []string) error {
+	if err := p.unchanged(ctx, c); err != nil {
+		return err
+	}
+	return each(names, func(name string) error {
+		pod, err := p.ownPod(ctx, c, name)
+		if err != nil || pod == nil || !pod.DeletionTimestamp.IsZero() {
+			return err
+		}
+		if m, _ := seen.Member(name); string(pod.UID) != m.PodUID {
+			return fmt.Errorf("stopping %s, which has another pod by now: %w", name, ErrStale)
+		}
+		return p.delete(ctx, pod)
+	})
+}
+
+// raiseIncarnation begins a new incarnation by one write of status: its founders bear names
+// that nothing has ever borne. Before, the API server is asked whether really nothing of the
+// old one runs.
+func (p *Performer) raiseIncarnation(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed) error {
+	if err := p.unchanged(ctx, c); err != nil {
+		return err
+	}
+	claims, pods, err := p.neighbours(ctx, c)
+	if err != nil {
+		return err
+	}
+	next := int(c.Status.NextOrdinal)
+	for i := range pods.Items {
+		pod := &pods.Items[i]
+		if _, ours := resources.Ordinal(c.Name, pod.Name); ours && pod.Labels[v1alpha1.LabelClusterUID] == resources.ClusterUID(c) {
+			return fmt.Errorf("beginning a new incarnation beside pod %s: %w", pod.Name, ErrStale)
+		}
+		next = max(next, after(c, pod.Name))
+	}
+	last := map[string]string{}
+	for i := range claims.Items {
+		name := resources.MemberOfClaim(claims.Items[i].Name)
+		next, last[name] = max(next, after(c, name)), claims.Items[i].Annotations[v1alpha1.AnnotationNode]
+	}
+	stopped := 0
+	for _, m := range seen.Members {
+		next = max(next, after(c, m.Name))
+		stops, err := p.hasStopped(ctx, m, last)
+		if err != nil {
+			return err
+		}
+		if stops {
+			stopped++
+		}
+	}
+	if stopped < plan.Majority(seen.KnownVoters()) {
+		return fmt.Errorf("beginning a new incarnation while members of the old one may run: %w", ErrStale)
+	}
+	begin(c, seen, next, metav1.NewTime(p.ServerTime.Or(p.Clock.Now())))
+	return nil
+}
+
+// hasStopped says that a voter without a pod runs nowhere, as the API server shows the nodes
+// now: a cache may not have heard yet that one of them is lost. Claims name the last nodes
+// of their members; where a claim is gone, any node may be it.
+func (p *Performer) hasStopped(ctx context.Context, m plan.Member, last map[string]string) (bool, error) {
+	if m.Joiner || m.RunningElsewhere {
+		return false, nil
+	}
+	if node, named := last[m.Name]; named || p.Nodes == nil {
+		err := p.nobodyRuns(ctx, m.Name, node)
+		if Stale(err) {
+			return false, nil
+		}
+		return err == nil, err
+	}
+	var nodes corev1.NodeList
+	if err := p.Nodes.List(ctx, &nodes); err != nil {
+		return false, fmt.Errorf("listing nodes: %w", err)
+	}
+	lost := slices.ContainsFunc(nodes.Items, func(n corev1.Node) bool {
+		ready, _ := resources.NodeReady(&n)
+		return !ready && !resources.NodeFenced(&n)
+	})
+	return !lost, nil
+}
+
+// begin writes the new incarnation into status.
+func begin(c *v1alpha1.EtcdCluster, seen plan.Observed, next int, now metav1.Time) {
+	s := &c.Status
+	s.Recovery = &v1alpha1.RecoveryStatus{
+		Incarnation: seen.Incarnation + 1, BackupName: seen.Recovery.Backup, Time: now.Rfc3339Copy(), GivenUp: givenUp(seen),
+	}
+	s.Incarnation, s.ClusterID, s.Joiner, s.FounderVolumes, s.Founders = seen.Incarnation+1, "", "", nil, nil
+	// What was on record about the members' logs, releases and URLs went with them.
+	s.OldEntries, s.Downgrade, s.PlaintextPeers = 0, "", !resources.TLS(c)
+	for i := range int(c.Spec.Size) {
+		s.Founders = append(s.Founders, resources.MemberName(c.Name, next+i))
+	}
+	s.NextOrdinal = int32(next) + c.Spec.Size //nolint:gosec // four digits or a few more
+}
+
+// after is the ordinal that follows a name's; zero for a name of nobody's.
+func after(c *v1alpha1.EtcdCluster, name string) int {
+	if n, ok := resources.Ordinal(c.Name, name); ok {
+		return n + 1
+	}
+	return 0
+}
+
+// givenUpLimit is how much of it status takes.
+const givenUpLimit = 2048
+
+// givenUp says what is known of the members that are given up.
+func givenUp(seen plan.Observed) string {
+	var out []string
+	for _, m := range seen.Members {
+		state := "its volume is kept"
+		if m.Volume != plan.VolumeBound {
+			state = m.VolumeTrouble()
+		}
+		out = append(out, fmt.Sprintf("%s (%s)", m.Name, state))
+	}
+	told := fmt.Sprintf("incarnation %d: %s", seen.Incarnation, strings.Join(out, ", "))
+	// Longer than the API takes, it would keep the incarnation from beginning at all.
+	return strings.ToValidUTF8(told[:min(len(told), givenUpLimit)], "")
+}

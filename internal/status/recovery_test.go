@@ -1,0 +1,87 @@
+package status
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/plan"
+)
+
+// TestWordsOnRecord: what was said and obeyed stays on record for as long as it stands there,
+// and a word under which the cluster has served is void.
+func TestWordsOnRecord(t *testing.T) {
+	serving, lost := func(*plan.Observed) {}, twoVolumesLost
+	none, stop := plan.Step{Kind: plan.Wait}, plan.Step{Kind: plan.StopIncarnation}
+	raise := plan.Step{Kind: plan.RaiseIncarnation}
+	cases := map[string]struct {
+		word         *v1alpha1.RecoverySpec
+		void, obeyed string
+		seen         change
+		step         plan.Step
+		wantVoid     string
+		wantObeyed   string
+	}{
+		"no word":                        {nil, "", "", serving, none, "", ""},
+		"it serves under the word":       {&v1alpha1.RecoverySpec{Incarnation: 1, BackupName: "b"}, "", "", serving, none, "1/b", ""},
+		"it does not":                    {&v1alpha1.RecoverySpec{Incarnation: 1, BackupName: "b"}, "", "", lost, none, "", ""},
+		"it has":                         {&v1alpha1.RecoverySpec{Incarnation: 1, BackupName: "b"}, "1/b", "", lost, none, "1/b", ""},
+		"with another backup it has not": {&v1alpha1.RecoverySpec{Incarnation: 1, BackupName: "c"}, "1/b", "", lost, none, "", ""},
+		"it was taken away":              {nil, "1/b", "1/b", lost, none, "", ""},
+		"a word for another incarnation": {&v1alpha1.RecoverySpec{Incarnation: 2, BackupName: "b"}, "", "", serving, none, "", ""},
+		"members are stopped":            {&v1alpha1.RecoverySpec{Incarnation: 1, BackupName: "b"}, "", "", lost, stop, "", "1/b"},
+		"they were":                      {&v1alpha1.RecoverySpec{Incarnation: 1, BackupName: "b"}, "", "1/b", lost, none, "", "1/b"},
+		"they were for another backup":   {&v1alpha1.RecoverySpec{Incarnation: 1, BackupName: "c"}, "", "1/b", lost, none, "", ""},
+		"they were, and it serves again": {&v1alpha1.RecoverySpec{Incarnation: 1, BackupName: "b"}, "", "1/b", serving, none, "1/b", ""},
+		"the next incarnation begins":    {&v1alpha1.RecoverySpec{Incarnation: 1, BackupName: "b"}, "", "1/b", lost, raise, "", ""},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			c := cluster()
+			c.Spec.Recovery, c.Status.Incarnation, c.Status.VoidRecovery, c.Status.ObeyedRecovery = tc.word, 1, tc.void, tc.obeyed
+			seen := healthy(tc.seen)
+			seen.Incarnation = 1
+			if tc.step.Kind == plan.RaiseIncarnation {
+				c.Status.Incarnation = 2
+			}
+			Report(c, Outcome{Seen: seen, Step: tc.step})
+			if s := c.Status; s.VoidRecovery != tc.wantVoid || s.ObeyedRecovery != tc.wantObeyed {
+				t.Errorf("void %q, obeyed %q, want %q and %q", s.VoidRecovery, s.ObeyedRecovery, tc.wantVoid, tc.wantObeyed)
+			}
+		})
+	}
+}
+
+// TestRaiseIsTold: the members of before are members no more, and the loss is told by an
+// event, but only once it is written.
+func TestRaiseIsTold(t *testing.T) {
+	c := cluster()
+	c.Status.Incarnation, c.Status.Recovery = 2, &v1alpha1.RecoveryStatus{Incarnation: 2, BackupName: "b", Time: metav1.NewTime(time.Unix(1, 0))}
+	o := Outcome{Seen: healthy(twoVolumesLost), Step: plan.Step{Kind: plan.RaiseIncarnation, Reason: "Recovering", Message: "what was acknowledged since the backup is lost"}}
+	Report(c, o)
+	if s := c.Status; len(s.Members) > 0 || s.Replicas != 0 || s.Leader != "" || !strings.HasPrefix(s.MembersSummary, "0/") {
+		t.Errorf("status is %+v", s)
+	}
+	told := func(written Written) int {
+		n := 0
+		for _, e := range Events(v1alpha1.EtcdClusterStatus{}, c.Status, o, written) {
+			if e.Reason == string(plan.RaiseIncarnation) && e.Type == "Warning" {
+				n++
+			}
+		}
+		return n
+	}
+	if told(StatusWritten) != 1 || told(StatusLost) != 0 {
+		t.Errorf("told %d times once it is written, and %d when it is not", told(StatusWritten), told(StatusLost))
+	}
+	failed := cluster()
+	failed.Status.Incarnation = 1
+	o.Err = errors.New("no answer")
+	if Report(failed, o); len(failed.Status.Members) == 0 {
+		t.Error("the members are forgotten although nothing has begun")
+	}
+}
