@@ -23,6 +23,7 @@ import (
 
 	"github.com/quorate/quorate/api/v1alpha1"
 	"github.com/quorate/quorate/internal/pki"
+	"github.com/quorate/quorate/internal/resources"
 	"github.com/quorate/quorate/test/load"
 )
 
@@ -266,7 +267,7 @@ func (c Cluster) Healthy(ctx context.Context) error {
 	if len(want) != int(object.Spec.Size) {
 		return fmt.Errorf("cluster %s has %d members, not %d", c.Name, len(want), object.Spec.Size)
 	}
-	return errors.Join(c.agreePods(ctx, want), c.agreeClaims(ctx, want), c.agreeEtcd(ctx, want))
+	return errors.Join(c.agreePods(ctx, want), c.agreeClaims(ctx, object, want), c.agreeEtcd(ctx, want))
 }
 
 func (c Cluster) agreePods(ctx context.Context, want map[string]uint64) error {
@@ -285,7 +286,9 @@ func (c Cluster) agreePods(ctx context.Context, want map[string]uint64) error {
 	return nil
 }
 
-func (c Cluster) agreeClaims(ctx context.Context, want map[string]uint64) error {
+// agreeClaims looks at the claims of members: those in quarantine, and those of an
+// incarnation that was given up, are kept for the user alone.
+func (c Cluster) agreeClaims(ctx context.Context, object *v1alpha1.EtcdCluster, want map[string]uint64) error {
 	claims, err := c.Claims(ctx)
 	if err != nil {
 		return err
@@ -293,7 +296,7 @@ func (c Cluster) agreeClaims(ctx context.Context, want map[string]uint64) error 
 	var names []string
 	for _, name := range keys(claims) {
 		claim := claims[name]
-		if claim.Labels[v1alpha1.LabelQuarantined] != "" {
+		if claim.Labels[v1alpha1.LabelQuarantined] != "" || claim.Labels[v1alpha1.LabelIncarnation] != resources.Identity(object)[v1alpha1.LabelIncarnation] {
 			continue
 		}
 		member := claim.Labels[v1alpha1.LabelMember]
