@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"sync"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/quorate/quorate/api/v1alpha1"
@@ -49,6 +50,13 @@ func (seen certificatesSeen) authorities() []plan.Authority {
 // allTrust says that every member's pod was made with the authorities that it is to
 // trust: before that it is too early to ask their processes.
 func (k *kubernetes) allTrust(who pki.Ask) bool {
+	if slices.ContainsFunc(who.Without, func(name string) bool {
+		// Somebody deleted the Secret of one that runs: it has to be restarted as well.
+		pod := k.pod(name)
+		return pod != nil && pod.Status.Phase != corev1.PodPending && pod.Annotations[v1alpha1.AnnotationTrust] != who.Trust
+	}) {
+		return false
+	}
 	return !slices.ContainsFunc(who.Members, func(name string) bool {
 		pod := k.pod(name)
 		return pod == nil || pod.Annotations[v1alpha1.AnnotationTrust] != who.Trust

@@ -15,12 +15,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// authority is a certificate authority that can sign.
+// authority is a certificate authority that is trusted.
 type authority struct {
 	secret string
 	pem    []byte
 	cert   *x509.Certificate
-	key    crypto.PrivateKey
+	// key is nil while others have it: the certificates of this authority are issued
+	// elsewhere.
+	key crypto.PrivateKey
 	// next signs once everybody trusts it; nil but in the first phase of a rotation.
 	next *authority
 	// former signed before, PEM, and is still trusted; empty but in the second phase.
@@ -59,6 +61,9 @@ func parseSigner(secret string, data map[string][]byte, certKey, keyKey string) 
 		if len(data[key]) == 0 {
 			return nil, "has no " + key
 		}
+	}
+	if cert := parseCert(data[certKey]); cert != nil && string(data[keyKey]) == Elsewhere {
+		return &authority{secret: secret, pem: data[certKey], cert: cert}, ""
 	}
 	pair, err := tls.X509KeyPair(data[certKey], data[keyKey])
 	if err != nil {
@@ -128,6 +133,9 @@ func (p *planner) createAuthority(secret string) *authority {
 			secret, p.firstEnd(secret))
 		return nil
 	}
+	if issued, wanted := p.in.Issued[secret]; wanted {
+		return p.foundIssued(secret, issued)
+	}
 	if from, wanted := p.in.Given[secret]; wanted {
 		a := p.given(secret, nil)
 		if a != nil {
@@ -162,6 +170,10 @@ func (p *planner) inForce(a *authority) *authority {
 			a.secret, stamp(end))
 		return nil
 	case p.now.Before(end.Add(-end.Sub(begin) / 6)):
+	case a.key == nil && a.next == nil:
+		p.problem(a.secret, ReasonAuthorityExpiring,
+			"the authority in Secret %s ends at %s, and its key is not here — no certificate can outlive it, and nobody here can make another — have certificates issued by another authority",
+			a.secret, stamp(end))
 	case p.in.Given[a.secret].Secret != "" && a.next == nil:
 		p.problem(a.secret, ReasonAuthorityExpiring,
 			"the authority in Secret %s ends at %s, and it is the user's own — no certificate can outlive it, and nobody else can make another — put another authority into Secret %s",
@@ -185,14 +197,14 @@ func (p *planner) changed(a *authority) string {
 				continue
 			}
 			data := p.in.Secrets[want.name]
-			cert, carried := parseCert(data[l.certKey]), parseCerts(data[l.caKey])
-			if cert == nil || len(carried) == 0 {
+			chain, carried := parseCerts(data[l.certKey]), parseCerts(data[l.caKey])
+			if len(chain) == 0 || len(carried) == 0 {
 				continue
 			}
-			if signed(cert, parseCerts(a.bundle())) {
+			if signed(chain, parseCerts(a.bundle())) {
 				return ""
 			}
-			if signed(cert, carried) {
+			if signed(chain, carried) {
 				keeper = want.name
 			}
 		}
@@ -200,9 +212,17 @@ func (p *planner) changed(a *authority) string {
 	return keeper
 }
 
-// signed says that one of the authorities has signed the certificate.
-func signed(cert *x509.Certificate, by []*x509.Certificate) bool {
-	return slices.ContainsFunc(by, func(a *x509.Certificate) bool { return cert.CheckSignatureFrom(a) == nil })
+// signed says that one of the authorities has signed the first certificate of a chain, or
+// one that it stands on.
+func signed(chain, by []*x509.Certificate) bool {
+	if len(chain) == 0 {
+		return false
+	}
+	if slices.ContainsFunc(by, func(a *x509.Certificate) bool { return chain[0].CheckSignatureFrom(a) == nil }) {
+		return true
+	}
+	next := slices.IndexFunc(chain[1:], func(a *x509.Certificate) bool { return chain[0].CheckSignatureFrom(a) == nil })
+	return next >= 0 && signed(chain[1+next:], by)
 }
 
 // anyLeaf names a Secret with a leaf of the authority.

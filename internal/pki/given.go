@@ -11,17 +11,17 @@ import (
 	"slices"
 )
 
-// Given is an authority that the user provides in a Secret, from which the operator's own
-// Secret of that authority is made once it has been tried.
+// Given is an authority or a certificate that somebody else provides in a Secret, from
+// which the operator's own Secret is made once it has been tried.
 type Given struct {
-	// Secret is the name of the user's.
+	// Secret is the name of the other's.
 	Secret string
 	// Data of it; nil if it does not exist.
 	Data map[string][]byte
+	// Awaits is what is still waited for, in the words of whoever issues it; empty for
+	// nothing.
+	Awaits string
 }
-
-// ReasonAuthorityRefused says that the authority which the user provides cannot be used.
-const ReasonAuthorityRefused = "AuthorityRefused"
 
 // weakest is the least number of bits of an RSA key that is taken.
 const weakest = 2048
@@ -104,6 +104,9 @@ func (p *planner) others(than string) (certs []*x509.Certificate) {
 			continue
 		}
 		stored := p.in.Secrets[secret]
+		for _, from := range p.in.Issued[secret].Leaves {
+			certs = append(certs, parseCerts(from.Data[KeyCA])...)
+		}
 		for _, file := range [][]byte{p.in.Given[secret].Data[KeyCert], stored[KeyCert], stored[KeyNextCert], stored[KeyFormerCert]} {
 			if cert := parseCert(file); cert != nil {
 				certs = append(certs, cert)
@@ -121,6 +124,11 @@ func unfit(cert *x509.Certificate) string {
 	if cert.KeyUsage&x509.KeyUsageCertSign == 0 {
 		return "holds a certificate that may not sign others (key usage)"
 	}
+	return weakness(cert)
+}
+
+// weakness says why a certificate proves too little, or is not read by everybody.
+func weakness(cert *x509.Certificate) string {
 	switch key := cert.PublicKey.(type) {
 	case *rsa.PublicKey:
 		if key.N.BitLen() < weakest {

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -25,6 +26,11 @@ type leaf struct {
 	dns                    []string
 	ips                    []net.IP
 	uses                   []x509.ExtKeyUsage
+	// dialed are the names that others connect by. A certificate of the operator's own
+	// carries more; one that somebody else issues has to cover these.
+	dialed []string
+	// issued says that somebody else issues it.
+	issued bool
 }
 
 // wanted is a Secret that holds leaves.
@@ -54,6 +60,11 @@ func (p *planner) secrets() []wanted {
 	for _, m := range p.in.Members {
 		all = append(all, p.member(m))
 	}
+	for _, want := range all {
+		for i := range want.leaves {
+			_, want.leaves[i].issued = p.in.Issued[want.leaves[i].authority]
+		}
+	}
 	return all
 }
 
@@ -74,10 +85,12 @@ func (p *planner) member(name string) wanted {
 			commonName: name, uses: forBoth,
 			dns: append(slices.Clone(own), service, service+"."+p.in.Namespace, service+"."+p.in.Namespace+".svc", "localhost"),
 			ips: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+			// etcdctl in the pod connects by the address.
+			dialed: []string{own[0], service + "." + p.in.Namespace + ".svc", "127.0.0.1"},
 		},
 		{
 			authority: PeerCASecret(p.in.Cluster), caKey: KeyPeerCA, certKey: KeyPeerCert, keyKey: KeyPeerKey,
-			commonName: name, uses: forBoth, dns: own,
+			commonName: name, uses: forBoth, dns: own, dialed: own[:1],
 		},
 	}}
 }
@@ -141,14 +154,25 @@ func (l leaf) fault(data map[string][]byte, a *authority) string {
 		return l.keyKey + " is missing"
 	case err != nil:
 		return fmt.Sprintf("%s is no certificate that belongs to %s", l.certKey, l.keyKey)
-	case pair.Leaf.CheckSignatureFrom(a.cert) != nil:
+	case !signed(parseCerts(data[l.certKey]), []*x509.Certificate{a.cert}):
 		return fmt.Sprintf("%s was not issued by the authority in Secret %s", l.certKey, a.secret)
+	case a.key == nil || l.issued:
+		// Whoever issued it was asked for more than this only if it was cert-manager.
+		return l.shortcoming(pair.Leaf)
 	case pair.Leaf.Subject.CommonName != l.commonName:
 		return l.certKey + " names somebody else"
 	case !l.covered(pair.Leaf):
 		return l.certKey + " does not cover all names and addresses"
 	case !sameUses(pair.Leaf.ExtKeyUsage, l.uses):
 		return l.certKey + " is for other uses"
+	}
+	return ""
+}
+
+// shortcoming says what others would miss in a certificate that somebody else issued.
+func (l leaf) shortcoming(cert *x509.Certificate) string {
+	if missing := l.lacks(cert); len(missing) > 0 {
+		return l.certKey + " does not cover " + strings.Join(missing, ", ")
 	}
 	return ""
 }

@@ -25,6 +25,8 @@ const (
 	KeyNextKey    = "next.key"
 	KeyFormerCert = "former.crt"
 	KeySince      = "since"
+	// KeyIssuer of an authority's Secret says that Certificates may exist for its port.
+	KeyIssuer = "issuer"
 
 	// Keys of a member's Secret, which are the file names in its pod.
 	KeyClientCA   = "client-ca.crt"
@@ -111,6 +113,11 @@ type Inputs struct {
 	// Given are the authorities that the user provides, by the name of the operator's own
 	// Secret that is made from each; the others are the operator's to make.
 	Given map[string]Given
+	// Issued are the certificates of a port that somebody else issues, by the name of the
+	// authority's Secret; those of other ports are the operator's to issue.
+	Issued map[string]Issued
+	// Leftover are the Secrets of authorities of whose ports Certificates exist.
+	Leftover []string
 	// Shown is what members show on their ports, by name; nil while nobody was asked.
 	Shown map[string]Shown
 	// Secrets are the data of the Secrets that exist and belong to this very
@@ -149,6 +156,17 @@ const (
 	ReasonNotYetValid = "NotYetValid"
 	// ReasonIssuingFailed: a certificate could not be made.
 	ReasonIssuingFailed = "IssuingFailed"
+	// ReasonAuthorityRefused: the authority that the user provides cannot be used.
+	ReasonAuthorityRefused = "AuthorityRefused"
+	// ReasonCertificateRefused: a certificate that somebody else issues cannot be used.
+	ReasonCertificateRefused = "CertificateRefused"
+	// ReasonCertificateNotIssued: a certificate that somebody else issues is waited for.
+	ReasonCertificateNotIssued = "CertificateNotIssued"
+	// ReasonCertificateExpiring: five sixths of the life of a certificate that somebody else
+	// issues are over, and there is no other one.
+	ReasonCertificateExpiring = "CertificateExpiring"
+	// ReasonIssuerUnavailable: cert-manager cannot be asked for certificates.
+	ReasonIssuerUnavailable = "IssuerUnavailable"
 )
 
 // Problem is what stands in the way, for a condition.
@@ -171,6 +189,8 @@ type Result struct {
 	// Renew lists Secrets that exist and get new data, in a fixed order.
 	// Write them on condition of the resourceVersion that was read.
 	Renew []SecretData
+	// Requests are what cert-manager is to be asked for, in a fixed order.
+	Requests []Request
 	// Remove lists the Secrets of members that are not listed any more.
 	Remove []string
 	// Problems in a fixed order.

@@ -14,6 +14,8 @@ type planner struct {
 	now    time.Time
 	in     Inputs
 	result Result
+	// examined are the certificates of others that were tried, for each is asked for often.
+	examined map[string]material
 }
 
 // Plan says which Secrets are to be created, renewed and removed now.
@@ -37,8 +39,10 @@ func Plan(now time.Time, in Inputs) Result {
 		}
 	}
 	p.trust()
+	p.request()
 	for _, name := range []string{ClientCASecret(in.Cluster), PeerCASecret(in.Cluster)} {
-		if a := authorities[name]; a != nil && in.Secrets[name] != nil {
+		p.survey(name)
+		if a := authorities[name]; a != nil && in.Secrets[name] != nil && !p.mark(a) {
 			p.rotate(a)
 		}
 	}
@@ -69,14 +73,14 @@ func (p *planner) leaves(want wanted, authorities map[string]*authority) {
 			}
 			continue
 		}
-		reason := p.due(want.name, l, old, a)
-		if reason == "" && !bytes.Equal(old[l.caKey], a.bundle()) {
-			reason = fmt.Sprintf("%s is not what Secret %s has trusted", l.caKey, a.secret)
-		} else if reason != "" && !p.put(made, l, a) {
+		reason, ok := p.place(made, want.name, l, a)
+		if !ok {
 			return
 		}
+		if reason == "" && !bytes.Equal(old[l.caKey], a.bundle()) {
+			reason = fmt.Sprintf("%s is not what Secret %s has trusted", l.caKey, a.secret)
+		}
 		made.Data[l.caKey] = a.bundle()
-		p.next(parseCert(made.Data[l.certKey]), a)
 		if reason != "" {
 			why = append(why, reason)
 		}
@@ -89,6 +93,25 @@ func (p *planner) leaves(want wanted, authorities map[string]*authority) {
 	case len(why) > 0:
 		p.result.Renew = append(p.result.Renew, made)
 	}
+}
+
+// place puts a leaf into the Secret's data: the one that somebody else issued, one that is
+// issued here, or the one that is there. It says why it is another one than before, if it
+// is, and is false when there is none.
+func (p *planner) place(into SecretData, own string, l leaf, a *authority) (why string, ok bool) {
+	if l.issued {
+		if why, ok := p.take(into, own, l, a); ok {
+			return why, p.keep(own, l, into.Data, a)
+		}
+	}
+	if a.key == nil {
+		return "", p.keep(own, l, into.Data, a)
+	}
+	if why = p.due(own, l, into.Data, a); why != "" && !p.put(into, l, a) {
+		return why, false
+	}
+	p.next(parseCert(into.Data[l.certKey]), a)
+	return why, true
 }
 
 // due says why a leaf must be issued, or nothing.

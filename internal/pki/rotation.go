@@ -58,6 +58,8 @@ type Port struct {
 type Ask struct {
 	// Members to shake hands with.
 	Members []string
+	// Without are members that have no certificates yet, and so cannot have started.
+	Without []string
 	// ClientCA and PeerCA are the authorities, PEM, that their ports' leaves are of.
 	ClientCA, PeerCA []byte
 	// Trust is the hash of the authorities that their pods must have been made with.
@@ -133,6 +135,10 @@ func (p *planner) rotate(a *authority) {
 
 // begin puts another authority beside one that is due.
 func (p *planner) begin(a *authority) {
+	if issued, wanted := p.in.Issued[a.secret]; wanted {
+		p.beginIssued(a, issued)
+		return
+	}
 	if from, wanted := p.in.Given[a.secret]; wanted {
 		p.beginGiven(a, from)
 		return
@@ -164,6 +170,9 @@ func (p *planner) rotationDue(a *authority) string {
 	if p.in.Authorities != AuthorityExpected {
 		return ""
 	}
+	if a.key == nil {
+		return "its key is not here"
+	}
 	due, issued := dueAt(a.cert), a.cert.NotBefore.Add(Backdate)
 	p.wake(due)
 	if before := p.in.RotateBefore; !before.IsZero() && issued.Before(before) {
@@ -185,18 +194,21 @@ func (p *planner) goOn(a *authority, r Rotation) []string {
 		return nil
 	}
 	if p.in.Shown == nil {
-		p.ask()
+		p.ask(a)
 		return nil
 	}
 	var waiting []string
 	for _, m := range p.in.Members {
-		if !a.followed(p.portOf(a, m)) {
+		if slices.Contains(p.without(a), m) {
+			continue
+		}
+		if !a.followed(p.portOf(a, m), p.between(a, m)) {
 			waiting = append(waiting, m)
 		}
 	}
 	switch {
 	case len(waiting) > 0:
-		p.ask()
+		p.ask(a)
 	case r.Phase == PhaseTrusting:
 		p.step(a, map[string][]byte{KeyCert: a.next.pem, KeyKey: p.in.Secrets[a.secret][KeyNextKey], KeyFormerCert: a.pem}, []string{KeyNextCert, KeyNextKey}, notYet,
 			"every member trusts the next authority: from now on it signs")
@@ -212,6 +224,9 @@ func (p *planner) inPlace(a *authority) bool {
 	for _, want := range p.secrets() {
 		for _, l := range want.leaves {
 			data := p.in.Secrets[want.name]
+			if slices.ContainsFunc(p.without(a), func(m string) bool { return MemberSecret(m) == want.name }) {
+				continue
+			}
 			if l.authority == a.secret && (!bytes.Equal(data[l.caKey], a.bundle()) || l.fault(data, a) != "") {
 				return false
 			}
@@ -220,9 +235,21 @@ func (p *planner) inPlace(a *authority) bool {
 	return true
 }
 
-func (p *planner) ask() {
+// without are the members that have no Secret and get none before the next authority
+// signs, because nobody here has the key of the present one. To wait until they show whom
+// they trust would be to wait for ever.
+func (p *planner) without(a *authority) (members []string) {
+	if a.key != nil || a.next == nil {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(p.in.Members), func(m string) bool { return p.in.Secrets[MemberSecret(m)] != nil })
+}
+
+func (p *planner) ask(a *authority) {
 	client, peer := p.in.Secrets[ClientCASecret(p.in.Cluster)], p.in.Secrets[PeerCASecret(p.in.Cluster)]
-	p.result.Ask = &Ask{Members: p.in.Members, ClientCA: trusted(client), PeerCA: trusted(peer), Trust: p.result.Trust}
+	without := p.without(a)
+	asked := slices.DeleteFunc(slices.Clone(p.in.Members), func(m string) bool { return slices.Contains(without, m) })
+	p.result.Ask = &Ask{Members: asked, Without: without, ClientCA: trusted(client), PeerCA: trusted(peer), Trust: p.result.Trust}
 }
 
 // trusted is all that an authority's Secret says is to be trusted.
@@ -237,11 +264,21 @@ func (p *planner) portOf(a *authority, member string) Port {
 	return p.in.Shown[member].Client
 }
 
+// between are the certificates that a member's leaf stands on, which a handshake does not
+// tell.
+func (p *planner) between(a *authority, member string) []*x509.Certificate {
+	key := KeyServerCert
+	if a.secret == PeerCASecret(p.in.Cluster) {
+		key = KeyPeerCert
+	}
+	return parseCerts(p.in.Secrets[MemberSecret(member)][key])
+}
+
 // followed says that a process has come as far as the authority's Secret: it takes
 // leaves of the authority that is new, and serves one once that signs. That a file
 // stands in a Secret or in a pod proves neither: etcd reads whom it trusts when it
 // starts, and a kubelet brings files into a pod when it gets to it.
-func (a *authority) followed(shown Port) bool {
+func (a *authority) followed(shown Port, between []*x509.Certificate) bool {
 	trusts := func(cert *x509.Certificate) bool {
 		return slices.ContainsFunc(shown.Trusts, func(subject []byte) bool { return bytes.Equal(subject, cert.RawSubject) })
 	}
@@ -249,7 +286,7 @@ func (a *authority) followed(shown Port) bool {
 		return trusts(a.next.cert)
 	}
 	leaf, err := x509.ParseCertificate(shown.Leaf)
-	return err == nil && trusts(a.cert) && leaf.CheckSignatureFrom(a.cert) == nil
+	return err == nil && trusts(a.cert) && signed(append([]*x509.Certificate{leaf}, between...), []*x509.Certificate{a.cert})
 }
 
 // step writes the authority's Secret.

@@ -46,6 +46,8 @@ type rig struct {
 	rolls map[string]int
 	steps []string
 	valid map[string]bool
+	// issued are the certificates of others, if there are any at this time.
+	issued func() map[string]Issued
 }
 
 func newRig(t *testing.T, seed uint64) *rig {
@@ -76,6 +78,9 @@ func (r *rig) restart(member string) {
 func (r *rig) inputs() Inputs {
 	in := inputs(r.have, AuthorityExpected, r.members...)
 	in.RotateBefore, in.Soak = r.before, soak
+	if r.issued != nil {
+		in.Issued = r.issued()
+	}
 	return in
 }
 
@@ -501,10 +506,10 @@ func TestTrust(t *testing.T) {
 
 // rotationBreaches give up a rule of a rotation each.
 var rotationBreaches = map[string]mutants.Mutant{
-	"leaves come before all trust the bundle":     mutants.Of("rotation.go", "if !a.followed(p.portOf(a, m)) {", "if a.next == nil && !a.followed(p.portOf(a, m)) {"),
-	"the former goes before all leaves are new":   mutants.Of("rotation.go", "if !a.followed(p.portOf(a, m)) {", "if a.next != nil && !a.followed(p.portOf(a, m)) {"),
-	"a leaf that is served is not looked at":      mutants.Of("rotation.go", "trusts(a.cert) && leaf.CheckSignatureFrom(a.cert) == nil", "trusts(a.cert) && leaf != nil"),
-	"the peer port is taken for the client port":  mutants.Of("rotation.go", "if a.secret == PeerCASecret(p.in.Cluster) {", "if false {"),
+	"leaves come before all trust the bundle":     mutants.Of("rotation.go", "if !a.followed(p.portOf(a, m), p.between(a, m)) {", "if a.next == nil && !a.followed(p.portOf(a, m), p.between(a, m)) {"),
+	"the former goes before all leaves are new":   mutants.Of("rotation.go", "if !a.followed(p.portOf(a, m), p.between(a, m)) {", "if a.next != nil && !a.followed(p.portOf(a, m), p.between(a, m)) {"),
+	"a leaf that is served is not looked at":      mutants.Of("rotation.go", "trusts(a.cert) && signed(append([]*x509.Certificate{leaf}, between...), []*x509.Certificate{a.cert})", "trusts(a.cert) && leaf != nil"),
+	"the peer port is taken for the client port":  mutants.Of("rotation.go", "if a.secret == PeerCASecret(p.in.Cluster) {\n\t\treturn p.in.Shown", "if false {\n\t\treturn p.in.Shown"),
 	"applications get no time":                    mutants.Of("rotation.go", "if p.now.Before(r.Until) || !p.inPlace(a)", "if !p.inPlace(a)"),
 	"their time begins before they could read":    mutants.Of("rotation.go", "if p.inPlace(a) {", "if true {"),
 	"Secrets need not hold what is new":           mutants.Of("rotation.go", "!bytes.Equal(data[l.caKey], a.bundle()) || ", ""),
@@ -512,7 +517,7 @@ var rotationBreaches = map[string]mutants.Mutant{
 	"the former is forgotten when the next signs": mutants.Of("rotation.go", "KeyNextKey], KeyFormerCert: a.pem}", "KeyNextKey]}"),
 	"the order of a bundle restarts members":      mutants.Of("rotation.go", "return bytes.Compare(a.Raw, b.Raw)", "return 0"),
 	"pods of the founding are restarted":          mutants.Of("rotation.go", "if !rotated && hash != TrustUnknown {", "if !rotated && hash == TrustUnknown {"),
-	"leaves of the former make it another":        mutants.Of("authority.go", "signed(cert, parseCerts(a.bundle()))", "signed(cert, []*x509.Certificate{a.cert})"),
+	"leaves of the former make it another":        mutants.Of("authority.go", "signed(chain, parseCerts(a.bundle()))", "signed(chain, []*x509.Certificate{a.cert})"),
 	"a rotation begins while the cluster does":    mutants.Of("rotation.go", "if p.in.Authorities != AuthorityExpected {", "if false {"),
 	"a date is not waited for":                    mutants.Of("rotation.go", "if !p.now.Before(before) {", "if true {"),
 	"a user's authority is not tried":             mutants.Of("given.go", "return p.trial(a)\n}", "return \"\"\n}"),
