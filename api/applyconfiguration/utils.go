@@ -32,6 +32,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.BackupRetentionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("BackupStore"):
 		return &apiv1alpha1.BackupStoreApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("CertManagerSpec"):
+		return &apiv1alpha1.CertManagerSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ClaimStore"):
 		return &apiv1alpha1.ClaimStoreApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ClusterBackupStatus"):
@@ -64,6 +66,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.GCSStoreApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ImageSpec"):
 		return &apiv1alpha1.ImageSpecApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("IssuerReference"):
+		return &apiv1alpha1.IssuerReferenceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("MaintenanceSpec"):
 		return &apiv1alpha1.MaintenanceSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("MaintenanceWindow"):

@@ -223,7 +223,8 @@ const (
 	TLSDisabled TLSMode = "Disabled"
 )
 
-// TLSPortSpec says where the authority of a port comes from.
+// TLSPortSpec says where the authority of a port, or its certificates, come from.
+// +kubebuilder:validation:XValidation:rule=`[has(self.authoritySecretRef), has(self.certManager), has(self.memberSecretRef)].filter(x, x).size() <= 1`,message=`… of authoritySecretRef, certManager and memberSecretRef are set — each says who issues the certificates of this port, and only one can — leave one of them`,messageExpression=`'%d of authoritySecretRef, certManager and memberSecretRef are set — each says who issues the certificates of this port, and only one can — leave one of them'.format([[has(self.authoritySecretRef), has(self.certManager), has(self.memberSecretRef)].filter(x, x).size()])`
 type TLSPortSpec struct {
 	// AuthoritySecretRef names a Secret of the namespace with a certificate authority in
 	// tls.crt and its private key in tls.key; cert-manager writes such a one for a
@@ -232,10 +233,59 @@ type TLSPortSpec struct {
 	// downtime, as with rotateCA. Without it the operator makes an authority of its own.
 	// +optional
 	AuthoritySecretRef *SecretReference `json:"authoritySecretRef,omitempty"`
+
+	// CertManager has cert-manager issue and renew the certificates of this port: those of
+	// the members and, of the client port, those of the operator and for applications. The
+	// operator makes a Certificate for each, and tries what is issued before anybody uses
+	// it.
+	// +optional
+	CertManager *CertManagerSpec `json:"certManager,omitempty"`
+
+	// MemberSecretRef names a Secret of the namespace with a certificate for all members in
+	// tls.crt, its key in tls.key and the authority that it stands on in ca.crt. It serves
+	// and dials at this port, so it is for servers and for clients, and covers every member,
+	// for example by *.<cluster>.<namespace>.svc; that of the client port covers
+	// <cluster>-client.<namespace>.svc and 127.0.0.1 as well. The operator tries it and
+	// copies it; another certificate in the Secret is taken up without a restart, one of
+	// another authority as with rotateCA.
+	// +optional
+	MemberSecretRef *SecretReference `json:"memberSecretRef,omitempty"`
+}
+
+// CertManagerSpec has cert-manager issue certificates.
+type CertManagerSpec struct {
+	// IssuerRef names the issuer that signs them.
+	IssuerRef IssuerReference `json:"issuerRef"`
+}
+
+// IssuerReference names an issuer of cert-manager.
+// +kubebuilder:validation:XValidation:rule=`!has(self.group) || self.group != 'cert-manager.io' || !has(self.kind) || self.kind in ['Issuer', 'ClusterIssuer']`,message=`"…" is not a kind of issuer — cert-manager would wait for it for ever — use Issuer or ClusterIssuer, or set the group of an issuer of your own`,messageExpression=`'"' + self.kind + '" is not a kind of issuer — cert-manager would wait for it for ever — use Issuer or ClusterIssuer, or set the group of an issuer of your own'`,fieldPath=`.kind`
+type IssuerReference struct {
+	// Name of the issuer; one of the kind Issuer is of this namespace.
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule=`self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')`,message=`"…" is not the name of an issuer — no certificate would ever be issued — name an Issuer of this namespace or a ClusterIssuer`,messageExpression=`'"' + self + '" is not the name of an issuer — no certificate would ever be issued — name an Issuer of this namespace or a ClusterIssuer'`
+	Name string `json:"name"`
+
+	// Kind is Issuer or ClusterIssuer, or one of another group.
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:default=Issuer
+	// +optional
+	Kind string `json:"kind,omitempty"`
+
+	// Group of the kind.
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:default=cert-manager.io
+	// +optional
+	Group string `json:"group,omitempty"`
 }
 
 // TLSSpec protects the client and the peer port.
 // +kubebuilder:validation:XValidation:rule=`!has(self.client) || !has(self.peer) || !has(self.client.authoritySecretRef) || !has(self.peer.authoritySecretRef) || self.client.authoritySecretRef.name != self.peer.authoritySecretRef.name`,message=`client and peer name the same authority — whoever has a client's certificate could join as a member, and read and write everything — name two Secrets with two authorities`,fieldPath=`.peer.authoritySecretRef`
+// +kubebuilder:validation:XValidation:rule=`!has(self.client) || !has(self.peer) || !has(self.client.certManager) || !has(self.peer.certManager) || self.client.certManager.issuerRef.name != self.peer.certManager.issuerRef.name || self.client.certManager.issuerRef.?kind != self.peer.certManager.issuerRef.?kind || self.client.certManager.issuerRef.?group != self.peer.certManager.issuerRef.?group`,message=`client and peer name the same issuer — whoever has a client's certificate could join as a member, and read and write everything — name two issuers with two authorities`,fieldPath=`.peer.certManager`
+// +kubebuilder:validation:XValidation:rule=`!has(self.client) || !has(self.peer) || !has(self.client.memberSecretRef) || !has(self.peer.memberSecretRef) || self.client.memberSecretRef.name != self.peer.memberSecretRef.name`,message=`client and peer name the same certificate — whoever has a client's certificate could join as a member, and read and write everything — name two Secrets with certificates of two authorities`,fieldPath=`.peer.memberSecretRef`
+// +kubebuilder:validation:XValidation:rule=`(has(self.client) && has(self.client.memberSecretRef)) ? (has(self.operatorSecretRef) && has(self.applicationSecretRef)) : (!has(self.operatorSecretRef) && !has(self.applicationSecretRef))`,message=`client.memberSecretRef, operatorSecretRef and applicationSecretRef belong together — nobody here has the key of the authority to issue the others, and the operator, backups and applications need certificates that the members take — set all three, or none of them`,fieldPath=`.operatorSecretRef`
+// +kubebuilder:validation:XValidation:rule=`!has(self.operatorSecretRef) || !has(self.applicationSecretRef) || self.operatorSecretRef.name != self.applicationSecretRef.name`,message=`operatorSecretRef and applicationSecretRef name the same certificate — the operator's is root to etcd's authentication, and every application would be — name two Secrets`,fieldPath=`.applicationSecretRef`
+// +kubebuilder:validation:XValidation:rule=`!((has(self.client) && has(self.client.certManager)) || (has(self.peer) && has(self.peer.certManager))) || !has(self.leafDuration) || !(self.leafDuration.matches('^([0-9]{1,6}([.][0-9]{1,3})?h)?([0-9]{1,6}([.][0-9]{1,3})?m)?([0-9]{1,9}([.][0-9]{1,3})?s)?$') && size(self.leafDuration) > 1) || duration(self.leafDuration) >= duration('1h')`,message=`leafDuration is less than 1h — cert-manager refuses shorter certificates — use 1h or more`,messageExpression=`'leafDuration is ' + self.leafDuration + ', which is less than 1h — cert-manager refuses shorter certificates — use 1h or more'`,fieldPath=`.leafDuration`
 type TLSSpec struct {
 	// Mode is Enabled (mutual TLS on both ports), Disabled (plaintext), or Optional (mutual
 	// TLS between members, and both on the client port). A cluster goes from Disabled to
@@ -247,13 +297,25 @@ type TLSSpec struct {
 	// +optional
 	Mode TLSMode `json:"mode,omitempty"`
 
-	// Client says where the authority of the client port comes from.
+	// Client says where the authority of the client port, or its certificates, come from.
 	// +optional
 	Client TLSPortSpec `json:"client,omitempty,omitzero"`
 
-	// Peer says where the authority of the peer port comes from.
+	// Peer says where the authority of the peer port, or its certificates, come from.
 	// +optional
 	Peer TLSPortSpec `json:"peer,omitempty,omitzero"`
+
+	// OperatorSecretRef names a Secret of the namespace with the operator's certificate for
+	// the client port, in tls.crt, tls.key and ca.crt; its common name is root, whom alone
+	// etcd's authentication lets change members. It goes with client.memberSecretRef.
+	// +optional
+	OperatorSecretRef *SecretReference `json:"operatorSecretRef,omitempty"`
+
+	// ApplicationSecretRef names a Secret of the namespace with the certificate that backups
+	// use, and that is copied into <cluster>-client-tls for applications. It goes with
+	// client.memberSecretRef.
+	// +optional
+	ApplicationSecretRef *SecretReference `json:"applicationSecretRef,omitempty"`
 
 	// LeafDuration is the life of the members' and clients' certificates. They
 	// are renewed at two thirds of it, in place, without a restart. From 5m to

@@ -3,6 +3,7 @@ package observe
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -47,6 +48,8 @@ type certificatesSeen struct {
 	trust     string
 	carried   map[string]string
 	rotations []pki.Rotation
+	// lacking says that a member has no certificates and gets none now.
+	lacking bool
 }
 
 func (o *Observer) certificates(ctx context.Context, c *v1alpha1.EtcdCluster, m *memory, kube *kubernetes, members []string) (certificatesSeen, error) {
@@ -83,6 +86,7 @@ func (o *Observer) certificates(ctx context.Context, c *v1alpha1.EtcdCluster, m 
 		at: now, members: asked, due: set.Due(), renewal: set.Plan.NextRenewal, versions: set.Versions, verified: now,
 		wanted: secrets.Wanted(c), ask: set.Plan.Ask,
 		trust: set.Plan.Trust, carried: set.Plan.Carried, rotations: set.Plan.Rotations,
+		lacking: lacking(set, members),
 	}
 	for _, secret := range set.Foreign {
 		seen.conflicts = append(seen.conflicts, conflict(c, "Secret", secret))
@@ -97,6 +101,14 @@ func (o *Observer) certificates(ctx context.Context, c *v1alpha1.EtcdCluster, m 
 		}
 	}
 	return *seen, nil
+}
+
+// lacking says that a member's Secret does not exist and nobody can make it now.
+func lacking(set secrets.Set, members []string) bool {
+	return slices.ContainsFunc(members, func(m string) bool {
+		_, exists := set.Live[pki.MemberSecret(m)]
+		return !exists && !slices.ContainsFunc(set.Plan.Create, func(s pki.SecretData) bool { return s.Name == pki.MemberSecret(m) })
+	})
 }
 
 // conflict is an object of a name that the cluster needs. What a deleted

@@ -7,11 +7,14 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/certmanager"
 	"github.com/quorate/quorate/internal/pki"
 	"github.com/quorate/quorate/internal/resources"
 )
@@ -85,6 +88,47 @@ func TestCertificatesAreReadNowAndThen(t *testing.T) {
 		if w.see(); (*read > 0) != step.reads {
 			t.Errorf("%s: %d Secrets were read, want any: %v", step.what, *read, step.reads)
 		}
+	}
+}
+
+// TestAMemberWithoutCertificates is noticed when nobody can make any for it.
+func TestAMemberWithoutCertificates(t *testing.T) {
+	w := founded(t)
+	secure(t, w)
+	if seen := w.see(); seen.Uncertified {
+		t.Error("all have some")
+	}
+	w.remove(w.secret("a-0001-tls"))
+	w.observer = nil
+	if seen := w.see(); seen.Uncertified {
+		t.Error("some are about to be made")
+	}
+	w.remove(w.secret("a-peer-ca"))
+	w.observer = nil
+	if seen := w.see(); !seen.Uncertified || len(seen.TLSProblems) == 0 {
+		t.Errorf("none can be made: %+v", seen.TLSProblems)
+	}
+}
+
+// TestWithoutCertManager the clusters that have nothing to do with it are looked at as
+// ever, and one that has is told.
+func TestWithoutCertManager(t *testing.T) {
+	w := founded(t)
+	secure(t, w)
+	secretsOnly := w.intercept.List
+	w.intercept.List = func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+		if _, certificates := list.(*unstructured.UnstructuredList); certificates {
+			return &meta.NoKindMatchError{GroupKind: certmanager.Kind.GroupKind(), SearchedVersions: []string{"v1"}}
+		}
+		return secretsOnly(ctx, c, list, opts...)
+	}
+	if seen := w.see(); len(seen.TLSProblems) > 0 || !seen.ReadOK {
+		t.Errorf("a cluster without it: %+v", seen.TLSProblems)
+	}
+	w.cluster.Spec.TLS.Peer.CertManager = &v1alpha1.CertManagerSpec{IssuerRef: v1alpha1.IssuerReference{Name: "peers", Kind: "Issuer", Group: "cert-manager.io"}}
+	seen := w.see()
+	if len(seen.TLSProblems) != 1 || seen.TLSProblems[0].Reason != pki.ReasonIssuerUnavailable || !seen.ReadOK || seen.Expiring != "" || seen.Uncertified {
+		t.Errorf("one that wants it: %+v, read: %t, held up: %q", seen.TLSProblems, seen.ReadOK, seen.Expiring)
 	}
 }
 

@@ -140,6 +140,7 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 // problems are what the world refuses, the worst first.
 func (o *Observer) problems(ctx context.Context, c *v1alpha1.EtcdCluster, kube *kubernetes, certificates certificatesSeen, seen *plan.Observed) error {
 	seen.TLSProblems = certificates.problems
+	seen.Uncertified = certificates.lacking && len(certificates.problems) > 0
 	seen.Expiring = unsafe(seen.TLSProblems)
 	seen.Problems = append(seen.Problems, certificates.conflicts...)
 	seen.Problems = append(seen.Problems, kube.problems(*seen)...)
@@ -173,15 +174,21 @@ func (o *Observer) upkeep(c *v1alpha1.EtcdCluster, m *memory, seen *plan.Observe
 }
 
 // unsafe says why nobody should be restarted, going by what is wrong with certificates. The
-// end of an authority is no reason: its rotation restarts members. Nor is one that the
-// user provides and that is not used: the present one goes on.
+// end of an authority is no reason: its rotation restarts members. Nor is what others
+// provide and is not used, or what they do not provide: the present certificates go on.
 func unsafe(problems []plan.Problem) string {
 	for _, p := range problems {
-		if p.Reason != pki.ReasonAuthorityExpiring && p.Reason != pki.ReasonAuthorityRefused {
+		if !slices.Contains(goingOn, p.Reason) {
 			return p.Message
 		}
 	}
 	return ""
+}
+
+// goingOn are the reasons for which members may be restarted.
+var goingOn = []string{
+	pki.ReasonAuthorityExpiring, pki.ReasonAuthorityRefused, pki.ReasonCertificateRefused, pki.ReasonCertificateNotIssued,
+	pki.ReasonCertificateExpiring, pki.ReasonIssuerUnavailable,
 }
 
 // recall the versions of members that do not answer: what they ran decides what may open

@@ -54,8 +54,10 @@ func TestUnsafe(t *testing.T) {
 	if got := unsafe([]plan.Problem{expiring}); got != "" {
 		t.Errorf("an authority that ends holds up %q", got)
 	}
-	if got := unsafe([]plan.Problem{{Reason: pki.ReasonAuthorityRefused, Message: "is not used"}}); got != "" {
-		t.Errorf("an authority that is not used holds up %q", got)
+	for _, reason := range []string{pki.ReasonAuthorityRefused, pki.ReasonCertificateRefused, pki.ReasonCertificateNotIssued, pki.ReasonCertificateExpiring, pki.ReasonIssuerUnavailable} {
+		if got := unsafe([]plan.Problem{{Reason: reason, Message: "is not used"}}); got != "" {
+			t.Errorf("%s holds up %q", reason, got)
+		}
 	}
 	if got := unsafe([]plan.Problem{expiring, missing}); got != "is gone" {
 		t.Errorf("a missing Secret: %q", got)
@@ -102,6 +104,17 @@ func TestGreet(t *testing.T) {
 	if !k.allTrust(who) {
 		t.Error("all pods are new")
 	}
+	new := who
+	new.Without = []string{"a-0003"}
+	k.pods = append(k.pods, corev1.Pod{})
+	k.pods[3].Name, k.pods[3].Status.Phase = "a-0003", corev1.PodPending
+	if !k.allTrust(new) {
+		t.Error("one that has never started is waited for")
+	}
+	if k.pods[3].Status.Phase = corev1.PodRunning; k.allTrust(new) {
+		t.Error("one that runs is not waited for, because somebody deleted its Secret")
+	}
+	k.pods = k.pods[:3]
 	k.pods[1].Annotations[v1alpha1.AnnotationTrust] = "old"
 	if k.allTrust(who) {
 		t.Error("a pod is old")

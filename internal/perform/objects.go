@@ -90,6 +90,10 @@ func (p *Performer) issueCertificates(ctx context.Context, c *v1alpha1.EtcdClust
 	if err != nil {
 		return err
 	}
+	return errors.Join(p.askCertManager(ctx, c, set.Asked), p.writeSecrets(ctx, c, set))
+}
+
+func (p *Performer) writeSecrets(ctx context.Context, c *v1alpha1.EtcdCluster, set secrets.Set) error {
 	for _, want := range set.Plan.Create {
 		err := p.Writer.Create(ctx, secret(c, want), client.FieldOwner(resources.FieldOwner))
 		if apierrors.IsAlreadyExists(err) {

@@ -61,6 +61,9 @@ const (
 // is taken for the operator's own, or for anything that a user would call so.
 const issuedSuffix = "-issued"
 
+// PeerIssued ends the name of a Certificate of the peer port, and of no other.
+const PeerIssued = "-peer" + issuedSuffix
+
 // Slots are all the certificates of a cluster with these members.
 func Slots(cluster string, members []string) []Slot {
 	clients, peers := ClientCASecret(cluster), PeerCASecret(cluster)
@@ -71,7 +74,7 @@ func Slots(cluster string, members []string) []Slot {
 	for _, m := range members {
 		all = append(all,
 			Slot{Authority: clients, Own: MemberSecret(m), Issued: m + "-server" + issuedSuffix, Of: HolderMember},
-			Slot{Authority: peers, Own: MemberSecret(m), Issued: m + "-peer" + issuedSuffix, Of: HolderMember})
+			Slot{Authority: peers, Own: MemberSecret(m), Issued: m + PeerIssued, Of: HolderMember})
 	}
 	return all
 }

@@ -96,6 +96,9 @@ type Observed struct {
 	FinalizerDue bool
 	// CertificatesDue names the Secrets to create, renew or remove.
 	CertificatesDue []string
+	// Uncertified says that a member has no certificates and gets none now; TLSProblems say
+	// why.
+	Uncertified bool
 	// ObjectsDue names the Services, policies and budgets that are missing or
 	// differ from what they should be.
 	ObjectsDue []string

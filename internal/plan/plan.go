@@ -142,7 +142,7 @@ type rule func(Observed) (Step, bool)
 var founding = []rule{
 	paused, planned, adopt, latchFounders, restoreLabels, refused, recordMembers, latchCluster,
 	setFinalizer, deleteEnded, issueCertificates, applyObjects, nameTaken,
-	restoreBlocked, restartOutdated, replaceUnbound, optionTrouble, createVolumes, latchVolumes, startFounders, waitForFounders,
+	uncertified, restoreBlocked, restartOutdated, replaceUnbound, optionTrouble, createVolumes, latchVolumes, startFounders, waitForFounders,
 }
 
 // running rules: after what must be on record, bring back what is missing, for
@@ -288,6 +288,16 @@ func nameTaken(o Observed) (Step, bool) {
 		return Step{}, false
 	}
 	return Step{Kind: Wait, Reason: o.Problems[i].Reason, Message: o.Problems[i].Message}, true
+}
+
+// uncertified founds nothing that could not start: a kubelet that has waited for a Secret
+// comes back to it after minutes, and the user would look at pods that hang, not at why.
+// What waits beside others that run is left to come up when it can.
+func uncertified(o Observed) (Step, bool) {
+	if !o.Uncertified || len(o.TLSProblems) == 0 || slices.ContainsFunc(o.Members, func(m Member) bool { return m.Pod != PodAbsent }) {
+		return Step{}, false
+	}
+	return Step{Kind: Wait, Reason: o.TLSProblems[0].Reason, Message: o.TLSProblems[0].Message}, true
 }
 
 // restoreBlocked makes no volume and starts nobody while the backup that the cluster

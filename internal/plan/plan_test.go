@@ -210,6 +210,12 @@ func size(n int) change        { return func(o *Observed) { o.Size = n } }
 func doubted(o *Observed)      { o.LeaderDoubted = true }
 func downgraded(o *Observed)   { o.Downgrade = "3.5.0" }
 func foreign(o *Observed)      { o.ForeignMembers = []string{"https://stranger:2380"} }
+func uncertifiedBy(reason string) change {
+	return func(o *Observed) {
+		o.Uncertified, o.TLSProblems = true, []Problem{{Reason: reason, Message: "what — why — what to do", Severity: Pending}}
+	}
+}
+
 func problem(reason string) change {
 	return func(o *Observed) {
 		o.Problems = []Problem{{Reason: reason, Message: "what — why — what to do", Severity: Stalling}}
@@ -245,6 +251,9 @@ func TestNext(t *testing.T) {
 		"a name that is taken holds the founding":             {observed: young().with(problem("NameConflict")), want: Wait, reason: "NameConflict"},
 		"a backup that cannot be restored holds the founding": {observed: young().with(problem("RestoreBlocked")), want: Wait, reason: "RestoreBlocked"},
 		"and does not hold a repair":                          {observed: founded(crashed).with(problem("RestoreBlocked")), want: StartMembers, wantOn: []string{"a-0002"}},
+		"without certificates nobody is founded":              {observed: young().with(uncertifiedBy("IssuerUnavailable")), want: Wait, reason: "IssuerUnavailable"},
+		"who runs is not held up by who lacks certificates":   {observed: founders(member(0, claimed, latched, runs), member(1, claimed, latched), member(2, claimed, latched)).with(uncertifiedBy("CertificateRefused")), want: StartMembers, wantOn: []string{"a-0001", "a-0002"}},
+		"a repair does not wait for certificates":             {observed: founded(crashed).with(uncertifiedBy("CertificateRefused")), want: StartMembers, wantOn: []string{"a-0002"}},
 		"another problem does not hold the founding":          {observed: young().with(problem("MemberUnschedulable")), want: CreateVolumes, wantOn: all},
 		"a name that is taken does not hold a repair":         {observed: founded(crashed).with(problem("NameConflict")), want: StartMembers, wantOn: []string{"a-0002"}},
 		"no volume exists":                                    {observed: young(), want: CreateVolumes, wantOn: all},

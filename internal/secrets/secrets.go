@@ -6,7 +6,6 @@ package secrets
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -14,9 +13,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/certmanager"
 	"github.com/quorate/quorate/internal/pki"
 	"github.com/quorate/quorate/internal/resources"
 )
@@ -29,6 +30,12 @@ type Set struct {
 	Foreign []*corev1.Secret
 	// Given are the authorities that the user provides, by the name of ours.
 	Given map[string]pki.Given
+	// Issued are the certificates that others issue, by the name of the authority's Secret.
+	Issued map[string]pki.Issued
+	// Certificates of cert-manager that exist for this cluster.
+	Certificates certmanager.Certificates
+	// Asked says what cert-manager is to be asked for, and what no more.
+	Asked Asked
 	// Plan is what is due; empty while Foreign is not.
 	Plan pki.Result
 	// Versions tells whether any Secret, or what is wanted of them, has changed
@@ -48,6 +55,11 @@ func (s Set) Due() []string {
 			text += " (" + secret.Why + ")"
 		}
 		due = append(due, text)
+	}
+	for _, list := range [][]*unstructured.Unstructured{s.Asked.Create, s.Asked.Change, s.Asked.Delete} {
+		for _, certificate := range list {
+			due = append(due, "Certificate "+certificate.GetName())
+		}
 	}
 	return due
 }
@@ -114,23 +126,21 @@ func (r Reader) fetch(ctx context.Context, c *v1alpha1.EtcdCluster, members []st
 		}
 		versions = append(versions, name+"="+string(secret.UID)+"/"+secret.ResourceVersion)
 	}
+	others := &others{reader: r, namespace: c.Namespace, read: map[string]pki.Given{}}
 	for ours, ref := range given(c) {
-		secret := &corev1.Secret{}
-		err := r.Live.Get(ctx, client.ObjectKey{Namespace: c.Namespace, Name: ref.Name}, secret)
-		if client.IgnoreNotFound(err) != nil {
-			return Set{}, fmt.Errorf("reading Secret %s: %w", ref.Name, err)
-		}
-		from := pki.Given{Secret: ref.Name}
-		if err == nil {
-			from.Data = map[string][]byte{}
-			maps.Copy(from.Data, secret.Data)
+		from, err := others.secret(ctx, ref.Name)
+		if err != nil {
+			return Set{}, err
 		}
 		if set.Given == nil {
 			set.Given = map[string]pki.Given{}
 		}
 		set.Given[ours] = from
-		versions = append(versions, ours+" from "+ref.Name+"="+string(secret.UID)+"/"+secret.ResourceVersion)
 	}
+	if err := others.issued(ctx, c, members, &set); err != nil {
+		return Set{}, err
+	}
+	versions = append(versions, others.versions...)
 	slices.Sort(versions)
 	set.Versions = strings.Join(versions, ",")
 	return set, nil
@@ -165,8 +175,10 @@ func (r Reader) plan(ctx context.Context, s *Set, c *v1alpha1.EtcdCluster, membe
 		LeafDuration: c.Spec.TLS.LeafDuration.Duration,
 		Authorities:  authorities(c), Secrets: data,
 		RotateBefore: rotateBefore(c), Soak: c.Spec.TLS.RotationSoak.Duration, Given: s.Given,
+		Issued: s.Issued, Leftover: leftover(c, *s),
 	}
 	s.Plan = pki.Plan(r.Now, in)
+	s.Asked = asked(c, *s)
 	if s.Plan.Ask == nil || r.Shake == nil {
 		return
 	}
@@ -178,7 +190,7 @@ func (r Reader) plan(ctx context.Context, s *Set, c *v1alpha1.EtcdCluster, membe
 // Wanted is what the spec says of certificates, in a line: with another one, another
 // plan is made of the same Secrets.
 func Wanted(c *v1alpha1.EtcdCluster) string {
-	return fmt.Sprintf("%v/%v/%s/%v", c.Spec.TLS.LeafDuration.Duration, c.Spec.TLS.RotationSoak.Duration, c.Spec.TLS.RotateCA, given(c))
+	return fmt.Sprintf("%v/%v/%s/%v/%v", c.Spec.TLS.LeafDuration.Duration, c.Spec.TLS.RotationSoak.Duration, c.Spec.TLS.RotateCA, given(c), sources(c))
 }
 
 // rotateBefore is spec.tls.rotateCA; zero for none, and for a day that no month has.

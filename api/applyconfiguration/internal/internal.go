@@ -143,6 +143,12 @@ var schemaYAML = typed.YAMLObject(`types:
         namedType: com.github.quorate.quorate.api.v1alpha1.S3Store
 - name: com.github.quorate.quorate.api.v1alpha1.BackupVerify
   scalar: string
+- name: com.github.quorate.quorate.api.v1alpha1.CertManagerSpec
+  map:
+    fields:
+    - name: issuerRef
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.IssuerReference
 - name: com.github.quorate.quorate.api.v1alpha1.ClaimStore
   map:
     fields:
@@ -663,6 +669,20 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: string
       default: quay.io/coreos/etcd
+- name: com.github.quorate.quorate.api.v1alpha1.IssuerReference
+  map:
+    fields:
+    - name: group
+      type:
+        scalar: string
+      default: cert-manager.io
+    - name: kind
+      type:
+        scalar: string
+      default: Issuer
+    - name: name
+      type:
+        scalar: string
 - name: com.github.quorate.quorate.api.v1alpha1.MaintenanceSpec
   map:
     fields:
@@ -936,9 +956,18 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: authoritySecretRef
       type:
         namedType: com.github.quorate.quorate.api.v1alpha1.SecretReference
+    - name: certManager
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.CertManagerSpec
+    - name: memberSecretRef
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.SecretReference
 - name: com.github.quorate.quorate.api.v1alpha1.TLSSpec
   map:
     fields:
+    - name: applicationSecretRef
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.SecretReference
     - name: client
       type:
         namedType: com.github.quorate.quorate.api.v1alpha1.TLSPortSpec
@@ -950,6 +979,9 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: com.github.quorate.quorate.api.v1alpha1.TLSMode
       default: Enabled
+    - name: operatorSecretRef
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.SecretReference
     - name: peer
       type:
         namedType: com.github.quorate.quorate.api.v1alpha1.TLSPortSpec

@@ -5,7 +5,7 @@ package v1alpha1
 // TLSPortSpecApplyConfiguration represents a declarative configuration of the TLSPortSpec type for use
 // with apply.
 //
-// TLSPortSpec says where the authority of a port comes from.
+// TLSPortSpec says where the authority of a port, or its certificates, come from.
 type TLSPortSpecApplyConfiguration struct {
 	// AuthoritySecretRef names a Secret of the namespace with a certificate authority in
 	// tls.crt and its private key in tls.key; cert-manager writes such a one for a
@@ -13,6 +13,19 @@ type TLSPortSpecApplyConfiguration struct {
 	// it; another authority in the Secret takes the place of the present one without
 	// downtime, as with rotateCA. Without it the operator makes an authority of its own.
 	AuthoritySecretRef *SecretReferenceApplyConfiguration `json:"authoritySecretRef,omitempty"`
+	// CertManager has cert-manager issue and renew the certificates of this port: those of
+	// the members and, of the client port, those of the operator and for applications. The
+	// operator makes a Certificate for each, and tries what is issued before anybody uses
+	// it.
+	CertManager *CertManagerSpecApplyConfiguration `json:"certManager,omitempty"`
+	// MemberSecretRef names a Secret of the namespace with a certificate for all members in
+	// tls.crt, its key in tls.key and the authority that it stands on in ca.crt. It serves
+	// and dials at this port, so it is for servers and for clients, and covers every member,
+	// for example by *.<cluster>.<namespace>.svc; that of the client port covers
+	// <cluster>-client.<namespace>.svc and 127.0.0.1 as well. The operator tries it and
+	// copies it; another certificate in the Secret is taken up without a restart, one of
+	// another authority as with rotateCA.
+	MemberSecretRef *SecretReferenceApplyConfiguration `json:"memberSecretRef,omitempty"`
 }
 
 // TLSPortSpecApplyConfiguration constructs a declarative configuration of the TLSPortSpec type for use with
@@ -26,5 +39,21 @@ func TLSPortSpec() *TLSPortSpecApplyConfiguration {
 // If called multiple times, the AuthoritySecretRef field is set to the value of the last call.
 func (b *TLSPortSpecApplyConfiguration) WithAuthoritySecretRef(value *SecretReferenceApplyConfiguration) *TLSPortSpecApplyConfiguration {
 	b.AuthoritySecretRef = value
+	return b
+}
+
+// WithCertManager sets the CertManager field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the CertManager field is set to the value of the last call.
+func (b *TLSPortSpecApplyConfiguration) WithCertManager(value *CertManagerSpecApplyConfiguration) *TLSPortSpecApplyConfiguration {
+	b.CertManager = value
+	return b
+}
+
+// WithMemberSecretRef sets the MemberSecretRef field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the MemberSecretRef field is set to the value of the last call.
+func (b *TLSPortSpecApplyConfiguration) WithMemberSecretRef(value *SecretReferenceApplyConfiguration) *TLSPortSpecApplyConfiguration {
+	b.MemberSecretRef = value
 	return b
 }

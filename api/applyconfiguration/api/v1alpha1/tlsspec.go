@@ -17,10 +17,18 @@ type TLSSpecApplyConfiguration struct {
 	// Optional, and from there to Enabled once no client needs plaintext any more; it may
 	// go back to Optional, and never to Disabled.
 	Mode *apiv1alpha1.TLSMode `json:"mode,omitempty"`
-	// Client says where the authority of the client port comes from.
+	// Client says where the authority of the client port, or its certificates, come from.
 	Client *TLSPortSpecApplyConfiguration `json:"client,omitempty"`
-	// Peer says where the authority of the peer port comes from.
+	// Peer says where the authority of the peer port, or its certificates, come from.
 	Peer *TLSPortSpecApplyConfiguration `json:"peer,omitempty"`
+	// OperatorSecretRef names a Secret of the namespace with the operator's certificate for
+	// the client port, in tls.crt, tls.key and ca.crt; its common name is root, whom alone
+	// etcd's authentication lets change members. It goes with client.memberSecretRef.
+	OperatorSecretRef *SecretReferenceApplyConfiguration `json:"operatorSecretRef,omitempty"`
+	// ApplicationSecretRef names a Secret of the namespace with the certificate that backups
+	// use, and that is copied into <cluster>-client-tls for applications. It goes with
+	// client.memberSecretRef.
+	ApplicationSecretRef *SecretReferenceApplyConfiguration `json:"applicationSecretRef,omitempty"`
 	// LeafDuration is the life of the members' and clients' certificates. They
 	// are renewed at two thirds of it, in place, without a restart. From 5m to
 	// 8760h.
@@ -64,6 +72,22 @@ func (b *TLSSpecApplyConfiguration) WithClient(value *TLSPortSpecApplyConfigurat
 // If called multiple times, the Peer field is set to the value of the last call.
 func (b *TLSSpecApplyConfiguration) WithPeer(value *TLSPortSpecApplyConfiguration) *TLSSpecApplyConfiguration {
 	b.Peer = value
+	return b
+}
+
+// WithOperatorSecretRef sets the OperatorSecretRef field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the OperatorSecretRef field is set to the value of the last call.
+func (b *TLSSpecApplyConfiguration) WithOperatorSecretRef(value *SecretReferenceApplyConfiguration) *TLSSpecApplyConfiguration {
+	b.OperatorSecretRef = value
+	return b
+}
+
+// WithApplicationSecretRef sets the ApplicationSecretRef field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ApplicationSecretRef field is set to the value of the last call.
+func (b *TLSSpecApplyConfiguration) WithApplicationSecretRef(value *SecretReferenceApplyConfiguration) *TLSSpecApplyConfiguration {
+	b.ApplicationSecretRef = value
 	return b
 }
 
