@@ -1,0 +1,20 @@
+package secrets
+
+import (
+	"testing"
+
+	"github.com/quorate/quorate/test/mutants"
+)
+
+// breaches give up a rule about cert-manager each.
+var breaches = map[string]mutants.Mutant{
+	"every cluster asks for cert-manager":        mutants.Of("issued.go", "if !wanted && len(noted(c, *set)) == 0 {", "if wanted && len(noted(c, *set)) > 9 {"),
+	"a missing cert-manager fails the look":      mutants.Of("issued.go", "if err := ctx.Err(); err != nil {", "if err := errors.Join(ctx.Err(), unavailable); err != nil {"),
+	"Certificates are left behind":               mutants.Of("issued.go", "if !wanted[name] {", "if wanted[name] && !wanted[name] {"),
+	"Certificates are asked for where none are":  mutants.Of("issued.go", "if s.Issued[request.Authority].Unavailable != \"\" {", "if s.Issued[request.Authority].Unavailable == \"x\" {"),
+	"what cert-manager says is not read again":   mutants.Of("issued.go", "\"Certificate \"+name+\"=\"+string(certificate.GetUID())+\"/\"+certificate.GetResourceVersion()", "\"Certificate\""),
+	"a note of Certificates outlives their kind": mutants.Of("issued.go", "} else if set.Certificates == nil {", "} else if set.Certificates != nil {"),
+}
+
+// TestMutants runs the other tests of this package against each mutant.
+func TestMutants(t *testing.T) { mutants.Caught(t, breaches, "-run=^Test(CertManager|Without|AUsers)") }
