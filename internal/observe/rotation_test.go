@@ -104,14 +104,14 @@ func TestGreet(t *testing.T) {
 	if !k.allTrust(who) {
 		t.Error("all pods are new")
 	}
-	new := who
-	new.Without = []string{"a-0003"}
+	joins := who
+	joins.Without = []string{"a-0003"}
 	k.pods = append(k.pods, corev1.Pod{})
 	k.pods[3].Name, k.pods[3].Status.Phase = "a-0003", corev1.PodPending
-	if !k.allTrust(new) {
+	if !k.allTrust(joins) {
 		t.Error("one that has never started is waited for")
 	}
-	if k.pods[3].Status.Phase = corev1.PodRunning; k.allTrust(new) {
+	if k.pods[3].Status.Phase = corev1.PodRunning; k.allTrust(joins) {
 		t.Error("one that runs is not waited for, because somebody deleted its Secret")
 	}
 	k.pods = k.pods[:3]

@@ -96,7 +96,7 @@ func (p *planner) request() {
 		if p.in.Issued[s.Authority].By != ByCertManager {
 			continue
 		}
-		l, _ := p.leafOf(s)
+		l := p.leafOf(s)
 		r := Request{
 			Slot: s, CommonName: l.commonName, DNSNames: l.dns, Uses: []string{"digital signature"},
 			Life: p.in.LeafDuration, RenewBefore: p.in.LeafDuration / 3,
@@ -112,15 +112,15 @@ func (p *planner) request() {
 }
 
 // leafOf a slot.
-func (p *planner) leafOf(s Slot) (leaf, bool) {
+func (p *planner) leafOf(s Slot) leaf {
 	for _, want := range p.secrets() {
 		for _, l := range want.leaves {
 			if want.name == s.Own && l.authority == s.Authority {
-				return l, true
+				return l
 			}
 		}
 	}
-	return leaf{}, false
+	return leaf{}
 }
 
 // material is a certificate that somebody else issued, tried.
@@ -309,7 +309,7 @@ func (p *planner) survey(authority string) {
 	var waits []string
 	awaited := ""
 	for _, s := range p.slots(authority) {
-		l, _ := p.leafOf(s)
+		l := p.leafOf(s)
 		m := p.examine(s.Own, l)
 		if m.from.Awaits != "" {
 			waits, awaited = append(waits, m.from.Secret), cmp.Or(awaited, m.from.Awaits)
@@ -363,7 +363,7 @@ func (p *planner) slots(authority string) []Slot {
 // that lasts longest; nil while any of them cannot be used.
 func (p *planner) newest(authority string) (found *x509.Certificate) {
 	for _, s := range p.slots(authority) {
-		l, _ := p.leafOf(s)
+		l := p.leafOf(s)
 		m := p.examine(s.Own, l)
 		if m.wrong != "" {
 			return nil
@@ -383,7 +383,7 @@ func (p *planner) foundIssued(secret string, issued Issued) *authority {
 		return nil
 	}
 	for _, s := range p.slots(secret) {
-		l, _ := p.leafOf(s)
+		l := p.leafOf(s)
 		if m := p.examine(s.Own, l); !signed(m.chain, []*x509.Certificate{anchor}) {
 			m.wrong = "holds a certificate of another authority than the others of this port"
 			p.refuse(issued, m)
@@ -431,7 +431,7 @@ func (p *planner) beginIssued(a *authority, issued Issued) {
 
 func (p *planner) allStandOn(a *authority) bool {
 	return !slices.ContainsFunc(p.slots(a.secret), func(s Slot) bool {
-		l, _ := p.leafOf(s)
+		l := p.leafOf(s)
 		return !signed(p.examine(s.Own, l).chain, []*x509.Certificate{a.cert})
 	})
 }

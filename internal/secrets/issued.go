@@ -108,28 +108,43 @@ func (o *others) issued(ctx context.Context, c *v1alpha1.EtcdCluster, members []
 		}
 		issued, begun := set.Issued[slot.Authority]
 		if !begun {
-			issued.Leaves = map[string]pki.Given{}
+			issued = from.issued(unavailable)
+			set.Issued[slot.Authority] = issued
 		}
-		name := from.secrets[slot.Of]
-		if from.issuer != nil {
-			name, issued.By = slot.Issued, pki.ByCertManager
-			if unavailable != nil {
-				issued.Unavailable = unavailable.Error()
-			}
+		leaf, err := o.leaf(ctx, from, slot, set.Certificates)
+		if err != nil {
+			return err
 		}
-		if name != "" {
-			leaf, err := o.secret(ctx, name)
-			if err != nil {
-				return err
-			}
-			if from.issuer != nil {
-				leaf.Awaits = awaits(set.Certificates[name])
-			}
+		if leaf.Secret != "" {
 			issued.Leaves[slot.Own] = leaf
 		}
-		set.Issued[slot.Authority] = issued
 	}
 	return nil
+}
+
+// issued has none of the certificates yet.
+func (s source) issued(unavailable error) pki.Issued {
+	out := pki.Issued{Leaves: map[string]pki.Given{}}
+	if s.issuer == nil {
+		return out
+	}
+	if out.By = pki.ByCertManager; unavailable != nil {
+		out.Unavailable = unavailable.Error()
+	}
+	return out
+}
+
+// leaf reads one of them; it is of no Secret when none is named.
+func (o *others) leaf(ctx context.Context, from source, slot pki.Slot, certificates certmanager.Certificates) (pki.Given, error) {
+	if from.issuer == nil {
+		if from.secrets[slot.Of] == "" {
+			return pki.Given{}, nil
+		}
+		return o.secret(ctx, from.secrets[slot.Of])
+	}
+	leaf, err := o.secret(ctx, slot.Issued)
+	leaf.Awaits = awaits(certificates[slot.Issued])
+	return leaf, err
 }
 
 func awaits(certificate *unstructured.Unstructured) string {

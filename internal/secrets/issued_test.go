@@ -90,6 +90,11 @@ func TestCertManagerIssues(t *testing.T) {
 	}
 
 	certificates := ready(first.Asked.Create, "True", "")
+	certificates[0].SetResourceVersion("5")
+	before := read(certificates...).Versions
+	if certificates[0].SetResourceVersion("6"); read(certificates...).Versions == before {
+		t.Error("that cert-manager says something else is not noticed")
+	}
 	there := append(certManagerWrites(t), certificates...)
 	issued := read(there...)
 	if len(issued.Plan.Create) != 6 || len(issued.Plan.Problems) > 0 || issued.Versions == waiting.Versions {

@@ -12,7 +12,7 @@ var breaches = map[string]mutants.Mutant{
 	"a missing cert-manager fails the look":      mutants.Of("issued.go", "if err := ctx.Err(); err != nil {", "if err := errors.Join(ctx.Err(), unavailable); err != nil {"),
 	"Certificates are left behind":               mutants.Of("issued.go", "if !wanted[name] {", "if wanted[name] && !wanted[name] {"),
 	"Certificates are asked for where none are":  mutants.Of("issued.go", "if s.Issued[request.Authority].Unavailable != \"\" {", "if s.Issued[request.Authority].Unavailable == \"x\" {"),
-	"what cert-manager says is not read again":   mutants.Of("issued.go", "\"Certificate \"+name+\"=\"+string(certificate.GetUID())+\"/\"+certificate.GetResourceVersion()", "\"Certificate\""),
+	"what cert-manager says is not read again":   mutants.Of("issued.go", "+certificate.GetResourceVersion())", "+certificate.GetName())"),
 	"a note of Certificates outlives their kind": mutants.Of("issued.go", "} else if set.Certificates == nil {", "} else if set.Certificates != nil {"),
 }
 
