@@ -120,8 +120,12 @@ func (o Observed) replaceIncarnation(doing, blocked string) Step {
 			"%s may still run on a node that is not Ready — with it the old members could be a quorum again, beside the new ones — bring the node back, or taint it as out-of-service when it is down",
 			strings.Join(unsure, ", "))}
 	default:
+		fate := "is lost"
+		if r.Restore != "" {
+			fate = "stays on the old volumes alone"
+		}
 		return Step{Kind: RaiseIncarnation, Members: names(o.Members, func(Member) bool { return true }), Reason: doing, Message: fmt.Sprintf(
-			"incarnation %d begins with backup %s, as %s says: what was acknowledged since the backup is not in it, and the volumes of incarnation %d are kept", o.Incarnation+1, r.Backup, r.Word(), o.Incarnation)}
+			"incarnation %d begins with backup %s, as %s says: what was acknowledged since the backup %s, and the volumes of incarnation %d are kept", o.Incarnation+1, r.Backup, r.Word(), fate, o.Incarnation)}
 	}
 }
 

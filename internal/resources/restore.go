@@ -96,8 +96,8 @@ type ways struct{ another, store, unverified string }
 
 func waysOut(c *v1alpha1.EtcdCluster) ways {
 	if wasFounded(c) {
-		another := "name another one in spec.recovery.backupName"
-		return ways{another, another + ", or create a cluster with the store that it lies in", "set spec.recovery.allowUnverified"}
+		another := "name another one in spec.recovery.backupName, or in another EtcdRestore"
+		return ways{another, another + ", or create a cluster with the store that it lies in", "set spec.recovery.allowUnverified, or that of another EtcdRestore"}
 	}
 	another := "create the cluster anew with another backup"
 	return ways{another, another + ", or with the store that it lies in", "create the cluster anew with restoreFrom.allowUnverified"}
