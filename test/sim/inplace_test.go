@@ -134,10 +134,13 @@ func TestARestoreTakenBack(t *testing.T) {
 func TestARestoreIsObeyedOnce(t *testing.T) {
 	f := restorations()[0]
 	w := f.start()
-	if err := f.finish(w); err != nil {
-		t.Fatal(err)
-	}
+	f.begin(w)
+	w.Run(func() bool { return recovered(w) }, time.Minute)
+	w.For(10 * time.Second)
 	s := w.Cluster().Status
+	if s.Incarnation != 2 || !w.Healthy() || len(w.Violations()) > 0 {
+		t.Fatalf("the incarnation is %d, broke %v\n%s", s.Incarnation, w.Violations(), w.Notes(60))
+	}
 	if got := strings.Join(s.Founders, ","); got != "c-0003,c-0004,c-0005" || s.Recovery == nil || s.Recovery.RestoreName != "back" || !strings.Contains(s.Recovery.GivenUp, "c-0000 (its volume is kept)") {
 		t.Errorf("the founders are %s; %+v", got, s.Recovery)
 	}
@@ -192,20 +195,29 @@ func TestTwoOperatorsDoNotDisputeARestore(t *testing.T) {
 	}
 }
 
-// TestAStaleCacheDoesNotUndoARestore: caches that show no EtcdRestore any more, or not yet,
-// neither start the old members in the middle nor stop anybody.
+// TestAStaleCacheDoesNotUndoARestore: an operator whose caches do not show the EtcdRestore yet
+// does not start again whom another one has stopped for it.
 func TestAStaleCacheDoesNotUndoARestore(t *testing.T) {
-	for n := range 12 {
-		f := restorations()[0]
+	f := restorations()[0]
+	for _, kinds := range [][]string{{"EtcdRestore"}, {"EtcdRestore", "EtcdBackup"}} {
 		w := f.start()
+		late := w.StartOperator()
+		w.For(3 * time.Second)
+		late.HoldBack(kinds...)
+		first := w.Pods()
 		f.begin(w)
-		w.For(time.Duration(n) * 500 * time.Millisecond)
-		w.Operator().Kill()
-		op := w.StartOperator()
-		op.HoldBack("EtcdRestore", "EtcdBackup", "EtcdCluster")
-		w.After(10*time.Second, op.Release)
-		if !w.Run(func() bool { return recovered(w) }, patience) || len(w.Violations()) > 0 {
-			t.Fatalf("after %d half seconds: broke %v\n%s", n, w.Violations(), w.Notes(60))
+		w.After(20*time.Second, late.Release)
+		again := ""
+		over := func() bool {
+			for m, uid := range w.Pods() {
+				if first[m] != "" && uid != first[m] {
+					again = m
+				}
+			}
+			return recovered(w)
+		}
+		if !w.Run(over, 19*time.Second) || again != "" || len(w.Violations()) > 0 {
+			t.Fatalf("with %v held back: incarnation %d, started again %q, broke %v\n%s", kinds, w.Cluster().Status.Incarnation, again, w.Violations(), w.Notes(20))
 		}
 	}
 }
