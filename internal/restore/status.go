@@ -42,17 +42,18 @@ func Report(r *v1alpha1.EtcdRestore, o Outcome) {
 	if done {
 		working = none
 	}
+	is := map[bool]metav1.ConditionStatus{true: metav1.ConditionTrue, false: metav1.ConditionFalse}
 	conditions := []metav1.Condition{
-		condition(v1alpha1.ConditionReady, done, ready),
-		condition(v1alpha1.ConditionReconciling, !done && !failed, working),
-		condition(v1alpha1.ConditionStalled, failed, stuck),
+		condition(v1alpha1.ConditionReady, is[done], ready),
+		condition(v1alpha1.ConditionReconciling, is[!done && !failed], working),
+		condition(v1alpha1.ConditionStalled, is[failed], stuck),
 	}
 	switch {
 	case !prepared:
-		conditions = append(conditions, condition(v1alpha1.ConditionPrepared, false, now))
+		conditions = append(conditions, condition(v1alpha1.ConditionPrepared, metav1.ConditionFalse, now))
 	case !o.Seen.Prepared:
 		// What is said of it stays as it was when members could be stopped.
-		conditions = append(conditions, condition(v1alpha1.ConditionPrepared, true, now))
+		conditions = append(conditions, condition(v1alpha1.ConditionPrepared, metav1.ConditionTrue, now))
 	}
 	for _, c := range conditions {
 		c.ObservedGeneration = r.Generation
@@ -96,10 +97,6 @@ func tell(o Outcome) story {
 	return story{o.Step.Reason, o.Step.Message}
 }
 
-func condition(kind string, is bool, s story) metav1.Condition {
-	status := metav1.ConditionFalse
-	if is {
-		status = metav1.ConditionTrue
-	}
-	return metav1.Condition{Type: kind, Status: status, Reason: s.reason, Message: s.message}
+func condition(kind string, is metav1.ConditionStatus, s story) metav1.Condition {
+	return metav1.Condition{Type: kind, Status: is, Reason: s.reason, Message: s.message}
 }

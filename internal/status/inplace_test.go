@@ -105,3 +105,14 @@ func elsewhere(o *plan.Observed) {
 		o.Members[i].RunningElsewhere = true
 	}
 }
+
+// TestAWordIsNotObeyedByARestore: whoever stops members for an EtcdRestore does not take a
+// spec.recovery that was said meanwhile for begun.
+func TestAWordIsNotObeyedByARestore(t *testing.T) {
+	c := cluster()
+	c.Status.Incarnation, c.Spec.Recovery = 1, &v1alpha1.RecoverySpec{Incarnation: 1, BackupName: "other"}
+	pass(c, healthy(carriedBack(begun), down(3)), nil)
+	if got := c.Status.ObeyedRecovery; got != "" {
+		t.Errorf("obeyed is %q", got)
+	}
+}

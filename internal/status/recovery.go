@@ -25,8 +25,8 @@ func obeyedRecovery(c *v1alpha1.EtcdCluster, o Outcome) string {
 		return ""
 	}
 	// Members that an EtcdRestore has stopped were not stopped for it.
-	own := o.Seen.Recovery != nil && o.Seen.Recovery.Restore == ""
-	if (o.Step.Kind == plan.StopIncarnation && own) || c.Status.ObeyedRecovery == word {
+	others := o.Seen.Recovery != nil && o.Seen.Recovery.Restore != ""
+	if (o.Step.Kind == plan.StopIncarnation && !others) || c.Status.ObeyedRecovery == word {
 		return word
 	}
 	return ""
