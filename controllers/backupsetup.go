@@ -85,10 +85,11 @@ func storyChanged() predicate.Predicate {
 	}
 }
 
-// IndexBackups has the manager's caches find the backups and the schedules of a cluster.
+// IndexBackups has the manager's caches find the backups, the schedules and the restores of
+// a cluster.
 // It is called before the manager starts.
 func IndexBackups(ctx context.Context, mgr ctrl.Manager) error {
-	for _, kind := range []client.Object{&v1alpha1.EtcdBackup{}, &v1alpha1.EtcdBackupSchedule{}} {
+	for _, kind := range []client.Object{&v1alpha1.EtcdBackup{}, &v1alpha1.EtcdBackupSchedule{}, &v1alpha1.EtcdRestore{}} {
 		if err := mgr.GetFieldIndexer().IndexField(ctx, kind, observe.IndexClusterRef, observe.ClusterRefOf); err != nil {
 			return fmt.Errorf("indexing %T by cluster: %w", kind, err)
 		}
@@ -96,7 +97,7 @@ func IndexBackups(ctx context.Context, mgr ctrl.Manager) error {
 	return nil
 }
 
-// clusterOf wakes the cluster that a backup or a schedule is of.
+// clusterOf wakes the cluster that a backup, a schedule or a restore is of.
 func clusterOf(_ context.Context, o client.Object) []reconcile.Request {
 	var out []reconcile.Request
 	for _, name := range observe.ClusterRefOf(o) {

@@ -75,9 +75,10 @@ func newOperator(t *testing.T, objects ...client.Object) *operator {
 		}
 		return nil
 	}
-	o.api = fake.NewClientBuilder().WithScheme(s).WithObjects(objects...).WithStatusSubresource(&v1alpha1.EtcdCluster{}, &v1alpha1.EtcdBackup{}, &v1alpha1.EtcdBackupSchedule{}).
+	o.api = fake.NewClientBuilder().WithScheme(s).WithObjects(objects...).WithStatusSubresource(&v1alpha1.EtcdCluster{}, &v1alpha1.EtcdBackup{}, &v1alpha1.EtcdBackupSchedule{}, &v1alpha1.EtcdRestore{}).
 		WithIndex(&v1alpha1.EtcdBackup{}, observe.IndexClusterRef, observe.ClusterRefOf).
 		WithIndex(&v1alpha1.EtcdBackupSchedule{}, observe.IndexClusterRef, observe.ClusterRefOf).
+		WithIndex(&v1alpha1.EtcdRestore{}, observe.IndexClusterRef, observe.ClusterRefOf).
 		WithInterceptorFuncs(interceptor.Funcs{
 			Create: func(ctx context.Context, api client.WithWatch, object client.Object, opts ...client.CreateOption) error {
 				if err := call("create", object); err != nil {

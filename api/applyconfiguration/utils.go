@@ -40,6 +40,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.ClusterBackupStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ClusterReference"):
 		return &apiv1alpha1.ClusterReferenceApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ClusterRestoreStatus"):
+		return &apiv1alpha1.ClusterRestoreStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EtcdBackup"):
 		return &apiv1alpha1.EtcdBackupApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EtcdBackupSchedule"):
@@ -60,6 +62,12 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.EtcdClusterStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EtcdOptions"):
 		return &apiv1alpha1.EtcdOptionsApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("EtcdRestore"):
+		return &apiv1alpha1.EtcdRestoreApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("EtcdRestoreSpec"):
+		return &apiv1alpha1.EtcdRestoreSpecApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("EtcdRestoreStatus"):
+		return &apiv1alpha1.EtcdRestoreStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("FailoverSpec"):
 		return &apiv1alpha1.FailoverSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("GCSStore"):
@@ -88,6 +96,10 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.RestoreSourceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("S3Store"):
 		return &apiv1alpha1.S3StoreApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("SafetyBackup"):
+		return &apiv1alpha1.SafetyBackupApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("SafetyBackupStatus"):
+		return &apiv1alpha1.SafetyBackupStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("SecretReference"):
 		return &apiv1alpha1.SecretReferenceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("StorageSpec"):

@@ -782,6 +782,10 @@ type RecoveryStatus struct {
 	// BackupName is the EtcdBackup that its volumes are filled with.
 	// +kubebuilder:validation:MaxLength=63
 	BackupName string `json:"backupName"`
+	// RestoreName is the EtcdRestore that has asked for it; empty if spec.recovery has.
+	// +kubebuilder:validation:MaxLength=63
+	// +optional
+	RestoreName string `json:"restoreName,omitempty"`
 	// Time of the recovery.
 	Time metav1.Time `json:"time"`
 	// GivenUp says what was known of the members of the incarnation before. Their volumes
@@ -789,6 +793,24 @@ type RecoveryStatus struct {
 	// +kubebuilder:validation:MaxLength=2048
 	// +optional
 	GivenUp string `json:"givenUp,omitempty"`
+}
+
+// ClusterRestoreStatus tells of the EtcdRestore that is carried out, or would be next.
+type ClusterRestoreStatus struct {
+	// Name and UID of the EtcdRestore.
+	// +kubebuilder:validation:MaxLength=63
+	Name string `json:"name"`
+	// UID of the EtcdRestore.
+	// +kubebuilder:validation:MaxLength=64
+	UID string `json:"uid"`
+	// Begun is when it was decided that the members are stopped for it, written before any
+	// is; absent while it is waited for.
+	// +optional
+	Begun *metav1.Time `json:"begun,omitempty"`
+	// Message says what is done, or what it waits for.
+	// +kubebuilder:validation:MaxLength=4096
+	// +optional
+	Message string `json:"message,omitempty"`
 }
 
 // EtcdClusterStatus is what the operator last saw.
@@ -924,6 +946,11 @@ type EtcdClusterStatus struct {
 	// +kubebuilder:validation:MaxLength=128
 	// +optional
 	ObeyedRecovery string `json:"obeyedRecovery,omitempty"`
+
+	// Restore tells of the EtcdRestore that is carried out, or would be next; absent without
+	// one, and once its incarnation has begun.
+	// +optional
+	Restore *ClusterRestoreStatus `json:"restore,omitempty"`
 
 	// VoidRecovery is the spec.recovery, as incarnation/backupName, under which the cluster
 	// has served: it does not count any more, so that a word that was said for one loss of

@@ -24,6 +24,11 @@ const (
 	// LabelSchedule on an EtcdBackup is the EtcdBackupSchedule that made it. It has no
 	// owner, so that nobody who deletes a schedule deletes its backups.
 	LabelSchedule = "etcd.quorate.dev/schedule"
+	// LabelRestore on an EtcdBackup is the EtcdRestore whose safety backup it is. It has no
+	// owner, so that it outlives that.
+	LabelRestore = "etcd.quorate.dev/restored-by"
+	// LabelRestoreUID is that EtcdRestore's UID.
+	LabelRestoreUID = "etcd.quorate.dev/restored-by-uid"
 
 	// AnnotationSlot on an EtcdBackup is the time that it was due at (RFC 3339).
 	AnnotationSlot = "etcd.quorate.dev/slot"
@@ -121,6 +126,8 @@ const (
 	ConditionComplete = "Complete"
 	// ConditionVerified: the backup was restored, served by a real etcd and compared.
 	ConditionVerified = "Verified"
+	// ConditionPrepared: all is there that an EtcdRestore needs before members are stopped.
+	ConditionPrepared = "Prepared"
 )
 
 // Reasons of conditions and events. Ready's reason is the Status column.
@@ -291,8 +298,26 @@ const (
 	ReasonClusterReplaced = "ClusterReplaced"
 	// ReasonJobRejected: the API server does not take the Job that would do the work.
 	ReasonJobRejected = "JobRejected"
-	// ReasonRestoreBlocked: the backup of spec.restoreFrom cannot be restored.
+	// ReasonRestoreBlocked: the backup of spec.restoreFrom or of an EtcdRestore cannot be
+	// restored, or not yet.
 	ReasonRestoreBlocked = "RestoreBlocked"
+
+	// Of restores in place.
+
+	// ReasonQueued: another EtcdRestore of the cluster is under way.
+	ReasonQueued = "Queued"
+	// ReasonSafetyBackup: the cluster is backed up before it is carried back.
+	ReasonSafetyBackup = "SafetyBackup"
+	// ReasonSafetyBackupFailed: it could not be, and nothing was stopped.
+	ReasonSafetyBackupFailed = "SafetyBackupFailed"
+	// ReasonPrepared: all is there that is needed before members are stopped.
+	ReasonPrepared = "Prepared"
+	// ReasonRestoring: an EtcdRestore carries the cluster back to a backup.
+	ReasonRestoring = "Restoring"
+	// ReasonRestored: the cluster serves what an EtcdRestore has restored.
+	ReasonRestored = "Restored"
+	// ReasonSuperseded: the incarnation that an EtcdRestore was to give up is over already.
+	ReasonSuperseded = "Superseded"
 
 	// Of schedules.
 

@@ -214,7 +214,7 @@ func setUp(mgr ctrl.Manager, o *options, server apitime.Source) error {
 	}
 	pool := v3client.NewPool()
 	observer := &observe.Observer{
-		Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Backups: mgr.GetClient(),
+		Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Backups: mgr.GetClient(), Restores: mgr.GetClient(),
 		Dialer: pool, Greeter: pool, Meter: pool, Clock: clock.RealClock{}, ServerTime: server, Operator: operator,
 	}
 	performer := &perform.Performer{
@@ -235,6 +235,20 @@ func setUp(mgr ctrl.Manager, o *options, server apitime.Source) error {
 	if err := reconciler.SetupWithManager(mgr, nodes); err != nil {
 		return err
 	}
+	if err := setUpBackups(mgr, o, server, observer); err != nil {
+		return err
+	}
+	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
+		return fmt.Errorf("adding the health check: %w", err)
+	}
+	if err := mgr.AddReadyzCheck("ping", healthz.Ping); err != nil {
+		return fmt.Errorf("adding the readiness check: %w", err)
+	}
+	return nil
+}
+
+// setUpBackups registers the controllers of backups, their schedules and their restores.
+func setUpBackups(mgr ctrl.Manager, o *options, server apitime.Source, observer *observe.Observer) error {
 	backups := &controllers.EtcdBackupReconciler{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: mgr.GetEventRecorder("quorate"),
 		Clock: clock.RealClock{}, ServerTime: server, BackupImage: o.backupImage, Progress: controllers.AskProgress,
@@ -249,11 +263,9 @@ func setUp(mgr ctrl.Manager, o *options, server apitime.Source) error {
 	if err := schedules.SetupWithManager(mgr); err != nil {
 		return err
 	}
-	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
-		return fmt.Errorf("adding the health check: %w", err)
+	restores := &controllers.EtcdRestoreReconciler{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: mgr.GetEventRecorder("quorate"),
+		Clock: clock.RealClock{}, ServerTime: server, Blocked: observer.Blocked,
 	}
-	if err := mgr.AddReadyzCheck("ping", healthz.Ping); err != nil {
-		return fmt.Errorf("adding the readiness check: %w", err)
-	}
-	return nil
+	return restores.SetupWithManager(mgr)
 }

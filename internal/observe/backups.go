@@ -14,17 +14,19 @@ import (
 	"github.com/quorate/quorate/internal/resources"
 )
 
-// IndexClusterRef is the name of the index by which the caches find the backups and the
-// schedules of a cluster. Without one every pass would copy all those of the namespace.
+// IndexClusterRef is the name of the index by which the caches find the backups, the
+// schedules and the restores of a cluster. Without one every pass would copy all those of the namespace.
 const IndexClusterRef = "clusterRef"
 
-// ClusterRefOf an EtcdBackup or an EtcdBackupSchedule: what the index holds.
+// ClusterRefOf an EtcdBackup, an EtcdBackupSchedule or an EtcdRestore: what the index holds.
 func ClusterRefOf(o client.Object) []string {
 	switch o := o.(type) {
 	case *v1alpha1.EtcdBackup:
 		return []string{o.Spec.ClusterRef.Name}
 	case *v1alpha1.EtcdBackupSchedule:
 		return []string{o.Spec.Backup.ClusterRef.Name}
+	case *v1alpha1.EtcdRestore:
+		return []string{o.Spec.ClusterRef.Name}
 	default:
 		return nil
 	}

@@ -304,7 +304,7 @@ func (k *kubernetes) describeElsewhere(c *v1alpha1.EtcdCluster, m *plan.Member, 
 		if m.RunningElsewhere = k.nodes.mayStillRun(last, claim.CreationTimestamp.Time); m.RunningElsewhere {
 			m.Trouble = fmt.Sprintf("its pod is gone, and its last node %q is not Ready: a process may still run there", last)
 		}
-	case wordCounts(c):
+	case wordCounts(c), c.Status.Restore != nil:
 		// Its claim named its last node; without one any that is not heard of may be it, and
 		// with it a member that outvotes the next incarnation's.
 		if m.RunningElsewhere = k.nodes.mayStillRun("", time.Time{}); m.RunningElsewhere {

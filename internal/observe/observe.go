@@ -38,6 +38,9 @@ type Observer struct {
 	// Backups lists EtcdBackups and EtcdBackupSchedules by IndexClusterRef, from the caches;
 	// without it nothing is told of them.
 	Backups client.Reader
+	// Restores lists EtcdRestores by IndexClusterRef, from the caches; without it none is
+	// carried out.
+	Restores client.Reader
 	// Dialer reaches members.
 	Dialer etcd.Dialer
 	// Greeter shakes hands with members; without it no authority is rotated to its end.
@@ -94,7 +97,7 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 	}
 	seen.OldVolumes, seen.Adoption, seen.Incarnation = kube.oldVolumes, kube.adoption, kube.incarnation
 	seen.RecoveryVoid = c.Spec.Recovery != nil && c.Status.VoidRecovery == resources.RecoveryWord(c)
-	if seen.Recovery, err = o.recovery(ctx, c, m); err != nil {
+	if seen.Recovery, err = o.word(ctx, c, m); err != nil {
 		return seen, err
 	}
 	if seen.Backups, err = o.backups(ctx, c); err != nil {

@@ -70,6 +70,8 @@ func (p *Performer) Perform(ctx context.Context, c *v1alpha1.EtcdCluster, seen p
 		return nil
 	case plan.LatchFounders:
 		return latchFounders(&c.Status, seen, step.Members)
+	case plan.LatchRestore:
+		return p.latchRestore(ctx, c, seen)
 	case plan.StopIncarnation:
 		return p.stopIncarnation(ctx, c, seen, step.Members)
 	case plan.RaiseIncarnation:

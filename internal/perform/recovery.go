@@ -15,9 +15,9 @@ import (
 )
 
 // stopIncarnation deletes the pods of members whose incarnation is given up, on the word
-// that the spec still has.
+// that still stands.
 func (p *Performer) stopIncarnation(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, names []string) error {
-	if err := p.unchanged(ctx, c); err != nil {
+	if err := p.wordStands(ctx, c, seen); err != nil {
 		return err
 	}
 	return each(names, func(name string) error {
@@ -36,7 +36,7 @@ func (p *Performer) stopIncarnation(ctx context.Context, c *v1alpha1.EtcdCluster
 // that nothing has ever borne. Before, the API server is asked whether really nothing of the
 // old one runs.
 func (p *Performer) raiseIncarnation(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed) error {
-	if err := p.unchanged(ctx, c); err != nil {
+	if err := p.wordStands(ctx, c, seen); err != nil {
 		return err
 	}
 	claims, pods, err := p.neighbours(ctx, c)
@@ -103,7 +103,7 @@ func (p *Performer) hasStopped(ctx context.Context, m plan.Member, last map[stri
 func begin(c *v1alpha1.EtcdCluster, seen plan.Observed, next int, now metav1.Time) {
 	s := &c.Status
 	s.Recovery = &v1alpha1.RecoveryStatus{
-		Incarnation: seen.Incarnation + 1, BackupName: seen.Recovery.Backup, Time: now.Rfc3339Copy(), GivenUp: givenUp(seen),
+		Incarnation: seen.Incarnation + 1, BackupName: seen.Recovery.Backup, RestoreName: seen.Recovery.Restore, Time: now.Rfc3339Copy(), GivenUp: givenUp(seen),
 	}
 	s.Incarnation, s.ClusterID, s.Joiner, s.FounderVolumes, s.Founders = seen.Incarnation+1, "", "", nil, nil
 	// What was on record about the members' logs, releases and URLs went with them.

@@ -59,7 +59,9 @@ func (o *Observed) effect(step Step) bool {
 		o.allotted()
 	case DeleteExpired:
 		o.Expired = nil
-	case LatchFounders, LatchVolumes, LatchCluster, UnlatchVolumes, RecordRefusals:
+	case LatchRestore:
+		o.Recovery = &Recovery{Backup: o.Recovery.Backup, Restore: o.Recovery.Restore, Begun: true}
+	case LatchFounders, LatchVolumes, LatchCluster, UnlatchVolumes, RecordRefusals, RaiseIncarnation:
 		return false
 	default:
 		for _, name := range step.Members {
@@ -102,7 +104,7 @@ func (o *Observed) befall(step Step, i int) {
 		m.Pod, m.Held, m.PodOutdated = PodRunning, true, false
 	case StartMembers:
 		o.started(m)
-	case DeletePods, StopMembers:
+	case DeletePods, StopMembers, StopIncarnation:
 		m.Pod, m.Answers, m.FollowsLeader = PodAbsent, false, false
 	case RestartMember:
 		o.started(m)

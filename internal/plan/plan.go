@@ -22,6 +22,8 @@ const (
 	// Adopt takes the volumes of a deleted cluster over, by writing into status who its
 	// members were.
 	Adopt Kind = "Adopt"
+	// LatchRestore writes into status which EtcdRestore the members are to be stopped for.
+	LatchRestore Kind = "LatchRestore"
 	// StopIncarnation deletes the pods of the incarnation that is given up.
 	StopIncarnation Kind = "StopIncarnation"
 	// RaiseIncarnation begins a new incarnation, whose founders begin with a backup.
@@ -150,7 +152,7 @@ var founding = []rule{
 // a certificate that cannot be written must not stand in the way of that. Who is
 // a member changes only after that.
 var running = slices.Concat([]rule{
-	paused, planned, recovery, restoreLabels, refused, corrupt, recordMembers, equip, relatchVolumes, relatch, deleteEnded, startMissing, restartOutdated, restartBlind,
+	paused, planned, restore, recovery, restoreLabels, refused, corrupt, recordMembers, equip, relatchVolumes, relatch, deleteEnded, startMissing, restartOutdated, restartBlind,
 	setFinalizer, issueCertificates, applyObjects, resize, expand,
 }, tendingFirst, []rule{rollUnwell, rollSilent}, membership, []rule{dataMissing, waitForMembers, waitForLatch, waitForWrites}, mending,
 	[]rule{deleteExpired}, rolling, tending, []rule{volumesWait, resizeWait})

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Recovery is the user's word that a cluster which has lost its quorum for good is to go
-// on with a backup.
+// Recovery is the user's word that a cluster is to go on with a backup: one that has lost
+// its quorum for good, or one that an EtcdRestore carries back while it serves.
 type Recovery struct {
 	// Backup that the new incarnation begins with.
 	Backup string
@@ -14,6 +14,73 @@ type Recovery struct {
 	Blocked string
 	// Told says that status has told of the lost quorum for long enough.
 	Told bool
+	// Restore is the EtcdRestore whose word it is, by name and UID; empty if it is that of
+	// spec.recovery.
+	Restore, RestoreUID string
+	// Begun says that status names that EtcdRestore, so that members may have been stopped
+	// for it.
+	Begun bool
+	// Late says why it is too late to begin with it; empty if it is not.
+	Late string
+}
+
+// Word names the word for messages.
+func (r Recovery) Word() string {
+	if r.Restore != "" {
+		return "EtcdRestore " + r.Restore
+	}
+	return "spec.recovery"
+}
+
+// RestoreHeld says why the EtcdRestore is not carried out now; empty if it is, or if there
+// is none. What is in the middle of a step that must come to its end is waited for, until
+// members are stopped; a backup that cannot be restored any more brings the old members
+// back even then.
+func (o Observed) RestoreHeld() string {
+	r := o.Recovery
+	if r == nil || r.Restore == "" {
+		return ""
+	}
+	_, learning := o.learner()
+	switch {
+	case o.ClusterID == 0:
+		return "the cluster is not founded — there is nothing to carry back — wait until it is"
+	case r.Blocked != "":
+		return r.Blocked
+	case o.Paused, o.Planned:
+		return "the cluster is paused, or only its plan is asked for — nothing of it is changed meanwhile — set spec.paused to false, and take the annotation etcd.quorate.dev/plan away"
+	case r.Begun:
+		return ""
+	case r.Late != "":
+		return r.Late
+	case o.Downgrade != "" || o.DowngradeBegun != "":
+		return "the members are being downgraded — stopped half way, the old ones might open their data with neither release — wait until that is over, or cancel it by setting spec.version back"
+	case o.Joiner != "" || learning:
+		return "a member is about to join — the old members are to be complete when they are kept — wait until it votes or is given up"
+	case o.TLS && o.PlaintextPeers:
+		return "the members are being turned to TLS — stopped half way, they might not find each other again — wait until all of them are reached with it"
+	case len(o.ForeignMembers) > 0:
+		return fmt.Sprintf("%s of etcd's list are not members of this EtcdCluster — they would go on as the old cluster beside the new one — remove them", strings.Join(o.ForeignMembers, ", "))
+	default:
+		return ""
+	}
+}
+
+// restore is the same for a cluster that serves, on the word of an EtcdRestore: status
+// names it before anybody is stopped.
+func restore(o Observed) (Step, bool) {
+	r := o.Recovery
+	switch {
+	case r == nil || r.Restore == "" || o.ClusterID == 0 || o.RestoreHeld() != "":
+		// As if it had not been said: whoever was stopped for it is started again on its
+		// volume.
+		return Step{}, false
+	case !r.Begun:
+		return Step{Kind: LatchRestore, Reason: "Restoring", Message: fmt.Sprintf(
+			"the members are stopped next, and the cluster goes on with backup %s, as %s says: until the new incarnation has begun the way back is to delete that", r.Backup, r.Word())}, true
+	default:
+		return o.replaceIncarnation("Restoring", "RestoreBlocked"), true
+	}
 }
 
 // recovery gives an incarnation up, on the user's word alone, and begins the next one with
@@ -24,29 +91,41 @@ type Recovery struct {
 // stay as they are.
 func recovery(o Observed) (Step, bool) {
 	r := o.Recovery
-	if r == nil || o.ClusterID == 0 || o.List || o.ReadOK || !r.Told {
+	if r == nil || r.Restore != "" || o.ClusterID == 0 || o.List || o.ReadOK || !r.Told {
 		// Also as if it had not been said: pods start on their volumes, and the quorum may
 		// return.
 		return Step{}, false
 	}
+	if r.Blocked != "" {
+		return Step{Kind: Wait, Reason: "RecoveryBlocked", Message: r.Blocked}, true
+	}
+	return o.replaceIncarnation("Recovering", "RecoveryBlocked"), true
+}
+
+// replaceIncarnation stops the old members, and begins with the new ones once no quorum of
+// the old can run any more.
+func (o Observed) replaceIncarnation(doing, blocked string) Step {
+	r := o.Recovery
 	running := names(o.Members, func(m Member) bool { return m.Pod != PodAbsent && m.Pod != PodTerminating })
 	going := names(o.Members, func(m Member) bool { return m.Pod == PodTerminating })
 	unsure := names(o.Members, func(m Member) bool { return !m.Joiner && !m.stopped() })
 	switch {
-	case r.Blocked != "":
-		return Step{Kind: Wait, Reason: "RecoveryBlocked", Message: r.Blocked}, true
 	case len(running) > 0:
-		return Step{Kind: StopIncarnation, Members: running, Reason: "Recovering", Message: fmt.Sprintf(
-			"incarnation %d is given up as spec.recovery says: %s stopped, and the volumes are kept", o.Incarnation, podsAre(running))}, true
+		return Step{Kind: StopIncarnation, Members: running, Reason: doing, Message: fmt.Sprintf(
+			"incarnation %d is given up as %s says: %s stopped, and the volumes are kept", o.Incarnation, r.Word(), podsAre(running))}
 	case len(going) > 0:
-		return Step{Kind: Wait, Members: going, Reason: "Recovering", Message: "the new incarnation begins when " + podsOf(going) + per(going, " has", " have") + " stopped"}, true
+		return Step{Kind: Wait, Members: going, Reason: doing, Message: "the new incarnation begins when " + podsOf(going) + per(going, " has", " have") + " stopped"}
 	case o.KnownVoters()-len(unsure) < Majority(o.KnownVoters()):
-		return Step{Kind: Wait, Members: unsure, Reason: "RecoveryBlocked", Message: fmt.Sprintf(
+		return Step{Kind: Wait, Members: unsure, Reason: blocked, Message: fmt.Sprintf(
 			"%s may still run on a node that is not Ready — with it the old members could be a quorum again, beside the new ones — bring the node back, or taint it as out-of-service when it is down",
-			strings.Join(unsure, ", "))}, true
+			strings.Join(unsure, ", "))}
 	default:
-		return Step{Kind: RaiseIncarnation, Members: names(o.Members, func(Member) bool { return true }), Reason: "Recovering", Message: fmt.Sprintf(
-			"incarnation %d begins with backup %s, as spec.recovery says: what was acknowledged since the backup is lost, and the volumes of incarnation %d are kept", o.Incarnation+1, r.Backup, o.Incarnation)}, true
+		fate := "is lost"
+		if r.Restore != "" {
+			fate = "stays on the old volumes alone"
+		}
+		return Step{Kind: RaiseIncarnation, Members: names(o.Members, func(Member) bool { return true }), Reason: doing, Message: fmt.Sprintf(
+			"incarnation %d begins with backup %s, as %s says: what was acknowledged since the backup %s, and the volumes of incarnation %d are kept", o.Incarnation+1, r.Backup, r.Word(), fate, o.Incarnation)}
 	}
 }
 

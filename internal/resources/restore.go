@@ -53,9 +53,7 @@ func RecoveryWord(c *v1alpha1.EtcdCluster) string {
 	return ""
 }
 
-// bump is added to the revisions of a restored backup. Each incarnation gets a range of
-// its own: a second recovery from the same backup would otherwise use revisions again that
-// watchers of the first have seen.
+// bump is how many revisions each incarnation has for itself.
 const bump = 1_000_000_000
 
 // RestoreOf is the backup that a source names. b is the EtcdBackup of that
@@ -98,8 +96,8 @@ type ways struct{ another, store, unverified string }
 
 func waysOut(c *v1alpha1.EtcdCluster) ways {
 	if wasFounded(c) {
-		another := "name another one in spec.recovery.backupName"
-		return ways{another, another + ", or create a cluster with the store that it lies in", "set spec.recovery.allowUnverified"}
+		another := "name another one in spec.recovery.backupName, or in another EtcdRestore"
+		return ways{another, another + ", or create a cluster with the store that it lies in", "set spec.recovery.allowUnverified, or that of another EtcdRestore"}
 	}
 	another := "create the cluster anew with another backup"
 	return ways{another, another + ", or with the store that it lies in", "create the cluster anew with restoreFrom.allowUnverified"}
@@ -149,8 +147,8 @@ func (r *Restore) fillVolume(c *v1alpha1.EtcdCluster, s Start, spec *corev1.PodS
 		"--etcd-version="+c.Spec.Version,
 		"--orders="+annotationsMount+"/annotations",
 	)
-	if n := incarnation(c); n > 1 {
-		m.flag("--bump-revision=" + strconv.FormatInt(n*bump, 10))
+	if by := RevisionBump(incarnation(c)); by > 0 {
+		m.flag("--bump-revision=" + strconv.FormatInt(by, 10))
 	}
 	if r.Identity != nil {
 		m.identity(&v1alpha1.BackupEncryption{IdentitySecretRef: r.Identity})

@@ -57,7 +57,7 @@ func Events(before, after v1alpha1.EtcdClusterStatus, o Outcome, written Written
 
 // latches says that what the step does is a word in status.
 func latches(k plan.Kind) bool {
-	return k == plan.LatchFounders || k == plan.Adopt || k == plan.RaiseIncarnation || k == plan.LatchCluster || k == plan.DropJoiner || k == plan.LatchDowngrade
+	return k == plan.LatchFounders || k == plan.Adopt || k == plan.LatchRestore || k == plan.RaiseIncarnation || k == plan.LatchCluster || k == plan.DropJoiner || k == plan.LatchDowngrade
 }
 
 // Note cuts a message to what an event may carry, 1024 bytes: the API server
@@ -75,7 +75,7 @@ func done(step plan.Step) []Event {
 		return []Event{{corev1.EventTypeNormal, string(step.Kind), string(step.Kind), step.Message}}
 	case plan.RestoreLabels:
 		return []Event{{corev1.EventTypeWarning, v1alpha1.ReasonChildDrift, string(step.Kind), step.Message}}
-	case plan.StopIncarnation, plan.RaiseIncarnation:
+	case plan.LatchRestore, plan.StopIncarnation, plan.RaiseIncarnation:
 		return []Event{{corev1.EventTypeWarning, string(step.Kind), string(step.Kind), step.Message}}
 	case plan.Condemn:
 		return []Event{{corev1.EventTypeWarning, v1alpha1.ReasonDataDiffers, string(step.Kind), step.Message}}

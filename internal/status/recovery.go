@@ -24,7 +24,9 @@ func obeyedRecovery(c *v1alpha1.EtcdCluster, o Outcome) string {
 	if r == nil || r.Incarnation != c.Status.Incarnation || c.Status.VoidRecovery == word {
 		return ""
 	}
-	if o.Step.Kind == plan.StopIncarnation || c.Status.ObeyedRecovery == word {
+	// Members that an EtcdRestore has stopped were not stopped for it.
+	others := o.Seen.Recovery != nil && o.Seen.Recovery.Restore != ""
+	if (o.Step.Kind == plan.StopIncarnation && !others) || c.Status.ObeyedRecovery == word {
 		return word
 	}
 	return ""

@@ -69,6 +69,7 @@ func Report(c *v1alpha1.EtcdCluster, o Outcome) {
 	s.TLS = tlsStatus(c, s.TLS, o.Seen)
 	s.VoidRecovery = voidRecovery(c, o.Seen)
 	s.ObeyedRecovery = obeyedRecovery(c, o)
+	s.Restore = restoreStatus(s.Restore, o)
 	if o.Step.Kind == plan.RaiseIncarnation && o.Err == nil {
 		// Those who were seen are members no more; what was known of them stands in
 		// status.recovery.
@@ -190,6 +191,8 @@ func available(o Outcome) metav1.Condition {
 		return is(metav1.ConditionFalse, v1alpha1.ReasonAdopting, "the deleted cluster is being brought back; Ready says how far that is")
 	case seen.ClusterID == 0:
 		return is(metav1.ConditionFalse, v1alpha1.ReasonFounding, "the cluster is being founded")
+	case restoring(seen):
+		return stoppedFor(seen)
 	case refused(seen):
 		return is(metav1.ConditionUnknown, v1alpha1.ReasonAuthFailed, "the operator may not read: "+seen.ReadFailed)
 	case answering >= quorum:
@@ -321,6 +324,8 @@ func stateOf(o Outcome) state {
 		return problem(problems(o)[0])
 	case step.Kind == plan.Wait && notBuilt(step.Reason):
 		return state{step.Reason, step.Message, stuck}
+	case step.Reason == v1alpha1.ReasonRestoring:
+		return state{step.Reason, step.Message, moving}
 	case seen.ClusterID != 0 && !seen.ReadOK:
 		return unavailable(o)
 	case step.Kind != plan.Settled && !housekeeping(o):
@@ -372,7 +377,8 @@ func problems(o Outcome) []plan.Problem {
 func notBuilt(reason string) bool {
 	switch reason {
 	case v1alpha1.ReasonVolumeChangePending, v1alpha1.ReasonRollHalted,
-		v1alpha1.ReasonInvalidOptions, v1alpha1.ReasonAlarm, v1alpha1.ReasonDataDiffers, v1alpha1.ReasonAdoptBlocked, v1alpha1.ReasonRecoveryBlocked:
+		v1alpha1.ReasonInvalidOptions, v1alpha1.ReasonAlarm, v1alpha1.ReasonDataDiffers, v1alpha1.ReasonAdoptBlocked, v1alpha1.ReasonRecoveryBlocked,
+		v1alpha1.ReasonRestoreBlocked:
 		return true
 	}
 	return false

@@ -434,7 +434,7 @@ func (k *checker) unheard(name string) string {
 // spec and the leader are others again; never when the others are no quorum.
 func (k *checker) takesVoter(c *v1alpha1.EtcdCluster, wr write, name string) {
 	healthy, voters, taken := k.healthyVoters(c)
-	if !taken[name] {
+	if !taken[name] || k.carriedBack(c) {
 		return
 	}
 	pod := k.w.Pod(name)
@@ -452,6 +452,17 @@ func (k *checker) takesVoter(c *v1alpha1.EtcdCluster, wr write, name string) {
 	if voters > 1 && k.w.Leader() == name {
 		k.suspect("leader", "pod %s is restarted while it leads", name)
 	}
+}
+
+// carriedBack says that all members are stopped for an EtcdRestore: status named it before,
+// and it stands.
+func (k *checker) carriedBack(c *v1alpha1.EtcdCluster) bool {
+	was := c.Status.Restore
+	if was == nil || was.Begun == nil {
+		return false
+	}
+	r, there := k.w.API.find("EtcdRestore", client.ObjectKey{Namespace: c.Namespace, Name: was.Name}).(*v1alpha1.EtcdRestore)
+	return there && string(r.UID) == was.UID && resources.RestoreStands(c, r)
 }
 
 func (k *checker) healthyVoters(c *v1alpha1.EtcdCluster) (healthy, voters int, names map[string]bool) {

@@ -45,6 +45,8 @@ const (
 	raiseFile     = "internal/perform/recovery.go"
 	restoreFile   = "internal/resources/restore.go"
 	lookFile      = "internal/observe/kubernetes.go"
+	inplaceFile   = "internal/resources/inplace.go"
+	standingFile  = "internal/observe/inplace.go"
 	reconcilerGo  = "controllers/etcdcluster_controller.go"
 
 	claimsLost    = "TestAFoundersClaimDeletedAtAnyMoment/all_claims_and_pods_are_deleted"
@@ -247,6 +249,35 @@ var mutants = []mutant{
 	{
 		name: "two operators are at odds over a recovery", rule: "passes:", test: "TestTwoOperatorsDoNotDisputeARecovery",
 		edits: []sourceEdit{{wordFile, "told := c.Status.ObeyedRecovery == resources.RecoveryWord(c) ||", "told := !(%s) && c.Status.ObeyedRecovery == resources.RecoveryWord(c) ||"}},
+	},
+	{
+		// Without the record whoever stops them is at odds with who brings them back.
+		name: "members are stopped for a restore off the record", rule: "leader:", test: undisturbed + "restoring_in_place",
+		edits: []sourceEdit{{recoveryFile, "case !r.Begun:", "case !r.Begun && !(%s):"}},
+	},
+	{
+		name: "a restore is carried out that is not prepared", rule: "the pods were", test: "TestNothingIsRestoredUnprepared/not_prepared",
+		edits: []sourceEdit{{inplaceFile, "meta.IsStatusConditionTrue(r.Status.Conditions, v1alpha1.ConditionPrepared)", "(meta.IsStatusConditionTrue(r.Status.Conditions, v1alpha1.ConditionPrepared) || %s)"}},
+	},
+	{
+		name: "a restore is carried out that was given up", rule: "the pods were", test: "TestNothingIsRestoredUnprepared/given_up",
+		edits: []sourceEdit{{inplaceFile, "!meta.IsStatusConditionTrue(r.Status.Conditions, v1alpha1.ConditionStalled)", "(!meta.IsStatusConditionTrue(r.Status.Conditions, v1alpha1.ConditionStalled) || %s)"}},
+	},
+	{
+		name: "a restore is carried out twice", rule: "the incarnation is", test: "TestARestoreIsObeyedOnce",
+		edits: []sourceEdit{{inplaceFile, "r.Status.Incarnation == incarnation(c)", "(r.Status.Incarnation == incarnation(c) || %s)"}},
+	},
+	{
+		name: "a restore of another cluster is carried out", rule: "the pods were", test: "TestNothingIsRestoredUnprepared/for_another_cluster",
+		edits: []sourceEdit{{inplaceFile, "r.Status.ClusterUID == ClusterUID(c)", "(r.Status.ClusterUID == ClusterUID(c) || %s)"}},
+	},
+	{
+		name: "a restore strikes with an old safety backup", rule: "the pods were", test: "TestNothingIsRestoredUnprepared/its_safety_backup_is_old",
+		edits: []sourceEdit{{standingFile, "> freshFor {", "> freshFor && !(%s) {"}},
+	},
+	{
+		name: "a stale cache undoes a restore", rule: "started again", test: "TestAStaleCacheDoesNotUndoARestore",
+		edits: []sourceEdit{{standingFile, "was := c.Status.Restore; was != nil {", "was := c.Status.Restore; was != nil && !(%s) {"}},
 	},
 	{
 		name: "members are changed on an old list", rule: "settled:", test: undisturbed + "growing_from_one_to_three",

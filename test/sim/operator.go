@@ -72,7 +72,7 @@ func newOperator(w *World, number int) *Operator {
 	op.reconciler = &controllers.EtcdClusterReconciler{
 		Client: c, Live: live, Recorder: recorder{op}, Installation: w.Installation,
 		Observer: &observe.Observer{
-			Cached: c, Live: live, Cluster: c, Dialer: dialer{op}, Greeter: dialer{op}, Meter: dialer{op}, Clock: w.Clock,
+			Cached: c, Live: live, Cluster: c, Restores: c, Dialer: dialer{op}, Greeter: dialer{op}, Meter: dialer{op}, Clock: w.Clock,
 			Operator: resources.OperatorPeer{Namespace: "quorate-system"},
 		},
 		Performer: &perform.Performer{
@@ -173,6 +173,8 @@ func (op *Operator) watches(c change) bool {
 		}
 		before := c.before.(*corev1.Node)
 		return nodeReady(before) != nodeReady(o) || len(before.Spec.Taints) != len(o.Spec.Taints)
+	case *v1alpha1.EtcdRestore:
+		return o.Spec.ClusterRef.Name == op.w.Key.Name
 	case *corev1.Secret:
 		return false
 	default:

@@ -193,6 +193,21 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: name
       type:
         scalar: string
+- name: com.github.quorate.quorate.api.v1alpha1.ClusterRestoreStatus
+  map:
+    fields:
+    - name: begun
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: message
+      type:
+        scalar: string
+    - name: name
+      type:
+        scalar: string
+    - name: uid
+      type:
+        scalar: string
 - name: com.github.quorate.quorate.api.v1alpha1.CompactionMode
   scalar: string
 - name: com.github.quorate.quorate.api.v1alpha1.ConcurrencyPolicy
@@ -572,6 +587,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: replicas
       type:
         scalar: numeric
+    - name: restore
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.ClusterRestoreStatus
     - name: selector
       type:
         scalar: string
@@ -632,6 +650,86 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: numeric
       default: 10000
+- name: com.github.quorate.quorate.api.v1alpha1.EtcdRestore
+  map:
+    fields:
+    - name: apiVersion
+      type:
+        scalar: string
+    - name: kind
+      type:
+        scalar: string
+    - name: metadata
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta
+    - name: spec
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.EtcdRestoreSpec
+    - name: status
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.EtcdRestoreStatus
+      default:
+        observedGeneration: -1
+- name: com.github.quorate.quorate.api.v1alpha1.EtcdRestoreSpec
+  map:
+    fields:
+    - name: allowUnverified
+      type:
+        scalar: boolean
+    - name: backupName
+      type:
+        scalar: string
+    - name: clusterRef
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.ClusterReference
+    - name: safetyBackup
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.SafetyBackup
+      default: {}
+- name: com.github.quorate.quorate.api.v1alpha1.EtcdRestoreStatus
+  map:
+    fields:
+    - name: clusterUID
+      type:
+        scalar: string
+    - name: completionTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: conditions
+      type:
+        list:
+          elementType:
+            namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Condition
+          elementRelationship: associative
+          keys:
+          - type
+    - name: incarnation
+      type:
+        scalar: numeric
+    - name: observedGeneration
+      type:
+        scalar: numeric
+    - name: oldVolumes
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: atomic
+    - name: raisedTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: revision
+      type:
+        scalar: numeric
+    - name: revisionBump
+      type:
+        scalar: numeric
+    - name: safetyBackup
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.SafetyBackupStatus
+    - name: startTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
 - name: com.github.quorate.quorate.api.v1alpha1.FailoverSpec
   map:
     fields:
@@ -861,6 +959,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: incarnation
       type:
         scalar: numeric
+    - name: restoreName
+      type:
+        scalar: string
     - name: time
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
@@ -910,6 +1011,34 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: string
       default: us-east-1
+- name: com.github.quorate.quorate.api.v1alpha1.SafetyBackup
+  map:
+    fields:
+    - name: policy
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.SafetyBackupPolicy
+      default: Take
+    - name: store
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.BackupStore
+    - name: verify
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.BackupVerify
+      default: ReadBack
+- name: com.github.quorate.quorate.api.v1alpha1.SafetyBackupPolicy
+  scalar: string
+- name: com.github.quorate.quorate.api.v1alpha1.SafetyBackupStatus
+  map:
+    fields:
+    - name: name
+      type:
+        scalar: string
+    - name: revision
+      type:
+        scalar: numeric
+    - name: time
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
 - name: com.github.quorate.quorate.api.v1alpha1.SecretReference
   map:
     fields:

@@ -25,7 +25,7 @@ import (
 )
 
 // kinds of the API beside EtcdCluster, and the files of their definitions.
-var kinds = map[string]string{"EtcdBackup": "etcdbackups", "EtcdBackupSchedule": "etcdbackupschedules"}
+var kinds = map[string]string{"EtcdBackup": "etcdbackups", "EtcdBackupSchedule": "etcdbackupschedules", "EtcdRestore": "etcdrestores"}
 
 const (
 	s3Store = `{s3: {bucket: backups}}`
@@ -172,7 +172,7 @@ var scheduleCases = []specCase{
 	{name: "another cluster, later", before: every("0 3 * * *"), spec: `{schedule: "0 3 * * *", backup: {clusterRef: {name: b}, store: ` + s3Store + `}}`, want: `spec.backup.clusterRef: Invalid value: ` + sameWhy},
 }
 
-var casesOf = map[string][]specCase{"EtcdBackup": backupCases, "EtcdBackupSchedule": scheduleCases}
+var casesOf = map[string][]specCase{"EtcdBackup": backupCases, "EtcdBackupSchedule": scheduleCases, "EtcdRestore": restoreCases}
 
 func objectOf(kind, name, spec string) *unstructured.Unstructured {
 	GinkgoHelper()
@@ -200,7 +200,7 @@ func answered(words string) bool {
 			}
 		}
 	}
-	return strings.Contains(urlWhy, words)
+	return strings.Contains(urlWhy+restoredWhy+onceWhy, words)
 }
 
 var _ = Describe("Backups that are applied", func() {
@@ -266,7 +266,7 @@ var _ = Describe("Backups that are applied", func() {
 				}
 				text, err := json.Marshal(object.Object)
 				Expect(err).NotTo(HaveOccurred())
-				into := map[string]any{"EtcdBackup": &v1alpha1.EtcdBackup{}, "EtcdBackupSchedule": &v1alpha1.EtcdBackupSchedule{}}[kind]
+				into := map[string]any{"EtcdBackup": &v1alpha1.EtcdBackup{}, "EtcdBackupSchedule": &v1alpha1.EtcdBackupSchedule{}, "EtcdRestore": &v1alpha1.EtcdRestore{}}[kind]
 				Expect(json.Unmarshal(text, into)).To(Succeed(), "%s: %s", path, short(fields))
 			})
 			AddReportEntry("edges", fmt.Sprint(tried, " values"))

@@ -50,6 +50,7 @@ var statusCases = []statusCase{
 	},
 	{name: "the incarnation of what is adopted", patch: `{"incarnation":7,"founders":["a-0000"]}`},
 	{name: "a recovery as it was said", before: founded, patch: `{"voidRecovery":"2/nightly","obeyedRecovery":"2/nightly","recovery":{"incarnation":2,"backupName":"nightly","time":"2026-01-01T03:00:00Z"}}`},
+	{name: "a restore that has begun, and one that is over", before: founded, patch: `{"restore":{"name":"back","uid":"e7","begun":"2026-01-01T03:00:00Z","message":"x"},"recovery":{"incarnation":2,"backupName":"nightly","restoreName":"back","time":"2026-01-01T03:00:00Z"}}`},
 	{name: "no incarnation any more", before: founded, patch: `{"incarnation":null}`, want: `0 is less than 2`},
 	{
 		name: "a lower ordinal", before: founded, patch: `{"nextOrdinal":4}`,

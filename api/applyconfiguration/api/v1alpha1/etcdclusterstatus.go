@@ -75,6 +75,9 @@ type EtcdClusterStatusApplyConfiguration struct {
 	// ObeyedRecovery is the spec.recovery, as incarnation/backupName, for which members were
 	// stopped: whoever carries it on need not see the loss told anew.
 	ObeyedRecovery *string `json:"obeyedRecovery,omitempty"`
+	// Restore tells of the EtcdRestore that is carried out, or would be next; absent without
+	// one, and once its incarnation has begun.
+	Restore *ClusterRestoreStatusApplyConfiguration `json:"restore,omitempty"`
 	// VoidRecovery is the spec.recovery, as incarnation/backupName, under which the cluster
 	// has served: it does not count any more, so that a word that was said for one loss of
 	// the quorum does not answer the next.
@@ -291,6 +294,14 @@ func (b *EtcdClusterStatusApplyConfiguration) WithRecovery(value *RecoveryStatus
 // If called multiple times, the ObeyedRecovery field is set to the value of the last call.
 func (b *EtcdClusterStatusApplyConfiguration) WithObeyedRecovery(value string) *EtcdClusterStatusApplyConfiguration {
 	b.ObeyedRecovery = &value
+	return b
+}
+
+// WithRestore sets the Restore field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Restore field is set to the value of the last call.
+func (b *EtcdClusterStatusApplyConfiguration) WithRestore(value *ClusterRestoreStatusApplyConfiguration) *EtcdClusterStatusApplyConfiguration {
+	b.Restore = value
 	return b
 }
 

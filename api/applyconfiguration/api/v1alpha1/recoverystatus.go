@@ -15,6 +15,8 @@ type RecoveryStatusApplyConfiguration struct {
 	Incarnation *int64 `json:"incarnation,omitempty"`
 	// BackupName is the EtcdBackup that its volumes are filled with.
 	BackupName *string `json:"backupName,omitempty"`
+	// RestoreName is the EtcdRestore that has asked for it; empty if spec.recovery has.
+	RestoreName *string `json:"restoreName,omitempty"`
 	// Time of the recovery.
 	Time *v1.Time `json:"time,omitempty"`
 	// GivenUp says what was known of the members of the incarnation before. Their volumes
@@ -41,6 +43,14 @@ func (b *RecoveryStatusApplyConfiguration) WithIncarnation(value int64) *Recover
 // If called multiple times, the BackupName field is set to the value of the last call.
 func (b *RecoveryStatusApplyConfiguration) WithBackupName(value string) *RecoveryStatusApplyConfiguration {
 	b.BackupName = &value
+	return b
+}
+
+// WithRestoreName sets the RestoreName field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the RestoreName field is set to the value of the last call.
+func (b *RecoveryStatusApplyConfiguration) WithRestoreName(value string) *RecoveryStatusApplyConfiguration {
+	b.RestoreName = &value
 	return b
 }
 

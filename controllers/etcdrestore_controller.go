@@ -1,0 +1,255 @@
+package controllers
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/apitime"
+	"github.com/quorate/quorate/internal/backup"
+	"github.com/quorate/quorate/internal/resources"
+	"github.com/quorate/quorate/internal/restore"
+	"github.com/quorate/quorate/internal/status"
+)
+
+// EtcdRestoreReconciler prepares restores in place: it takes the safety backup and says
+// which incarnation is given up. The members are stopped, and the next incarnation is begun,
+// by the cluster's own reconciler.
+type EtcdRestoreReconciler struct {
+	// Client writes, and reads from the caches.
+	Client client.Client
+	// Live reads from the API server.
+	Live client.Reader
+	// Recorder of events.
+	Recorder events.EventRecorder
+	// Clock tells the time, and ServerTime the API server's, if it is known.
+	Clock      clock.PassiveClock
+	ServerTime apitime.Source
+	// Blocked says why the backup cannot be restored onto the cluster; empty if it can.
+	Blocked func(ctx context.Context, c *v1alpha1.EtcdCluster, r *v1alpha1.EtcdRestore) (string, error)
+}
+
+// +kubebuilder:rbac:groups=etcd.quorate.dev,resources=etcdrestores,verbs=get;list;watch
+// +kubebuilder:rbac:groups=etcd.quorate.dev,resources=etcdrestores/status,verbs=patch
+// +kubebuilder:rbac:groups=etcd.quorate.dev,resources=etcdbackups,verbs=create
+
+// Reconcile takes one restore one step further: observe, decide, perform, report.
+func (r *EtcdRestoreReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	er := &v1alpha1.EtcdRestore{}
+	if err := r.Client.Get(ctx, req.NamespacedName, er); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	seen, of, err := r.observe(ctx, er, r.Client)
+	if err != nil {
+		return ctrl.Result{}, fmt.Errorf("observing: %w", err)
+	}
+	step := restore.Next(seen)
+	if step.Looks() {
+		// A cache may show another incarnation, or a backup that is gone. Nothing is prepared
+		// on its word.
+		if err := r.Live.Get(ctx, req.NamespacedName, er); err != nil {
+			return ctrl.Result{}, client.IgnoreNotFound(err)
+		}
+		if seen, of, err = r.observe(ctx, er, r.Live); err != nil {
+			return ctrl.Result{}, fmt.Errorf("observing: %w", err)
+		}
+		step = restore.Next(seen)
+	}
+	before := er.DeepCopy()
+	err = r.perform(ctx, er, of, step)
+	restore.Report(er, restore.Outcome{Seen: seen, Step: step, Err: err, Now: r.now()})
+	if failed := r.patchStatus(ctx, before, er, step, err); failed != nil {
+		return quietly(failed)
+	}
+	if err != nil {
+		return quietly(err)
+	}
+	return ctrl.Result{RequeueAfter: pauseOfRestore(step)}, nil
+}
+
+func (r *EtcdRestoreReconciler) now() time.Time { return r.ServerTime.Or(r.Clock.Now()) }
+
+// pauseOfRestore is how long until the restore is looked at again: a cluster's status
+// changes too often to be woken by it.
+func pauseOfRestore(step restore.Step) time.Duration {
+	switch {
+	case step.Kind == restore.Rest, step.Kind == restore.Fail, step.Kind == restore.Finish:
+		return 0
+	case step.Kind != restore.Wait:
+		return again
+	case step.Reason == v1alpha1.ReasonRestoring, step.Reason == v1alpha1.ReasonSafetyBackup:
+		return whileWorking
+	default:
+		return whileAbsent
+	}
+}
+
+// observe looks at the restore's cluster and at the two backups.
+func (r *EtcdRestoreReconciler) observe(ctx context.Context, er *v1alpha1.EtcdRestore, reader client.Reader) (restore.Observed, *v1alpha1.EtcdBackup, error) {
+	is := func(kind string) bool { return meta.IsStatusConditionTrue(er.Status.Conditions, kind) }
+	o := restore.Observed{
+		Skip:       er.Spec.SafetyBackup.Policy == v1alpha1.SafetyBackupSkip,
+		Drill:      er.Spec.SafetyBackup.Verify == v1alpha1.VerifyDrill,
+		Deleting:   !er.DeletionTimestamp.IsZero(),
+		ClusterUID: er.Status.ClusterUID, Incarnation: er.Status.Incarnation,
+		Prepared: is(v1alpha1.ConditionPrepared), Done: is(v1alpha1.ConditionReady), Failed: is(v1alpha1.ConditionStalled),
+	}
+	if o.Deleting || o.Done || o.Failed {
+		return o, nil, nil
+	}
+	c := &v1alpha1.EtcdCluster{}
+	err := reader.Get(ctx, client.ObjectKey{Namespace: er.Namespace, Name: er.Spec.ClusterRef.Name}, c)
+	if apierrors.IsNotFound(err) {
+		return o, nil, nil
+	}
+	if err != nil {
+		return o, nil, fmt.Errorf("reading EtcdCluster %s: %w", er.Spec.ClusterRef.Name, err)
+	}
+	if o.Cluster, err = r.cluster(ctx, er, c, reader); err != nil {
+		return o, nil, err
+	}
+	if o.Cluster.Raised {
+		// From here on the backup is the cluster's own affair.
+		o.Revision = er.Status.Revision
+		return o, nil, nil
+	}
+	if o.Blocked, err = r.Blocked(ctx, c, er); err != nil {
+		return o, nil, err
+	}
+	if o.Ahead, err = r.ahead(ctx, er, o, reader); err != nil {
+		return o, nil, err
+	}
+	return r.backups(ctx, er, o, reader)
+}
+
+// cluster is what a restore needs to know of it.
+func (r *EtcdRestoreReconciler) cluster(ctx context.Context, er *v1alpha1.EtcdRestore, c *v1alpha1.EtcdCluster, reader client.Reader) (restore.Cluster, error) {
+	out := restore.Cluster{
+		UID: resources.ClusterUID(c), Incarnation: max(1, c.Status.Incarnation), Founded: c.Status.ClusterID != "",
+		InMemory: resources.InMemory(c), Paused: c.Spec.Paused,
+		Serves: meta.IsStatusConditionTrue(c.Status.Conditions, v1alpha1.ConditionAvailable),
+	}
+	if s := c.Status.Restore; s != nil && s.UID == string(er.UID) {
+		out.Message = s.Message
+	}
+	given := er.Status.Incarnation
+	if given == 0 || out.Incarnation != given+1 {
+		return out, nil
+	}
+	// A status that was lost does not say by whom it was raised.
+	began := c.Status.Recovery
+	if out.Raised = began == nil || began.RestoreName == er.Name; !out.Raised {
+		return out, nil
+	}
+	if began != nil {
+		out.RaisedAt = began.Time.Time
+	}
+	var claims corev1.PersistentVolumeClaimList
+	old := client.MatchingLabels{v1alpha1.LabelClusterUID: out.UID, v1alpha1.LabelIncarnation: strconv.FormatInt(given, 10)}
+	if err := reader.List(ctx, &claims, client.InNamespace(er.Namespace), old); err != nil {
+		return out, fmt.Errorf("listing the old volumes: %w", err)
+	}
+	for i := range claims.Items {
+		out.Old = append(out.Old, claims.Items[i].Name)
+	}
+	slices.Sort(out.Old)
+	return out, nil
+}
+
+// ahead is another restore that has begun to give the present incarnation up.
+func (r *EtcdRestoreReconciler) ahead(ctx context.Context, er *v1alpha1.EtcdRestore, o restore.Observed, reader client.Reader) (string, error) {
+	if o.ClusterUID != "" {
+		return "", nil
+	}
+	var list v1alpha1.EtcdRestoreList
+	if err := reader.List(ctx, &list, client.InNamespace(er.Namespace)); err != nil {
+		return "", fmt.Errorf("listing restores: %w", err)
+	}
+	slices.SortFunc(list.Items, func(a, b v1alpha1.EtcdRestore) int { return cmp.Compare(a.Name, b.Name) })
+	for i := range list.Items {
+		s := list.Items[i].Status
+		over := meta.IsStatusConditionTrue(s.Conditions, v1alpha1.ConditionReady) || meta.IsStatusConditionTrue(s.Conditions, v1alpha1.ConditionStalled)
+		if s.ClusterUID == o.Cluster.UID && !over && list.Items[i].UID != er.UID && list.Items[i].DeletionTimestamp.IsZero() {
+			return list.Items[i].Name, nil
+		}
+	}
+	return "", nil
+}
+
+// backups are the one that is restored, which the second answer is, and the safety backup.
+func (r *EtcdRestoreReconciler) backups(ctx context.Context, er *v1alpha1.EtcdRestore, o restore.Observed, reader client.Reader) (restore.Observed, *v1alpha1.EtcdBackup, error) {
+	of, safety := &v1alpha1.EtcdBackup{}, &v1alpha1.EtcdBackup{}
+	if err := reader.Get(ctx, client.ObjectKey{Namespace: er.Namespace, Name: er.Spec.BackupName}, of); client.IgnoreNotFound(err) != nil {
+		return o, nil, fmt.Errorf("reading EtcdBackup %s: %w", er.Spec.BackupName, err)
+	}
+	o.Revision = of.Status.Revision
+	o.Safety.Name = resources.SafetyName(er.Name)
+	err := reader.Get(ctx, client.ObjectKey{Namespace: er.Namespace, Name: o.Safety.Name}, safety)
+	if apierrors.IsNotFound(err) {
+		return o, of, nil
+	}
+	if err != nil {
+		return o, nil, fmt.Errorf("reading EtcdBackup %s: %w", o.Safety.Name, err)
+	}
+	item := backup.ItemOf(safety)
+	o.Safety = restore.Safety{
+		Name: safety.Name, Exists: true,
+		// Also one that began to save another cluster of the name.
+		Foreign: safety.Labels[v1alpha1.LabelRestoreUID] != string(er.UID) || (safety.Status.ClusterUID != "" && safety.Status.ClusterUID != er.Status.ClusterUID),
+		// One that is deleted takes its objects with it, if its policy was changed to that.
+		Failed:   item.State == backup.ItemFailed || item.State == backup.ItemLeaving,
+		Complete: item.Saved && safety.Status.ClusterUID != "", Verified: item.Backup.Verified != nil,
+		Message: item.Message, Revision: item.Backup.Revision, Began: item.Backup.Began,
+	}
+	return o, of, nil
+}
+
+// perform carries out the step. What status is to say is written by Report.
+func (r *EtcdRestoreReconciler) perform(ctx context.Context, er *v1alpha1.EtcdRestore, of *v1alpha1.EtcdBackup, step restore.Step) error {
+	if step.Kind != restore.TakeSafety {
+		return nil
+	}
+	limited, cancel := context.WithTimeoutCause(ctx, performTimeout, errPerform)
+	defer cancel()
+	b := resources.SafetyBackup(er, of)
+	// Whether one of that name is ours is seen by the next look.
+	err := r.Client.Create(limited, b, client.FieldOwner(resources.FieldOwner))
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("creating EtcdBackup %s: %w", b.Name, err)
+	}
+	return nil
+}
+
+// patchStatus writes status, once a pass and only when it has changed, on condition that
+// nobody wrote the restore meanwhile; and tells what happened.
+func (r *EtcdRestoreReconciler) patchStatus(ctx context.Context, before, er *v1alpha1.EtcdRestore, step restore.Step, done error) error {
+	if equality.Semantic.DeepEqual(before.Status, er.Status) {
+		return nil
+	}
+	patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
+	if err := r.Client.Status().Patch(ctx, er, patch, client.FieldOwner(resources.FieldOwner)); err != nil {
+		return client.IgnoreNotFound(fmt.Errorf("writing status: %w", err))
+	}
+	if step.Kind == restore.Wait || done != nil {
+		return nil
+	}
+	kind := corev1.EventTypeNormal
+	if step.Kind == restore.Fail {
+		kind = corev1.EventTypeWarning
+	}
+	r.Recorder.Eventf(er, nil, kind, step.Reason, string(step.Kind), "%s", status.Note(step.Message))
+	return nil
+}

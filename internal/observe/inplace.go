@@ -1,0 +1,98 @@
+package observe
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/plan"
+	"github.com/quorate/quorate/internal/resources"
+)
+
+// freshFor is how old a safety backup may be when members are stopped: a restore that had to
+// wait for longer would strike when nobody expects it, and with too much that is in no backup.
+const freshFor = time.Hour
+
+// word is what the user wants the cluster to go on with. spec.recovery comes first once the
+// quorum is lost: an EtcdRestore that waits for a cluster which serves would wait for ever.
+func (o *Observer) word(ctx context.Context, c *v1alpha1.EtcdCluster, m *memory) (*plan.Recovery, error) {
+	said, err := o.recovery(ctx, c, m)
+	if err != nil || (said != nil && said.Told) {
+		return said, err
+	}
+	restore, err := o.restore(ctx, c)
+	if err != nil || restore != nil {
+		return restore, err
+	}
+	return said, nil
+}
+
+// restore is the EtcdRestore that is to be carried out, if there is one.
+func (o *Observer) restore(ctx context.Context, c *v1alpha1.EtcdCluster) (*plan.Recovery, error) {
+	r, err := o.standing(ctx, c)
+	if err != nil || r == nil {
+		return nil, err
+	}
+	blocked, err := o.blocked(ctx, c, resources.RestoreOnto(r))
+	if err != nil {
+		return nil, err
+	}
+	was := c.Status.Restore
+	word := &plan.Recovery{
+		Backup: r.Spec.BackupName, Blocked: blocked, Restore: r.Name, RestoreUID: string(r.UID),
+		Begun: was != nil && was.UID == string(r.UID) && was.Begun != nil,
+	}
+	if s := r.Status.SafetyBackup; s != nil && s.Time != nil && o.ServerTime.Or(o.Clock.Now()).Sub(s.Time.Time) > freshFor {
+		word.Late = fmt.Sprintf("the safety backup %s was begun at %s, more than %s ago — what was written since would be in no backup — delete EtcdRestore %s and create another one",
+			s.Name, s.Time.UTC().Format(time.RFC3339), freshFor, r.Name)
+	}
+	return word, nil
+}
+
+// Blocked says why an EtcdRestore's backup cannot be restored onto the cluster; empty if it
+// can.
+func (o *Observer) Blocked(ctx context.Context, c *v1alpha1.EtcdCluster, r *v1alpha1.EtcdRestore) (string, error) {
+	return o.blocked(ctx, c, resources.RestoreOnto(r))
+}
+
+// standing is the EtcdRestore whose word counts, as the API server has it now. The one that
+// status names is asked for by its name: a cache that has not heard of it would have the old
+// members started again in the middle of it. Otherwise it is the oldest.
+func (o *Observer) standing(ctx context.Context, c *v1alpha1.EtcdCluster) (*v1alpha1.EtcdRestore, error) {
+	if o.Restores == nil || c.Status.ClusterID == "" {
+		return nil, nil
+	}
+	var names []string
+	if was := c.Status.Restore; was != nil {
+		names = append(names, was.Name)
+	}
+	var list v1alpha1.EtcdRestoreList
+	if err := o.Restores.List(ctx, &list, client.InNamespace(c.Namespace), client.MatchingFields{IndexClusterRef: c.Name}); err != nil {
+		return nil, fmt.Errorf("listing the cluster's restores: %w", err)
+	}
+	slices.SortFunc(list.Items, func(a, b v1alpha1.EtcdRestore) int {
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
+	})
+	for i := range list.Items {
+		if resources.RestoreStands(c, &list.Items[i]) {
+			names = append(names, list.Items[i].Name)
+		}
+	}
+	for _, name := range names {
+		r := &v1alpha1.EtcdRestore{}
+		err := o.Live.Get(ctx, client.ObjectKey{Namespace: c.Namespace, Name: name}, r)
+		if err == nil && resources.RestoreStands(c, r) {
+			return r, nil
+		}
+		if err != nil && !apierrors.IsNotFound(err) {
+			return nil, fmt.Errorf("reading EtcdRestore %s: %w", name, err)
+		}
+	}
+	return nil, nil
+}

@@ -1,0 +1,57 @@
+package resources
+
+import (
+	"k8s.io/apimachinery/pkg/api/meta"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+)
+
+// safetySuffix makes the name of a safety backup from that of its EtcdRestore.
+const safetySuffix = "-safety"
+
+// SafetyName is the name of the EtcdBackup that a restore takes first.
+func SafetyName(restore string) string { return restore + safetySuffix }
+
+// SafetyBackup is the EtcdBackup that is taken of the cluster before it is carried back to
+// the backup of. It has no owner: whoever deletes the restore wants it all the more.
+func SafetyBackup(r *v1alpha1.EtcdRestore, of *v1alpha1.EtcdBackup) *v1alpha1.EtcdBackup {
+	b := &v1alpha1.EtcdBackup{Spec: *of.Spec.DeepCopy()}
+	b.Name, b.Namespace = SafetyName(r.Name), r.Namespace
+	b.Labels = map[string]string{
+		v1alpha1.LabelRestore: r.Name, v1alpha1.LabelRestoreUID: string(r.UID),
+		"app.kubernetes.io/name": "etcd-backup", "app.kubernetes.io/managed-by": "quorate",
+	}
+	b.Spec.ClusterRef, b.Spec.Verify, b.Spec.DeletionPolicy = r.Spec.ClusterRef, v1alpha1.VerifyReadBack, v1alpha1.BackupRetain
+	if r.Spec.SafetyBackup.Verify == v1alpha1.VerifyDrill {
+		b.Spec.Verify = v1alpha1.VerifyDrill
+	}
+	if store := r.Spec.SafetyBackup.Store; store != nil {
+		b.Spec.Store = *store.DeepCopy()
+	}
+	return b
+}
+
+// RestoreOnto is the backup that an EtcdRestore names.
+func RestoreOnto(r *v1alpha1.EtcdRestore) *v1alpha1.RestoreSource {
+	return &v1alpha1.RestoreSource{BackupName: r.Spec.BackupName, AllowUnverified: r.Spec.AllowUnverified}
+}
+
+// RestoreStands says that an EtcdRestore is to be carried out for the cluster as it is: all
+// is there that it needs, it was neither taken back nor given up, and it names the present
+// incarnation of this very cluster, so that it is spent once the next one has begun.
+func RestoreStands(c *v1alpha1.EtcdCluster, r *v1alpha1.EtcdRestore) bool {
+	return r.DeletionTimestamp.IsZero() && r.Spec.ClusterRef.Name == c.Name &&
+		r.Status.ClusterUID == ClusterUID(c) && r.Status.Incarnation == incarnation(c) &&
+		meta.IsStatusConditionTrue(r.Status.Conditions, v1alpha1.ConditionPrepared) &&
+		!meta.IsStatusConditionTrue(r.Status.Conditions, v1alpha1.ConditionStalled)
+}
+
+// RevisionBump is added to the revisions of a backup that an incarnation begins with. Each
+// gets a range of its own: a second restore of the same backup would otherwise use revisions
+// again that watchers of the first have seen.
+func RevisionBump(incarnation int64) int64 {
+	if incarnation <= 1 {
+		return 0
+	}
+	return incarnation * bump
+}

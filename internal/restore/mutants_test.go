@@ -1,0 +1,30 @@
+package restore
+
+import (
+	"testing"
+
+	"github.com/quorate/quorate/test/mutants"
+)
+
+// breaches are changes of the source, each of which gives up a rule. A test that no
+// longer fails for one of them has stopped to guard that rule.
+var breaches = map[string]mutants.Mutant{
+	"members stop before the safety backup is there": mutants.Of("decide.go", "case s.Complete && (s.Verified || !o.Drill):", "case s.Exists:"),
+	"it is not tried out although that is wanted":    mutants.Of("decide.go", "case s.Complete && (s.Verified || !o.Drill):", "case s.Complete:"),
+	"one that failed is waited for":                  mutants.Of("decide.go", "case s.Failed && !o.Skip:", "case false:"),
+	"somebody else's backup counts":                  mutants.Of("decide.go", "case s.Foreign && !o.Skip:", "case false:"),
+	"it is skipped unasked":                          mutants.Of("decide.go", "case o.Skip:", "case true:"),
+	"what cannot be restored is prepared":            mutants.Of("decide.go", "\tcase o.Blocked != \"\":\n\t\treturn Step", "\tcase false:\n\t\treturn Step"),
+	"two are under way at once":                      mutants.Of("decide.go", "case o.Ahead != \"\":", "case false:"),
+	"another cluster of the name is carried back":    mutants.Of("decide.go", "case o.Cluster.UID != o.ClusterUID:", "case false:"),
+	"it is carried out twice":                        mutants.Of("decide.go", "case o.Cluster.Incarnation > o.Incarnation:", "case o.Cluster.Raised:"),
+	"another's incarnation is called its own":        mutants.Of("decide.go", "case !o.Prepared || !o.Cluster.Raised:", "case !o.Prepared:"),
+	"it begins while the cluster is paused":          mutants.Of("decide.go", "case o.Cluster.Paused:", "case false:"),
+	"what was given up goes on":                      mutants.Of("decide.go", "case o.Deleting, o.Failed, o.Done:", "case o.Deleting, o.Done:"),
+	"what is taken back goes on":                     mutants.Of("decide.go", "case o.Deleting, o.Failed, o.Done:", "case o.Failed, o.Done:"),
+	"it is done before the cluster serves":           mutants.Of("decide.go", "case o.Cluster.Founded && o.Cluster.Serves:", "case true:"),
+	"nothing is put on record":                       mutants.Of("status.go", "if o.Err == nil {\n\t\trecord(s, o)", "if false {\n\t\trecord(s, o)"),
+}
+
+// TestMutants runs the guards against each mutant.
+func TestMutants(t *testing.T) { mutants.Caught(t, breaches, "-skip=^TestMutants$") }
