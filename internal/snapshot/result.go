@@ -301,6 +301,38 @@ type ArchiveProgress struct {
 	Gaps     int64 `json:"gaps"`
 	// BaseMissing says that there is no backup yet to restore the latest from.
 	BaseMissing bool `json:"baseMissing"`
+	// Base is the ID of a backup that the latest can be restored from; empty while it is not
+	// known.
+	Base string `json:"base,omitempty"`
+	// BaseTrouble is why none could be taken; nil while nothing stands in the way.
+	BaseTrouble *Trouble `json:"baseTrouble,omitempty"`
+	// Trouble is why nothing is archived at the moment; nil while all goes well.
+	Trouble *Trouble `json:"trouble,omitempty"`
+	// Gap is the last one in the archive, as far back as this process looked; nil if there is
+	// none. That an archive begins somewhere is no gap.
+	Gap *Gap `json:"gap,omitempty"`
+}
+
+// Trouble is what stands in the way of work that goes on trying.
+type Trouble struct {
+	Reason  Reason `json:"reason"`
+	Message string `json:"message"`
+}
+
+// maxTrouble bounds a message of Trouble, in bytes, so that a Progress stays below
+// MaxResult.
+const maxTrouble = 1024
+
+// TroubleOf an error; nil if there is none.
+func TroubleOf(err error) *Trouble {
+	if err == nil {
+		return nil
+	}
+	message := oneLine(err.Error())
+	if len(message) > maxTrouble {
+		message = strings.ToValidUTF8(message[:maxTrouble], "")
+	}
+	return &Trouble{Reason: ReasonOf(err), Message: message}
 }
 
 // Percent of the phase that is done, from 0 to 100; it says 100 only when it is.

@@ -167,7 +167,7 @@ func clocked(t *testing.T, m *fakeMember) (s *session, now *time.Time, dir strin
 	s = &session{
 		archiver: &archiver{
 			Env: e, Archive: Archive{SealEvery: 2 * time.Second, IdleEvery: time.Minute, Compression: snapshot.CompressionZstd},
-			want: make(chan snapshot.Segment, 1), based: make(chan snapshot.Segment, 1),
+			want: make(chan snapshot.Segment, 1), based: make(chan foundBase, 1),
 		},
 		member: serve(t, m), chain: &chain{env: e, clusterID: "a1"}, leases: map[int64]bool{}, used: map[int64]bool{},
 	}
@@ -277,12 +277,12 @@ func TestArchiveLooksAgainForItsBase(t *testing.T) {
 		s.tell()
 		select {
 		case segment := <-s.want:
-			err := s.base(t.Context(), segment)
+			id, err := s.base(t.Context(), segment)
 			select {
 			case none := <-s.based:
-				s.satisfied = none.BaseSince
+				s.hasBase(none)
 			default:
-				s.satisfied = segment.BaseSince
+				s.hasBase(foundBase{since: segment.BaseSince, id: id})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -884,5 +884,105 @@ func TestArchivePruneKeepsWhatABackupNeeds(t *testing.T) {
 	}
 	if _, err := snapshot.Path(c.links, 17, 20); err != nil {
 		t.Error(err)
+	}
+}
+
+// An archive of a month is gone on from with its last links in mind; the rest is listed
+// only if none of those is sound.
+func TestArchiveIsGoneOnFromWithItsEndInMind(t *testing.T) {
+	s, _, dir := clocked(t, &fakeMember{auth: 1, revision: func() int64 { return 11 }})
+	s.next.AuthBefore = 2
+	if err := s.add(t.Context(), put(11)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.seal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	first, sum := *s.tip, s.sum
+	archive := filepath.Join(dir, "p", "c-uid", "archive", "a1")
+	before := snapshot.Link{Sequence: 1, To: 11, Ended: first.Ended, Sum: sum[:16]}
+	const many = 5 * keptLinks
+	for i := range int64(many) {
+		l := snapshot.Link{Sequence: before.Sequence + 1, From: before.To + 1, To: before.To + 1, Ended: before.Ended.Add(time.Second), Previous: before.Sum, Sum: fmt.Sprintf("%016x", i)}
+		if err := os.WriteFile(filepath.Join(archive, l.Name()), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		before = l
+	}
+	c, err := s.chainOf(t.Context(), "a1")
+	if err != nil || len(c.links) != many+1 {
+		t.Fatalf("%d links are listed (%v)", len(c.links), err)
+	}
+	// The last one is sound.
+	last := c.links[many-1]
+	s.next.Sequence, s.next.From, s.next.BaseRevision = last.Sequence+1, last.To+1, 11
+	s.next.Previous = last.Sum + strings.Repeat("0", 48)
+	s.records, s.last, s.chain = nil, last.To, c
+	if err := s.add(t.Context(), put(last.To+1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.seal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c, tip, _, err := s.endOf(t.Context(), "a1")
+	if err != nil || tip == nil || tip.To != last.To+1 || c.gap != nil {
+		t.Fatalf("it goes on from %+v, gap %+v (%v)", tip, c.gap, err)
+	}
+	if len(c.links) < keptLinks || len(c.links) > 2*keptLinks {
+		t.Errorf("%d of %d links are kept", len(c.links), many)
+	}
+	end, err := filepath.Glob(filepath.Join(archive, snapshot.SequencePrefix(tip.Sequence)+"*"))
+	if err != nil || len(end) != 2 {
+		t.Fatalf("%v (%v)", end, err)
+	}
+	for _, path := range end {
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, tip, _, err = s.endOf(t.Context(), "a1"); err != nil || tip == nil || tip.To != 11 {
+		t.Errorf("with a damaged end it goes on from %+v (%v)", tip, err)
+	}
+}
+
+// What stands in the way is told until something is stored again, and a gap for as long as
+// the process lives.
+func TestArchiveTellsItsTroubleAndItsGap(t *testing.T) {
+	s, _, _ := clocked(t, &fakeMember{auth: 1, revision: func() int64 { return 10 }})
+	s.next.AuthBefore = 2
+	s.progress.Trouble = snapshot.TroubleOf(snapshot.Fail(snapshot.ReasonStoreUnreachable, nil, "gone — lost — wait"))
+	s.tell()
+	if p := s.Tracker.Progress().Archive; p.Trouble == nil || p.Trouble.Reason != snapshot.ReasonStoreUnreachable {
+		t.Errorf("the trouble is not told: %+v", p)
+	}
+	if err := s.seal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if p := s.Tracker.Progress().Archive; p.Trouble != nil || p.Gap != nil {
+		t.Errorf("after a segment: %+v", p)
+	}
+	s.begin(snapshot.Gap{From: 11, To: 20, Reason: snapshot.GapCompacted}, s.Now().UTC())
+	if err := s.seal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if p := s.Tracker.Progress().Archive; p.Gap == nil || p.Gap.To != 20 {
+		t.Errorf("the gap is not told: %+v", p)
+	}
+	if c, _, _, err := s.endOf(t.Context(), "a1"); err != nil || c.gap == nil || *c.gap != (snapshot.Gap{From: 11, To: 20, Reason: snapshot.GapCompacted}) {
+		t.Errorf("the next process sees gap %+v (%v)", c.gap, err)
+	}
+}
+
+// That the store cannot be asked says nothing of a base that was there.
+func TestArchiveKeepsItsBaseWhileTheStoreIsAway(t *testing.T) {
+	s, _, _ := clocked(t, &fakeMember{auth: 1, revision: func() int64 { return 10 }})
+	s.hasBase(foundBase{since: s.next.BaseSince, id: "b"})
+	s.hasBase(foundBase{trouble: &snapshot.Trouble{Reason: snapshot.ReasonStoreUnreachable}})
+	if s.tell(); s.progress.BaseMissing || s.progress.Base != "b" || s.progress.BaseTrouble == nil {
+		t.Errorf("the base is told to be missing: %+v", s.progress)
+	}
+	s.hasBase(foundBase{})
+	if s.tell(); !s.progress.BaseMissing || s.progress.Base != "" || s.progress.BaseTrouble != nil {
+		t.Errorf("the base is not told to be missing: %+v", s.progress)
 	}
 }
