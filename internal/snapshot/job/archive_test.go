@@ -50,6 +50,10 @@ type fakeMember struct {
 	opened    func()
 	// alarms that are raised.
 	alarms []*pb.AlarmMember
+	// count of keys, and the hash of all from compactedAt on.
+	count       int64
+	hash        uint32
+	compactedAt int64
 	// history is told to whoever watches; what is before compacted is not there.
 	history   []change
 	compacted int64
@@ -110,7 +114,16 @@ func (m *fakeMember) Range(_ context.Context, r *pb.RangeRequest) (*pb.RangeResp
 	if r.GetRevision() > 0 && r.GetRevision() < m.compacted {
 		return nil, rpctypes.ErrGRPCCompacted
 	}
-	return &pb.RangeResponse{Header: &pb.ResponseHeader{Revision: m.revision()}}, nil
+	return &pb.RangeResponse{Header: &pb.ResponseHeader{Revision: m.revision()}, Count: m.count}, nil
+}
+
+func (m *fakeMember) HashKV(context.Context, *pb.HashKVRequest) (*pb.HashKVResponse, error) {
+	return &pb.HashKVResponse{Hash: m.hash, CompactRevision: m.compactedAt}, nil
+}
+
+func (m *fakeMember) Compact(_ context.Context, r *pb.CompactionRequest) (*pb.CompactionResponse, error) {
+	m.compactedAt = r.GetRevision()
+	return &pb.CompactionResponse{}, nil
 }
 
 func (m *fakeMember) Txn(_ context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error) {
@@ -779,7 +792,7 @@ func TestReplayTriesTheBaseBeforeADamagedOne(t *testing.T) {
 	var log bytes.Buffer
 	r.Log = slog.New(slog.NewTextHandler(&log, nil))
 	dir := t.TempDir()
-	_, err := r.rebuild(t.Context(), r.point, Tools{}, nil, dir, filepath.Join(dir, "snapshot.db"))
+	_, err := r.rebuild(t.Context(), r.point, Tools{}, nil, dir, into(filepath.Join(dir, "snapshot.db")))
 	if snapshot.ReasonOf(err) != snapshot.ReasonCorrupt || !strings.Contains(err.Error(), ids[0]) || !strings.Contains(log.String(), "id="+ids[1]) {
 		t.Errorf("%v, want Corrupt of %s, after %s was tried:\n%s", err, ids[0], ids[1], log.String())
 	}
@@ -984,5 +997,28 @@ func TestArchiveKeepsItsBaseWhileTheStoreIsAway(t *testing.T) {
 	s.hasBase(foundBase{})
 	if s.tell(); !s.progress.BaseMissing || s.progress.Base != "" || s.progress.BaseTrouble != nil {
 		t.Errorf("the base is not told to be missing: %+v", s.progress)
+	}
+}
+
+// An archive is good only if what was put together from it is the live cluster's, key for
+// key and revision for revision.
+func TestArchiveDrillCompares(t *testing.T) {
+	live := snapshot.Etcd{Revision: 20, CompactRevision: 15, KeyCount: 3, HashKV: 7}
+	for name, tc := range map[string]struct {
+		m    *fakeMember
+		want snapshot.Reason
+	}{
+		"the same":                 {&fakeMember{count: 3, hash: 7, compactedAt: 4}, ""},
+		"other keys":               {&fakeMember{count: 2, hash: 7, compactedAt: 4}, snapshot.ReasonDiffers},
+		"other revisions":          {&fakeMember{count: 3, hash: 8, compactedAt: 4}, snapshot.ReasonDiffers},
+		"compacted further":        {&fakeMember{count: 3, hash: 8, compactedAt: 16}, snapshot.ReasonCompacted},
+		"compacted further, alike": {&fakeMember{count: 3, hash: 7, compactedAt: 16}, snapshot.ReasonCompacted},
+	} {
+		m := tc.m
+		m.revision = func() int64 { return 20 }
+		err := replayOn(t, m, 11, 20).compare(t.Context(), live)
+		if (err == nil) != (tc.want == "") || (err != nil && snapshot.ReasonOf(err) != tc.want) {
+			t.Errorf("%s: %v, want %q", name, err, tc.want)
+		}
 	}
 }
