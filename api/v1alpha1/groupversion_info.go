@@ -31,7 +31,8 @@ func addKnownTypes(scheme *runtime.Scheme) error {
 	scheme.AddKnownTypes(GroupVersion,
 		&EtcdCluster{}, &EtcdClusterList{},
 		&EtcdBackup{}, &EtcdBackupList{},
-		&EtcdBackupSchedule{}, &EtcdBackupScheduleList{})
+		&EtcdBackupSchedule{}, &EtcdBackupScheduleList{},
+		&EtcdArchive{}, &EtcdArchiveList{})
 	metav1.AddToGroupVersion(scheme, GroupVersion)
 	return nil
 }

@@ -25,6 +25,12 @@ const (
 	// owner, so that nobody who deletes a schedule deletes its backups.
 	LabelSchedule = "etcd.quorate.dev/schedule"
 
+	// LabelArchive on a Deployment, a Job and their pods is the EtcdArchive that they work
+	// for.
+	LabelArchive = "etcd.quorate.dev/archive"
+	// LabelArchiveUID is that EtcdArchive's UID.
+	LabelArchiveUID = "etcd.quorate.dev/archive-uid"
+
 	// AnnotationSlot on an EtcdBackup is the time that it was due at (RFC 3339).
 	AnnotationSlot = "etcd.quorate.dev/slot"
 	// AnnotationRecipients on a pod are the public keys that a backup is encrypted to,
@@ -121,6 +127,14 @@ const (
 	ConditionComplete = "Complete"
 	// ConditionVerified: the backup was restored, served by a real etcd and compared.
 	ConditionVerified = "Verified"
+	// ConditionArchiving: what is written to the cluster is archived.
+	ConditionArchiving = "Archiving"
+	// ConditionBaseReady: there is a backup that the end of the archive can be restored from.
+	ConditionBaseReady = "BaseReady"
+	// ConditionLagExceeded: the archive is further behind the cluster than spec.maxLag.
+	ConditionLagExceeded = "LagExceeded"
+	// ConditionGapInHistory: revisions are missing in the archive. Absent otherwise.
+	ConditionGapInHistory = "GapInHistory"
 )
 
 // Reasons of conditions and events. Ready's reason is the Status column.
@@ -310,4 +324,22 @@ const (
 	ReasonSuspended = "Suspended"
 	// ReasonInvalidSchedule: the schedule has no time at which a backup would be due.
 	ReasonInvalidSchedule = "InvalidSchedule"
+
+	// Of archives.
+
+	// ReasonArchiving: what is written to the cluster is archived.
+	ReasonArchiving = "Archiving"
+	// ReasonArchiverSilent: the pod that archives runs, and does not tell the operator how
+	// far it is.
+	ReasonArchiverSilent = "ArchiverSilent"
+	// ReasonBaseMissing: there is no backup that the end of the archive can be restored from.
+	ReasonBaseMissing = "BaseMissing"
+	// ReasonBaseFound: there is a backup that the end of the archive can be restored from.
+	ReasonBaseFound = "BaseFound"
+	// ReasonLagExceeded: the archive is further behind the cluster than spec.maxLag.
+	ReasonLagExceeded = "LagExceeded"
+	// ReasonWithinLimit: the archive is not further behind the cluster than spec.maxLag.
+	ReasonWithinLimit = "WithinLimit"
+	// ReasonCompacted: etcd compacted revisions before they were archived.
+	ReasonCompacted = "Compacted"
 )

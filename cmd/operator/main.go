@@ -249,6 +249,17 @@ func setUp(mgr ctrl.Manager, o *options, server apitime.Source) error {
 	if err := schedules.SetupWithManager(mgr); err != nil {
 		return err
 	}
+	archives := &controllers.EtcdArchiveReconciler{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: mgr.GetEventRecorder("quorate"),
+		Clock: clock.RealClock{}, ServerTime: server, BackupImage: o.backupImage, Progress: controllers.AskProgress,
+		Lags: &controllers.ArchiveLags{Clock: clock.RealClock{}},
+	}
+	if err := ctrlmetrics.Registry.Register(archives.Lags); err != nil {
+		return fmt.Errorf("registering the metrics of archives: %w", err)
+	}
+	if err := archives.SetupWithManager(mgr); err != nil {
+		return err
+	}
 	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
 		return fmt.Errorf("adding the health check: %w", err)
 	}
