@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -85,10 +86,10 @@ func (r *EtcdArchiveReconciler) archivesOf(ctx context.Context, o client.Object)
 
 // membersChanged drops what an archiver is not told of.
 func membersChanged() predicate.Predicate {
-	voters := func(c *v1alpha1.EtcdCluster) string {
-		told := c.Status.ClusterID
+	voters := func(c *v1alpha1.EtcdCluster) []string {
+		told := []string{c.Status.ClusterID}
 		for _, m := range c.Status.Members {
-			told += " " + m.Name + string(m.Role)
+			told = append(told, m.Name, string(m.Role))
 		}
 		return told
 	}
@@ -96,7 +97,7 @@ func membersChanged() predicate.Predicate {
 		UpdateFunc: func(e event.UpdateEvent) bool {
 			before, was := e.ObjectOld.(*v1alpha1.EtcdCluster)
 			after, is := e.ObjectNew.(*v1alpha1.EtcdCluster)
-			return was && is && (voters(before) != voters(after) || before.Status.PlaintextPeers != after.Status.PlaintextPeers || before.Generation != after.Generation)
+			return was && is && (!slices.Equal(voters(before), voters(after)) || before.Status.PlaintextPeers != after.Status.PlaintextPeers || before.Generation != after.Generation)
 		},
 	}
 }

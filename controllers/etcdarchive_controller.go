@@ -198,21 +198,7 @@ func (r *EtcdArchiveReconciler) followArchiver(ctx context.Context, out *backup.
 		if !pod.DeletionTimestamp.IsZero() {
 			continue
 		}
-		for j := range pod.Status.ContainerStatuses {
-			s := &pod.Status.ContainerStatuses[j]
-			ended := s.State.Terminated
-			if ended == nil {
-				ended = s.LastTerminationState.Terminated
-			}
-			if ended == nil || s.Name != resources.BackupContainer {
-				continue
-			}
-			if result, err := snapshot.ParseResult(ended.Message); err == nil {
-				out.Result = &result
-			} else if s.State.Running == nil {
-				out.Trouble = lastWords(ended)
-			}
-		}
+		lastProcess(out, pod)
 		out.Running = running(pod)
 		if !out.Running {
 			if out.Trouble == "" {
@@ -230,6 +216,25 @@ func (r *EtcdArchiveReconciler) followArchiver(ctx context.Context, out *backup.
 			out.Progress = &snapshot.ArchiveProgress{} // it has just started
 		}
 		return
+	}
+}
+
+// lastProcess is what the one before has left.
+func lastProcess(out *backup.Archiver, pod *corev1.Pod) {
+	for i := range pod.Status.ContainerStatuses {
+		s := &pod.Status.ContainerStatuses[i]
+		ended := s.State.Terminated
+		if ended == nil {
+			ended = s.LastTerminationState.Terminated
+		}
+		if ended == nil || s.Name != resources.BackupContainer {
+			continue
+		}
+		if result, err := snapshot.ParseResult(ended.Message); err == nil {
+			out.Result = &result
+		} else if s.State.Running == nil {
+			out.Trouble = lastWords(ended)
+		}
 	}
 }
 

@@ -24,7 +24,7 @@ type EtcdArchiveSpec struct {
 	// what is gathered is lost with the cluster, and every object has its price.
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=32
-	// +kubebuilder:validation:XValidation:rule=`size(self) > 1 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?h)?([0-9]{1,6}([.][0-9]{1,3})?m)?([0-9]{1,9}([.][0-9]{1,3})?s)?$') && duration(self) >= duration('100ms') && duration(self) <= duration('1m')`,message=`"…" is not a duration from 100ms to 1m — what is gathered is lost with the cluster, and every object has its price — use seconds such as 2s`,messageExpression=`'"' + self + '" is not a duration from 100ms to 1m — what is gathered is lost with the cluster, and every object has its price — use seconds such as 2s'`
+	// +kubebuilder:validation:XValidation:rule=`size(self) > 1 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?h)?([0-9]{1,6}([.][0-9]{1,3})?m)?([0-9]{1,9}([.][0-9]{1,3})?s)?([0-9]{1,6}ms)?$') && duration(self) >= duration('100ms') && duration(self) <= duration('1m')`,message=`"…" is not a duration from 100ms to 1m — what is gathered is lost with the cluster, and every object has its price — use seconds such as 2s`,messageExpression=`'"' + self + '" is not a duration from 100ms to 1m — what is gathered is lost with the cluster, and every object has its price — use seconds such as 2s'`
 	// +kubebuilder:default="2s"
 	// +optional
 	SealEvery metav1.Duration `json:"sealEvery,omitempty,omitzero"`
@@ -79,6 +79,7 @@ type ArchiveGap struct {
 }
 
 // EtcdArchiveStatus is what is known of an archive.
+// +kubebuilder:validation:XValidation:rule=`!has(oldSelf.clusterUID) || size(oldSelf.clusterUID) == 0 || (has(self.clusterUID) && self.clusterUID == oldSelf.clusterUID)`,message=`the cluster of an archive cannot change — two clusters' writes would be told as one's — create another EtcdArchive`,fieldPath=`.clusterUID`
 type EtcdArchiveStatus struct {
 	// ObservedGeneration is the generation of the spec that this status is about; -1
 	// before the first pass.
@@ -98,7 +99,6 @@ type EtcdArchiveStatus struct {
 	// ClusterUID is the UID of the cluster that is archived, written before any work begins:
 	// another cluster of the same name is not archived in its place.
 	// +kubebuilder:validation:MaxLength=64
-	// +kubebuilder:validation:XValidation:rule=`size(oldSelf) == 0 || self == oldSelf`,message=`the cluster of an archive cannot change — two clusters' writes would be told as one's — create another EtcdArchive`
 	// +optional
 	ClusterUID string `json:"clusterUID,omitempty"`
 

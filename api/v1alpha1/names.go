@@ -31,6 +31,10 @@ const (
 	// LabelArchiveUID is that EtcdArchive's UID.
 	LabelArchiveUID = "etcd.quorate.dev/archive-uid"
 
+	// LabelRestoring on a Job and its pods is the UID of the cluster that the point of an
+	// archive is put together for. They bear none of the labels of a member.
+	LabelRestoring = "etcd.quorate.dev/restoring"
+
 	// AnnotationSlot on an EtcdBackup is the time that it was due at (RFC 3339).
 	AnnotationSlot = "etcd.quorate.dev/slot"
 	// AnnotationRecipients on a pod are the public keys that a backup is encrypted to,
@@ -305,6 +309,8 @@ const (
 	ReasonClusterReplaced = "ClusterReplaced"
 	// ReasonJobRejected: the API server does not take the Job that would do the work.
 	ReasonJobRejected = "JobRejected"
+	// ReasonRestoring: the point of an archive that the cluster begins with is put together.
+	ReasonRestoring = "Restoring"
 	// ReasonRestoreBlocked: the backup of spec.restoreFrom cannot be restored.
 	ReasonRestoreBlocked = "RestoreBlocked"
 

@@ -235,6 +235,20 @@ func setUp(mgr ctrl.Manager, o *options, server apitime.Source) error {
 	if err := reconciler.SetupWithManager(mgr, nodes); err != nil {
 		return err
 	}
+	if err := setUpBackups(mgr, o, server); err != nil {
+		return err
+	}
+	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
+		return fmt.Errorf("adding the health check: %w", err)
+	}
+	if err := mgr.AddReadyzCheck("ping", healthz.Ping); err != nil {
+		return fmt.Errorf("adding the readiness check: %w", err)
+	}
+	return nil
+}
+
+// setUpBackups registers the controllers of backups, schedules and archives.
+func setUpBackups(mgr ctrl.Manager, o *options, server apitime.Source) error {
 	backups := &controllers.EtcdBackupReconciler{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: mgr.GetEventRecorder("quorate"),
 		Clock: clock.RealClock{}, ServerTime: server, BackupImage: o.backupImage, Progress: controllers.AskProgress,
@@ -257,14 +271,5 @@ func setUp(mgr ctrl.Manager, o *options, server apitime.Source) error {
 	if err := ctrlmetrics.Registry.Register(archives.Lags); err != nil {
 		return fmt.Errorf("registering the metrics of archives: %w", err)
 	}
-	if err := archives.SetupWithManager(mgr); err != nil {
-		return err
-	}
-	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
-		return fmt.Errorf("adding the health check: %w", err)
-	}
-	if err := mgr.AddReadyzCheck("ping", healthz.Ping); err != nil {
-		return fmt.Errorf("adding the readiness check: %w", err)
-	}
-	return nil
+	return archives.SetupWithManager(mgr)
 }

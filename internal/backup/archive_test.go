@@ -73,7 +73,9 @@ func TestNextOfArchive(t *testing.T) {
 		"a drill's result is lost":      {archiving(due, ended(WorkSucceeded, nil)), Redo, v1alpha1.ReasonVerifying},
 		"a drill that was told already": {archiving(ended(WorkSucceeded, good), func(o *ArchiveObserved) { o.LastDrill = look.Add(-time.Second) }), Wait, v1alpha1.ReasonArchiving},
 		"the next drill, and the last one's Job": {
-			archiving(ended(WorkSucceeded, good), func(o *ArchiveObserved) { o.LastDrill, o.DrillBegan = look.Add(-8*24*time.Hour), look.Add(-9*24*time.Hour) }), Redo, v1alpha1.ReasonVerifying,
+			archiving(ended(WorkSucceeded, good), func(o *ArchiveObserved) {
+				o.LastDrill, o.DrillBegan = look.Add(-8*24*time.Hour), look.Add(-9*24*time.Hour)
+			}), Redo, v1alpha1.ReasonVerifying,
 		},
 		"a drill that may do better": {archiving(failed(snapshot.ReasonEtcdUnreachable, 2*time.Hour)), Drill, v1alpha1.ReasonVerifying},
 		"a drill that will not":      {archiving(failed(snapshot.ReasonDiffers, 2*time.Hour)), Wait, v1alpha1.ReasonArchiving},

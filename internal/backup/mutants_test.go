@@ -19,7 +19,7 @@ var breaches = map[string]mutants.Mutant{
 	"a namespace waits for its backups":         mutants.Of("decide.go", "case o.Prune.State == WorkAbsent && o.NamespaceEnds:", "case false:"),
 	"objects are deleted against the user":      mutants.Of("decide.go", "case o.DeletionPolicy != v1alpha1.BackupDelete:", "case false:"),
 	"what the store refused is called deleted":  mutants.Of("decide.go", "return r != nil && r.Pruned != nil && r.Pruned.Refused > 0", "return false"),
-	"another cluster of the name is archived":  mutants.Of("archive.go", `case o.ClusterUID != "" && o.Cluster.UID != "" && o.Cluster.UID != o.ClusterUID:`, "case false:"),
+	"another cluster of the name is archived":   mutants.Of("archive.go", `case o.ClusterUID != "" && o.Cluster.UID != "" && o.Cluster.UID != o.ClusterUID:`, "case false:"),
 	"archiving before the cluster is on file":   mutants.Of("archive.go", `case o.ClusterUID == "":`, "case false:"),
 	"an archive is verified by another drill":   mutants.Of("archive.go", "r.Operation == snapshot.OperationDrillArchive &&", ""),
 	"a drill is told again and again":           mutants.Of("archive.go", "o.DrillBegan.After(o.LastDrill)", "true"),

@@ -59,7 +59,7 @@ func (o *Observed) effect(step Step) bool {
 		o.allotted()
 	case DeleteExpired:
 		o.Expired = nil
-	case LatchFounders, LatchVolumes, LatchCluster, UnlatchVolumes, RecordRefusals:
+	case LatchFounders, RebuildPoint, LatchPoint, LatchVolumes, LatchCluster, UnlatchVolumes, RecordRefusals:
 		return false
 	default:
 		for _, name := range step.Members {

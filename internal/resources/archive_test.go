@@ -42,6 +42,20 @@ func TestArchiver(t *testing.T) {
 	golden(t, filepath.Join("testdata", "archive-drill.yaml"), render(t, ArchiveDrillJob(archiveTo(stores["s3"]), archiveWork())))
 }
 
+// TestRebuildJob: what puts a point together is told all of it, in a pod like a backup's.
+func TestRebuildJob(t *testing.T) {
+	c := cluster()
+	c.Spec.RestoreFrom = &v1alpha1.RestoreSource{ArchiveName: "continuous", ToTime: &metav1.Time{Time: time.Date(2026, 3, 29, 13, 0, 0, 5e8, time.FixedZone("", 3600))}}
+	p, blocked := PointOf(c, nil, archiveTo(stores["s3"]))
+	if blocked != "" {
+		t.Fatal(blocked)
+	}
+	golden(t, filepath.Join("testdata", "rebuild.yaml"), render(t, RebuildJob(c, p, "ghcr.io/quorate/backup:v0")))
+	if _, blocked := RestoreOf(c, c.Spec.RestoreFrom, nil, archiveTo(stores["s3"])); !strings.Contains(blocked, "not been put together") {
+		t.Errorf("founders begin with a point that is not on record: %q", blocked)
+	}
+}
+
 // TestArchivePods: as those of a backup, they are restricted, have no right in Kubernetes,
 // carry no secret in their spec and no label that a selector of a cluster knows.
 func TestArchivePods(t *testing.T) {
@@ -55,7 +69,7 @@ func TestArchivePods(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, pod := range []corev1.PodTemplateSpec{d.Spec.Template, ArchiveDrillJob(archiveTo(s), archiveWork()).Spec.Template} {
+		for _, pod := range []corev1.PodTemplateSpec{d.Spec.Template, ArchiveDrillJob(archiveTo(s), archiveWork()).Spec.Template, rebuildOf(s)} {
 			for _, result := range evaluator.EvaluatePod(level, &pod.ObjectMeta, &pod.Spec) {
 				if !result.Allowed {
 					t.Errorf("%s: %s: %s", name, result.ForbiddenReason, result.ForbiddenDetail)
@@ -98,4 +112,11 @@ func TestArchiverIsMadeAnew(t *testing.T) {
 	if hash(archiveTo(stores["s3"]), more) == is || hash(archiveTo(stores["gcs"]), archiveWork()) == is {
 		t.Error("another member or another store makes no difference")
 	}
+}
+
+func rebuildOf(store v1alpha1.BackupStore) corev1.PodTemplateSpec {
+	c := cluster()
+	c.Spec.RestoreFrom = &v1alpha1.RestoreSource{ArchiveName: "continuous", ToRevision: 42}
+	p, _ := PointOf(c, nil, archiveTo(store))
+	return RebuildJob(c, p, "ghcr.io/quorate/backup:v0").Spec.Template
 }
