@@ -1,7 +1,5 @@
 package v1alpha1
 
-import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 // SecretReference names a Secret in the namespace of the object that holds the
 // reference.
 type SecretReference struct {
@@ -163,8 +161,10 @@ type RestoreSource struct {
 
 	// ToTime restores everything that the archiver had been told by this time, and nothing
 	// that was written later, such as 2026-01-02T15:04:05Z.
+	// +kubebuilder:validation:MaxLength=40
+	// +kubebuilder:validation:XValidation:rule=`self.matches('^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]{1,9})?(Z|[-+]([01][0-9]|2[0-3]):[0-5][0-9])$')`,message=`"…" is not a time — it would not be known what to restore — use a form such as 2026-01-02T15:04:05Z, with the zone`,messageExpression=`'"' + self + '" is not a time — it would not be known what to restore — use a form such as 2026-01-02T15:04:05Z, with the zone'`
 	// +optional
-	ToTime *metav1.Time `json:"toTime,omitempty"`
+	ToTime string `json:"toTime,omitempty"`
 
 	// Store that the backup lies in.
 	// +optional

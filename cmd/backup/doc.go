@@ -7,7 +7,7 @@
 //	backup drill   [store] [flags]          restore it, start a real etcd on it, compare
 //	backup drill-archive [store] [flags]    restore an archive to its end, compare it with the cluster
 //	backup restore [store] [flags]          restore it into a member's empty volume
-//	backup rebuild [store] [flags]          store a point of an archive like a backup
+//	backup rebuild [store] [flags]          store a point of an archive as a backup of its own
 //	backup prune   [store] [flags]          delete what retention does not keep, and orphans
 //	backup list    [store] [flags]          print the backups, newest first
 //	backup install DEST                     copy this executable (init container)

@@ -96,5 +96,5 @@ func TestRestorePoint(t *testing.T) {
 
 func toStore(c *v1alpha1.EtcdCluster) {
 	fromStore(c)
-	c.Spec.RestoreFrom.BackupID, c.Spec.RestoreFrom.ToTime = "", &metav1.Time{}
+	c.Spec.RestoreFrom.BackupID, c.Spec.RestoreFrom.ToTime = "", "2026-03-29T11:59:00Z"
 }

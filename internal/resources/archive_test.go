@@ -45,7 +45,7 @@ func TestArchiver(t *testing.T) {
 // TestRebuildJob: what puts a point together is told all of it, in a pod like a backup's.
 func TestRebuildJob(t *testing.T) {
 	c := cluster()
-	c.Spec.RestoreFrom = &v1alpha1.RestoreSource{ArchiveName: "continuous", ToTime: &metav1.Time{Time: time.Date(2026, 3, 29, 13, 0, 0, 5e8, time.FixedZone("", 3600))}}
+	c.Spec.RestoreFrom = &v1alpha1.RestoreSource{ArchiveName: "continuous", ToTime: "2026-03-29T13:00:00.5+01:00"}
 	p, blocked := PointOf(c, nil, archiveTo(stores["s3"]))
 	if blocked != "" {
 		t.Fatal(blocked)

@@ -33,7 +33,7 @@ type Point struct {
 
 // WantsPoint says that a source is a point of an archive.
 func WantsPoint(from *v1alpha1.RestoreSource) bool {
-	return from.ToRevision > 0 || from.ToTime != nil
+	return from.ToRevision > 0 || from.ToTime != ""
 }
 
 // PointOf is the archive that spec.restoreFrom names. The second answer says why it cannot be
@@ -97,8 +97,8 @@ func RebuildJob(c *v1alpha1.EtcdCluster, p Point, backupImage string) *batchv1.J
 		"--cluster-name="+c.Name,
 		"--work-dir="+workDir,
 	)
-	if from.ToTime != nil {
-		m.flag("--to-time=" + from.ToTime.UTC().Format(time.RFC3339Nano))
+	if from.ToTime != "" {
+		m.flag("--to-time=" + from.ToTime)
 	} else {
 		m.flag("--to-revision=" + strconv.FormatInt(from.ToRevision, 10))
 	}

@@ -1008,7 +1008,7 @@ var schemaYAML = typed.YAMLObject(`types:
         scalar: numeric
     - name: toTime
       type:
-        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+        scalar: string
 - name: com.github.quorate.quorate.api.v1alpha1.S3Store
   map:
     fields:

@@ -67,6 +67,7 @@ const (
 	nameLengthWhy  = " characters — the names of pods, Services, volumes and certificates are made from it — use at most 40"
 	nameLabelWhy   = " is not a DNS label — it becomes the name of a Service and a part of host names — use lower-case letters, digits and dashes, starting with a letter and without dots"
 	restoreOneWhy  = `restoreFrom names several of backupName, archiveName and store, or none of them — every member must begin with the same data — name the EtcdBackup, or the EtcdArchive, or the store with clusterUID and backupID`
+	restoreTimeWhy = `" is not a time — it would not be known what to restore — use a form such as 2026-01-02T15:04:05Z, with the zone`
 	restoreTwoWhy  = `toRevision and toTime are two points — a cluster begins with one — leave one of them out`
 	restoreEndWhy  = `archiveName needs toRevision or toTime — an archive goes on, and its end is another one for every member — say which revision or time is to be restored`
 	restoreRevWhy  = ` is not a revision — etcd counts them from 1 — use one that the archive holds`
@@ -372,7 +373,9 @@ var cases = []specCase{
 	{name: "a time of an archive", spec: `{restoreFrom: {archiveName: continuous, toTime: "2026-03-29T11:59:00Z"}}`},
 	{name: "a revision after a backup", spec: `{restoreFrom: {backupName: a, toRevision: 42}}`},
 	{name: "a time in a store", spec: `{restoreFrom: {store: {s3: {bucket: backups}}, clusterUID: a, toTime: "2026-03-29T11:59:00Z"}}`},
-	{name: "a time that is none", spec: `{restoreFrom: {archiveName: a, toTime: noon}}`, want: `spec.restoreFrom.toTime`},
+	{name: "a time that is none", spec: `{restoreFrom: {archiveName: a, toTime: noon}}`, want: `spec.restoreFrom.toTime: Invalid value: "noon": "noon` + restoreTimeWhy},
+	{name: "a time within a second", spec: `{restoreFrom: {archiveName: a, toTime: "2026-03-29T13:59:00.25+02:00"}}`},
+	{name: "a time without a zone", spec: `{restoreFrom: {archiveName: a, toTime: "2026-03-29T11:59:00"}}`, want: restoreTimeWhy},
 	{name: "two points", spec: `{restoreFrom: {archiveName: a, toRevision: 42, toTime: "2026-03-29T11:59:00Z"}}`, want: restoreTwoWhy},
 	{name: "an archive without a point", spec: `{restoreFrom: {archiveName: a}}`, want: restoreEndWhy},
 	{name: "a revision that is none", spec: `{restoreFrom: {archiveName: a, toRevision: 0}}`, want: `0` + restoreRevWhy},

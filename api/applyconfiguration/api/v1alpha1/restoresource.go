@@ -2,10 +2,6 @@
 
 package v1alpha1
 
-import (
-	v1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-)
-
 // RestoreSourceApplyConfiguration represents a declarative configuration of the RestoreSource type for use
 // with apply.
 //
@@ -23,7 +19,7 @@ type RestoreSourceApplyConfiguration struct {
 	ToRevision *int64 `json:"toRevision,omitempty"`
 	// ToTime restores everything that the archiver had been told by this time, and nothing
 	// that was written later, such as 2026-01-02T15:04:05Z.
-	ToTime *v1.Time `json:"toTime,omitempty"`
+	ToTime *string `json:"toTime,omitempty"`
 	// Store that the backup lies in.
 	Store *BackupStoreApplyConfiguration `json:"store,omitempty"`
 	// ClusterUID is the UID of the cluster that was backed up: the part of the backup's
@@ -72,7 +68,7 @@ func (b *RestoreSourceApplyConfiguration) WithToRevision(value int64) *RestoreSo
 // WithToTime sets the ToTime field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the ToTime field is set to the value of the last call.
-func (b *RestoreSourceApplyConfiguration) WithToTime(value v1.Time) *RestoreSourceApplyConfiguration {
+func (b *RestoreSourceApplyConfiguration) WithToTime(value string) *RestoreSourceApplyConfiguration {
 	b.ToTime = &value
 	return b
 }
