@@ -107,6 +107,8 @@ func TestReportArchive(t *testing.T) {
 		return func(o *ArchiveObserved) { o.LastDrill, o.Drill, o.DrillBegan = time.Time{}, w, look }
 	}
 	good := &snapshot.Result{Operation: snapshot.OperationDrillArchive, Outcome: snapshot.OutcomeSucceeded, Message: "equal", Point: &snapshot.Point{Revision: 8}, Verification: &snapshot.Verification{}}
+	other := *good
+	other.Operation = snapshot.OperationDrill
 	cases := map[string]struct {
 		seen ArchiveObserved
 		want [6]string // Ready, Archiving, BaseReady, LagExceeded, Verified, Stalled
@@ -127,7 +129,7 @@ func TestReportArchive(t *testing.T) {
 			[6]string{"False/Differs", "True/Archiving", "True/BaseFound", "False/WithinLimit", "False/Differs", "True/Differs"},
 		},
 		"the drill could not":       {archiving(drill(Work{State: WorkFailed})), [6]string{"True/Archiving", "True/Archiving", "True/BaseFound", "False/WithinLimit", "False/Failed", "False/None"}},
-		"another result as a drill": {archiving(drill(Work{State: WorkSucceeded, Result: result(snapshot.OperationDrill)})), [6]string{"True/Archiving", "True/Archiving", "True/BaseFound", "False/WithinLimit", "False/Failed", "False/None"}},
+		"another result as a drill": {archiving(drill(Work{State: WorkSucceeded, Result: &other})), [6]string{"True/Archiving", "True/Archiving", "True/BaseFound", "False/WithinLimit", "False/Failed", "False/None"}},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -27,7 +27,7 @@ var breaches = map[string]mutants.Mutant{
 	"an archive is late and nobody hears":       mutants.Of("archivestatus.go", "o.MaxLag <= 0 || o.Lag() <= o.MaxLag {", "true {"),
 	"an archive without a base is Ready":        mutants.Of("archivestatus.go", "case base.Status != metav1.ConditionTrue:", "case false:"),
 	"an archive that differs is Ready":          mutants.Of("archivestatus.go", "case verified.Status != metav1.ConditionTrue && snapshot.Reason(verified.Reason).Permanent():", "case false:"),
-	"status follows every write":                mutants.Of("archivestatus.go", "toldEvery = time.Minute", "toldEvery = 0"),
+	"status follows every write":                mutants.Of("archivestatus.go", "toldEvery = time.Minute", "toldEvery = 0 * time.Minute"),
 	"a slot is taken twice":                     mutants.Of("schedule.go", "if item.Slot.After(last) && !item.Slot.After(p.Now) {", "if false {"),
 	"a fast clock stops all backups":            mutants.Of("schedulestatus.go", "case p.Last.After(p.Now):", "case false:"),
 	"a suspended schedule deletes":              mutants.Of("schedule.go", "t.Next = time.Time{}\n\t\treturn t", "t.Next = time.Time{}"),

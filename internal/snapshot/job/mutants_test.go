@@ -32,7 +32,7 @@ var breaches = map[string]mutants.Mutant{
 	"a damaged base ends the search":         mutants.Of("replay.go", "err = &unfitError{err}", "_ = err"),
 	"trouble is told for ever":               mutants.Of("archive.go", "s.progress.Until, s.progress.Trouble = next.Ended, nil", "s.progress.Until = next.Ended"),
 	"a base is lost with the store":          mutants.Of("base.go", "if found.trouble == nil {", "if true {"),
-	"a damaged end is all that there is":     mutants.Of("chain.go", "|| tip != nil || whole {", "|| true {"),
+	"a damaged end is all that there is":     mutants.Of("chain.go", "|| tip != nil || whole {", "|| tip != nil || whole || tip == nil {"),
 	"a drill that does not compare keys":     mutants.Of("rebuild.go", "case count.GetCount() != live.KeyCount:", "case false:"),
 	"a drill that does not compare hashes":   mutants.Of("rebuild.go", "case got.hash != live.HashKV:", "case false:"),
 	"hashes of different things":             mutants.Of("rebuild.go", "case got.compacted != live.CompactRevision:", "case false:"),
