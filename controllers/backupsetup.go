@@ -3,8 +3,11 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"slices"
 
+	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -52,6 +55,64 @@ func (r *EtcdBackupScheduleReconciler) SetupWithManager(mgr ctrl.Manager) error 
 	return nil
 }
 
+// SetupWithManager registers the controller and what wakes it.
+func (r *EtcdArchiveReconciler) SetupWithManager(mgr ctrl.Manager) error {
+	err := ctrl.NewControllerManagedBy(mgr).
+		For(&v1alpha1.EtcdArchive{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Owns(&appsv1.Deployment{}).
+		Owns(&batchv1.Job{}).
+		Watches(&v1alpha1.EtcdCluster{}, handler.EnqueueRequestsFromMapFunc(r.archivesOf), builder.WithPredicates(membersChanged())).
+		WithOptions(backupOptions()).
+		Complete(r)
+	if err != nil {
+		return fmt.Errorf("setting up the controller of archives: %w", err)
+	}
+	return nil
+}
+
+// archivesOf wakes the archives of a cluster: the archiver is told its members.
+func (r *EtcdArchiveReconciler) archivesOf(ctx context.Context, o client.Object) []reconcile.Request {
+	var list v1alpha1.EtcdArchiveList
+	if err := r.Client.List(ctx, &list, client.InNamespace(o.GetNamespace()), client.MatchingFields{observe.IndexClusterRef: o.GetName()}); err != nil {
+		ctrl.LoggerFrom(ctx).Error(err, "Listing the archives of a cluster that has changed")
+		return nil
+	}
+	out := make([]reconcile.Request, 0, len(list.Items))
+	for i := range list.Items {
+		out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
+	}
+	return out
+}
+
+// membersChanged drops what an archiver is not told of.
+func membersChanged() predicate.Predicate {
+	voters := func(c *v1alpha1.EtcdCluster) []string {
+		told := []string{c.Status.ClusterID}
+		for _, m := range c.Status.Members {
+			told = append(told, m.Name, string(m.Role))
+		}
+		return told
+	}
+	return predicate.Funcs{
+		UpdateFunc: func(e event.UpdateEvent) bool {
+			before, was := e.ObjectOld.(*v1alpha1.EtcdCluster)
+			after, is := e.ObjectNew.(*v1alpha1.EtcdCluster)
+			return was && is && (!slices.Equal(voters(before), voters(after)) || before.Status.PlaintextPeers != after.Status.PlaintextPeers || before.Generation != after.Generation)
+		},
+	}
+}
+
+// toldOfArchive drops how far an archive is, which changes every minute.
+func toldOfArchive() predicate.Predicate {
+	return predicate.Funcs{
+		UpdateFunc: func(e event.UpdateEvent) bool {
+			before, was := e.ObjectOld.(*v1alpha1.EtcdArchive)
+			after, is := e.ObjectNew.(*v1alpha1.EtcdArchive)
+			return !was || !is || before.Generation != after.Generation || !equality.Semantic.DeepEqual(before.Status.Conditions, after.Status.Conditions)
+		},
+	}
+}
+
 func backupOptions() controller.Options {
 	return controller.Options{
 		MaxConcurrentReconciles: backupsAtOnce,
@@ -89,7 +150,7 @@ func storyChanged() predicate.Predicate {
 // a cluster.
 // It is called before the manager starts.
 func IndexBackups(ctx context.Context, mgr ctrl.Manager) error {
-	for _, kind := range []client.Object{&v1alpha1.EtcdBackup{}, &v1alpha1.EtcdBackupSchedule{}, &v1alpha1.EtcdRestore{}} {
+	for _, kind := range []client.Object{&v1alpha1.EtcdBackup{}, &v1alpha1.EtcdBackupSchedule{}, &v1alpha1.EtcdRestore{}, &v1alpha1.EtcdArchive{}} {
 		if err := mgr.GetFieldIndexer().IndexField(ctx, kind, observe.IndexClusterRef, observe.ClusterRefOf); err != nil {
 			return fmt.Errorf("indexing %T by cluster: %w", kind, err)
 		}

@@ -47,7 +47,7 @@ func (r *EtcdBackupReconciler) work(ctx context.Context, b *v1alpha1.EtcdBackup,
 	if err != nil {
 		return w, fmt.Errorf("listing the pods of Job %s: %w", job.Name, err)
 	}
-	r.follow(ctx, &w, pods.Items)
+	follow(ctx, r.Progress, &w, pods.Items)
 	return w, nil
 }
 
@@ -71,10 +71,8 @@ func workOf(job *batchv1.Job) backup.Work {
 
 // follow the Job's pods: the newest one that runs tells its progress, the newest one
 // that has ended its result.
-func (r *EtcdBackupReconciler) follow(ctx context.Context, w *backup.Work, pods []corev1.Pod) {
-	slices.SortFunc(pods, func(a, b corev1.Pod) int {
-		return cmp.Or(b.CreationTimestamp.Compare(a.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
-	})
+func follow(ctx context.Context, ask progressAsker, w *backup.Work, pods []corev1.Pod) {
+	newestFirst(pods)
 	for i := range pods {
 		if ended := endedWorker(&pods[i]); ended != nil && w.Result == nil {
 			if result, err := snapshot.ParseResult(ended.Message); err == nil {
@@ -89,7 +87,7 @@ func (r *EtcdBackupReconciler) follow(ctx context.Context, w *backup.Work, pods 
 	}
 	newest := &pods[0]
 	if newest.Status.Phase == corev1.PodRunning && newest.Status.PodIP != "" {
-		progress, err := r.Progress(ctx, newest.Status.PodIP)
+		progress, err := ask(ctx, newest.Status.PodIP)
 		if err != nil {
 			ctrl.LoggerFrom(ctx).V(1).Info("Asking for the progress", "pod", newest.Name, "reason", err.Error())
 		}
@@ -98,6 +96,15 @@ func (r *EtcdBackupReconciler) follow(ctx context.Context, w *backup.Work, pods 
 	}
 	w.Trouble = waitsFor(newest)
 }
+
+func newestFirst(pods []corev1.Pod) {
+	slices.SortFunc(pods, func(a, b corev1.Pod) int {
+		return cmp.Or(b.CreationTimestamp.Compare(a.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
+	})
+}
+
+// progressAsker asks the pod with this address how far it is.
+type progressAsker func(ctx context.Context, podIP string) (*snapshot.Progress, error)
 
 func endedWorker(pod *corev1.Pod) *corev1.ContainerStateTerminated {
 	for i := range pod.Status.ContainerStatuses {

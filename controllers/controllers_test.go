@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -33,6 +34,7 @@ import (
 	"github.com/quorate/quorate/internal/perform"
 	"github.com/quorate/quorate/internal/plan"
 	"github.com/quorate/quorate/internal/resources"
+	"github.com/quorate/quorate/internal/snapshot"
 )
 
 // nobody is an etcd in which nobody answers.
@@ -75,10 +77,11 @@ func newOperator(t *testing.T, objects ...client.Object) *operator {
 		}
 		return nil
 	}
-	o.api = fake.NewClientBuilder().WithScheme(s).WithObjects(objects...).WithStatusSubresource(&v1alpha1.EtcdCluster{}, &v1alpha1.EtcdBackup{}, &v1alpha1.EtcdBackupSchedule{}, &v1alpha1.EtcdRestore{}).
+	o.api = fake.NewClientBuilder().WithScheme(s).WithObjects(objects...).WithStatusSubresource(&v1alpha1.EtcdCluster{}, &v1alpha1.EtcdBackup{}, &v1alpha1.EtcdBackupSchedule{}, &v1alpha1.EtcdRestore{}, &v1alpha1.EtcdArchive{}).
 		WithIndex(&v1alpha1.EtcdBackup{}, observe.IndexClusterRef, observe.ClusterRefOf).
 		WithIndex(&v1alpha1.EtcdBackupSchedule{}, observe.IndexClusterRef, observe.ClusterRefOf).
 		WithIndex(&v1alpha1.EtcdRestore{}, observe.IndexClusterRef, observe.ClusterRefOf).
+		WithIndex(&v1alpha1.EtcdArchive{}, observe.IndexClusterRef, observe.ClusterRefOf).
 		WithInterceptorFuncs(interceptor.Funcs{
 			Create: func(ctx context.Context, api client.WithWatch, object client.Object, opts ...client.CreateOption) error {
 				if err := call("create", object); err != nil {
@@ -454,6 +457,15 @@ func TestWatched(t *testing.T) {
 		ours := labels.Set(ownClaim("a-0000").Labels)
 		if _, job := object.(*batchv1.Job); job {
 			ours = resources.BackupLabels(anEtcdBackup())
+		}
+		archives := resources.ArchiveLabels(anEtcdArchive(), snapshot.OperationArchive)
+		switch object.(type) {
+		case *appsv1.Deployment:
+			ours = archives
+		case *batchv1.Job:
+			if !by.Label.Matches(labels.Set(archives)) {
+				t.Errorf("the cache leaves out the Jobs of archives: %s", by.Label)
+			}
 		}
 		if !by.Label.Matches(ours) || by.Label.Matches(labels.Set{"app": "other"}) {
 			t.Errorf("%T: the cache is restricted to %s", object, by.Label)

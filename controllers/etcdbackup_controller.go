@@ -121,12 +121,12 @@ func (r *EtcdBackupReconciler) observe(ctx context.Context, b *v1alpha1.EtcdBack
 	if backup.Next(o).Kind == backup.Rest {
 		return o, nil, nil
 	}
-	c, err := r.cluster(ctx, b)
+	c, err := clusterNamed(ctx, r.Client, b.Namespace, b.Spec.ClusterRef.Name)
 	if err != nil {
 		return o, nil, err
 	}
 	if c != nil {
-		o.Cluster = backup.Cluster{UID: resources.ClusterUID(c), Founded: c.Status.ClusterID != "" && c.Status.Replicas > 0}
+		o.Cluster = asCluster(c)
 	}
 	if o.ClusterUID != "" && o.Cluster.UID != o.ClusterUID {
 		c = nil // another cluster of the same name says nothing about this backup
@@ -171,17 +171,21 @@ func (r *EtcdBackupReconciler) namespaceEnds(ctx context.Context, b *v1alpha1.Et
 	return apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
 }
 
-// cluster that the backup names; nil if there is none.
-func (r *EtcdBackupReconciler) cluster(ctx context.Context, b *v1alpha1.EtcdBackup) (*v1alpha1.EtcdCluster, error) {
+// clusterNamed is the cluster of that name; nil if there is none.
+func clusterNamed(ctx context.Context, reader client.Reader, namespace, name string) (*v1alpha1.EtcdCluster, error) {
 	c := &v1alpha1.EtcdCluster{}
-	err := r.Client.Get(ctx, client.ObjectKey{Namespace: b.Namespace, Name: b.Spec.ClusterRef.Name}, c)
+	err := reader.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, c)
 	if apierrors.IsNotFound(err) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading EtcdCluster %s: %w", b.Spec.ClusterRef.Name, err)
+		return nil, fmt.Errorf("reading EtcdCluster %s: %w", name, err)
 	}
 	return c, nil
+}
+
+func asCluster(c *v1alpha1.EtcdCluster) backup.Cluster {
+	return backup.Cluster{UID: resources.ClusterUID(c), Founded: c.Status.ClusterID != "" && c.Status.Replicas > 0}
 }
 
 // missingSecret is one that the pod which is about to be made would wait for, in vain
@@ -190,10 +194,15 @@ func (r *EtcdBackupReconciler) missingSecret(ctx context.Context, b *v1alpha1.Et
 	if step.Kind != backup.Begin && step.Kind != backup.Save && step.Kind != backup.Drill && step.Kind != backup.Prune {
 		return "", nil
 	}
-	for _, name := range resources.SecretsOf(b.Spec.Store, b.Spec.Encryption) {
+	return missingOf(ctx, r.Live, b.Namespace, resources.SecretsOf(b.Spec.Store, b.Spec.Encryption))
+}
+
+// missingOf is the first of the Secrets that does not exist; empty if all do.
+func missingOf(ctx context.Context, live client.Reader, namespace string, names []string) (string, error) {
+	for _, name := range names {
 		secret := &metav1.PartialObjectMetadata{}
 		secret.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
-		err := r.Live.Get(ctx, client.ObjectKey{Namespace: b.Namespace, Name: name}, secret)
+		err := live.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, secret)
 		if apierrors.IsNotFound(err) {
 			return name, nil
 		}
@@ -249,15 +258,19 @@ func (r *EtcdBackupReconciler) start(ctx context.Context, b *v1alpha1.EtcdBackup
 
 // redo deletes the very Job that has ended without a result.
 func (r *EtcdBackupReconciler) redo(ctx context.Context, b *v1alpha1.EtcdBackup, operation snapshot.Operation) error {
+	return deleteJob(ctx, r.Client, r.Live, client.ObjectKey{Namespace: b.Namespace, Name: resources.JobName(b.Name, operation)}, v1alpha1.LabelBackupUID, string(b.UID))
+}
+
+// deleteJob deletes the Job of this name, as it is now, if the label says that it is ours.
+func deleteJob(ctx context.Context, writer client.Writer, live client.Reader, key client.ObjectKey, label, uid string) error {
 	job := &batchv1.Job{}
-	key := client.ObjectKey{Namespace: b.Namespace, Name: resources.JobName(b.Name, operation)}
-	if err := r.Live.Get(ctx, key, job); err != nil {
+	if err := live.Get(ctx, key, job); err != nil {
 		return client.IgnoreNotFound(err)
 	}
-	if job.Labels[v1alpha1.LabelBackupUID] != string(b.UID) {
+	if job.Labels[label] != uid {
 		return fmt.Errorf("deleting Job %s: %w", key.Name, perform.ErrStale)
 	}
-	err := r.Client.Delete(ctx, job, client.Preconditions{UID: &job.UID, ResourceVersion: &job.ResourceVersion},
+	err := writer.Delete(ctx, job, client.Preconditions{UID: &job.UID, ResourceVersion: &job.ResourceVersion},
 		client.PropagationPolicy(metav1.DeletePropagationBackground))
 	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("deleting Job %s: %w", key.Name, err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -71,6 +72,7 @@ func (r *EtcdClusterReconciler) SetupWithManager(mgr ctrl.Manager, nodes NodeAcc
 		Watches(&v1alpha1.EtcdBackup{}, handler.EnqueueRequestsFromMapFunc(clusterOf), builder.WithPredicates(storyChanged())).
 		Watches(&v1alpha1.EtcdBackupSchedule{}, handler.EnqueueRequestsFromMapFunc(clusterOf)).
 		Watches(&v1alpha1.EtcdRestore{}, handler.EnqueueRequestsFromMapFunc(clusterOf)).
+		Watches(&v1alpha1.EtcdArchive{}, handler.EnqueueRequestsFromMapFunc(clusterOf), builder.WithPredicates(toldOfArchive())).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: atOnce,
 			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstRetry, lastRetry),
@@ -154,7 +156,8 @@ func Watched() map[client.Object]cache.ByObject {
 	return map[client.Object]cache.ByObject{
 		&corev1.Pod{}:                   pods,
 		&corev1.PersistentVolumeClaim{}: ofClusters,
-		&batchv1.Job{}:                  {Label: labels.NewSelector().Add(bears(v1alpha1.LabelBackup))},
+		&batchv1.Job{}:                  {Label: labels.NewSelector().Add(ofBackupsAndArchives())},
+		&appsv1.Deployment{}:            {Label: labels.NewSelector().Add(bears(v1alpha1.LabelArchive))},
 	}
 }
 
@@ -174,6 +177,15 @@ func slimPod(o any) (any, error) {
 	}
 	pod.Spec = spec
 	return pod, nil
+}
+
+// ofBackupsAndArchives selects the Jobs of both by the label that all of them bear.
+func ofBackupsAndArchives() labels.Requirement {
+	r, err := labels.NewRequirement("app.kubernetes.io/name", selection.In, []string{"etcd-backup", "etcd-archive"})
+	if err != nil {
+		panic(fmt.Sprintf("selecting by a constant: %v", err))
+	}
+	return *r
 }
 
 func belongsToCluster() labels.Requirement { return bears(v1alpha1.LabelCluster) }

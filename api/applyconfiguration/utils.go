@@ -18,6 +18,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 	// Group=etcd.quorate.dev, Version=v1alpha1
 	case v1alpha1.SchemeGroupVersion.WithKind("AdoptSpec"):
 		return &apiv1alpha1.AdoptSpecApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ArchiveGap"):
+		return &apiv1alpha1.ArchiveGapApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("AuthorityStatus"):
 		return &apiv1alpha1.AuthorityStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("AutoCompaction"):
@@ -42,6 +44,12 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.ClusterReferenceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ClusterRestoreStatus"):
 		return &apiv1alpha1.ClusterRestoreStatusApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("EtcdArchive"):
+		return &apiv1alpha1.EtcdArchiveApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("EtcdArchiveSpec"):
+		return &apiv1alpha1.EtcdArchiveSpecApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("EtcdArchiveStatus"):
+		return &apiv1alpha1.EtcdArchiveStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EtcdBackup"):
 		return &apiv1alpha1.EtcdBackupApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EtcdBackupSchedule"):

@@ -32,7 +32,8 @@ func addKnownTypes(scheme *runtime.Scheme) error {
 		&EtcdCluster{}, &EtcdClusterList{},
 		&EtcdBackup{}, &EtcdBackupList{},
 		&EtcdBackupSchedule{}, &EtcdBackupScheduleList{},
-		&EtcdRestore{}, &EtcdRestoreList{})
+		&EtcdRestore{}, &EtcdRestoreList{},
+		&EtcdArchive{}, &EtcdArchiveList{})
 	metav1.AddToGroupVersion(scheme, GroupVersion)
 	return nil
 }

@@ -30,6 +30,16 @@ const (
 	// LabelRestoreUID is that EtcdRestore's UID.
 	LabelRestoreUID = "etcd.quorate.dev/restored-by-uid"
 
+	// LabelArchive on a Deployment, a Job and their pods is the EtcdArchive that they work
+	// for.
+	LabelArchive = "etcd.quorate.dev/archive"
+	// LabelArchiveUID is that EtcdArchive's UID.
+	LabelArchiveUID = "etcd.quorate.dev/archive-uid"
+
+	// LabelRestoring on a Job and its pods is the UID of the cluster that the point of an
+	// archive is put together for. They bear none of the labels of a member.
+	LabelRestoring = "etcd.quorate.dev/restoring"
+
 	// AnnotationSlot on an EtcdBackup is the time that it was due at (RFC 3339).
 	AnnotationSlot = "etcd.quorate.dev/slot"
 	// AnnotationRecipients on a pod are the public keys that a backup is encrypted to,
@@ -128,6 +138,14 @@ const (
 	ConditionVerified = "Verified"
 	// ConditionPrepared: all is there that an EtcdRestore needs before members are stopped.
 	ConditionPrepared = "Prepared"
+	// ConditionArchiving: what is written to the cluster is archived.
+	ConditionArchiving = "Archiving"
+	// ConditionBaseReady: there is a backup that the end of the archive can be restored from.
+	ConditionBaseReady = "BaseReady"
+	// ConditionLagExceeded: the archive is further behind the cluster than spec.maxLag.
+	ConditionLagExceeded = "LagExceeded"
+	// ConditionGapInHistory: revisions are missing in the archive. Absent otherwise.
+	ConditionGapInHistory = "GapInHistory"
 )
 
 // Reasons of conditions and events. Ready's reason is the Status column.
@@ -312,7 +330,8 @@ const (
 	ReasonSafetyBackupFailed = "SafetyBackupFailed"
 	// ReasonPrepared: all is there that is needed before members are stopped.
 	ReasonPrepared = "Prepared"
-	// ReasonRestoring: an EtcdRestore carries the cluster back to a backup.
+	// ReasonRestoring: an EtcdRestore carries the cluster back to a backup, or the point of an
+	// archive that the cluster begins with is put together.
 	ReasonRestoring = "Restoring"
 	// ReasonRestored: the cluster serves what an EtcdRestore has restored.
 	ReasonRestored = "Restored"
@@ -335,4 +354,22 @@ const (
 	ReasonSuspended = "Suspended"
 	// ReasonInvalidSchedule: the schedule has no time at which a backup would be due.
 	ReasonInvalidSchedule = "InvalidSchedule"
+
+	// Of archives.
+
+	// ReasonArchiving: what is written to the cluster is archived.
+	ReasonArchiving = "Archiving"
+	// ReasonArchiverSilent: the pod that archives runs, and does not tell the operator how
+	// far it is.
+	ReasonArchiverSilent = "ArchiverSilent"
+	// ReasonBaseMissing: there is no backup that the end of the archive can be restored from.
+	ReasonBaseMissing = "BaseMissing"
+	// ReasonBaseFound: there is a backup that the end of the archive can be restored from.
+	ReasonBaseFound = "BaseFound"
+	// ReasonLagExceeded: the archive is further behind the cluster than spec.maxLag.
+	ReasonLagExceeded = "LagExceeded"
+	// ReasonWithinLimit: the archive is not further behind the cluster than spec.maxLag.
+	ReasonWithinLimit = "WithinLimit"
+	// ReasonCompacted: etcd compacted revisions before they were archived.
+	ReasonCompacted = "Compacted"
 )

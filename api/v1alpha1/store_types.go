@@ -134,9 +134,11 @@ type ClaimStore struct {
 
 // RestoreSource is the backup that a new cluster begins with: an EtcdBackup of the
 // same namespace, or what lies in a store, whether anything in Kubernetes still knows
-// of it or not.
-// +kubebuilder:validation:XValidation:rule=`has(self.backupName) != has(self.store)`,message=`restoreFrom names both a backupName and a store, or none of them — every member must begin with the same backup — name the EtcdBackup, or the store with clusterUID and backupID`
-// +kubebuilder:validation:XValidation:rule=`has(self.store) == has(self.clusterUID) && has(self.store) == has(self.backupID)`,message=`store, clusterUID and backupID belong together — the backup lies under both in the store, and every member must begin with the same one — set all three, from the URL of the backup: .../clusterUID/backupID/snapshot`
+// of it or not; or a point of an archive.
+// +kubebuilder:validation:XValidation:rule=`[has(self.backupName), has(self.store), has(self.archiveName)].filter(x, x).size() == 1`,message=`restoreFrom names several of backupName, archiveName and store, or none of them — every member must begin with the same data — name the EtcdBackup, or the EtcdArchive, or the store with clusterUID and backupID`
+// +kubebuilder:validation:XValidation:rule=`has(self.store) == has(self.clusterUID) && (has(self.store) ? has(self.backupID) || has(self.toRevision) || has(self.toTime) : !has(self.backupID))`,message=`store, clusterUID and backupID belong together — the backup lies under both in the store, and every member must begin with the same one — set all three, from the URL of the backup: .../clusterUID/backupID/snapshot; with toRevision or toTime the backupID may be left out`
+// +kubebuilder:validation:XValidation:rule=`!(has(self.toRevision) && has(self.toTime))`,message=`toRevision and toTime are two points — a cluster begins with one — leave one of them out`
+// +kubebuilder:validation:XValidation:rule=`!has(self.archiveName) || has(self.toRevision) || has(self.toTime)`,message=`archiveName needs toRevision or toTime — an archive goes on, and its end is another one for every member — say which revision or time is to be restored`
 type RestoreSource struct {
 	// BackupName is the name of an EtcdBackup of the same namespace. Its store and its
 	// encryption are used.
@@ -144,6 +146,25 @@ type RestoreSource struct {
 	// +kubebuilder:validation:MaxLength=63
 	// +optional
 	BackupName string `json:"backupName,omitempty"`
+
+	// ArchiveName is the name of an EtcdArchive of the same namespace. Its store and its
+	// encryption are used, and toRevision or toTime says which point of it.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +optional
+	ArchiveName string `json:"archiveName,omitempty"`
+
+	// ToRevision restores the archive that lies beside the backup up to this revision.
+	// +kubebuilder:validation:XValidation:rule=`self >= 1`,message=`… is not a revision — etcd counts them from 1 — use one that the archive holds`,messageExpression=`'%d is not a revision — etcd counts them from 1 — use one that the archive holds'.format([self])`
+	// +optional
+	ToRevision int64 `json:"toRevision,omitempty"`
+
+	// ToTime restores everything that the archiver had been told by this time, and nothing
+	// that was written later, such as 2026-01-02T15:04:05Z.
+	// +kubebuilder:validation:MaxLength=40
+	// +kubebuilder:validation:XValidation:rule=`self.matches('^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]{1,9})?(Z|[-+]([01][0-9]|2[0-3]):[0-5][0-9])$')`,message=`"…" is not a time — it would not be known what to restore — use a form such as 2026-01-02T15:04:05Z, with the zone`,messageExpression=`'"' + self + '" is not a time — it would not be known what to restore — use a form such as 2026-01-02T15:04:05Z, with the zone'`
+	// +optional
+	ToTime string `json:"toTime,omitempty"`
 
 	// Store that the backup lies in.
 	// +optional

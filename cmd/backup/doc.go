@@ -5,7 +5,9 @@
 //	backup save    [store] [etcd] [flags]   stream a snapshot into the store, read it back
 //	backup archive [store] [etcd] [flags]   write down what happens to the keys, until it is told to end
 //	backup drill   [store] [flags]          restore it, start a real etcd on it, compare
+//	backup drill-archive [store] [flags]    restore an archive to its end, compare it with the cluster
 //	backup restore [store] [flags]          restore it into a member's empty volume
+//	backup rebuild [store] [flags]          store a point of an archive as a backup of its own
 //	backup prune   [store] [flags]          delete what retention does not keep, and orphans
 //	backup list    [store] [flags]          print the backups, newest first
 //	backup install DEST                     copy this executable (init container)
@@ -75,6 +77,19 @@
 // With a bump, all revisions before it are marked as compacted, so that a watcher is
 // told instead of being carried back in time. A volume that this very restore has
 // filled is left alone, so an init container can run it before every start.
+//
+// rebuild takes --backup, --age-identities, --etcd, --etcdutl, --to-revision and --to-time as
+// restore does, and:
+//
+//	--into-cluster-uid UID  of the EtcdCluster that begins with it: a part of the backup's name (required)
+//	--name N, --uid UID     of the backup; a finished one of the UID is found, not made again (required)
+//	--cluster-namespace N, --cluster-name N   of that cluster, for the manifest (required)
+//	--work-dir DIR          with room for the plain snapshot four times; default /work
+//
+// It is encrypted for whom the base is that it was put together from.
+//
+// drill-archive takes --age-identities, --etcd, --etcdutl and --work-dir as rebuild does, and
+// --cluster-id, --endpoints, --etcd-ca, --etcd-cert and --etcd-key as save does.
 //
 // prune:
 //

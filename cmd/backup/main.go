@@ -32,7 +32,7 @@ const (
 )
 
 const usage = `usage:
-  backup save|archive|drill|restore|prune|list [flags]   (-h: the flags)
+  backup save|archive|drill|drill-archive|restore|rebuild|prune|list [flags]   (-h: the flags)
   backup install DEST
   backup version
 `
@@ -79,6 +79,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 var operations = []snapshot.Operation{
 	snapshot.OperationSave, snapshot.OperationArchive, snapshot.OperationDrill, snapshot.OperationRestore, snapshot.OperationPrune, snapshot.OperationList,
+	snapshot.OperationRebuild, snapshot.OperationDrillArchive,
 }
 
 // work carries out one operation and leaves its result.
@@ -159,8 +160,12 @@ func (o *options) carryOut(ctx context.Context, log *slog.Logger, stdout io.Writ
 		err = o.doArchive(ctx, env, result)
 	case snapshot.OperationDrill:
 		err = o.doDrill(ctx, env, result)
+	case snapshot.OperationDrillArchive:
+		err = o.doDrillArchive(ctx, env, result)
 	case snapshot.OperationRestore:
 		err = o.doRestore(ctx, env, result)
+	case snapshot.OperationRebuild:
+		err = o.doRebuild(ctx, env, result)
 	case snapshot.OperationPrune:
 		err = o.doPrune(ctx, env, result)
 	}
@@ -217,6 +222,51 @@ func (o *options) doDrill(ctx context.Context, env *job.Env, result *snapshot.Re
 	result.Message = fmt.Sprintf("restored and served by etcd %s: %d keys and the hash %d at revision %d are the live cluster's", v.EtcdVersion, v.KeyCount, v.HashKV, result.Backup.Revision)
 	if drilled.Unrecorded != nil {
 		result.Warnings = append(result.Warnings, "the verification is not recorded beside the backup: "+drilled.Unrecorded.Error())
+	}
+	return nil
+}
+
+func (o *options) doDrillArchive(ctx context.Context, env *job.Env, result *snapshot.Result) error {
+	identities, err := identitiesFrom(o.identities)
+	if err != nil {
+		return err
+	}
+	members := o.drill
+	members.Endpoints = list(o.endpoints)
+	drilled, err := env.DrillArchive(ctx, job.ArchiveDrill{Members: members, Identities: identities, Tools: job.Tools{Etcd: o.etcd, Etcdutl: o.etcdutl}, WorkDir: o.workDir})
+	if err != nil {
+		return err
+	}
+	v := drilled.Verification
+	result.Backup, result.Verification, result.Point, result.Reason = &drilled.Base, &v, &drilled.Point, snapshot.ReasonVerified
+	result.Message = fmt.Sprintf("%d revisions replayed on backup %s by etcd %s: %d keys and the hash %d at revision %d are the live cluster's", drilled.Point.Replayed, drilled.Point.Base, v.EtcdVersion, v.KeyCount, v.HashKV, v.SnapshotRevision)
+	return nil
+}
+
+func (o *options) doRebuild(ctx context.Context, env *job.Env, result *snapshot.Result) error {
+	r := job.Rebuild{
+		ID: o.backup, Tools: job.Tools{Etcd: o.etcd, Etcdutl: o.etcdutl}, WorkDir: o.workDir,
+		Into: snapshot.Place{Prefix: env.Place.Prefix, ClusterUID: o.restore.Identity.ClusterUID},
+		Name: o.save.Name, UID: o.save.UID, Namespace: o.namespace, Cluster: o.cluster, Compression: snapshot.CompressionZstd,
+	}
+	if err := r.Into.Validate(); err != nil {
+		return snapshot.Fail(snapshot.ReasonUsage, err, "%v", err)
+	}
+	var err error
+	if r.Identities, err = identitiesFrom(o.identities); err != nil {
+		return err
+	}
+	// It was parsed when the flags were.
+	r.Target, _ = o.target()
+	built, err := env.Rebuild(ctx, r)
+	if err != nil {
+		return err
+	}
+	b := built.Manifest.Backup()
+	result.Backup, result.Point, result.Reason = &b, built.Point, snapshot.ReasonRebuilt
+	result.Message = fmt.Sprintf("%d keys at revision %d, stored as backup %s", b.KeyCount, b.Revision, b.ID)
+	if built.Point == nil {
+		result.Message += ", which was there already"
 	}
 	return nil
 }

@@ -60,6 +60,7 @@ type options struct {
 	verified      string
 	output        string
 	archive       job.Archive
+	drill         job.Members
 	toRevision    int64
 	toTime        string
 }
@@ -81,6 +82,12 @@ func parse(operation snapshot.Operation, args []string, output io.Writer) (*opti
 	case snapshot.OperationRestore:
 		o.registerReading(flags)
 		o.registerRestore(flags)
+	case snapshot.OperationRebuild:
+		o.registerRebuild(flags)
+	case snapshot.OperationDrillArchive:
+		o.registerReading(flags)
+		o.registerEndpoints(flags, &o.drill)
+		o.registerServing(flags)
 	case snapshot.OperationArchive:
 		o.registerMembers(flags, &o.archive.Members)
 		o.registerArchive(flags)
@@ -130,16 +137,45 @@ func (o *options) registerSave(f *flag.FlagSet) {
 
 // registerMembers are the flags of what reads from a cluster.
 func (o *options) registerMembers(f *flag.FlagSet, m *job.Members) {
+	o.registerCluster(f)
+	o.registerEndpoints(f, m)
+	f.Int64Var(&o.rate, "rate-limit", 0, "bytes per second that are read from etcd for a snapshot; 0: no limit")
+	f.StringVar(&o.compression, "compression", string(snapshot.CompressionZstd), "zstd or none")
+	f.StringVar(&o.recipients, "age-recipients", "", "file of public keys of age to encrypt for; empty: no encryption")
+}
+
+func (o *options) registerCluster(f *flag.FlagSet) {
 	f.StringVar(&o.namespace, "cluster-namespace", "", "namespace of the EtcdCluster (required)")
 	f.StringVar(&o.cluster, "cluster-name", "", "name of the EtcdCluster (required)")
+}
+
+func (o *options) registerEndpoints(f *flag.FlagSet, m *job.Members) {
 	f.StringVar(&m.ClusterID, "cluster-id", "", "etcd's ID of the cluster, in hexadecimal (required)")
 	f.StringVar(&o.endpoints, "endpoints", "", "client URLs of the members, separated by commas (required)")
 	f.StringVar(&m.CA, "etcd-ca", "", "file of the members' authority")
 	f.StringVar(&m.Certificate, "etcd-cert", "", "file of the client certificate")
 	f.StringVar(&m.Key, "etcd-key", "", "file of the client certificate's key")
-	f.Int64Var(&o.rate, "rate-limit", 0, "bytes per second that are read from etcd for a snapshot; 0: no limit")
-	f.StringVar(&o.compression, "compression", string(snapshot.CompressionZstd), "zstd or none")
-	f.StringVar(&o.recipients, "age-recipients", "", "file of public keys of age to encrypt for; empty: no encryption")
+}
+
+// registerRebuild are the flags of what stores a point of an archive as a backup.
+func (o *options) registerRebuild(f *flag.FlagSet) {
+	o.registerReading(f)
+	o.registerCluster(f)
+	o.registerSave(f)
+	o.registerServing(f)
+	o.registerPoint(f)
+	f.StringVar(&o.restore.Identity.ClusterUID, "into-cluster-uid", "", "UID of the EtcdCluster that begins with it, below which it is stored (required)")
+}
+
+// registerServing are the flags of what has etcd serve a replay.
+func (o *options) registerServing(f *flag.FlagSet) {
+	f.StringVar(&o.etcd, "etcd", "/usr/local/bin/etcd", "etcd, of the version of the cluster")
+	f.StringVar(&o.workDir, "work-dir", "/work", "directory with room for the plain snapshot four times")
+}
+
+func (o *options) registerPoint(f *flag.FlagSet) {
+	f.Int64Var(&o.toRevision, "to-revision", 0, "the archive up to this revision; 0: the backup alone")
+	f.StringVar(&o.toTime, "to-time", "", "what the archive had been told by this time, such as 2026-01-02T15:04:05Z; empty: the backup alone")
 }
 
 func (o *options) registerArchive(f *flag.FlagSet) {
@@ -168,8 +204,7 @@ func (o *options) registerRestore(f *flag.FlagSet) {
 	f.StringVar(&r.Version, "etcd-version", "", "version of the etcd that will serve the data (required)")
 	f.StringVar(&o.orders, "orders", "", "downward-API file of the pod's annotations: an empty volume is filled only while "+orderRestore+" names the backup; empty: always")
 	f.StringVar(&o.etcd, "etcd", "/usr/local/bin/etcd", "etcd, of the version that will serve the data; for a point of the archive")
-	f.Int64Var(&o.toRevision, "to-revision", 0, "restore the archive up to this revision; 0: the backup alone")
-	f.StringVar(&o.toTime, "to-time", "", "restore what the archive had been told by this time, such as 2026-01-02T15:04:05Z; empty: the backup alone")
+	o.registerPoint(f)
 	f.Uint64Var(&r.As.Bump, "bump-revision", defaultBump, "added to the last revision; 0: revisions stay as they were")
 }
 
@@ -215,15 +250,21 @@ func (o *options) check(operation snapshot.Operation) error {
 			"into-cluster-uid": r.Identity.ClusterUID, "member": r.Identity.Member, "volume-uid": r.Identity.VolumeUID, "initial-cluster": r.As.InitialCluster,
 			"initial-cluster-token": r.As.Token, "initial-advertise-peer-urls": r.As.PeerURLs, "etcd-version": r.Version,
 		})
-		if o.toRevision < 0 || (o.toRevision > 0 && o.toTime != "") {
-			errs = append(errs, errors.New("--to-revision is negative, or --to-time is given as well: there is one point to restore to"))
-		}
-		if _, err := o.target(); err != nil {
-			errs = append(errs, err)
-		}
+		errs = append(errs, o.checkPoint())
 		if r.Identity.Incarnation < 0 {
 			errs = append(errs, errors.New("--incarnation is missing"))
 		}
+	case snapshot.OperationRebuild:
+		require(map[string]string{
+			"into-cluster-uid": o.restore.Identity.ClusterUID, "name": o.save.Name, "uid": o.save.UID,
+			"cluster-namespace": o.namespace, "cluster-name": o.cluster,
+		})
+		errs = append(errs, o.checkPoint())
+		if o.toRevision == 0 && o.toTime == "" {
+			errs = append(errs, errors.New("neither --to-revision nor --to-time is given: there is no point to put together"))
+		}
+	case snapshot.OperationDrillArchive:
+		require(map[string]string{"cluster-id": o.drill.ClusterID, "endpoints": o.endpoints})
 	case snapshot.OperationPrune:
 		if o.prune.OrphansAfter < time.Hour {
 			errs = append(errs, fmt.Errorf("--orphans-after=%s is less than an hour: a backup that is being made would be removed", o.prune.OrphansAfter))
@@ -234,6 +275,14 @@ func (o *options) check(operation snapshot.Operation) error {
 
 func (o *options) ofMembers(m job.Members) map[string]string {
 	return map[string]string{"cluster-namespace": o.namespace, "cluster-name": o.cluster, "cluster-id": m.ClusterID, "endpoints": o.endpoints}
+}
+
+func (o *options) checkPoint() error {
+	if o.toRevision < 0 || (o.toRevision > 0 && o.toTime != "") {
+		return errors.New("--to-revision is negative, or --to-time is given as well: there is one point to restore to")
+	}
+	_, err := o.target()
+	return err
 }
 
 // target is the point of the archive to restore.

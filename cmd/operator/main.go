@@ -247,7 +247,7 @@ func setUp(mgr ctrl.Manager, o *options, server apitime.Source) error {
 	return nil
 }
 
-// setUpBackups registers the controllers of backups, their schedules and their restores.
+// setUpBackups registers the controllers of backups, schedules, restores and archives.
 func setUpBackups(mgr ctrl.Manager, o *options, server apitime.Source, observer *observe.Observer) error {
 	backups := &controllers.EtcdBackupReconciler{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: mgr.GetEventRecorder("quorate"),
@@ -267,5 +267,16 @@ func setUpBackups(mgr ctrl.Manager, o *options, server apitime.Source, observer 
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: mgr.GetEventRecorder("quorate"),
 		Clock: clock.RealClock{}, ServerTime: server, Blocked: observer.Blocked,
 	}
-	return restores.SetupWithManager(mgr)
+	if err := restores.SetupWithManager(mgr); err != nil {
+		return err
+	}
+	archives := &controllers.EtcdArchiveReconciler{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: mgr.GetEventRecorder("quorate"),
+		Clock: clock.RealClock{}, ServerTime: server, BackupImage: o.backupImage, Progress: controllers.AskProgress,
+		Lags: &controllers.ArchiveLags{Clock: clock.RealClock{}},
+	}
+	if err := ctrlmetrics.Registry.Register(archives.Lags); err != nil {
+		return fmt.Errorf("registering the metrics of archives: %w", err)
+	}
+	return archives.SetupWithManager(mgr)
 }

@@ -1,7 +1,9 @@
 package backup
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -48,7 +50,7 @@ func ItemOf(b *v1alpha1.EtcdBackup) Item {
 // Cover says how well a cluster is backed up, by its backups and by what its schedules
 // say of themselves. A schedule knows when a backup is due; here no clock is read, so that
 // what is said changes only when a backup or a schedule does.
-func Cover(backups []v1alpha1.EtcdBackup, schedules []v1alpha1.EtcdBackupSchedule) plan.Backups {
+func Cover(backups []v1alpha1.EtcdBackup, schedules []v1alpha1.EtcdBackupSchedule, archives []v1alpha1.EtcdArchive) plan.Backups {
 	var p Plan
 	for i := range backups {
 		p.Items = append(p.Items, ItemOf(&backups[i]))
@@ -60,10 +62,11 @@ func Cover(backups []v1alpha1.EtcdBackup, schedules []v1alpha1.EtcdBackupSchedul
 		return out
 	}
 	failed, active := p.lastFailure(good), p.active()
-	failing := troubled(schedules, v1alpha1.ReasonFailed, v1alpha1.ReasonApplyFailed, v1alpha1.ReasonInvalidSchedule, v1alpha1.ReasonNotVerified)
-	switch overdue := troubled(schedules, v1alpha1.ReasonOverdue); {
-	case len(backups)+len(schedules) == 0:
-		return tell(v1alpha1.ReasonNoBackups, "no EtcdBackup and no EtcdBackupSchedule of this namespace names the cluster — what its volumes lose is lost for good — create an EtcdBackupSchedule")
+	late, broken := ofArchives(archives)
+	failing := cmp.Or(troubled(schedules, v1alpha1.ReasonFailed, v1alpha1.ReasonApplyFailed, v1alpha1.ReasonInvalidSchedule, v1alpha1.ReasonNotVerified), broken)
+	switch overdue := cmp.Or(troubled(schedules, v1alpha1.ReasonOverdue), late); {
+	case len(backups)+len(schedules)+len(archives) == 0:
+		return tell(v1alpha1.ReasonNoBackups, "no EtcdBackup, no EtcdBackupSchedule and no EtcdArchive of this namespace names the cluster — what its volumes lose is lost for good — create an EtcdBackupSchedule")
 	case overdue != "":
 		return tell(v1alpha1.ReasonOverdue, overdue)
 	case failing != "":
@@ -72,7 +75,16 @@ func Cover(backups []v1alpha1.EtcdBackup, schedules []v1alpha1.EtcdBackupSchedul
 		return tell(v1alpha1.ReasonFailing, fmt.Sprintf("backup %s failed: %s", failed.Name, failed.Message))
 	case len(schedules) > 0 && suspended(schedules):
 		return tell(v1alpha1.ReasonSuspended, fmt.Sprintf("spec.suspend of every EtcdBackupSchedule of the cluster is true — %s — set it to false", since(good)))
-	case good == nil && (active != nil || len(schedules) > 0):
+	case good == nil && archived(archives) != nil:
+		a := archived(archives)
+		out.Ready = true
+		if meta.IsStatusConditionTrue(a.Status.Conditions, v1alpha1.ConditionVerified) {
+			return tell(v1alpha1.ReasonVerified, fmt.Sprintf("archive %s holds what is written, and was restored on trial", a.Name))
+		}
+		return tell(v1alpha1.ReasonNotTried, fmt.Sprintf("archive %s holds what is written; it was not restored on trial", a.Name))
+	case good == nil && len(backups)+len(schedules) == 0 && allSuspended(archives):
+		return tell(v1alpha1.ReasonSuspended, "spec.suspend of every EtcdArchive of the cluster is true — there is no backup of what is written — set it to false")
+	case good == nil && (active != nil || len(schedules)+len(archives) > 0):
 		return tell(v1alpha1.ReasonPending, "the first backup is not due yet, or under way")
 	case good == nil:
 		return tell(v1alpha1.ReasonNoBackups, "every EtcdBackup of the cluster is being deleted — what its volumes lose is lost for good — create an EtcdBackupSchedule")
@@ -82,6 +94,37 @@ func Cover(backups []v1alpha1.EtcdBackup, schedules []v1alpha1.EtcdBackupSchedul
 		return tell(v1alpha1.ReasonNotTried, fmt.Sprintf("the newest backup is %s; none was restored on trial, as spec.verify of the EtcdBackups says", named(good)))
 	}
 	return tell(v1alpha1.ReasonVerified, fmt.Sprintf("the newest backup is %s, the newest verified one %s", named(good), named(verified)))
+}
+
+// ofArchives is what the first archive says that is behind, and that is of no use for another
+// reason; empty if none is.
+func ofArchives(archives []v1alpha1.EtcdArchive) (late, broken string) {
+	for i := range archives {
+		a := &archives[i]
+		ready := meta.FindStatusCondition(a.Status.Conditions, v1alpha1.ConditionReady)
+		lag := meta.FindStatusCondition(a.Status.Conditions, v1alpha1.ConditionLagExceeded)
+		if lag != nil && lag.Status == metav1.ConditionTrue && late == "" {
+			late = fmt.Sprintf("archive %s: %s", a.Name, lag.Message)
+		}
+		if meta.IsStatusConditionTrue(a.Status.Conditions, v1alpha1.ConditionStalled) && ready != nil && broken == "" {
+			broken = fmt.Sprintf("archive %s: %s", a.Name, ready.Message)
+		}
+	}
+	return late, broken
+}
+
+// archived is the first archive that holds what is written; nil if none does.
+func archived(archives []v1alpha1.EtcdArchive) *v1alpha1.EtcdArchive {
+	for i := range archives {
+		if a := &archives[i]; !a.Spec.Suspend && meta.IsStatusConditionTrue(a.Status.Conditions, v1alpha1.ConditionReady) {
+			return a
+		}
+	}
+	return nil
+}
+
+func allSuspended(archives []v1alpha1.EtcdArchive) bool {
+	return len(archives) > 0 && !slices.ContainsFunc(archives, func(a v1alpha1.EtcdArchive) bool { return !a.Spec.Suspend })
 }
 
 func backupOf(item *Item) plan.Backup {

@@ -100,14 +100,51 @@ func TestCover(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			got := Cover(tc.backups, tc.schedules)
+			got := Cover(tc.backups, tc.schedules, nil)
 			if got.Ready != tc.ready || got.Reason != tc.reason || !strings.Contains(got.Message, tc.says) {
 				t.Errorf("got %v %s: %s; want %v %s with %q", got.Ready, got.Reason, got.Message, tc.ready, tc.reason, tc.says)
 			}
 		})
 	}
-	got := Cover(backups{object("b", 0, verifiedObject), object("c", 1, savedObject)}, nil)
+	got := Cover(backups{object("b", 0, verifiedObject), object("c", 1, savedObject)}, nil, nil)
 	if last, verified := got.LastSuccess, got.LastVerified; last.Name != "c" || last.Revision != 1001 || last.Size != 4096 || verified.Name != "b" || !verified.Began.Equal(noon) {
 		t.Errorf("the last success is %+v, the last verified %+v", last, verified)
+	}
+}
+
+// TestCoverByArchives: one that is behind or of no use is told like a backup that is late or
+// failed, and one that is well is a backup.
+func TestCoverByArchives(t *testing.T) {
+	archive := func(conditions ...metav1.Condition) v1alpha1.EtcdArchive {
+		a := v1alpha1.EtcdArchive{ObjectMeta: metav1.ObjectMeta{Name: "e"}}
+		a.Status.Conditions = conditions
+		return a
+	}
+	is := func(kind string, status metav1.ConditionStatus, message string) metav1.Condition {
+		return metav1.Condition{Type: kind, Status: status, Reason: "Any", Message: message}
+	}
+	well := is(v1alpha1.ConditionReady, metav1.ConditionTrue, "")
+	suspended := archive(well)
+	suspended.Spec.Suspend = true
+	verified := []v1alpha1.EtcdBackup{object("b", 0, verifiedObject)}
+	for name, tc := range map[string]struct {
+		backups  []v1alpha1.EtcdBackup
+		archives []v1alpha1.EtcdArchive
+		ready    bool
+		reason   string
+		says     string
+	}{
+		"it has just begun":        {nil, []v1alpha1.EtcdArchive{archive()}, false, v1alpha1.ReasonPending, ""},
+		"it is well":               {nil, []v1alpha1.EtcdArchive{archive(well)}, true, v1alpha1.ReasonNotTried, "archive e"},
+		"it was tried":             {nil, []v1alpha1.EtcdArchive{archive(well, is(v1alpha1.ConditionVerified, metav1.ConditionTrue, ""))}, true, v1alpha1.ReasonVerified, "archive e"},
+		"it is suspended":          {nil, []v1alpha1.EtcdArchive{suspended}, false, v1alpha1.ReasonSuspended, "set it to false"},
+		"suspended beside backups": {verified, []v1alpha1.EtcdArchive{suspended}, true, v1alpha1.ReasonVerified, ""},
+		"it is behind":             {verified, []v1alpha1.EtcdArchive{archive(is(v1alpha1.ConditionLagExceeded, metav1.ConditionTrue, "behind"))}, false, v1alpha1.ReasonOverdue, "archive e: behind"},
+		"it is given up":           {verified, []v1alpha1.EtcdArchive{archive(is(v1alpha1.ConditionReady, metav1.ConditionFalse, "no bucket"), is(v1alpha1.ConditionStalled, metav1.ConditionTrue, ""))}, false, v1alpha1.ReasonFailing, "archive e: no bucket"},
+	} {
+		got := Cover(tc.backups, nil, tc.archives)
+		if got.Ready != tc.ready || got.Reason != tc.reason || !strings.Contains(got.Message, tc.says) {
+			t.Errorf("%s: got %v %s: %s; want %v %s with %q", name, got.Ready, got.Reason, got.Message, tc.ready, tc.reason, tc.says)
+		}
 	}
 }

@@ -20,6 +20,8 @@ func TestBackups(t *testing.T) {
 	}
 	schedule := &v1alpha1.EtcdBackupSchedule{ObjectMeta: metav1.ObjectMeta{Name: "s", Namespace: "ns"}}
 	schedule.Spec.Backup.ClusterRef.Name = "a"
+	archive := &v1alpha1.EtcdArchive{ObjectMeta: metav1.ObjectMeta{Name: "e", Namespace: "ns"}}
+	archive.Spec.ClusterRef.Name = "a"
 	c := &v1alpha1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{Name: "a", Namespace: "ns", UID: "5e1f"}}
 	for name, tc := range map[string]struct {
 		object client.Object
@@ -28,6 +30,7 @@ func TestBackups(t *testing.T) {
 		"its own":                 {of("ns", "a", "5e1f"), true},
 		"one that has not begun":  {of("ns", "a", ""), true},
 		"its schedule":            {schedule, true},
+		"its archive":             {archive, true},
 		"of another cluster":      {of("ns", "z", "5e1f"), false},
 		"of another namespace":    {of("other", "a", "5e1f"), false},
 		"of an earlier namesake":  {of("ns", "a", "0ld"), false},
@@ -36,7 +39,8 @@ func TestBackups(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			api := fake.NewClientBuilder().WithScheme(scheme(t)).WithObjects(tc.object).
 				WithIndex(&v1alpha1.EtcdBackup{}, IndexClusterRef, ClusterRefOf).
-				WithIndex(&v1alpha1.EtcdBackupSchedule{}, IndexClusterRef, ClusterRefOf).Build()
+				WithIndex(&v1alpha1.EtcdBackupSchedule{}, IndexClusterRef, ClusterRefOf).
+				WithIndex(&v1alpha1.EtcdArchive{}, IndexClusterRef, ClusterRefOf).Build()
 			got, err := (&Observer{Backups: api}).backups(t.Context(), c)
 			if err != nil || (got.Reason != v1alpha1.ReasonNoBackups) != tc.counts {
 				t.Errorf("got %+v, %v; want it to count: %v", got, err, tc.counts)

@@ -39,7 +39,7 @@ func (o *Observer) restore(ctx context.Context, c *v1alpha1.EtcdCluster) (*plan.
 	if err != nil || r == nil {
 		return nil, err
 	}
-	blocked, err := o.blocked(ctx, c, resources.RestoreOnto(r))
+	blocked, err := o.Blocked(ctx, c, r)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +58,8 @@ func (o *Observer) restore(ctx context.Context, c *v1alpha1.EtcdCluster) (*plan.
 // Blocked says why an EtcdRestore's backup cannot be restored onto the cluster; empty if it
 // can.
 func (o *Observer) Blocked(ctx context.Context, c *v1alpha1.EtcdCluster, r *v1alpha1.EtcdRestore) (string, error) {
-	return o.blocked(ctx, c, resources.RestoreOnto(r))
+	_, blocked, err := o.blocked(ctx, c, resources.RestoreOnto(r))
+	return blocked, err
 }
 
 // standing is the EtcdRestore whose word counts, as the API server has it now. The one that

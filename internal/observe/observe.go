@@ -153,10 +153,11 @@ func (o *Observer) problems(ctx context.Context, c *v1alpha1.EtcdCluster, kube *
 	if void, is := recoveryVoid(c); is && seen.ReadOK {
 		seen.Problems = append(seen.Problems, void)
 	}
-	blocked, err := o.restoreBlocked(ctx, c)
+	point, blocked, err := o.restoreBlocked(ctx, c)
 	if err != nil {
 		return err
 	}
+	seen.Point = point
 	seen.Problems = append(seen.Problems, blocked...)
 	worstFirst(seen.Problems)
 	return nil

@@ -18,20 +18,21 @@ import (
 
 // restoreBlocked is why a cluster that begins with a backup cannot begin yet. It is
 // asked only until the cluster is founded; from then on the backup is not needed.
-func (o *Observer) restoreBlocked(ctx context.Context, c *v1alpha1.EtcdCluster) ([]plan.Problem, error) {
+func (o *Observer) restoreBlocked(ctx context.Context, c *v1alpha1.EtcdCluster) (*plan.Point, []plan.Problem, error) {
 	from := resources.RestoreFrom(c)
 	if from == nil || c.Status.ClusterID != "" {
-		return nil, nil
+		return nil, nil, nil
 	}
-	blocked, err := o.blocked(ctx, c, from)
+	point, blocked, err := o.blocked(ctx, c, from)
 	if blocked == "" || err != nil {
-		return nil, err
+		return point, nil, err
 	}
-	return []plan.Problem{{Reason: v1alpha1.ReasonRestoreBlocked, Message: blocked, Severity: plan.Stalling}}, nil
+	return nil, []plan.Problem{{Reason: v1alpha1.ReasonRestoreBlocked, Message: blocked, Severity: plan.Stalling}}, nil
 }
 
-// blocked says why a backup cannot be restored; empty if it can.
-func (o *Observer) blocked(ctx context.Context, c *v1alpha1.EtcdCluster, from *v1alpha1.RestoreSource) (string, error) {
+// blocked says why a backup cannot be restored; empty if it can, or if it is a point of an
+// archive that is yet to be put together.
+func (o *Observer) blocked(ctx context.Context, c *v1alpha1.EtcdCluster, from *v1alpha1.RestoreSource) (*plan.Point, string, error) {
 	var b *v1alpha1.EtcdBackup
 	if name := from.BackupName; name != "" {
 		b = &v1alpha1.EtcdBackup{}
@@ -39,14 +40,38 @@ func (o *Observer) blocked(ctx context.Context, c *v1alpha1.EtcdCluster, from *v
 		if apierrors.IsNotFound(err) {
 			b = nil
 		} else if err != nil {
-			return "", fmt.Errorf("reading EtcdBackup %s: %w", name, err)
+			return nil, "", fmt.Errorf("reading EtcdBackup %s: %w", name, err)
 		}
 	}
-	r, blocked := resources.RestoreOf(c, from, b)
-	if blocked != "" {
-		return blocked, nil
+	a, err := o.archive(ctx, c, from)
+	if err != nil {
+		return nil, "", err
 	}
-	return o.missingSecret(ctx, c.Namespace, r)
+	if resources.WantsPoint(from) && c.Status.RestorePoint == "" {
+		return o.restorePoint(ctx, c, b, a)
+	}
+	r, blocked := resources.RestoreOf(c, from, b, a)
+	if blocked == "" {
+		blocked, err = o.missingSecret(ctx, c.Namespace, r)
+	}
+	return nil, blocked, err
+}
+
+// archive that a source names; nil if there is none.
+func (o *Observer) archive(ctx context.Context, c *v1alpha1.EtcdCluster, from *v1alpha1.RestoreSource) (*v1alpha1.EtcdArchive, error) {
+	name := from.ArchiveName
+	if name == "" {
+		return nil, nil
+	}
+	a := &v1alpha1.EtcdArchive{}
+	err := o.Live.Get(ctx, client.ObjectKey{Namespace: c.Namespace, Name: name}, a)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading EtcdArchive %s: %w", name, err)
+	}
+	return a, nil
 }
 
 // toldFor is how long this process must have seen status tell of the lost quorum before
@@ -66,7 +91,7 @@ func (o *Observer) recovery(ctx context.Context, c *v1alpha1.EtcdCluster, m *mem
 	if !wordCounts(c) || c.Status.ClusterID == "" {
 		return nil, nil
 	}
-	blocked, err := o.blocked(ctx, c, &v1alpha1.RestoreSource{BackupName: r.BackupName, AllowUnverified: r.AllowUnverified})
+	_, blocked, err := o.blocked(ctx, c, &v1alpha1.RestoreSource{BackupName: r.BackupName, AllowUnverified: r.AllowUnverified})
 	if err != nil {
 		return nil, err
 	}

@@ -59,7 +59,7 @@ func TestRestoreBlocked(t *testing.T) {
 			if tc.change != nil {
 				tc.change(c)
 			}
-			problems, err := (&Observer{Live: builder.Build()}).restoreBlocked(t.Context(), c)
+			_, problems, err := (&Observer{Live: builder.Build()}).restoreBlocked(t.Context(), c)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -138,16 +138,11 @@ func (p *Performer) restore(ctx context.Context, c *v1alpha1.EtcdCluster, m plan
 	if from == nil || c.Status.ClusterID != "" || !m.Founder || o.Empty != resources.EmptyAllowed {
 		return nil, nil
 	}
-	var b *v1alpha1.EtcdBackup
-	if name := from.BackupName; name != "" {
-		b = &v1alpha1.EtcdBackup{}
-		if err := p.Live.Get(ctx, client.ObjectKey{Namespace: c.Namespace, Name: name}, b); client.IgnoreNotFound(err) != nil {
-			return nil, fmt.Errorf("reading EtcdBackup %s: %w", name, err)
-		} else if err != nil {
-			b = nil
-		}
+	b, a, err := p.restoreSource(ctx, c, from)
+	if err != nil {
+		return nil, err
 	}
-	r, blocked := resources.RestoreOf(c, from, b)
+	r, blocked := resources.RestoreOf(c, from, b, a)
 	if blocked != "" {
 		return nil, fmt.Errorf("starting %s: %s: %w", m.Name, blocked, ErrStale)
 	}

@@ -78,6 +78,10 @@ func (p *Performer) Perform(ctx context.Context, c *v1alpha1.EtcdCluster, seen p
 		return p.raiseIncarnation(ctx, c, seen)
 	case plan.Adopt:
 		return p.adopt(ctx, c, step.Members)
+	case plan.RebuildPoint:
+		return p.rebuildPoint(ctx, c)
+	case plan.LatchPoint:
+		return latchPoint(&c.Status, seen.Point.BackupID)
 	case plan.LatchVolumes:
 		return p.latchVolumes(ctx, c, step.Members)
 	case plan.LatchCluster:

@@ -61,7 +61,7 @@ func (o *Observed) effect(step Step) bool {
 		o.Expired = nil
 	case LatchRestore:
 		o.Recovery = &Recovery{Backup: o.Recovery.Backup, Restore: o.Recovery.Restore, Begun: true}
-	case LatchFounders, LatchVolumes, LatchCluster, UnlatchVolumes, RecordRefusals, RaiseIncarnation:
+	case LatchFounders, RebuildPoint, LatchPoint, LatchVolumes, LatchCluster, UnlatchVolumes, RecordRefusals, RaiseIncarnation:
 		return false
 	default:
 		for _, name := range step.Members {

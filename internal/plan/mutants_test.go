@@ -172,6 +172,7 @@ var breaches = map[string]mutants.Mutant{
 	"peer URLs change unasked":                      mutants.Of("transport.go", "if !o.TLS {", "if false {"),
 	"peer URLs are never changed":                   mutants.Of("transport.go", "return m.Voter() && m.Plaintext", "return false"),
 	"a pod is restarted without its certificate":    mutants.Of("roll.go", "case len(o.CertificatesDue) > 0:", "case false:"),
+	"founders begin before their point is on file":  mutants.Of("plan.go", "restorePoint, restoreBlocked,", "restoreBlocked,"),
 	"founding without the backup":                   mutants.Of("plan.go", "restoreBlocked, restartOutdated,", "restartOutdated,"),
 }
 

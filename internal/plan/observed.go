@@ -64,6 +64,10 @@ type Observed struct {
 	// served under it.
 	RecoveryVoid bool
 
+	// Point is the point of an archive that the founders begin with, and that is not on
+	// record yet; nil if there is none, or if it cannot be put together.
+	Point *Point
+
 	// Adoption is what there is of the deleted cluster that the user wants back; nil if the
 	// user wants none.
 	Adoption *Adoption

@@ -44,6 +44,10 @@ const (
 	// ReplaceVolumes deletes claims that were never bound, so that they are
 	// made again from the spec.
 	ReplaceVolumes Kind = "ReplaceVolumes"
+	// RebuildPoint has the point of an archive put together that the founders begin with.
+	RebuildPoint Kind = "RebuildPoint"
+	// LatchPoint writes into status as which backup it was put together.
+	LatchPoint Kind = "LatchPoint"
 	// LatchVolumes writes the UIDs of the founders' claims into status.
 	LatchVolumes Kind = "LatchVolumes"
 	// StartMembers creates the pods of the named members.
@@ -144,7 +148,7 @@ type rule func(Observed) (Step, bool)
 var founding = []rule{
 	paused, planned, adopt, latchFounders, restoreLabels, refused, recordMembers, latchCluster,
 	setFinalizer, deleteEnded, issueCertificates, applyObjects, nameTaken,
-	uncertified, restoreBlocked, restartOutdated, replaceUnbound, optionTrouble, createVolumes, latchVolumes, startFounders, waitForFounders,
+	uncertified, restorePoint, restoreBlocked, restartOutdated, replaceUnbound, optionTrouble, createVolumes, latchVolumes, startFounders, waitForFounders,
 }
 
 // running rules: after what must be on record, bring back what is missing, for
@@ -300,6 +304,22 @@ func uncertified(o Observed) (Step, bool) {
 		return Step{}, false
 	}
 	return Step{Kind: Wait, Reason: o.TLSProblems[0].Reason, Message: o.TLSProblems[0].Message}, true
+}
+
+// restorePoint makes no volume either before the point of an archive that the cluster begins
+// with is on record: founders that each put it together would begin with different leases.
+func restorePoint(o Observed) (Step, bool) {
+	switch p := o.Point; {
+	case p == nil:
+		return Step{}, false
+	case p.BackupID != "":
+		return Step{Kind: LatchPoint, Reason: "Restoring", Message: fmt.Sprintf("the cluster begins with backup %s, which the point of the archive was put together as", p.BackupID)}, true
+	case p.Due:
+		return Step{Kind: RebuildPoint, Reason: "Restoring", Message: "starting the Job that puts the point of the archive together, once for all founders"}, true
+	default:
+		// Founders that run are left alone: they have what they need.
+		return Step{Kind: Wait, Reason: "Restoring", Message: p.Waits}, !slices.ContainsFunc(o.Members, func(m Member) bool { return m.Pod != PodAbsent })
+	}
 }
 
 // restoreBlocked makes no volume and starts nobody while the backup that the cluster

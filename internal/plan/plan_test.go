@@ -254,6 +254,10 @@ func TestNext(t *testing.T) {
 		"without certificates nobody is founded":              {observed: young().with(uncertifiedBy("IssuerUnavailable")), want: Wait, reason: "IssuerUnavailable"},
 		"who runs is not held up by who lacks certificates":   {observed: founders(member(0, claimed, latched, runs), member(1, claimed, latched), member(2, claimed, latched)).with(uncertifiedBy("CertificateRefused")), want: StartMembers, wantOn: []string{"a-0001", "a-0002"}},
 		"a repair does not wait for certificates":             {observed: founded(crashed).with(uncertifiedBy("CertificateRefused")), want: StartMembers, wantOn: []string{"a-0002"}},
+		"the point of an archive comes before volumes":        {observed: young().with(point(Point{Due: true})), want: RebuildPoint, reason: "Restoring"},
+		"it is waited for":                                    {observed: young().with(point(Point{Waits: "a Job"})), want: Wait, reason: "Restoring"},
+		"it is put on record before volumes":                  {observed: young().with(point(Point{BackupID: "b", Due: true})), want: LatchPoint, reason: "Restoring"},
+		"founders that run do not wait for it":                {observed: young(claimed, latched, runs, podReady, onRecord).with(point(Point{Waits: "a Job"})), want: Wait, reason: "Founding"},
 		"another problem does not hold the founding":          {observed: young().with(problem("MemberUnschedulable")), want: CreateVolumes, wantOn: all},
 		"a name that is taken does not hold a repair":         {observed: founded(crashed).with(problem("NameConflict")), want: StartMembers, wantOn: []string{"a-0002"}},
 		"no volume exists":                                    {observed: young(), want: CreateVolumes, wantOn: all},
@@ -428,6 +432,8 @@ func TestFounding(t *testing.T) {
 		t.Errorf("the founding took other steps (-want +got):\n%s", diff)
 	}
 }
+
+func point(p Point) func(*Observed) { return func(o *Observed) { o.Point = &p } }
 
 // carryOut is what a step brings about in a world without faults.
 func carryOut(o Observed, step Step) Observed {

@@ -81,7 +81,7 @@ func BackupJob(b *v1alpha1.EtcdBackup, w Work) *batchv1.Job {
 			PodFailurePolicy:        giveUpEarly(),
 			Template: corev1.PodTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{Labels: labels, Annotations: annotations},
-				Spec:       workSpec(b, w),
+				Spec:       workSpec(b.Spec.ServiceAccountName, workMounts(b, w), w),
 			},
 		},
 	}
@@ -134,12 +134,11 @@ func giveUpEarly() *batchv1.PodFailurePolicy {
 	}}
 }
 
-func workSpec(b *v1alpha1.EtcdBackup, w Work) corev1.PodSpec {
-	m := workMounts(b, w)
+func workSpec(serviceAccount string, m mounted, w Work) corev1.PodSpec {
 	spec := corev1.PodSpec{
 		AutomountServiceAccountToken: new(false),
 		EnableServiceLinks:           new(false),
-		ServiceAccountName:           b.Spec.ServiceAccountName,
+		ServiceAccountName:           serviceAccount,
 		RestartPolicy:                corev1.RestartPolicyNever,
 		SecurityContext:              podSecurity(v1alpha1.PodTemplate{}),
 		Volumes:                      m.volumes,
@@ -155,7 +154,7 @@ func workSpec(b *v1alpha1.EtcdBackup, w Work) corev1.PodSpec {
 		Ports:                    []corev1.ContainerPort{{Name: "progress", ContainerPort: snapshot.ProgressPort, Protocol: corev1.ProtocolTCP}},
 		VolumeMounts:             m.mounts,
 	}
-	if w.Operation == snapshot.OperationDrill {
+	if servesEtcd(w.Operation) {
 		spec.InitContainers = []corev1.Container{backupInstaller(w.BackupImage)}
 		worker.Image = w.EtcdImage
 		worker.Command[0] = installedBackup
@@ -182,8 +181,7 @@ func workMounts(b *v1alpha1.EtcdBackup, w Work) mounted {
 	case snapshot.OperationDrill:
 		m.flag("--backup="+b.Status.ID, "--work-dir="+workDir)
 		m.identity(b.Spec.Encryption)
-		m.mount("work", workDir, corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}})
-		m.mount("backup", backupDir, emptyDir("256Mi"))
+		m.workingDir()
 	case snapshot.OperationPrune:
 		m.flag("--drop=" + b.Status.ID)
 	}
@@ -196,15 +194,30 @@ func (m *mounted) save(b *v1alpha1.EtcdBackup, c *v1alpha1.EtcdCluster) {
 		"--uid="+string(b.UID),
 		"--cluster-namespace="+b.Namespace,
 		"--cluster-name="+c.Name,
-		"--cluster-id="+c.Status.ClusterID,
-		"--endpoints="+strings.Join(clientURLs(c), ","),
-		fmt.Sprintf("--rate-limit=%d", b.Spec.RateLimit.Value()),
 	)
+	m.members(c)
+	m.flag(fmt.Sprintf("--rate-limit=%d", b.Spec.RateLimit.Value()))
+	m.recipients(b.Spec.Encryption)
+}
+
+// members are those that a program reads from.
+func (m *mounted) members(c *v1alpha1.EtcdCluster) {
+	m.flag("--cluster-id="+c.Status.ClusterID, "--endpoints="+strings.Join(clientURLs(c), ","))
 	if !servesPlaintext(c) {
 		m.flag("--etcd-ca="+tlsDir+"/"+pki.KeyCA, "--etcd-cert="+tlsDir+"/"+pki.KeyCert, "--etcd-key="+tlsDir+"/"+pki.KeyKey)
 		m.secret("tls", tlsDir, &v1alpha1.SecretReference{Name: pki.ClientSecret(c.Name)})
 	}
-	m.recipients(b.Spec.Encryption)
+}
+
+// workingDir has room for what is restored on trial, and for the program.
+func (m *mounted) workingDir() {
+	m.mount("work", workDir, corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}})
+	m.mount("backup", backupDir, emptyDir("256Mi"))
+}
+
+// servesEtcd says that the work has an etcd of its own serve something.
+func servesEtcd(operation snapshot.Operation) bool {
+	return operation == snapshot.OperationDrill || operation == snapshot.OperationDrillArchive || operation == snapshot.OperationRebuild
 }
 
 // servesPlaintext says that every member takes plaintext, and that some may take nothing
@@ -243,7 +256,7 @@ func backupInstaller(image string) corev1.Container {
 // workResources: streaming takes the same memory at any size; a drill runs a whole
 // etcd, whose database counts as memory of the pod while it is read.
 func workResources(operation snapshot.Operation) corev1.ResourceRequirements {
-	if operation == snapshot.OperationDrill || operation == snapshot.OperationRestore {
+	if servesEtcd(operation) || operation == snapshot.OperationRestore {
 		return corev1.ResourceRequirements{
 			Requests: quantities("100m", "256Mi"),
 			Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("4Gi")},

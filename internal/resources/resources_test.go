@@ -109,7 +109,7 @@ func start(m string) Start {
 func beginning(c *v1alpha1.EtcdCluster, m string) Start {
 	s := start(m)
 	if c.Spec.RestoreFrom != nil {
-		r, _ := RestoreOf(c, c.Spec.RestoreFrom, nil)
+		r, _ := RestoreOf(c, c.Spec.RestoreFrom, nil, nil)
 		r.BackupImage = "ghcr.io/quorate/backup:v0"
 		s.Restore, s.Orders.Empty = &r, EmptyForbidden
 	}

@@ -56,10 +56,17 @@ func RecoveryWord(c *v1alpha1.EtcdCluster) string {
 // bump is how many revisions each incarnation has for itself.
 const bump = 1_000_000_000
 
-// RestoreOf is the backup that a source names. b is the EtcdBackup of that
-// name, nil if there is none. The second answer says why it cannot be restored, in
-// three parts, and is empty if it can.
-func RestoreOf(c *v1alpha1.EtcdCluster, from *v1alpha1.RestoreSource, b *v1alpha1.EtcdBackup) (Restore, string) {
+// RestoreOf is the backup that a source names, or that the point which it names was put
+// together as. b is the EtcdBackup of that name and a the EtcdArchive, nil if there is none.
+// The second answer says why it cannot be restored, in three parts, and is empty if it can.
+func RestoreOf(c *v1alpha1.EtcdCluster, from *v1alpha1.RestoreSource, b *v1alpha1.EtcdBackup, a *v1alpha1.EtcdArchive) (Restore, string) {
+	if WantsPoint(from) {
+		return restoreOfPoint(c, b, a)
+	}
+	return restoreOfBackup(c, from, b)
+}
+
+func restoreOfBackup(c *v1alpha1.EtcdCluster, from *v1alpha1.RestoreSource, b *v1alpha1.EtcdBackup) (Restore, string) {
 	if from.Store != nil {
 		return Restore{Store: *from.Store, ClusterUID: from.ClusterUID, BackupID: from.BackupID, Identity: from.IdentitySecretRef}, ""
 	}

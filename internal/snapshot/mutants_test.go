@@ -17,6 +17,8 @@ var breaches = map[string]mutants.Mutant{
 	"what a backup needs is dropped":     mutants.Of("segment.go", "l.To > oldest || l == tip", "l.To > oldest+5 || l == tip"),
 	"a gap elsewhere than it says":       mutants.Of("segment.go", "s.Gap != nil && s.Gap.To != s.From-1", "false"),
 	"what is torn off comes first":       mutants.Of("segment.go", "append(found, torn...)", "append(torn, found...)"),
+	"the names to come are forgotten":    mutants.Of("segment.go", "return l.Sequence < lowest.Sequence }", "return l.Sequence <= lowest.Sequence }"),
+	"a gap is not found again":           mutants.Of("segment.go", "if found && !at.gapless(earlier) {", "if false {"),
 	"a first segment without its reason": mutants.Of("segment.go", "s.Sequence == 1 && s.Gap == nil", "false"),
 }
 

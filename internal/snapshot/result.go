@@ -32,6 +32,10 @@ const (
 	OperationPrune   Operation = "prune"
 	OperationList    Operation = "list"
 	OperationArchive Operation = "archive"
+	// OperationRebuild stores a point of an archive as a backup.
+	OperationRebuild Operation = "rebuild"
+	// OperationDrillArchive restores an archive to its end, and compares.
+	OperationDrillArchive Operation = "drill-archive"
 )
 
 // Outcome of an operation.
@@ -56,6 +60,8 @@ const (
 	ReasonRestored Reason = "Restored"
 	// ReasonArchived: the archiver was told to end, and what it had read is stored.
 	ReasonArchived Reason = "Archived"
+	// ReasonRebuilt: a point of an archive was put together and stored as a backup.
+	ReasonRebuilt Reason = "Rebuilt"
 	// ReasonPruned: what retention drops is gone, or was named if it would not go.
 	ReasonPruned Reason = "Pruned"
 )
@@ -151,6 +157,8 @@ type Result struct {
 	Backup *Backup `json:"backup,omitempty"`
 	// Verification that a drill arrived at.
 	Verification *Verification `json:"verification,omitempty"`
+	// Point of an archive that was put together.
+	Point *Point `json:"point,omitempty"`
 	// Pruned is what prune did.
 	Pruned *Pruned `json:"pruned,omitempty"`
 	// Warnings are what went wrong beside the outcome.
@@ -184,6 +192,16 @@ func (m *Manifest) Backup() Backup {
 		PlainBytes: m.Plain.Bytes, StoredBytes: m.Stored.Bytes, SHA256: m.Stored.SHA256, EtcdVersion: m.Etcd.Version,
 		Encrypted: m.Encrypted(), Began: m.Began, Ended: m.Ended,
 	}
+}
+
+// Point of an archive that was put together.
+type Point struct {
+	// Revision that it ends with.
+	Revision int64 `json:"revision"`
+	// Base is the backup that it began with, and Replayed how many revisions were written
+	// to it.
+	Base     string `json:"base"`
+	Replayed int64  `json:"replayed"`
 }
 
 // Pruned is what prune did.
@@ -301,6 +319,38 @@ type ArchiveProgress struct {
 	Gaps     int64 `json:"gaps"`
 	// BaseMissing says that there is no backup yet to restore the latest from.
 	BaseMissing bool `json:"baseMissing"`
+	// Base is the ID of a backup that the latest can be restored from; empty while it is not
+	// known.
+	Base string `json:"base,omitempty"`
+	// BaseTrouble is why none could be taken; nil while nothing stands in the way.
+	BaseTrouble *Trouble `json:"baseTrouble,omitempty"`
+	// Trouble is why nothing is archived at the moment; nil while all goes well.
+	Trouble *Trouble `json:"trouble,omitempty"`
+	// Gap is the last one in the archive, as far back as this process looked; nil if there is
+	// none. That an archive begins somewhere is no gap.
+	Gap *Gap `json:"gap,omitempty"`
+}
+
+// Trouble is what stands in the way of work that goes on trying.
+type Trouble struct {
+	Reason  Reason `json:"reason"`
+	Message string `json:"message"`
+}
+
+// maxTrouble bounds a message of Trouble, in bytes, so that a Progress stays below
+// MaxResult.
+const maxTrouble = 1024
+
+// TroubleOf an error; nil if there is none.
+func TroubleOf(err error) *Trouble {
+	if err == nil {
+		return nil
+	}
+	message := oneLine(err.Error())
+	if len(message) > maxTrouble {
+		message = strings.ToValidUTF8(message[:maxTrouble], "")
+	}
+	return &Trouble{Reason: ReasonOf(err), Message: message}
 }
 
 // Percent of the phase that is done, from 0 to 100; it says 100 only when it is.

@@ -80,12 +80,16 @@ const (
 	GapCompacted GapReason = "Compacted"
 )
 
-// HasBase says whether one of the backups is a base that the end of the segment can be
-// restored from.
-func (s *Segment) HasBase(backups []Backup) bool {
-	return slices.ContainsFunc(backups, func(b Backup) bool {
+// BaseOf is the first of the backups that is a base which the end of the segment can be
+// restored from; nil if none is.
+func (s *Segment) BaseOf(backups []Backup) *Backup {
+	i := slices.IndexFunc(backups, func(b Backup) bool {
 		return b.ClusterID == s.Cluster.ID && b.Revision >= s.BaseRevision && !b.Began.Before(s.BaseSince)
 	})
+	if i < 0 {
+		return nil
+	}
+	return &backups[i]
 }
 
 // MaxSegmentContent bounds the plain content of a segment, in bytes, but for one whose
@@ -288,6 +292,35 @@ func Tip(links []Link) (Link, bool) {
 		return Link{}, false
 	}
 	return slices.MaxFunc(links, further), true
+}
+
+// Recent returns, of links that are listed in the order of their names, those that an
+// archive can be gone on from: the most that reach furthest, and all whose numbers are no
+// lower than theirs. An archive of a month has a million links; whoever appends to it needs
+// its end, and the names that other processes have given to the numbers to come.
+func Recent(links []Link, most int) []Link {
+	if len(links) <= most {
+		return links
+	}
+	furthest := slices.Clone(links)
+	slices.SortFunc(furthest, func(a, b Link) int { return further(b, a) })
+	lowest := slices.MinFunc(furthest[:most], func(a, b Link) int { return int(min(max(a.Sequence-b.Sequence, -1), 1)) })
+	return slices.DeleteFunc(links, func(l Link) bool { return l.Sequence < lowest.Sequence })
+}
+
+// LastGap is what is missing before the last link, as far back as the links go; nil if
+// nothing is.
+func LastGap(links []Link) *Gap {
+	at, ok := Tip(links)
+	index := bySum(links)
+	for ok {
+		earlier, found := before(index, at)
+		if found && !at.gapless(earlier) {
+			return &Gap{From: earlier.To + 1, To: at.From - 1, Reason: GapCompacted}
+		}
+		at, ok = earlier, found
+	}
+	return nil
 }
 
 func further(a, b Link) int {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -238,7 +239,7 @@ func TestHasBase(t *testing.T) {
 		"before the change":  {Backup{ClusterID: "a1", Revision: 7, Began: archiveBegan.Add(-1)}, false},
 		"of another cluster": {Backup{ClusterID: "b2", Revision: 9, Began: archiveBegan}, false},
 	} {
-		if got := s.HasBase([]Backup{tc.backup}); got != tc.want {
+		if got := s.BaseOf([]Backup{tc.backup}) != nil; got != tc.want {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
@@ -262,5 +263,51 @@ func TestObsoleteLosesNothing(t *testing.T) {
 		if oldest > 25 && len(obsolete) == 0 {
 			t.Errorf("oldest %d: nothing goes", oldest)
 		}
+	}
+}
+
+// Of a long archive its end is kept, and every name of a number that is still to come: one
+// that is forgotten would be taken for that of another process that archives.
+func TestRecentSegments(t *testing.T) {
+	random := rand.New(rand.NewPCG(2, 2))
+	for range 300 {
+		sizes := make([]int64, 60)
+		for i := range sizes {
+			sizes[i] = random.Int64N(3)
+		}
+		trunk := linkChain(firstLink(), sizes...)
+		branch := linkChain(trunk[random.IntN(len(trunk))], 4, 100, 5)[1:]
+		all := append(slices.Clone(trunk), branch...)
+		slices.SortFunc(all, func(a, b Link) int { return strings.Compare(a.Name(), b.Name()) })
+		tip, _ := Tip(all)
+		var kept []Link
+		for _, l := range all {
+			kept = Recent(append(kept, l), 8)
+		}
+		if got, _ := Tip(kept); got != tip {
+			t.Fatalf("it ends with %+v instead of %+v", got, tip)
+		}
+		for _, l := range all {
+			if l.Sequence >= tip.Sequence && !slices.Contains(kept, l) {
+				t.Fatalf("link %d is forgotten, and the last is %d", l.Sequence, tip.Sequence)
+			}
+		}
+		if len(kept) < 8 {
+			t.Fatalf("%d are kept", len(kept))
+		}
+	}
+	if kept := Recent(linkChain(firstLink(), make([]int64, 100)...), 8); len(kept) != 8 {
+		t.Errorf("%d of one chain are kept, want 8", len(kept))
+	}
+}
+
+func TestLastGapOfSegments(t *testing.T) {
+	links := linkChain(firstLink(), 5, 7, 1, 2)
+	if gap := LastGap(links); gap != nil {
+		t.Errorf("gap %+v in a chain without one", gap)
+	}
+	links[2].From, links[3].From = links[2].From+2, links[3].From+1
+	if gap := LastGap(links); gap == nil || gap.From != links[2].To+1 || gap.To != links[3].From-1 {
+		t.Errorf("the last gap is %+v", gap)
 	}
 }

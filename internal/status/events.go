@@ -57,7 +57,7 @@ func Events(before, after v1alpha1.EtcdClusterStatus, o Outcome, written Written
 
 // latches says that what the step does is a word in status.
 func latches(k plan.Kind) bool {
-	return k == plan.LatchFounders || k == plan.Adopt || k == plan.LatchRestore || k == plan.RaiseIncarnation || k == plan.LatchCluster || k == plan.DropJoiner || k == plan.LatchDowngrade
+	return k == plan.LatchFounders || k == plan.Adopt || k == plan.LatchPoint || k == plan.LatchRestore || k == plan.RaiseIncarnation || k == plan.LatchCluster || k == plan.DropJoiner || k == plan.LatchDowngrade
 }
 
 // Note cuts a message to what an event may carry, 1024 bytes: the API server
@@ -67,7 +67,7 @@ func Note(message string) string { return cut(message, 1000) }
 // done says what a step did, in its own words.
 func done(step plan.Step) []Event {
 	switch step.Kind {
-	case plan.LatchFounders, plan.Adopt, plan.StartMembers, plan.DeletePods, plan.ReplaceVolumes, plan.LatchCluster, plan.IssueCertificates,
+	case plan.LatchFounders, plan.Adopt, plan.RebuildPoint, plan.LatchPoint, plan.StartMembers, plan.DeletePods, plan.ReplaceVolumes, plan.LatchCluster, plan.IssueCertificates,
 		plan.AddLearner, plan.Promote, plan.MoveLeader, plan.RemoveMember, plan.DropJoiner, plan.StopMembers, plan.RestartMember,
 		plan.EnableDowngrade, plan.CancelDowngrade, plan.UpdateMember, plan.ResizePod, plan.ExpandVolumes,
 		plan.DeleteVolumes, plan.QuarantineVolumes, plan.DeleteExpired,

@@ -30,12 +30,30 @@ func disk(ctx context.Context, ns string) string {
 // spec does, with the Secret to reach it.
 func bucket(ctx context.Context, ns string) (store, dir string) {
 	GinkgoHelper()
+	store, dir, _ = bucketThatGoes(ctx, ns)
+	return store, dir
+}
+
+// bucketThatGoes is a bucket whose server goes away and comes back.
+func bucketThatGoes(ctx context.Context, ns string) (store, dir string, away func() (back func())) {
+	GinkgoHelper()
 	dir = GinkgoT().TempDir()
-	endpoint, stop, err := testbed.StartS3(root, 17000+GinkgoParallelProcess(), dir, GinkgoWriter)
-	Expect(err).NotTo(HaveOccurred())
-	DeferCleanup(stop)
+	var stop func()
+	start := func() string {
+		endpoint, stops, err := testbed.StartS3(root, 17000+GinkgoParallelProcess(), dir, GinkgoWriter)
+		Expect(err).NotTo(HaveOccurred())
+		stop = stops
+		return endpoint
+	}
+	endpoint := start()
+	DeferCleanup(func() { stop() })
 	create(ctx, ns, s3Secret)
-	return fmt.Sprintf(`{s3: {endpoint: "%s", bucket: backups, prefix: e2e, credentialsSecretRef: {name: s3}}}`, endpoint), filepath.Join(dir, "backups")
+	away = func() func() {
+		stop()
+		return func() { start() }
+	}
+	store = fmt.Sprintf(`{s3: {endpoint: "%s", bucket: backups, prefix: e2e, credentialsSecretRef: {name: s3}}}`, endpoint)
+	return store, filepath.Join(dir, "backups"), away
 }
 
 // s3Secret is the Secret to reach it.

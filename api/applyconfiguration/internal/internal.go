@@ -29,6 +29,15 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: clusterUID
       type:
         scalar: string
+- name: com.github.quorate.quorate.api.v1alpha1.ArchiveGap
+  map:
+    fields:
+    - name: from
+      type:
+        scalar: numeric
+    - name: to
+      type:
+        scalar: numeric
 - name: com.github.quorate.quorate.api.v1alpha1.AuthorityPhase
   scalar: string
 - name: com.github.quorate.quorate.api.v1alpha1.AuthorityStatus
@@ -214,6 +223,109 @@ var schemaYAML = typed.YAMLObject(`types:
   scalar: string
 - name: com.github.quorate.quorate.api.v1alpha1.DefragmentationPolicy
   scalar: string
+- name: com.github.quorate.quorate.api.v1alpha1.EtcdArchive
+  map:
+    fields:
+    - name: apiVersion
+      type:
+        scalar: string
+    - name: kind
+      type:
+        scalar: string
+    - name: metadata
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta
+    - name: spec
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.EtcdArchiveSpec
+    - name: status
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.EtcdArchiveStatus
+      default:
+        observedGeneration: -1
+- name: com.github.quorate.quorate.api.v1alpha1.EtcdArchiveSpec
+  map:
+    fields:
+    - name: clusterRef
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.ClusterReference
+    - name: drillEvery
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
+      default: 168h
+    - name: encryption
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.BackupEncryption
+    - name: maxLag
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
+      default: 5m
+    - name: rateLimit
+      type:
+        scalar: untyped
+        list:
+          elementType:
+            namedType: __untyped_atomic_
+          elementRelationship: atomic
+        map:
+          elementType:
+            namedType: __untyped_deduced_
+          elementRelationship: separable
+      default: 32Mi
+    - name: sealEvery
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
+      default: 2s
+    - name: serviceAccountName
+      type:
+        scalar: string
+    - name: store
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.BackupStore
+    - name: suspend
+      type:
+        scalar: boolean
+- name: com.github.quorate.quorate.api.v1alpha1.EtcdArchiveStatus
+  map:
+    fields:
+    - name: archivedRevision
+      type:
+        scalar: numeric
+    - name: archivedUntil
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: base
+      type:
+        scalar: string
+    - name: clusterUID
+      type:
+        scalar: string
+    - name: conditions
+      type:
+        list:
+          elementType:
+            namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Condition
+          elementRelationship: associative
+          keys:
+          - type
+    - name: drilledAt
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: drilledRevision
+      type:
+        scalar: numeric
+    - name: gaps
+      type:
+        list:
+          elementType:
+            namedType: com.github.quorate.quorate.api.v1alpha1.ArchiveGap
+          elementRelationship: atomic
+    - name: lastDrillTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: observedGeneration
+      type:
+        scalar: numeric
 - name: com.github.quorate.quorate.api.v1alpha1.EtcdBackup
   map:
     fields:
@@ -590,6 +702,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: restore
       type:
         namedType: com.github.quorate.quorate.api.v1alpha1.ClusterRestoreStatus
+    - name: restorePoint
+      type:
+        scalar: string
     - name: selector
       type:
         scalar: string
@@ -971,6 +1086,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: allowUnverified
       type:
         scalar: boolean
+    - name: archiveName
+      type:
+        scalar: string
     - name: backupID
       type:
         scalar: string
@@ -986,6 +1104,12 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: store
       type:
         namedType: com.github.quorate.quorate.api.v1alpha1.BackupStore
+    - name: toRevision
+      type:
+        scalar: numeric
+    - name: toTime
+      type:
+        scalar: string
 - name: com.github.quorate.quorate.api.v1alpha1.S3Store
   map:
     fields:

@@ -55,7 +55,7 @@ type Archive struct {
 // Archive writes down whatever happens to the keys, until ctx ends. It returns an error
 // only when another try fails as well, or when another process writes the same archive.
 func (e *Env) Archive(ctx context.Context, a Archive) (snapshot.ArchiveProgress, error) {
-	w := &archiver{Env: e, Archive: a, want: make(chan snapshot.Segment, 1), based: make(chan snapshot.Segment, 1)}
+	w := &archiver{Env: e, Archive: a, want: make(chan snapshot.Segment, 1), based: make(chan foundBase, 1)}
 	go w.bases(ctx)
 	pause := e.Pause
 	for {
@@ -74,6 +74,8 @@ func (e *Env) Archive(ctx context.Context, a Archive) (snapshot.ArchiveProgress,
 			pause = e.Pause
 		}
 		e.Log.Warn("The archive pauses", "reason", snapshot.ReasonOf(err), "error", err.Error(), "pause", pause.String())
+		w.progress.Trouble = snapshot.TroubleOf(Explain(err))
+		w.Tracker.archived(w.progress)
 		select {
 		case <-ctx.Done():
 			return w.progress, nil
@@ -89,9 +91,9 @@ type archiver struct {
 	Archive
 
 	progress snapshot.ArchiveProgress
-	// want is sent a segment whose base is to be looked for. based returns it when it has
-	// one, and the zero segment as soon as it is known to have none.
-	want, based chan snapshot.Segment
+	// want is sent a segment whose base is to be looked for. based tells what was found.
+	want  chan snapshot.Segment
+	based chan foundBase
 	// satisfied is the BaseSince that a base is known for, checked is when it was asked for.
 	satisfied, checked time.Time
 }
@@ -130,7 +132,7 @@ type session struct {
 // session archives until something fails.
 func (w *archiver) session(ctx context.Context) error {
 	w.Tracker.enter(snapshot.PhaseArchiving, 1, 0)
-	if !w.progress.Until.IsZero() {
+	if !w.progress.Until.IsZero() || w.progress.Trouble != nil {
 		w.Tracker.archived(w.progress)
 	}
 	member, err := w.Members.choose(ctx)
@@ -158,8 +160,8 @@ func (w *archiver) session(ctx context.Context) error {
 		case c := <-changes:
 			err = s.add(ctx, c)
 		case err = <-failed:
-		case segment := <-w.based:
-			w.satisfied = segment.BaseSince
+		case found := <-w.based:
+			s.hasBase(found)
 		case <-ticker.C:
 			err = s.beat(ctx)
 		}
@@ -173,11 +175,11 @@ func (w *archiver) session(ctx context.Context) error {
 func (s *session) resume(ctx context.Context) error {
 	clusterID := strconv.FormatUint(s.member.status.GetHeader().GetClusterId(), 16)
 	var err error
-	if s.chain, err = s.chainOf(ctx, clusterID); err != nil {
+	if s.chain, s.tip, s.sum, err = s.endOf(ctx, clusterID); err != nil {
 		return err
 	}
-	if s.tip, s.sum, err = s.chain.tip(ctx); err != nil {
-		return err
+	if s.progress.Gap == nil {
+		s.progress.Gap = s.chain.gap
 	}
 	auth, err := s.member.authRevision(ctx)
 	if err != nil {
@@ -384,7 +386,7 @@ func (s *session) beat(ctx context.Context) error {
 		return nil // it is on its way
 	}
 	if len(s.records) == 0 {
-		s.progress.Until = s.mark.at
+		s.progress.Until, s.progress.Trouble = s.mark.at, nil
 		s.tell()
 	}
 	return nil
@@ -468,10 +470,13 @@ func (s *session) seal(ctx context.Context) error {
 	s.progress.Segments++
 	if next.Gap != nil {
 		s.progress.Gaps++
+		if next.Gap.Reason != snapshot.GapBegan {
+			s.progress.Gap = next.Gap
+		}
 	}
 	s.tip, s.sum = &next, snapshot.ContentOf(object).SHA256
 	s.after(next, s.sum)
-	s.progress.Until = next.Ended
+	s.progress.Until, s.progress.Trouble = next.Ended, nil
 	s.tell()
 	return nil
 }

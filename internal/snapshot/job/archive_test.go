@@ -50,6 +50,10 @@ type fakeMember struct {
 	opened    func()
 	// alarms that are raised.
 	alarms []*pb.AlarmMember
+	// count of keys, and the hash of all from compactedAt on.
+	count       int64
+	hash        uint32
+	compactedAt int64
 	// history is told to whoever watches; what is before compacted is not there.
 	history   []change
 	compacted int64
@@ -110,7 +114,16 @@ func (m *fakeMember) Range(_ context.Context, r *pb.RangeRequest) (*pb.RangeResp
 	if r.GetRevision() > 0 && r.GetRevision() < m.compacted {
 		return nil, rpctypes.ErrGRPCCompacted
 	}
-	return &pb.RangeResponse{Header: &pb.ResponseHeader{Revision: m.revision()}}, nil
+	return &pb.RangeResponse{Header: &pb.ResponseHeader{Revision: m.revision()}, Count: m.count}, nil
+}
+
+func (m *fakeMember) HashKV(context.Context, *pb.HashKVRequest) (*pb.HashKVResponse, error) {
+	return &pb.HashKVResponse{Hash: m.hash, CompactRevision: m.compactedAt}, nil
+}
+
+func (m *fakeMember) Compact(_ context.Context, r *pb.CompactionRequest) (*pb.CompactionResponse, error) {
+	m.compactedAt = r.GetRevision()
+	return &pb.CompactionResponse{}, nil
 }
 
 func (m *fakeMember) Txn(_ context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error) {
@@ -167,7 +180,7 @@ func clocked(t *testing.T, m *fakeMember) (s *session, now *time.Time, dir strin
 	s = &session{
 		archiver: &archiver{
 			Env: e, Archive: Archive{SealEvery: 2 * time.Second, IdleEvery: time.Minute, Compression: snapshot.CompressionZstd},
-			want: make(chan snapshot.Segment, 1), based: make(chan snapshot.Segment, 1),
+			want: make(chan snapshot.Segment, 1), based: make(chan foundBase, 1),
 		},
 		member: serve(t, m), chain: &chain{env: e, clusterID: "a1"}, leases: map[int64]bool{}, used: map[int64]bool{},
 	}
@@ -277,12 +290,12 @@ func TestArchiveLooksAgainForItsBase(t *testing.T) {
 		s.tell()
 		select {
 		case segment := <-s.want:
-			err := s.base(t.Context(), segment)
+			id, err := s.base(t.Context(), segment)
 			select {
 			case none := <-s.based:
-				s.satisfied = none.BaseSince
+				s.hasBase(none)
 			default:
-				s.satisfied = segment.BaseSince
+				s.hasBase(foundBase{since: segment.BaseSince, id: id})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -779,7 +792,7 @@ func TestReplayTriesTheBaseBeforeADamagedOne(t *testing.T) {
 	var log bytes.Buffer
 	r.Log = slog.New(slog.NewTextHandler(&log, nil))
 	dir := t.TempDir()
-	_, err := r.rebuild(t.Context(), r.point, Tools{}, nil, dir, filepath.Join(dir, "snapshot.db"))
+	_, err := r.rebuild(t.Context(), r.point, Tools{}, nil, dir, into(filepath.Join(dir, "snapshot.db")))
 	if snapshot.ReasonOf(err) != snapshot.ReasonCorrupt || !strings.Contains(err.Error(), ids[0]) || !strings.Contains(log.String(), "id="+ids[1]) {
 		t.Errorf("%v, want Corrupt of %s, after %s was tried:\n%s", err, ids[0], ids[1], log.String())
 	}
@@ -884,5 +897,128 @@ func TestArchivePruneKeepsWhatABackupNeeds(t *testing.T) {
 	}
 	if _, err := snapshot.Path(c.links, 17, 20); err != nil {
 		t.Error(err)
+	}
+}
+
+// An archive of a month is gone on from with its last links in mind; the rest is listed
+// only if none of those is sound.
+func TestArchiveIsGoneOnFromWithItsEndInMind(t *testing.T) {
+	s, _, dir := clocked(t, &fakeMember{auth: 1, revision: func() int64 { return 11 }})
+	s.next.AuthBefore = 2
+	if err := s.add(t.Context(), put(11)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.seal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	first, sum := *s.tip, s.sum
+	archive := filepath.Join(dir, "p", "c-uid", "archive", "a1")
+	before := snapshot.Link{Sequence: 1, To: 11, Ended: first.Ended, Sum: sum[:16]}
+	const many = 5 * keptLinks
+	for i := range int64(many) {
+		l := snapshot.Link{Sequence: before.Sequence + 1, From: before.To + 1, To: before.To + 1, Ended: before.Ended.Add(time.Second), Previous: before.Sum, Sum: fmt.Sprintf("%016x", i)}
+		if err := os.WriteFile(filepath.Join(archive, l.Name()), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		before = l
+	}
+	c, err := s.chainOf(t.Context(), "a1")
+	if err != nil || len(c.links) != many+1 {
+		t.Fatalf("%d links are listed (%v)", len(c.links), err)
+	}
+	// The last one is sound.
+	last := c.links[many-1]
+	s.next.Sequence, s.next.From, s.next.BaseRevision = last.Sequence+1, last.To+1, 11
+	s.next.Previous = last.Sum + strings.Repeat("0", 48)
+	s.records, s.last, s.chain = nil, last.To, c
+	if err := s.add(t.Context(), put(last.To+1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.seal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c, tip, _, err := s.endOf(t.Context(), "a1")
+	if err != nil || tip == nil || tip.To != last.To+1 || c.gap != nil {
+		t.Fatalf("it goes on from %+v, gap %+v (%v)", tip, c.gap, err)
+	}
+	if len(c.links) < keptLinks || len(c.links) > 2*keptLinks {
+		t.Errorf("%d of %d links are kept", len(c.links), many)
+	}
+	end, err := filepath.Glob(filepath.Join(archive, snapshot.SequencePrefix(tip.Sequence)+"*"))
+	if err != nil || len(end) != 2 {
+		t.Fatalf("%v (%v)", end, err)
+	}
+	for _, path := range end {
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, tip, _, err = s.endOf(t.Context(), "a1"); err != nil || tip == nil || tip.To != 11 {
+		t.Errorf("with a damaged end it goes on from %+v (%v)", tip, err)
+	}
+}
+
+// What stands in the way is told until something is stored again, and a gap for as long as
+// the process lives.
+func TestArchiveTellsItsTroubleAndItsGap(t *testing.T) {
+	s, _, _ := clocked(t, &fakeMember{auth: 1, revision: func() int64 { return 10 }})
+	s.next.AuthBefore = 2
+	s.progress.Trouble = snapshot.TroubleOf(snapshot.Fail(snapshot.ReasonStoreUnreachable, nil, "gone — lost — wait"))
+	s.tell()
+	if p := s.Tracker.Progress().Archive; p.Trouble == nil || p.Trouble.Reason != snapshot.ReasonStoreUnreachable {
+		t.Errorf("the trouble is not told: %+v", p)
+	}
+	if err := s.seal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if p := s.Tracker.Progress().Archive; p.Trouble != nil || p.Gap != nil {
+		t.Errorf("after a segment: %+v", p)
+	}
+	s.begin(snapshot.Gap{From: 11, To: 20, Reason: snapshot.GapCompacted}, s.Now().UTC())
+	if err := s.seal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if p := s.Tracker.Progress().Archive; p.Gap == nil || p.Gap.To != 20 {
+		t.Errorf("the gap is not told: %+v", p)
+	}
+	if c, _, _, err := s.endOf(t.Context(), "a1"); err != nil || c.gap == nil || *c.gap != (snapshot.Gap{From: 11, To: 20, Reason: snapshot.GapCompacted}) {
+		t.Errorf("the next process sees gap %+v (%v)", c.gap, err)
+	}
+}
+
+// That the store cannot be asked says nothing of a base that was there.
+func TestArchiveKeepsItsBaseWhileTheStoreIsAway(t *testing.T) {
+	s, _, _ := clocked(t, &fakeMember{auth: 1, revision: func() int64 { return 10 }})
+	s.hasBase(foundBase{since: s.next.BaseSince, id: "b"})
+	s.hasBase(foundBase{trouble: &snapshot.Trouble{Reason: snapshot.ReasonStoreUnreachable}})
+	if s.tell(); s.progress.BaseMissing || s.progress.Base != "b" || s.progress.BaseTrouble == nil {
+		t.Errorf("the base is told to be missing: %+v", s.progress)
+	}
+	s.hasBase(foundBase{})
+	if s.tell(); !s.progress.BaseMissing || s.progress.Base != "" || s.progress.BaseTrouble != nil {
+		t.Errorf("the base is not told to be missing: %+v", s.progress)
+	}
+}
+
+// An archive is good only if what was put together from it is the live cluster's, key for
+// key and revision for revision.
+func TestArchiveDrillCompares(t *testing.T) {
+	live := snapshot.Etcd{Revision: 20, CompactRevision: 15, KeyCount: 3, HashKV: 7}
+	for name, tc := range map[string]struct {
+		m    *fakeMember
+		want snapshot.Reason
+	}{
+		"the same":                 {&fakeMember{count: 3, hash: 7, compactedAt: 4}, ""},
+		"other keys":               {&fakeMember{count: 2, hash: 7, compactedAt: 4}, snapshot.ReasonDiffers},
+		"other revisions":          {&fakeMember{count: 3, hash: 8, compactedAt: 4}, snapshot.ReasonDiffers},
+		"compacted further":        {&fakeMember{count: 3, hash: 8, compactedAt: 16}, snapshot.ReasonCompacted},
+		"compacted further, alike": {&fakeMember{count: 3, hash: 7, compactedAt: 16}, snapshot.ReasonCompacted},
+	} {
+		m := tc.m
+		m.revision = func() int64 { return 20 }
+		err := replayOn(t, m, 11, 20).compare(t.Context(), live)
+		if (err == nil) != (tc.want == "") || (err != nil && snapshot.ReasonOf(err) != tc.want) {
+			t.Errorf("%s: %v, want %q", name, err, tc.want)
+		}
 	}
 }

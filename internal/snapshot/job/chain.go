@@ -15,6 +15,10 @@ import (
 // larger than a segment should be.
 const maxSegmentObject = maxRecord
 
+// keptLinks is how many of the last segments an archiver keeps in mind, in case that the
+// last ones are damaged.
+const keptLinks = 128
+
 // chain is the archive of one cluster ID, as it is listed.
 type chain struct {
 	env       *Env
@@ -24,19 +28,53 @@ type chain struct {
 	passed []snapshot.Link
 	// damage of segments that were read and are not what was written.
 	damage error
+	// gap is the last one among links that were listed; nil if there is none.
+	gap *snapshot.Gap
 }
 
 // chainOf lists an archive.
 func (e *Env) chainOf(ctx context.Context, clusterID string) (*chain, error) {
-	objects, err := e.Store.List(ctx, e.Place.ArchiveDirectory(clusterID))
+	return e.listChain(ctx, clusterID, func(links []snapshot.Link) []snapshot.Link { return links })
+}
+
+// endOf lists the end of an archive, which is all that is kept in memory meanwhile. If none
+// of it is sound the whole is listed.
+func (e *Env) endOf(ctx context.Context, clusterID string) (c *chain, tip *snapshot.Segment, sum string, err error) {
+	listed, kept := 0, keptLinks
+	c, err = e.listChain(ctx, clusterID, func(links []snapshot.Link) []snapshot.Link {
+		listed++
+		if len(links) < 2*kept {
+			return links
+		}
+		links = snapshot.Recent(links, keptLinks)
+		kept = max(keptLinks, len(links))
+		return links
+	})
+	if err != nil {
+		return nil, nil, "", err
+	}
+	c.gap = snapshot.LastGap(c.links)
+	whole := len(c.links) == listed
+	if tip, sum, err = c.tip(ctx); err != nil || tip != nil || whole {
+		return c, tip, sum, err
+	}
+	if c, err = e.chainOf(ctx, clusterID); err != nil {
+		return nil, nil, "", err
+	}
+	tip, sum, err = c.tip(ctx)
+	return c, tip, sum, err
+}
+
+// listChain lists an archive. After each link it keeps what keep returns.
+func (e *Env) listChain(ctx context.Context, clusterID string, keep func([]snapshot.Link) []snapshot.Link) (*chain, error) {
+	c := &chain{env: e, clusterID: clusterID}
+	err := e.Store.Each(ctx, e.Place.ArchiveDirectory(clusterID), func(o store.Object) {
+		if id, l, ok := e.Place.ParseSegment(o.Key); ok && id == clusterID {
+			c.links = keep(append(c.links, l))
+		}
+	})
 	if err != nil {
 		return nil, err
-	}
-	c := &chain{env: e, clusterID: clusterID}
-	for _, o := range objects {
-		if id, l, ok := e.Place.ParseSegment(o.Key); ok && id == clusterID {
-			c.links = append(c.links, l)
-		}
 	}
 	return c, nil
 }

@@ -37,16 +37,16 @@ type Replayed struct {
 	UnknownLeases int
 }
 
-// rebuild writes a snapshot of the point into file. It works in dir, which it leaves with
-// nothing else.
-func (e *Env) rebuild(ctx context.Context, p *point, tools Tools, identities []age.Identity, dir, file string) (Replayed, error) {
+// rebuild puts the point together, and calls finish while etcd serves it. It works in dir,
+// which it leaves as it was.
+func (e *Env) rebuild(ctx context.Context, p *point, tools Tools, identities []age.Identity, dir string, finish finisher) (Replayed, error) {
 	var first error
 	for _, base := range p.bases {
 		m, err := e.manifest(ctx, base.ID)
 		if err != nil {
 			return Replayed{}, err
 		}
-		done, err := e.rebuildFrom(ctx, p, m, tools, identities, dir, file)
+		done, err := e.rebuildFrom(ctx, p, m, tools, identities, dir, finish)
 		var unfit *unfitError
 		switch {
 		case errors.Is(err, errBeyond):
@@ -66,12 +66,20 @@ func (e *Env) rebuild(ctx context.Context, p *point, tools Tools, identities []a
 	return Replayed{}, p.chain.notArchived(p.target, errors.New("every backup from before it holds later writes as well"))
 }
 
+// finisher does what a point is put together for: it asks, or saves, the etcd that serves it.
+type finisher func(context.Context, *replay) error
+
+// into saves what was put together as a snapshot in a new file.
+func into(file string) finisher {
+	return func(ctx context.Context, r *replay) error { return r.save(ctx, file) }
+}
+
 // unfitError is what is wrong with a base alone, so that another may do.
 type unfitError struct{ error }
 
 func (e *unfitError) Unwrap() error { return e.error }
 
-func (e *Env) rebuildFrom(ctx context.Context, p *point, m snapshot.Manifest, tools Tools, identities []age.Identity, dir, file string) (done Replayed, err error) {
+func (e *Env) rebuildFrom(ctx context.Context, p *point, m snapshot.Manifest, tools Tools, identities []age.Identity, dir string, finish finisher) (done Replayed, err error) {
 	done = Replayed{Base: m.Backup(), Revision: p.revision}
 	work := filepath.Join(dir, "replay")
 	if err := os.Mkdir(work, 0o700); err != nil {
@@ -117,7 +125,7 @@ func (e *Env) rebuildFrom(ctx context.Context, p *point, m snapshot.Manifest, to
 		return done, err
 	}
 	done.Revisions, done.UnknownLeases = r.replayed, r.unknown
-	return done, r.save(ctx, file)
+	return done, finish(ctx, r)
 }
 
 // replay writes what happened on top of a base.

@@ -239,7 +239,7 @@ func (e *Env) fill(ctx context.Context, r Restore, m snapshot.Manifest, p *point
 			return record, err
 		}
 	} else {
-		done, err := e.rebuild(ctx, p, r.Tools, r.Identities, working, file)
+		done, err := e.rebuild(ctx, p, r.Tools, r.Identities, working, into(file))
 		if err != nil {
 			return record, err
 		}

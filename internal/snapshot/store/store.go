@@ -305,20 +305,29 @@ func (s *Store) Get(ctx context.Context, key string, limit int64) ([]byte, error
 // List returns all objects whose names begin with prefix, in the order of names.
 func (s *Store) List(ctx context.Context, prefix string) ([]Object, error) {
 	var objects []Object
+	if err := s.Each(ctx, prefix, func(o Object) { objects = append(objects, o) }); err != nil {
+		return nil, err
+	}
+	return objects, nil
+}
+
+// Each tells of all objects whose names begin with prefix, in the order of names, and
+// keeps none of them: there may be a million.
+func (s *Store) Each(ctx context.Context, prefix string, tell func(Object)) error {
 	iterator := s.bucket.List(&blob.ListOptions{Prefix: prefix})
 	for {
 		o, err := iterator.Next(ctx)
 		if errors.Is(err, io.EOF) {
-			return objects, nil
+			return nil
 		}
 		if err != nil {
 			err := s.explain(ctx, "listing", prefix, err)
 			if errors.Is(err, ErrNotExist) {
 				err = s.bucketMissing(err)
 			}
-			return nil, err
+			return err
 		}
-		objects = append(objects, Object{Key: o.Key, Size: o.Size, Modified: o.ModTime})
+		tell(Object{Key: o.Key, Size: o.Size, Modified: o.ModTime})
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -25,7 +26,7 @@ import (
 )
 
 // kinds of the API beside EtcdCluster, and the files of their definitions.
-var kinds = map[string]string{"EtcdBackup": "etcdbackups", "EtcdBackupSchedule": "etcdbackupschedules", "EtcdRestore": "etcdrestores"}
+var kinds = map[string]string{"EtcdBackup": "etcdbackups", "EtcdBackupSchedule": "etcdbackupschedules", "EtcdRestore": "etcdrestores", "EtcdArchive": "etcdarchives"}
 
 const (
 	s3Store = `{s3: {bucket: backups}}`
@@ -61,6 +62,14 @@ const (
 	dailyWhy    = ` days are not between 0 and 1000 — each keeps an object that is read on every pass — use keepWeekly to look further back`
 	weeklyWhy   = ` weeks are not between 0 and 1000 — each keeps an object that is read on every pass — use at most 1000`
 	sameWhy     = `clusterRef cannot change — the retention would count the backups of two clusters as one's — create another EtcdBackupSchedule`
+	drillKeyWhy = `drillEvery is not 0s and the encryption has no identitySecretRef — an archive that cannot be decrypted cannot be tried out — name the Secret of one of the recipients' private keys, or set drillEvery to 0s`
+	oneArchive  = `clusterRef cannot change — status would tell of one cluster's writes and the pod archive another's — create another EtcdArchive`
+	sealWhy     = `" is not a duration from 100ms to 1m — what is gathered is lost with the cluster, and every object has its price — use seconds such as 2s`
+	lagWhy      = `" is not a duration from 10s to 168h — nobody would be told in time that writes are not archived, or would be at every restart of a pod — use minutes such as 5m`
+	drillWhy    = `" is neither 0s nor a duration from 1h to 8760h — a drill takes a whole etcd, and without any nobody has seen that the archive can be restored — use hours such as 168h`
+	archiverWhy = `" is not the name of a ServiceAccount — no pod of the archive would be created — use a name from kubectl get serviceaccounts`
+	archiveWhy  = ` is not a DNS label of at most 40 characters — the names of its pods are made from it — use lower-case letters, digits and dashes`
+	archivedWhy = `the cluster of an archive cannot change — two clusters' writes would be told as one's — create another EtcdArchive`
 	scheduleWhy = ` is not a DNS label of at most 40 characters — the names of its backups are made from it and the time — use lower-case letters, digits and dashes`
 )
 
@@ -172,7 +181,28 @@ var scheduleCases = []specCase{
 	{name: "another cluster, later", before: every("0 3 * * *"), spec: `{schedule: "0 3 * * *", backup: {clusterRef: {name: b}, store: ` + s3Store + `}}`, want: `spec.backup.clusterRef: Invalid value: ` + sameWhy},
 }
 
-var casesOf = map[string][]specCase{"EtcdBackup": backupCases, "EtcdBackupSchedule": scheduleCases, "EtcdRestore": restoreCases}
+var archiveCases = []specCase{
+	{name: "the least", spec: backupOf(s3Store)},
+	{name: "everything", spec: backupOf(s3Store, `encryption: {recipients: [`+oneKey+`], identitySecretRef: {name: age}}`, `sealEvery: 500ms`, `maxLag: 1h`, `drillEvery: 24h`, `rateLimit: 100Mi`, `serviceAccountName: backups`, `suspend: true`)},
+	{name: "no drill", spec: backupOf(s3Store, `drillEvery: 0s`, `encryption: {recipients: [`+oneKey+`]}`)},
+	{name: "no spec", spec: `{}`, want: `spec.clusterRef: Required value`},
+	{name: "a name that no cluster has", spec: `{clusterRef: {name: A.b}, store: ` + s3Store + `}`, want: `"A.b` + clusterWhy},
+	{name: "no store", spec: backupOf(`{}`), want: `spec.store: Invalid value: the store names 0` + storeWhy},
+	{name: "encryption without a key to try it with", spec: backupOf(s3Store, `encryption: {recipients: [`+oneKey+`]}`), want: `spec.encryption: Invalid value: ` + drillKeyWhy},
+	{name: "an object for every write", spec: backupOf(s3Store, `sealEvery: 1ms`), want: `"1ms` + sealWhy},
+	{name: "an object an hour", spec: backupOf(s3Store, `sealEvery: 1h`), want: `"1h` + sealWhy},
+	{name: "no lag at all", spec: backupOf(s3Store, `maxLag: 0s`), want: `"0s` + lagWhy},
+	{name: "a drill every minute", spec: backupOf(s3Store, `drillEvery: 1m`), want: `"1m` + drillWhy},
+	{name: "a rate in words", spec: backupOf(s3Store, `rateLimit: fast`), want: `"fast` + rateWhy},
+	{name: "an account that cannot be", spec: backupOf(s3Store, `serviceAccountName: "A B"`), want: `"A B` + archiverWhy},
+	{name: "a field that does not exist", spec: backupOf(s3Store, `bogus: 1`), want: `unknown field "spec.bogus"`},
+	{name: "the longest name", object: strings.Repeat("a", 40), spec: backupOf(s3Store)},
+	{name: "too long a name", object: strings.Repeat("a", 41), spec: backupOf(s3Store), want: `metadata.name ` + strings.Repeat("a", 41) + archiveWhy},
+	{name: "another store, later", before: backupOf(s3Store), spec: backupOf(`{gcs: {bucket: abc}}`)},
+	{name: "another cluster, later", before: backupOf(s3Store), spec: `{clusterRef: {name: b}, store: ` + s3Store + `}`, want: `spec.clusterRef: Invalid value: ` + oneArchive},
+}
+
+var casesOf = map[string][]specCase{"EtcdBackup": backupCases, "EtcdBackupSchedule": scheduleCases, "EtcdRestore": restoreCases, "EtcdArchive": archiveCases}
 
 func objectOf(kind, name, spec string) *unstructured.Unstructured {
 	GinkgoHelper()
@@ -200,7 +230,7 @@ func answered(words string) bool {
 			}
 		}
 	}
-	return strings.Contains(urlWhy+restoredWhy+onceWhy, words)
+	return strings.Contains(urlWhy+restoredWhy+onceWhy, words) || strings.Contains(archivedWhy, words)
 }
 
 var _ = Describe("Backups that are applied", func() {
@@ -266,7 +296,7 @@ var _ = Describe("Backups that are applied", func() {
 				}
 				text, err := json.Marshal(object.Object)
 				Expect(err).NotTo(HaveOccurred())
-				into := map[string]any{"EtcdBackup": &v1alpha1.EtcdBackup{}, "EtcdBackupSchedule": &v1alpha1.EtcdBackupSchedule{}, "EtcdRestore": &v1alpha1.EtcdRestore{}}[kind]
+				into := map[string]any{"EtcdBackup": &v1alpha1.EtcdBackup{}, "EtcdBackupSchedule": &v1alpha1.EtcdBackupSchedule{}, "EtcdRestore": &v1alpha1.EtcdRestore{}, "EtcdArchive": &v1alpha1.EtcdArchive{}}[kind]
 				Expect(json.Unmarshal(text, into)).To(Succeed(), "%s: %s", path, short(fields))
 			})
 			AddReportEntry("edges", fmt.Sprint(tried, " values"))
@@ -304,6 +334,49 @@ var _ = Describe("Backups that are applied", func() {
 			})
 			Expect(k8s.Create(ctx, member, client.DryRunAll, client.FieldValidation("Strict"))).To(Succeed(), store)
 		}
+	})
+
+	It("takes the Deployment of an archiver, and the Jobs of its drill and of a point, where only restricted pods may run", func(ctx context.Context) {
+		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "restricted-", Labels: map[string]string{
+			"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted",
+		}}}
+		Expect(k8s.Create(ctx, ns)).To(Succeed())
+		Expect(k8s.Create(ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "default", Namespace: ns.Name}})).To(Succeed())
+		c := &v1alpha1.EtcdCluster{}
+		Expect(yaml.Unmarshal([]byte(`{metadata: {name: a, uid: 5e1f}, spec: {size: 3, version: "3.6.16", image: {repository: quay.io/coreos/etcd}, storage: {size: 8Gi}, restoreFrom: {archiveName: e, toRevision: 42}}, status: {clusterID: c1, members: [{name: a-0000, role: Voter}]}}`), c)).To(Succeed())
+		c.Namespace = ns.Name
+		a := &v1alpha1.EtcdArchive{}
+		Expect(yaml.Unmarshal([]byte(`{metadata: {name: e, uid: e1}, spec: `+backupOf(s3Store, `sealEvery: 2s`, `encryption: {recipients: [`+oneKey+`], identitySecretRef: {name: age}}`)+`, status: {clusterUID: 5e1f}}`), a)).To(Succeed())
+		a.Namespace = ns.Name
+		w := resources.Work{BackupImage: "backup:v0", EtcdImage: "etcd:v0", Cluster: c}
+		d, err := resources.Archiver(a, w)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(k8s.Create(ctx, d, client.DryRunAll, client.FieldValidation("Strict"))).To(Succeed())
+		point, blocked := resources.PointOf(c, nil, a)
+		Expect(blocked).To(BeEmpty())
+		templates := map[string]corev1.PodTemplateSpec{"archiver": d.Spec.Template}
+		for _, job := range []*batchv1.Job{resources.ArchiveDrillJob(a, w), resources.RebuildJob(c, point, "backup:v0")} {
+			Expect(k8s.Create(ctx, job, client.DryRunAll, client.FieldValidation("Strict"))).To(Succeed(), job.Name)
+			templates[job.Name] = job.Spec.Template
+		}
+		for name, template := range templates {
+			pod := &corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec}
+			pod.Name, pod.Namespace = name, ns.Name
+			Expect(k8s.Create(ctx, pod, client.DryRunAll, client.FieldValidation("Strict"))).To(Succeed(), name)
+		}
+	})
+
+	It("keeps the cluster of an archive once it is known", func(ctx context.Context) {
+		existing := objectOf("EtcdArchive", "case", backupOf(s3Store))
+		create(ctx, existing)
+		Expect(patchStatus(ctx, existing, `{"clusterUID":"5e1f"}`)).To(Succeed())
+		expectRefusal(patchStatus(ctx, existing, `{"clusterUID":"other"}`), `status.clusterUID: Invalid value: `+archivedWhy)
+		expectRefusal(patchStatus(ctx, existing, `{"clusterUID":null}`), archivedWhy)
+		spec := existing.Object["spec"].(map[string]any)
+		Expect(spec).To(And(HaveKeyWithValue("sealEvery", "2s"), HaveKeyWithValue("maxLag", "5m"), HaveKeyWithValue("drillEvery", "168h")))
+		out, err := kubectl(ctx, "", "get", "ea")
+		Expect(err).NotTo(HaveOccurred(), out)
+		Expect(strings.Fields(out)[:7]).To(Equal([]string{"NAME", "CLUSTER", "REVISION", "UNTIL", "DRILLED", "STATUS", "AGE"}))
 	})
 
 	It("keeps the URL of a backup once it is known", func(ctx context.Context) {

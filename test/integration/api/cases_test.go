@@ -66,8 +66,12 @@ const (
 	networkWhy     = ": not a network — the NetworkPolicy would be refused and the port stay as it is — use a form such as 10.0.0.0/8"
 	nameLengthWhy  = " characters — the names of pods, Services, volumes and certificates are made from it — use at most 40"
 	nameLabelWhy   = " is not a DNS label — it becomes the name of a Service and a part of host names — use lower-case letters, digits and dashes, starting with a letter and without dots"
-	restoreOneWhy  = `restoreFrom names both a backupName and a store, or none of them — every member must begin with the same backup — name the EtcdBackup, or the store with clusterUID and backupID`
-	restoreAllWhy  = `store, clusterUID and backupID belong together — the backup lies under both in the store, and every member must begin with the same one — set all three, from the URL of the backup: .../clusterUID/backupID/snapshot`
+	restoreOneWhy  = `restoreFrom names several of backupName, archiveName and store, or none of them — every member must begin with the same data — name the EtcdBackup, or the EtcdArchive, or the store with clusterUID and backupID`
+	restoreTimeWhy = `" is not a time — it would not be known what to restore — use a form such as 2026-01-02T15:04:05Z, with the zone`
+	restoreTwoWhy  = `toRevision and toTime are two points — a cluster begins with one — leave one of them out`
+	restoreEndWhy  = `archiveName needs toRevision or toTime — an archive goes on, and its end is another one for every member — say which revision or time is to be restored`
+	restoreRevWhy  = ` is not a revision — etcd counts them from 1 — use one that the archive holds`
+	restoreAllWhy  = `store, clusterUID and backupID belong together — the backup lies under both in the store, and every member must begin with the same one — set all three, from the URL of the backup: .../clusterUID/backupID/snapshot; with toRevision or toTime the backupID may be left out`
 	restoreUIDWhy  = `" is not the UID of a cluster — nothing could be found under it — use the part of the URL of the backup before its ID`
 	restoreIDWhy   = `" is not the ID of a backup — nothing could be found under it — use status.id of the EtcdBackup, or the part of the URL of the backup before the last`
 	restoreOnceWhy = `restoreFrom can only be set when the cluster is created, and names the same backup for ever — a running cluster would be carried back in time under its clients — create another cluster with it`
@@ -365,6 +369,21 @@ var cases = []specCase{
 	{name: "a backup in memory", spec: `{restoreFrom: {backupName: a}, storage: {medium: Memory, size: 4Gi}, podTemplate: {resources: {limits: {memory: 5Gi}}}}`, want: `spec.restoreFrom: Invalid value: ` + restoreDiskWhy},
 	{name: "a backup for a running cluster", before: `{size: 3}`, spec: `{restoreFrom: {backupName: a}}`, want: `spec.restoreFrom: Invalid value: ` + restoreOnceWhy},
 	{name: "another backup later", before: `{restoreFrom: {backupName: a}}`, spec: `{restoreFrom: {backupName: b}}`, want: restoreOnceWhy},
+	{name: "a revision of an archive", spec: `{restoreFrom: {archiveName: continuous, toRevision: 42}}`},
+	{name: "a time of an archive", spec: `{restoreFrom: {archiveName: continuous, toTime: "2026-03-29T11:59:00Z"}}`},
+	{name: "a revision after a backup", spec: `{restoreFrom: {backupName: a, toRevision: 42}}`},
+	{name: "a time in a store", spec: `{restoreFrom: {store: {s3: {bucket: backups}}, clusterUID: a, toTime: "2026-03-29T11:59:00Z"}}`},
+	{name: "a time that is none", spec: `{restoreFrom: {archiveName: a, toTime: noon}}`, want: `spec.restoreFrom.toTime: Invalid value: "noon": "noon` + restoreTimeWhy},
+	{name: "a time within a second", spec: `{restoreFrom: {archiveName: a, toTime: "2026-03-29T13:59:00.25+02:00"}}`},
+	{name: "a time without a zone", spec: `{restoreFrom: {archiveName: a, toTime: "2026-03-29T11:59:00"}}`, want: restoreTimeWhy},
+	{name: "two points", spec: `{restoreFrom: {archiveName: a, toRevision: 42, toTime: "2026-03-29T11:59:00Z"}}`, want: restoreTwoWhy},
+	{name: "an archive without a point", spec: `{restoreFrom: {archiveName: a}}`, want: restoreEndWhy},
+	{name: "a revision that is none", spec: `{restoreFrom: {archiveName: a, toRevision: 0}}`, want: `0` + restoreRevWhy},
+	{name: "an archive and a backup", spec: `{restoreFrom: {archiveName: a, backupName: a, toRevision: 42}}`, want: restoreOneWhy},
+	{name: "another revision later", before: `{restoreFrom: {archiveName: a, toRevision: 42}}`, spec: `{restoreFrom: {archiveName: a, toRevision: 43}}`, want: restoreOnceWhy},
+	{name: "another time later", before: `{restoreFrom: {archiveName: a, toTime: "2026-03-29T11:59:00Z"}}`, spec: `{restoreFrom: {archiveName: a, toTime: "2026-03-29T12:00:00Z"}}`, want: restoreOnceWhy},
+	{name: "another archive later", before: `{restoreFrom: {archiveName: a, toRevision: 42}}`, spec: `{restoreFrom: {archiveName: b, toRevision: 42}}`, want: restoreOnceWhy},
+	{name: "another size after a point was restored", before: `{restoreFrom: {archiveName: a, toTime: "2026-03-29T11:59:00Z"}}`, spec: `{size: 5, restoreFrom: {archiveName: a, toTime: "2026-03-29T11:59:00Z"}}`},
 	{name: "no backup any more", before: `{restoreFrom: {backupName: a}}`, spec: `{}`, want: restoreOnceWhy},
 	{name: "volumes to adopt", spec: `{adopt: {clusterUID: 5e1f0c1a-0000-4000-8000-000000000001}}`},
 	{name: "a name to adopt", spec: `{adopt: {clusterUID: etcd-cluster}}`, want: `"etcd-cluster` + adoptUIDWhy},

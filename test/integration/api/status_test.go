@@ -78,6 +78,11 @@ var statusCases = []statusCase{
 		name: "a founder's volume with a UID that none can have", patch: `{"founderVolumes":{"a-0000":"` + strings.Repeat("u", 65) + `"}}`,
 		want: `a name or a UID has more than 64 characters — no claim has such a one — use the names and UIDs of the claims`,
 	},
+	{name: "the point that the cluster begins with", patch: `{"restorePoint":"b"}`},
+	{name: "the same point again", before: `{"incarnation":1,"restorePoint":"b"}`, patch: `{"restorePoint":"b","clusterID":"cafe"}`},
+	{name: "another point", before: `{"incarnation":1,"restorePoint":"b"}`, patch: `{"restorePoint":"c"}`, want: `status.restorePoint: Invalid value: the point that a cluster begins with cannot change — some founders would begin with other data than the rest — read the object again before writing its status`},
+	{name: "no point any more", before: `{"incarnation":1,"restorePoint":"b"}`, patch: `{"restorePoint":null}`, want: `the point that a cluster begins with cannot change`},
+	{name: "no point in a higher incarnation", before: `{"incarnation":1,"restorePoint":"b"}`, patch: `{"incarnation":2,"restorePoint":null}`},
 	{name: "a size of the database", patch: `{"members":[{"name":"a","health":"True","dbSize":"25Mi"}]}`},
 	{name: "a size that would hang whoever reads it", patch: `{"members":[{"name":"a","health":"True","dbSize":"1e999999999"}]}`, want: `status.members[0].dbSize`},
 }

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -249,6 +250,14 @@ type bucket struct {
 	flags []string
 	// dir is where the objects lie as files.
 	dir string
+	// uid of the cluster, if it is not clusterUID.
+	uid string
+}
+
+// of is the same store, and another cluster.
+func (b bucket) of(uid string) bucket {
+	b.uid = uid
+	return b
 }
 
 func directoryBucket(t testing.TB) bucket {
@@ -337,8 +346,8 @@ const clusterUID = "5e1f-c1"
 func (b bucket) command(t testing.TB, termination, operation string, flags ...string) *exec.Cmd {
 	t.Helper()
 	args := append([]string{operation, "--prefix=team/a", "--progress-listen=", "--pause=50ms", "--termination-log=" + termination}, b.flags...)
-	if operation != "list" {
-		args = append(args, "--cluster-uid="+clusterUID)
+	if operation != "list" || b.uid != "" {
+		args = append(args, "--cluster-uid="+cmp.Or(b.uid, clusterUID))
 	}
 	command := exec.Command(backupBinary, append(args, flags...)...)
 	command.Env = append(os.Environ(), "AWS_EC2_METADATA_DISABLED=true")

@@ -67,6 +67,9 @@ type EtcdClusterStatusApplyConfiguration struct {
 	PlaintextPeers *bool `json:"plaintextPeers,omitempty"`
 	// TLS tells of the authorities and of their rotation; absent without TLS.
 	TLS *TLSStatusApplyConfiguration `json:"tls,omitempty"`
+	// RestorePoint is the ID of the backup in the store that the point of spec.restoreFrom
+	// was put together as, once, for all founders.
+	RestorePoint *string `json:"restorePoint,omitempty"`
 	// Backup tells of the EtcdBackups of the cluster in its namespace; absent while none
 	// is good.
 	Backup *ClusterBackupStatusApplyConfiguration `json:"backup,omitempty"`
@@ -270,6 +273,14 @@ func (b *EtcdClusterStatusApplyConfiguration) WithPlaintextPeers(value bool) *Et
 // If called multiple times, the TLS field is set to the value of the last call.
 func (b *EtcdClusterStatusApplyConfiguration) WithTLS(value *TLSStatusApplyConfiguration) *EtcdClusterStatusApplyConfiguration {
 	b.TLS = value
+	return b
+}
+
+// WithRestorePoint sets the RestorePoint field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the RestorePoint field is set to the value of the last call.
+func (b *EtcdClusterStatusApplyConfiguration) WithRestorePoint(value string) *EtcdClusterStatusApplyConfiguration {
+	b.RestorePoint = &value
 	return b
 }
 

@@ -7,11 +7,19 @@ package v1alpha1
 //
 // RestoreSource is the backup that a new cluster begins with: an EtcdBackup of the
 // same namespace, or what lies in a store, whether anything in Kubernetes still knows
-// of it or not.
+// of it or not; or a point of an archive.
 type RestoreSourceApplyConfiguration struct {
 	// BackupName is the name of an EtcdBackup of the same namespace. Its store and its
 	// encryption are used.
 	BackupName *string `json:"backupName,omitempty"`
+	// ArchiveName is the name of an EtcdArchive of the same namespace. Its store and its
+	// encryption are used, and toRevision or toTime says which point of it.
+	ArchiveName *string `json:"archiveName,omitempty"`
+	// ToRevision restores the archive that lies beside the backup up to this revision.
+	ToRevision *int64 `json:"toRevision,omitempty"`
+	// ToTime restores everything that the archiver had been told by this time, and nothing
+	// that was written later, such as 2026-01-02T15:04:05Z.
+	ToTime *string `json:"toTime,omitempty"`
 	// Store that the backup lies in.
 	Store *BackupStoreApplyConfiguration `json:"store,omitempty"`
 	// ClusterUID is the UID of the cluster that was backed up: the part of the backup's
@@ -38,6 +46,30 @@ func RestoreSource() *RestoreSourceApplyConfiguration {
 // If called multiple times, the BackupName field is set to the value of the last call.
 func (b *RestoreSourceApplyConfiguration) WithBackupName(value string) *RestoreSourceApplyConfiguration {
 	b.BackupName = &value
+	return b
+}
+
+// WithArchiveName sets the ArchiveName field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ArchiveName field is set to the value of the last call.
+func (b *RestoreSourceApplyConfiguration) WithArchiveName(value string) *RestoreSourceApplyConfiguration {
+	b.ArchiveName = &value
+	return b
+}
+
+// WithToRevision sets the ToRevision field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ToRevision field is set to the value of the last call.
+func (b *RestoreSourceApplyConfiguration) WithToRevision(value int64) *RestoreSourceApplyConfiguration {
+	b.ToRevision = &value
+	return b
+}
+
+// WithToTime sets the ToTime field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ToTime field is set to the value of the last call.
+func (b *RestoreSourceApplyConfiguration) WithToTime(value string) *RestoreSourceApplyConfiguration {
+	b.ToTime = &value
 	return b
 }
 

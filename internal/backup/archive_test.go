@@ -1,0 +1,222 @@
+package backup
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/snapshot"
+)
+
+var look = time.Date(2026, 1, 8, 12, 0, 0, 0, time.UTC)
+
+// archiving is an archive that goes well.
+func archiving(changes ...func(*ArchiveObserved)) ArchiveObserved {
+	o := ArchiveObserved{
+		Now: look, Created: look.Add(-time.Hour), MaxLag: 5 * time.Minute, DrillEvery: 7 * 24 * time.Hour, ClusterUID: "u1",
+		Cluster: Cluster{UID: "u1", Founded: true}, LastDrill: look.Add(-time.Hour),
+		Archiver: Archiver{State: ArchiverCurrent, Running: true, Progress: &snapshot.ArchiveProgress{Revision: 9, Until: look.Add(-time.Second), Base: "base-1"}},
+	}
+	for _, change := range changes {
+		change(&o)
+	}
+	return o
+}
+
+// TestNextOfArchive: what is archived is always the cluster that is on file.
+func TestNextOfArchive(t *testing.T) {
+	state := func(s ArchiverState) func(*ArchiveObserved) {
+		return func(o *ArchiveObserved) { o.Archiver = Archiver{State: s} }
+	}
+	due := func(o *ArchiveObserved) { o.LastDrill = time.Time{} }
+	ended := func(with WorkState, result *snapshot.Result) func(*ArchiveObserved) {
+		return func(o *ArchiveObserved) {
+			o.Drill, o.DrillBegan = Work{State: with, Result: result}, look.Add(-time.Minute)
+		}
+	}
+	good := &snapshot.Result{Operation: snapshot.OperationDrillArchive, Outcome: snapshot.OutcomeSucceeded, Point: &snapshot.Point{Revision: 8}, Verification: &snapshot.Verification{}}
+	failed := func(reason snapshot.Reason, ago time.Duration) func(*ArchiveObserved) {
+		return func(o *ArchiveObserved) { o.DrillFailure, o.LastDrill = reason, look.Add(-ago) }
+	}
+	cases := map[string]struct {
+		seen   ArchiveObserved
+		want   Kind
+		reason string
+	}{
+		"all is well":                  {archiving(), Wait, v1alpha1.ReasonArchiving},
+		"it is deleted":                {archiving(func(o *ArchiveObserved) { o.Deleting = true }), Rest, ""},
+		"the cluster is not on file":   {archiving(state(ArchiverAbsent), func(o *ArchiveObserved) { o.ClusterUID = "" }), Begin, v1alpha1.ReasonPending},
+		"there is no Deployment":       {archiving(state(ArchiverAbsent)), Archive, v1alpha1.ReasonPending},
+		"the members have changed":     {archiving(state(ArchiverOutdated)), Archive, v1alpha1.ReasonPending},
+		"it goes on after a pause":     {archiving(state(ArchiverStopped)), Archive, v1alpha1.ReasonPending},
+		"a Deployment of that name":    {archiving(state(ArchiverForeign)), Wait, v1alpha1.ReasonNameConflict},
+		"a Secret is missing":          {archiving(state(ArchiverAbsent), func(o *ArchiveObserved) { o.MissingSecret = "s3" }), Wait, "CredentialsMissing"},
+		"no cluster":                   {archiving(state(ArchiverAbsent), func(o *ArchiveObserved) { o.Cluster = Cluster{} }), Wait, v1alpha1.ReasonClusterNotFound},
+		"the cluster is gone":          {archiving(func(o *ArchiveObserved) { o.Cluster = Cluster{} }), StopArchiver, v1alpha1.ReasonClusterNotFound},
+		"a young cluster":              {archiving(state(ArchiverAbsent), func(o *ArchiveObserved) { o.Cluster.Founded = false }), Wait, v1alpha1.ReasonClusterNotFounded},
+		"nobody votes for a moment":    {archiving(func(o *ArchiveObserved) { o.Cluster.Founded = false }), Wait, v1alpha1.ReasonArchiving},
+		"another cluster of its name":  {archiving(func(o *ArchiveObserved) { o.Cluster.UID = "u2" }), StopArchiver, v1alpha1.ReasonClusterReplaced},
+		"another one, and it is still": {archiving(state(ArchiverStopped), func(o *ArchiveObserved) { o.Cluster.UID = "u2" }), Fail, v1alpha1.ReasonClusterReplaced},
+		"it is suspended":              {archiving(func(o *ArchiveObserved) { o.Suspend = true }), StopArchiver, v1alpha1.ReasonSuspended},
+		"suspended and still":          {archiving(state(ArchiverStopped), func(o *ArchiveObserved) { o.Suspend = true }), Wait, v1alpha1.ReasonSuspended},
+
+		"the first drill":               {archiving(due), Drill, v1alpha1.ReasonVerifying},
+		"no drill without a base":       {archiving(due, func(o *ArchiveObserved) { o.Archiver.Progress.BaseMissing = true }), Wait, v1alpha1.ReasonArchiving},
+		"no drill in trouble":           {archiving(due, func(o *ArchiveObserved) { o.Archiver.Progress.Trouble = &snapshot.Trouble{} }), Wait, v1alpha1.ReasonArchiving},
+		"no drill at all":               {archiving(due, func(o *ArchiveObserved) { o.DrillEvery = 0 }), Wait, v1alpha1.ReasonArchiving},
+		"a drill goes on":               {archiving(due, ended(WorkRunning, nil)), Wait, v1alpha1.ReasonArchiving},
+		"a drill has ended":             {archiving(due, ended(WorkSucceeded, good)), RecordDrill, v1alpha1.ReasonVerified},
+		"a drill has failed":            {archiving(due, ended(WorkFailed, nil)), RecordDrill, v1alpha1.ReasonVerified},
+		"a drill's result is lost":      {archiving(due, ended(WorkSucceeded, nil)), Redo, v1alpha1.ReasonVerifying},
+		"a drill that was told already": {archiving(ended(WorkSucceeded, good), func(o *ArchiveObserved) { o.LastDrill = look.Add(-time.Second) }), Wait, v1alpha1.ReasonArchiving},
+		"the next drill, and the last one's Job": {
+			archiving(ended(WorkSucceeded, good), func(o *ArchiveObserved) {
+				o.LastDrill, o.DrillBegan = look.Add(-8*24*time.Hour), look.Add(-9*24*time.Hour)
+			}), Redo, v1alpha1.ReasonVerifying,
+		},
+		"a drill that may do better": {archiving(failed(snapshot.ReasonEtcdUnreachable, 2*time.Hour)), Drill, v1alpha1.ReasonVerifying},
+		"a drill that will not":      {archiving(failed(snapshot.ReasonDiffers, 2*time.Hour)), Wait, v1alpha1.ReasonArchiving},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			step := NextOfArchive(tc.seen)
+			if step.Kind != tc.want || step.Reason != tc.reason {
+				t.Errorf("next is %s (%s: %s), want %s (%s)", step.Kind, step.Reason, step.Message, tc.want, tc.reason)
+			}
+		})
+	}
+}
+
+// TestReportArchive: each trouble is told in the archiver's own words, and Ready says whether
+// what is written now could be restored.
+func TestReportArchive(t *testing.T) {
+	progress := func(change func(*snapshot.ArchiveProgress)) func(*ArchiveObserved) {
+		return func(o *ArchiveObserved) { change(o.Archiver.Progress) }
+	}
+	away := &snapshot.Trouble{Reason: snapshot.ReasonStoreUnreachable, Message: "no answer — lost — wait"}
+	crashed := func(reason snapshot.Reason) func(*ArchiveObserved) {
+		return func(o *ArchiveObserved) {
+			o.Archiver.Progress, o.Archiver.Running = nil, false
+			o.Archiver.Result = &snapshot.Result{Outcome: snapshot.OutcomeFailed, Reason: reason, Message: "bad — worse — mend"}
+		}
+	}
+	drill := func(w Work) func(*ArchiveObserved) {
+		return func(o *ArchiveObserved) { o.LastDrill, o.Drill, o.DrillBegan = time.Time{}, w, look }
+	}
+	good := &snapshot.Result{Operation: snapshot.OperationDrillArchive, Outcome: snapshot.OutcomeSucceeded, Message: "equal", Point: &snapshot.Point{Revision: 8}, Verification: &snapshot.Verification{}}
+	other := *good
+	other.Operation = snapshot.OperationDrill
+	cases := map[string]struct {
+		seen ArchiveObserved
+		want [6]string // Ready, Archiving, BaseReady, LagExceeded, Verified, Stalled
+	}{
+		"all is well":           {archiving(), [6]string{"True/Archiving", "True/Archiving", "True/BaseFound", "False/WithinLimit", "False/Pending", "False/None"}},
+		"the store is away":     {archiving(progress(func(p *snapshot.ArchiveProgress) { p.Trouble = away })), [6]string{"False/StoreUnreachable", "False/StoreUnreachable", "True/BaseFound", "False/WithinLimit", "False/Pending", "False/None"}},
+		"it is far behind":      {archiving(progress(func(p *snapshot.ArchiveProgress) { p.Until = look.Add(-6 * time.Minute) })), [6]string{"False/LagExceeded", "True/Archiving", "True/BaseFound", "True/LagExceeded", "False/Pending", "False/None"}},
+		"there is no base":      {archiving(progress(func(p *snapshot.ArchiveProgress) { p.BaseMissing, p.Base = true, "" })), [6]string{"False/BaseMissing", "True/Archiving", "False/BaseMissing", "False/WithinLimit", "False/Pending", "False/None"}},
+		"no base can be":        {archiving(progress(func(p *snapshot.ArchiveProgress) { p.BaseMissing, p.Base, p.BaseTrouble = true, "", away })), [6]string{"False/StoreUnreachable", "True/Archiving", "False/StoreUnreachable", "False/WithinLimit", "False/Pending", "False/None"}},
+		"another history":       {archiving(crashed(snapshot.ReasonWrongCluster)), [6]string{"False/WrongCluster", "False/WrongCluster", "False/BaseMissing", "True/LagExceeded", "False/Pending", "True/WrongCluster"}},
+		"two archivers":         {archiving(crashed(snapshot.ReasonArchiveTaken)), [6]string{"False/ArchiveTaken", "False/ArchiveTaken", "False/BaseMissing", "True/LagExceeded", "False/Pending", "False/None"}},
+		"the pod does not tell": {archiving(func(o *ArchiveObserved) { o.Archiver.Progress, o.Until = nil, look }), [6]string{"False/ArchiverSilent", "Unknown/ArchiverSilent", "False/BaseMissing", "False/WithinLimit", "False/Pending", "False/None"}},
+		"it is suspended":       {archiving(func(o *ArchiveObserved) { o.Suspend, o.Archiver = true, Archiver{State: ArchiverStopped} }), [6]string{"True/Suspended", "False/Suspended", "False/BaseMissing", "False/WithinLimit", "False/Pending", "False/None"}},
+		"another cluster":       {archiving(func(o *ArchiveObserved) { o.Cluster.UID = "u2" }), [6]string{"False/ClusterReplaced", "False/ClusterReplaced", "True/BaseFound", "False/WithinLimit", "False/Pending", "True/ClusterReplaced"}},
+		"the drill was good":    {archiving(drill(Work{State: WorkSucceeded, Result: good})), [6]string{"True/Archiving", "True/Archiving", "True/BaseFound", "False/WithinLimit", "True/Verified", "False/None"}},
+		"the drill was not": {
+			archiving(drill(Work{State: WorkFailed, Result: &snapshot.Result{Outcome: snapshot.OutcomeFailed, Reason: snapshot.ReasonDiffers, Message: "other — lost — look"}})),
+			[6]string{"False/Differs", "True/Archiving", "True/BaseFound", "False/WithinLimit", "False/Differs", "True/Differs"},
+		},
+		"the drill could not":       {archiving(drill(Work{State: WorkFailed})), [6]string{"True/Archiving", "True/Archiving", "True/BaseFound", "False/WithinLimit", "False/Failed", "False/None"}},
+		"another result as a drill": {archiving(drill(Work{State: WorkSucceeded, Result: &other})), [6]string{"True/Archiving", "True/Archiving", "True/BaseFound", "False/WithinLimit", "False/Failed", "False/None"}},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			a := &v1alpha1.EtcdArchive{}
+			ReportArchive(a, ArchiveOutcome{Seen: tc.seen, Step: NextOfArchive(tc.seen)})
+			got := told(a.Status.Conditions)
+			for i, kind := range []string{"Ready", "Archiving", "BaseReady", "LagExceeded", "Verified", "Stalled"} {
+				if got[kind] != tc.want[i] {
+					t.Errorf("%s is %s, want %s", kind, got[kind], tc.want[i])
+				}
+			}
+		})
+	}
+}
+
+// TestArchiveIsToldRarely: a cluster that is written to all the time moves status once a
+// minute, an idle one every ten, and trouble at once.
+func TestArchiveIsToldRarely(t *testing.T) {
+	a := &v1alpha1.EtcdArchive{}
+	revision, at := int64(100), look
+	pass := func(trouble *snapshot.Trouble) (changed bool) {
+		before := a.Status.DeepCopy()
+		o := archiving(func(o *ArchiveObserved) {
+			o.Now = at
+			o.Archiver.Progress = &snapshot.ArchiveProgress{Revision: revision, Until: at, Base: "b", Trouble: trouble}
+		})
+		ReportArchive(a, ArchiveOutcome{Seen: o, Step: NextOfArchive(o)})
+		return a.Status.ArchivedRevision != before.ArchivedRevision || !a.Status.ArchivedUntil.Equal(before.ArchivedUntil)
+	}
+	run := func(d time.Duration, writes int64) (changes int) {
+		for range int(d / (10 * time.Second)) {
+			at, revision = at.Add(10*time.Second), revision+writes
+			if pass(nil) {
+				changes++
+			}
+		}
+		return changes
+	}
+	pass(nil)
+	if n := run(10*time.Minute, 7); n < 9 || n > 10 {
+		t.Errorf("written to for ten minutes: told %d times", n)
+	}
+	if n := run(time.Hour, 0); n < 5 || n > 7 {
+		t.Errorf("idle for an hour: told %d times", n)
+	}
+	run(20*time.Second, 7)
+	if pass(&snapshot.Trouble{Reason: snapshot.ReasonStoreUnreachable}); a.Status.ArchivedRevision != revision {
+		t.Errorf("in trouble status ends at revision %d, the archive at %d", a.Status.ArchivedRevision, revision)
+	}
+}
+
+// TestArchiveTellsGaps: each once, and for ever.
+func TestArchiveTellsGaps(t *testing.T) {
+	a := &v1alpha1.EtcdArchive{}
+	pass := func(gap *snapshot.Gap) *v1alpha1.ArchiveGap {
+		o := archiving(func(o *ArchiveObserved) { o.Archiver.Progress.Gap = gap })
+		return ReportArchive(a, ArchiveOutcome{Seen: o, Step: NextOfArchive(o)})
+	}
+	one, two := &snapshot.Gap{From: 5, To: 7}, &snapshot.Gap{From: 20, To: 22}
+	if pass(nil) != nil || meta.FindStatusCondition(a.Status.Conditions, v1alpha1.ConditionGapInHistory) != nil {
+		t.Error("a gap is told where there is none")
+	}
+	if pass(one) == nil || pass(one) != nil || pass(two) == nil || pass(nil) != nil || pass(one) != nil {
+		t.Errorf("gaps are told again, or not at all: %+v", a.Status.Gaps)
+	}
+	c := meta.FindStatusCondition(a.Status.Conditions, v1alpha1.ConditionGapInHistory)
+	if len(a.Status.Gaps) != 2 || c == nil || !strings.Contains(c.Message, "20 to 22") {
+		t.Errorf("gaps %+v, condition %+v", a.Status.Gaps, c)
+	}
+	for i := range int64(30) {
+		pass(&snapshot.Gap{From: 30 + 10*i, To: 31 + 10*i})
+	}
+	if len(a.Status.Gaps) != keptGaps || a.Status.Gaps[keptGaps-1].From != 320 {
+		t.Errorf("%+v", a.Status.Gaps)
+	}
+}
+
+// TestDrilledArchive: what was restored is on record, and a failure takes nothing of it back.
+func TestDrilledArchive(t *testing.T) {
+	a := &v1alpha1.EtcdArchive{}
+	pass := func(w Work) {
+		o := archiving(func(o *ArchiveObserved) { o.LastDrill, o.Drill, o.DrillBegan = time.Time{}, w, look })
+		ReportArchive(a, ArchiveOutcome{Seen: o, Step: NextOfArchive(o)})
+	}
+	pass(Work{State: WorkSucceeded, Result: &snapshot.Result{Operation: snapshot.OperationDrillArchive, Outcome: snapshot.OutcomeSucceeded, Point: &snapshot.Point{Revision: 8}, Verification: &snapshot.Verification{}}})
+	pass(Work{State: WorkFailed})
+	if s := a.Status; s.DrilledRevision != 8 || s.DrilledAt == nil || s.LastDrillTime == nil {
+		t.Errorf("status %+v", s)
+	}
+}

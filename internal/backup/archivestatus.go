@@ -1,0 +1,225 @@
+package backup
+
+import (
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/snapshot"
+)
+
+const (
+	// toldEvery is how often status follows an archive that moves, and toldIdle one of a
+	// cluster that is not written to: whoever looks at the API server must not see a write
+	// for every write of etcd's.
+	toldEvery = time.Minute
+	toldIdle  = 10 * time.Minute
+	// keptGaps is how many of the last gaps status names.
+	keptGaps = 10
+)
+
+// ArchiveOutcome is one pass: what was seen, what was decided, and how that went.
+type ArchiveOutcome struct {
+	Seen ArchiveObserved
+	Step Step
+	// Err is what the API server said to the step; nil if it was done.
+	Err error
+}
+
+// ReportArchive writes the pass into the archive's status. It says whether revisions are
+// missing that it had not told of before.
+func ReportArchive(a *v1alpha1.EtcdArchive, o ArchiveOutcome) (newGap *v1alpha1.ArchiveGap) {
+	s := &a.Status
+	s.ObservedGeneration = a.Generation
+	if o.Step.Kind == Begin && o.Err == nil {
+		s.ClusterUID = o.Seen.Cluster.UID
+	}
+	if o.Step.Kind == RecordDrill && o.Err == nil {
+		recordArchiveDrill(s, o.Seen)
+	}
+	if p := o.Seen.Archiver.Progress; p != nil {
+		newGap = takeOver(s, p)
+	}
+	for _, c := range archiveConditions(s, o) {
+		c.ObservedGeneration = a.Generation
+		meta.SetStatusCondition(&s.Conditions, c)
+	}
+	return newGap
+}
+
+// takeOver what the archiver tells, rounded.
+func takeOver(s *v1alpha1.EtcdArchiveStatus, p *snapshot.ArchiveProgress) (newGap *v1alpha1.ArchiveGap) {
+	if p.Base != "" || p.BaseMissing {
+		s.Base = p.Base
+	}
+	if g := p.Gap; g != nil {
+		gap := v1alpha1.ArchiveGap{From: g.From, To: g.To}
+		if n := len(s.Gaps); n == 0 || s.Gaps[n-1].From < gap.From {
+			s.Gaps = append(s.Gaps, gap)
+			s.Gaps = s.Gaps[max(0, len(s.Gaps)-keptGaps):]
+			newGap = &gap
+		}
+	}
+	if p.Until.IsZero() {
+		return newGap
+	}
+	pause := toldEvery
+	if p.Revision == s.ArchivedRevision {
+		pause = toldIdle
+	}
+	// What stands still is told to the end.
+	stands := p.Trouble != nil && p.Revision != s.ArchivedRevision
+	if s.ArchivedUntil == nil || stands || !p.Until.Before(s.ArchivedUntil.Add(pause)) {
+		s.ArchivedRevision, s.ArchivedUntil = p.Revision, timeOf(p.Until)
+	}
+	return newGap
+}
+
+func recordArchiveDrill(s *v1alpha1.EtcdArchiveStatus, o ArchiveObserved) {
+	s.LastDrillTime = timeOf(o.Now)
+	if drilled(o.Drill) {
+		s.DrilledRevision, s.DrilledAt = o.Drill.Result.Point.Revision, timeOf(o.Now)
+	}
+}
+
+// archiveConditions tell the same story, each in its own terms.
+func archiveConditions(s *v1alpha1.EtcdArchiveStatus, o ArchiveOutcome) []metav1.Condition {
+	is := map[bool]metav1.ConditionStatus{true: metav1.ConditionTrue, false: metav1.ConditionFalse}
+	archiving := archivingCondition(o)
+	base := baseCondition(s, o)
+	lag := lagCondition(s, o.Seen)
+	verified := verifiedCondition(s, o)
+	ready := archiveReady(o, archiving, base, lag, verified)
+	stalled := o.Step.Kind == Fail || o.Step.Reason == v1alpha1.ReasonClusterReplaced || ready.Status == metav1.ConditionFalse && snapshot.Reason(ready.Reason).Permanent()
+	reconciling := ready.Status != metav1.ConditionTrue && !stalled
+	where := map[bool]story{true: {ready.Reason, ready.Message}, false: {reason: v1alpha1.ReasonNone}}
+	out := []metav1.Condition{
+		ready, archiving, base, lag, verified,
+		condition(v1alpha1.ConditionReconciling, is[reconciling], where[reconciling]),
+		condition(v1alpha1.ConditionStalled, is[stalled], where[stalled]),
+	}
+	if n := len(s.Gaps); n > 0 {
+		out = append(out, condition(v1alpha1.ConditionGapInHistory, metav1.ConditionTrue, story{v1alpha1.ReasonCompacted, gapMessage(s.Gaps[n-1])}))
+	}
+	return out
+}
+
+func gapMessage(g v1alpha1.ArchiveGap) string {
+	return fmt.Sprintf("revisions %d to %d were compacted by etcd before they were archived — none of them can be restored, only what was before and after — compact less often, or find out why the archiver did not run", g.From, g.To)
+}
+
+// archivingCondition: what the archiver says, or else why there is none.
+func archivingCondition(o ArchiveOutcome) metav1.Condition {
+	no := func(reason, message string) metav1.Condition {
+		return condition(v1alpha1.ConditionArchiving, metav1.ConditionFalse, story{reason, message})
+	}
+	a, p := o.Seen.Archiver, o.Seen.Archiver.Progress
+	switch {
+	case o.Err != nil:
+		return no(v1alpha1.ReasonJobRejected, fmt.Sprintf("%s: %s — nothing is archived without it — mend what the message names; it is tried again by itself", o.Step.Message, o.Err))
+	case o.Step.Kind == Fail || o.Step.Kind == StopArchiver || o.Step.Kind == Wait && o.Step.Reason != v1alpha1.ReasonArchiving:
+		return no(o.Step.Reason, o.Step.Message)
+	case p != nil && p.Trouble != nil:
+		return no(string(p.Trouble.Reason), p.Trouble.Message)
+	case p != nil && !p.Until.IsZero():
+		return condition(v1alpha1.ConditionArchiving, metav1.ConditionTrue, story{v1alpha1.ReasonArchiving, "whatever is written to the cluster is archived"})
+	case a.Result != nil && a.Result.Outcome == snapshot.OutcomeFailed:
+		return no(string(a.Result.Reason), a.Result.Message)
+	case a.Trouble != "":
+		return no(v1alpha1.ReasonPending, "no pod archives: "+a.Trouble)
+	case a.Running && p == nil:
+		return condition(v1alpha1.ConditionArchiving, metav1.ConditionUnknown, story{v1alpha1.ReasonArchiverSilent, "the pod that archives runs and does not say how far it is — nobody would be told if it were behind — wait if it has just started, or let the operator reach its port 8080"})
+	default:
+		return no(v1alpha1.ReasonPending, "the pod that archives is starting")
+	}
+}
+
+// baseCondition stays as it is while the archiver does not say.
+func baseCondition(s *v1alpha1.EtcdArchiveStatus, o ArchiveOutcome) metav1.Condition {
+	p := o.Seen.Archiver.Progress
+	before := meta.FindStatusCondition(s.Conditions, v1alpha1.ConditionBaseReady)
+	switch {
+	case (p == nil || p.Until.IsZero()) && before != nil:
+		return *before
+	case p != nil && !p.BaseMissing && p.Base != "":
+		return condition(v1alpha1.ConditionBaseReady, metav1.ConditionTrue, story{v1alpha1.ReasonBaseFound, "the end of the archive can be restored from backup " + p.Base})
+	case p != nil && p.BaseTrouble != nil:
+		return condition(v1alpha1.ConditionBaseReady, metav1.ConditionFalse, story{string(p.BaseTrouble.Reason), p.BaseTrouble.Message})
+	default:
+		return condition(v1alpha1.ConditionBaseReady, metav1.ConditionFalse, story{v1alpha1.ReasonBaseMissing, "there is no backup yet that the end of the archive can be restored from — a segment alone restores nothing — one is being taken"})
+	}
+}
+
+// lagCondition names what status says, which does not change with every look.
+func lagCondition(s *v1alpha1.EtcdArchiveStatus, o ArchiveObserved) metav1.Condition {
+	if o.Suspend || o.MaxLag <= 0 || o.Lag() <= o.MaxLag {
+		return condition(v1alpha1.ConditionLagExceeded, metav1.ConditionFalse, story{reason: v1alpha1.ReasonWithinLimit})
+	}
+	since := "nothing is archived yet"
+	if s.ArchivedUntil != nil {
+		since = "what was acknowledged after " + s.ArchivedUntil.UTC().Format(time.RFC3339) + " may not be archived"
+	}
+	return condition(v1alpha1.ConditionLagExceeded, metav1.ConditionTrue, story{v1alpha1.ReasonLagExceeded, fmt.Sprintf(
+		"%s, which is more than spec.maxLag, %s — it would be lost with the cluster — see why in the condition Archiving", since, o.MaxLag)})
+}
+
+// verifiedCondition stays as it is from one drill to the next.
+func verifiedCondition(s *v1alpha1.EtcdArchiveStatus, o ArchiveOutcome) metav1.Condition {
+	tell := func(is metav1.ConditionStatus, reason, message string) metav1.Condition {
+		return condition(v1alpha1.ConditionVerified, is, story{reason, message})
+	}
+	before := meta.FindStatusCondition(s.Conditions, v1alpha1.ConditionVerified)
+	w := o.Seen.Drill
+	switch {
+	case o.Seen.DrillEvery <= 0:
+		return tell(metav1.ConditionFalse, v1alpha1.ReasonNotTried, "spec.drillEvery is 0s: the archive is not restored on trial")
+	case o.Step.Kind == RecordDrill && o.Err == nil && drilled(w):
+		return tell(metav1.ConditionTrue, v1alpha1.ReasonVerified, w.Result.Message)
+	case o.Step.Kind == RecordDrill && o.Err == nil:
+		reason, message := drillFailure(w)
+		return tell(metav1.ConditionFalse, reason, message)
+	case w.State == WorkForeign:
+		return tell(metav1.ConditionFalse, v1alpha1.ReasonNameConflict, "a Job of the name that a drill needs belongs to somebody else — the archive cannot be tried out — delete or rename it")
+	case before != nil && before.Reason != v1alpha1.ReasonNotTried && before.Reason != v1alpha1.ReasonNameConflict:
+		return *before
+	default:
+		return tell(metav1.ConditionFalse, v1alpha1.ReasonPending, "the archive has not been restored on trial yet")
+	}
+}
+
+func drillFailure(w Work) (reason, message string) {
+	switch {
+	case w.Result != nil && w.Result.Outcome == snapshot.OutcomeFailed:
+		return string(w.Result.Reason), w.Result.Message
+	case w.TimedOut:
+		return v1alpha1.ReasonTimedOut, fmt.Sprintf("the drill did not end in time%s — nobody has seen that the archive can be restored — take backups more often, which keeps a replay short", because(w.Trouble))
+	default:
+		return v1alpha1.ReasonFailed, fmt.Sprintf("the drill failed%s — nobody has seen that the archive can be restored — see the logs of its pods; it is tried again by itself", because(w.Trouble))
+	}
+}
+
+// archiveReady is the summary: whether what is written now could be restored.
+func archiveReady(o ArchiveOutcome, archiving, base, lag, verified metav1.Condition) metav1.Condition {
+	as := func(is metav1.ConditionStatus, c metav1.Condition) metav1.Condition {
+		return metav1.Condition{Type: v1alpha1.ConditionReady, Status: is, Reason: c.Reason, Message: c.Message}
+	}
+	switch {
+	case o.Step.Reason == v1alpha1.ReasonSuspended:
+		return as(metav1.ConditionTrue, metav1.Condition{Reason: v1alpha1.ReasonSuspended, Message: o.Step.Message})
+	case archiving.Status != metav1.ConditionTrue && lag.Status == metav1.ConditionTrue && archiving.Reason == v1alpha1.ReasonPending:
+		return as(metav1.ConditionFalse, lag)
+	case archiving.Status != metav1.ConditionTrue:
+		return as(metav1.ConditionFalse, archiving)
+	case lag.Status == metav1.ConditionTrue:
+		return as(metav1.ConditionFalse, lag)
+	case base.Status != metav1.ConditionTrue:
+		return as(metav1.ConditionFalse, base)
+	case verified.Status != metav1.ConditionTrue && snapshot.Reason(verified.Reason).Permanent():
+		return as(metav1.ConditionFalse, verified)
+	default:
+		return as(metav1.ConditionTrue, archiving)
+	}
+}

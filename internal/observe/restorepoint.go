@@ -1,0 +1,88 @@
+package observe
+
+import (
+	"context"
+	"fmt"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/plan"
+	"github.com/quorate/quorate/internal/resources"
+	"github.com/quorate/quorate/internal/snapshot"
+)
+
+// restorePoint is the point of an archive that a cluster begins with, until it is on record.
+// The text says why it cannot be put together.
+func (o *Observer) restorePoint(ctx context.Context, c *v1alpha1.EtcdCluster, b *v1alpha1.EtcdBackup, a *v1alpha1.EtcdArchive) (*plan.Point, string, error) {
+	p, blocked := resources.PointOf(c, b, a)
+	if blocked != "" {
+		return nil, blocked, nil
+	}
+	job := &batchv1.Job{}
+	key := client.ObjectKey{Namespace: c.Namespace, Name: resources.RebuildJobName(c.Name)}
+	err := o.Live.Get(ctx, key, job)
+	if apierrors.IsNotFound(err) {
+		blocked, err := o.missingSecret(ctx, c.Namespace, resources.Restore{Store: p.Store, Identity: p.Identity})
+		if err != nil || blocked != "" {
+			return nil, blocked, err
+		}
+		return &plan.Point{Due: true}, "", nil
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("reading Job %s: %w", key.Name, err)
+	}
+	if job.Labels[v1alpha1.LabelRestoring] != string(c.UID) {
+		return nil, fmt.Sprintf("Job %s belongs to somebody else — the point of the archive cannot be put together — delete or rename it", job.Name), nil
+	}
+	result, err := o.resultOf(ctx, job)
+	if err != nil {
+		return nil, "", err
+	}
+	for _, condition := range job.Status.Conditions {
+		switch {
+		case condition.Status != corev1.ConditionTrue || !job.DeletionTimestamp.IsZero():
+		case condition.Type == batchv1.JobComplete && rebuilt(result):
+			return &plan.Point{BackupID: result.Backup.ID}, "", nil
+		case condition.Type == batchv1.JobComplete:
+			// It is made again, and finds what it has stored.
+			return &plan.Point{Due: true}, "", nil
+		case condition.Type == batchv1.JobFailed && result != nil && result.Outcome == snapshot.OutcomeFailed:
+			return nil, result.Message, nil
+		case condition.Type == batchv1.JobFailed:
+			return nil, fmt.Sprintf("Job %s failed: %s — the cluster cannot begin with the point of the archive — see the logs of its pods, and delete it to try again", job.Name, condition.Message), nil
+		}
+	}
+	return &plan.Point{Waits: fmt.Sprintf("Job %s puts the point of the archive together that all founders begin with", job.Name)}, "", nil
+}
+
+func rebuilt(r *snapshot.Result) bool {
+	return r != nil && r.Operation == snapshot.OperationRebuild && r.Outcome == snapshot.OutcomeSucceeded && r.Backup != nil && r.Backup.ID != ""
+}
+
+// resultOf the Job that its pods have left; nil if they left none. One that has succeeded
+// counts before those that failed.
+func (o *Observer) resultOf(ctx context.Context, job *batchv1.Job) (*snapshot.Result, error) {
+	pods := &corev1.PodList{}
+	err := o.Live.List(ctx, pods, client.InNamespace(job.Namespace), client.MatchingLabels{
+		batchv1.JobNameLabel: job.Name, v1alpha1.LabelRestoring: job.Labels[v1alpha1.LabelRestoring],
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing the pods of Job %s: %w", job.Name, err)
+	}
+	var found *snapshot.Result
+	for i := range pods.Items {
+		for _, s := range pods.Items[i].Status.ContainerStatuses {
+			if s.Name != resources.BackupContainer || s.State.Terminated == nil {
+				continue
+			}
+			if result, err := snapshot.ParseResult(s.State.Terminated.Message); err == nil && (found == nil || rebuilt(&result)) {
+				found = &result
+			}
+		}
+	}
+	return found, nil
+}

@@ -1,0 +1,122 @@
+package resources
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	psa "k8s.io/pod-security-admission/api"
+	"k8s.io/pod-security-admission/policy"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+)
+
+func archiveTo(store v1alpha1.BackupStore) *v1alpha1.EtcdArchive {
+	a := &v1alpha1.EtcdArchive{
+		ObjectMeta: metav1.ObjectMeta{Name: "continuous", Namespace: "ns", UID: "e1"},
+		Spec: v1alpha1.EtcdArchiveSpec{
+			ClusterRef: v1alpha1.ClusterReference{Name: "a"}, Store: store, ServiceAccountName: "backups",
+			RateLimit: resource.MustParse("32Mi"), SealEvery: metav1.Duration{Duration: 2 * time.Second},
+			Encryption: &v1alpha1.BackupEncryption{Recipients: []string{recipient}, IdentitySecretRef: &v1alpha1.SecretReference{Name: "age"}},
+		},
+	}
+	a.Status.ClusterUID = "5e1f"
+	return a
+}
+
+func archiveWork() Work {
+	return Work{BackupImage: "ghcr.io/quorate/backup:v0", EtcdImage: "quay.io/coreos/etcd:v3.6.16", Cluster: cluster(founded)}
+}
+
+func TestArchiver(t *testing.T) {
+	d, err := Archiver(archiveTo(stores["s3"]), archiveWork())
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, filepath.Join("testdata", "archiver.yaml"), render(t, d))
+	golden(t, filepath.Join("testdata", "archive-drill.yaml"), render(t, ArchiveDrillJob(archiveTo(stores["s3"]), archiveWork())))
+}
+
+// TestRebuildJob: what puts a point together is told all of it, in a pod like a backup's.
+func TestRebuildJob(t *testing.T) {
+	c := cluster()
+	c.Spec.RestoreFrom = &v1alpha1.RestoreSource{ArchiveName: "continuous", ToTime: "2026-03-29T13:00:00.5+01:00"}
+	p, blocked := PointOf(c, nil, archiveTo(stores["s3"]))
+	if blocked != "" {
+		t.Fatal(blocked)
+	}
+	golden(t, filepath.Join("testdata", "rebuild.yaml"), render(t, RebuildJob(c, p, "ghcr.io/quorate/backup:v0")))
+	if _, blocked := RestoreOf(c, c.Spec.RestoreFrom, nil, archiveTo(stores["s3"])); !strings.Contains(blocked, "not been put together") {
+		t.Errorf("founders begin with a point that is not on record: %q", blocked)
+	}
+}
+
+// TestArchivePods: as those of a backup, they are restricted, have no right in Kubernetes,
+// carry no secret in their spec and no label that a selector of a cluster knows.
+func TestArchivePods(t *testing.T) {
+	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	level := psa.LevelVersion{Level: psa.LevelRestricted, Version: psa.LatestVersion()}
+	for name, s := range stores {
+		d, err := Archiver(archiveTo(s), archiveWork())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, pod := range []corev1.PodTemplateSpec{d.Spec.Template, ArchiveDrillJob(archiveTo(s), archiveWork()).Spec.Template, rebuildOf(s)} {
+			for _, result := range evaluator.EvaluatePod(level, &pod.ObjectMeta, &pod.Spec) {
+				if !result.Allowed {
+					t.Errorf("%s: %s: %s", name, result.ForbiddenReason, result.ForbiddenDetail)
+				}
+			}
+			if *pod.Spec.AutomountServiceAccountToken {
+				t.Errorf("%s: the pod gets a token of the API server", name)
+			}
+			for label := range PodSelector(cluster()) {
+				if pod.Labels[label] != "" {
+					t.Errorf("%s: label %s would make it a member", name, label)
+				}
+			}
+			worker := pod.Spec.Containers[0]
+			for _, flag := range worker.Command[2:] {
+				_, file, ok := strings.Cut(flag, "=/")
+				if ok && !slices.ContainsFunc(worker.VolumeMounts, func(m corev1.VolumeMount) bool { return strings.HasPrefix("/"+file, m.MountPath) }) {
+					t.Errorf("%s: %s is not mounted", name, flag)
+				}
+			}
+		}
+	}
+}
+
+// TestArchiverIsMadeAnew when what it is made from has changed, and only then.
+func TestArchiverIsMadeAnew(t *testing.T) {
+	hash := func(a *v1alpha1.EtcdArchive, w Work) string {
+		d, err := Archiver(a, w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d.Annotations[v1alpha1.AnnotationTemplateHash]
+	}
+	is := hash(archiveTo(stores["s3"]), archiveWork())
+	if again := hash(archiveTo(stores["s3"]), archiveWork()); again != is {
+		t.Errorf("the same has hash %s and %s", is, again)
+	}
+	more := archiveWork()
+	more.Cluster.Status.Members[3].Role = v1alpha1.RoleVoter
+	if hash(archiveTo(stores["s3"]), more) == is || hash(archiveTo(stores["gcs"]), archiveWork()) == is {
+		t.Error("another member or another store makes no difference")
+	}
+}
+
+func rebuildOf(store v1alpha1.BackupStore) corev1.PodTemplateSpec {
+	c := cluster()
+	c.Spec.RestoreFrom = &v1alpha1.RestoreSource{ArchiveName: "continuous", ToRevision: 42}
+	p, _ := PointOf(c, nil, archiveTo(store))
+	return RebuildJob(c, p, "ghcr.io/quorate/backup:v0").Spec.Template
+}
