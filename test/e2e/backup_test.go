@@ -37,10 +37,11 @@ func bucket(ctx context.Context, ns string) (store, dir string) {
 // bucketThatGoes is a bucket whose server goes away and comes back.
 func bucketThatGoes(ctx context.Context, ns string) (store, dir string, away func() (back func())) {
 	GinkgoHelper()
-	dir = GinkgoT().TempDir()
+	// Not the result: what is returned is assigned to that, and a second start would serve it.
+	served := GinkgoT().TempDir()
 	var stop func()
 	start := func() string {
-		endpoint, stops, err := testbed.StartS3(root, 17000+GinkgoParallelProcess(), dir, GinkgoWriter)
+		endpoint, stops, err := testbed.StartS3(root, 17000+GinkgoParallelProcess(), served, GinkgoWriter)
 		Expect(err).NotTo(HaveOccurred())
 		stop = stops
 		return endpoint
@@ -53,7 +54,7 @@ func bucketThatGoes(ctx context.Context, ns string) (store, dir string, away fun
 		return func() { start() }
 	}
 	store = fmt.Sprintf(`{s3: {endpoint: "%s", bucket: backups, prefix: e2e, credentialsSecretRef: {name: s3}}}`, endpoint)
-	return store, filepath.Join(dir, "backups"), away
+	return store, filepath.Join(served, "backups"), away
 }
 
 // s3Secret is the Secret to reach it.
