@@ -121,7 +121,7 @@ func newOperator(t *testing.T, objects ...client.Object) *operator {
 	o.reconciler = &EtcdClusterReconciler{
 		Client: o.api, Live: o.api, Recorder: o.events,
 		Observer:  &observe.Observer{Cached: o.api, Live: o.api, Cluster: o.api, Backups: o.api, Dialer: o.dialer, Clock: clock},
-		Performer: &perform.Performer{Writer: o.api, Live: o.api, Nodes: o.api, Clock: clock, GuardImage: "guard:v0", Chores: &perform.Chores{Clock: clock}},
+		Performer: &perform.Performer{Writer: o.api, Live: o.api, Nodes: o.api, Clock: clock, GuardImage: "guard:v0", BackupImage: "backup:v0", Chores: &perform.Chores{Clock: clock}},
 	}
 	o.reconciler.Performer.Etcd = o.reconciler.Observer
 	return o

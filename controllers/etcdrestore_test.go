@@ -172,7 +172,7 @@ func TestRestore(t *testing.T) {
 	if c.Status.Incarnation != 2 || c.Status.Recovery == nil || c.Status.Recovery.RestoreName != "back" || c.Status.Restore != nil {
 		t.Fatalf("the cluster's status is %+v", c.Status)
 	}
-	if s := r.get().Status; s.RaisedTime == nil || s.RevisionBump != 2e9 || !cmp.Equal(s.OldVolumes, []string{old.Name}) || r.says(v1alpha1.ConditionReady) != "False/Restoring" {
+	if s := r.get().Status; s.RaisedTime == nil || s.RevisionBump != 2e12-s.Revision || !cmp.Equal(s.OldVolumes, []string{old.Name}) || r.says(v1alpha1.ConditionReady) != "False/Restoring" {
 		t.Errorf("after the raise: %+v", s)
 	}
 	c.Status.ClusterID = "c2"

@@ -197,7 +197,7 @@ func TestAnUnverifiedBackupIsTakenWhenTheUserSaysSo(t *testing.T) {
 // TestAWordTakenBackLetsTheOldOnesGoOn: until the next incarnation has begun the pods that
 // were stopped come back on their volumes.
 func TestAWordTakenBackLetsTheOldOnesGoOn(t *testing.T) {
-	f := workflow{before: func(w *World) { founded(spec(3, plaintext))(w); backedUp(w) }}
+	f := workflow{name: "three with a backup", before: func(w *World) { founded(spec(3, plaintext))(w); backedUp(w) }}
 	w := f.start()
 	first := map[string]string{}
 	nodes := []string{w.NodeOf("c-0001"), w.NodeOf("c-0002")}
@@ -235,7 +235,7 @@ func TestAWordTakenBackLetsTheOldOnesGoOn(t *testing.T) {
 // deleted by force, before the operator has heard that their nodes are lost. They may be a
 // quorum still.
 func TestAStaleNodeCacheBeginsNoIncarnation(t *testing.T) {
-	f := workflow{before: func(w *World) { founded(spec(3, plaintext))(w); backedUp(w) }}
+	f := workflow{name: "three with a backup", before: func(w *World) { founded(spec(3, plaintext))(w); backedUp(w) }}
 	w := f.start()
 	w.Operator().HoldBack("Node")
 	for _, m := range []string{"c-0001", "c-0002"} {
