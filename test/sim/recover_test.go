@@ -10,13 +10,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/resources"
 )
 
 // backedUp has a verified backup of the cluster in the store.
 func backedUp(w *World) {
 	b := &v1alpha1.EtcdBackup{ObjectMeta: metav1.ObjectMeta{Namespace: w.Key.Namespace, Name: "nightly"}}
 	b.Spec.ClusterRef.Name, b.Spec.Store.S3 = w.Key.Name, &v1alpha1.S3Store{Bucket: "backups"}
-	b.Status.ID, b.Status.EtcdVersion, b.Status.ClusterUID = "the-id", "3.6.16", string(w.Cluster().UID)
+	b.Status.ID, b.Status.EtcdVersion, b.Status.ClusterUID = "the-id", "3.6.16", resources.ClusterUID(w.Cluster())
 	for _, kind := range []string{v1alpha1.ConditionComplete, v1alpha1.ConditionVerified, v1alpha1.ConditionReady} {
 		meta.SetStatusCondition(&b.Status.Conditions, metav1.Condition{Type: kind, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonVerified})
 	}
