@@ -10,7 +10,7 @@ func TestRevisionBump(t *testing.T) {
 	second := first + RevisionBump(2, first)
 	third := second + 2000 + RevisionBump(3, second+2000)
 	back := first + RevisionBump(4, first)
-	if !(second > first+grown && third > second+2000+grown && back > third+grown) {
+	if second <= first+grown || third <= second+2000+grown || back <= third+grown {
 		t.Errorf("%d, %d, %d and %d", first, second, third, back)
 	}
 	if by := RevisionBump(2, 5_000_000_000_000); by != bump {
