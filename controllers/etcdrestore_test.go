@@ -103,20 +103,12 @@ func (r *restores) clusterPass() {
 
 func (r *restores) get() *v1alpha1.EtcdRestore {
 	r.t.Helper()
-	out := &v1alpha1.EtcdRestore{}
-	if err := r.api.Get(r.t.Context(), restoreRequest.NamespacedName, out); err != nil {
-		r.t.Fatal(err)
-	}
-	return out
+	return stored[v1alpha1.EtcdRestore](r.t, r.api, restoreRequest.NamespacedName)
 }
 
 func (r *restores) says(kind string) string {
 	r.t.Helper()
-	c := meta.FindStatusCondition(r.get().Status.Conditions, kind)
-	if c == nil {
-		return ""
-	}
-	return string(c.Status) + "/" + c.Reason
+	return told(r.get().Status.Conditions, kind)
 }
 
 // safety is the safety backup; nil if there is none.

@@ -111,21 +111,28 @@ func TestAnAuthorityThatCannotBeUsed(t *testing.T) {
 				}
 				in := inputs(have, policy, founders...)
 				in.Given = map[string]Given{"c-client-ca": {Secret: "corp-ca", Data: tc.data}}
-				r := Plan(start, in)
-				if len(r.Problems) != 1 || r.Problems[0].Reason != ReasonAuthorityRefused || !strings.Contains(r.Problems[0].Message, tc.says) ||
-					!strings.HasPrefix(r.Problems[0].Message, "Secret corp-ca ") || strings.Count(r.Problems[0].Message, " — ") != 2 {
-					t.Errorf("problems %+v, want %q", r.Problems, tc.says)
-				}
-				for _, s := range append(r.Create, r.Renew...) {
-					if s.Name != "c-peer-ca" {
-						t.Errorf("%s is written", s.Name)
-					}
-				}
-				if have != nil && len(r.Create)+len(r.Renew) > 0 {
-					t.Errorf("%v %v is written", names(r.Create), names(r.Renew))
-				}
+				refusesOne(t, in, ReasonAuthorityRefused, "Secret corp-ca ", tc.says)
 			}
 		})
+	}
+}
+
+// refusesOne says so of what the user provides for the client port, in three parts, and that
+// nothing of that port is written for it.
+func refusesOne(t *testing.T, in Inputs, reason, begins, says string) {
+	t.Helper()
+	r := Plan(start, in)
+	if len(r.Problems) != 1 || r.Problems[0].Reason != reason || !strings.Contains(r.Problems[0].Message, says) ||
+		!strings.HasPrefix(r.Problems[0].Message, begins) || strings.Count(r.Problems[0].Message, " — ") != 2 {
+		t.Errorf("problems %+v, want %q", r.Problems, says)
+	}
+	for _, s := range append(r.Create, r.Renew...) {
+		if s.Name != "c-peer-ca" {
+			t.Errorf("%s is written", s.Name)
+		}
+	}
+	if in.Authorities == AuthorityExpected && len(r.Create)+len(r.Renew) > 0 {
+		t.Errorf("%v %v is written", names(r.Create), names(r.Renew))
 	}
 }
 

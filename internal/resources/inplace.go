@@ -1,9 +1,6 @@
 package resources
 
 import (
-	"strconv"
-	"strings"
-
 	"k8s.io/apimachinery/pkg/api/meta"
 
 	"github.com/quorate/quorate/api/v1alpha1"
@@ -66,14 +63,4 @@ func RevisionBump(incarnation, revision int64) int64 {
 		return 0
 	}
 	return max(incarnation*span-revision, bump)
-}
-
-// revisionIn the ID of a backup, which begins with it.
-func revisionIn(backupID string) int64 {
-	digits, _, _ := strings.Cut(backupID, "-")
-	n, err := strconv.ParseInt(digits, 10, 64)
-	if err != nil {
-		return 0
-	}
-	return n
 }

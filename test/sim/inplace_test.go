@@ -195,15 +195,7 @@ func TestARestoreWhoseBackupGoes(t *testing.T) {
 // TestTwoOperatorsDoNotDisputeARestore: one that has just come does not start again whom the
 // other stops.
 func TestTwoOperatorsDoNotDisputeARestore(t *testing.T) {
-	f := restorations()[0]
-	for late := range 24 {
-		w := f.start()
-		f.begin(w)
-		w.After(time.Duration(late)*500*time.Millisecond, func() { w.StartOperator() })
-		if !w.Run(func() bool { return recovered(w) }, patience) || len(w.Violations()) > 0 {
-			t.Fatalf("with one that comes %d half seconds late: broke %v\n%s", late, w.Violations(), w.Notes(10))
-		}
-	}
+	undisputed(t, restorations()[0])
 }
 
 // TestAStaleCacheDoesNotUndoARestore: an operator whose caches do not show the EtcdRestore yet

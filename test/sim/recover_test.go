@@ -259,7 +259,13 @@ func TestAStaleNodeCacheBeginsNoIncarnation(t *testing.T) {
 // TestTwoOperatorsDoNotDisputeARecovery: one that has just come does not start again whom the
 // other stops.
 func TestTwoOperatorsDoNotDisputeARecovery(t *testing.T) {
-	f := recoveries()[0]
+	undisputed(t, recoveries()[0])
+}
+
+// undisputed: a second operator comes at any of the first moments of a workflow that begins
+// a new incarnation.
+func undisputed(t *testing.T, f workflow) {
+	t.Helper()
 	for late := range 24 {
 		w := f.start()
 		f.begin(w)
