@@ -135,6 +135,12 @@ type EtcdArchiveStatus struct {
 	// LastDrillTime is when a drill last ended, whatever it found.
 	// +optional
 	LastDrillTime *metav1.Time `json:"lastDrillTime,omitempty"`
+
+	// DrilledOf is a hash of the store, the encryption and the cluster ID that the last drill
+	// was of. When they are others, Verified is False until the next one, which is due then.
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	DrilledOf string `json:"drilledOf,omitempty"`
 }
 
 // EtcdArchive archives whatever happens to the keys of an EtcdCluster, so that any

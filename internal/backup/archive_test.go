@@ -41,6 +41,9 @@ func TestNextOfArchive(t *testing.T) {
 	failed := func(reason snapshot.Reason, ago time.Duration) func(*ArchiveObserved) {
 		return func(o *ArchiveObserved) { o.DrillFailure, o.LastDrill = reason, look.Add(-ago) }
 	}
+	others := func(status, job string) func(*ArchiveObserved) {
+		return func(o *ArchiveObserved) { o.DrilledOf, o.DrillJobOf, o.DrillOf = status, job, "now" }
+	}
 	cases := map[string]struct {
 		seen   ArchiveObserved
 		want   Kind
@@ -77,8 +80,19 @@ func TestNextOfArchive(t *testing.T) {
 				o.LastDrill, o.DrillBegan = look.Add(-8*24*time.Hour), look.Add(-9*24*time.Hour)
 			}), Redo, v1alpha1.ReasonVerifying,
 		},
-		"a drill that may do better": {archiving(failed(snapshot.ReasonEtcdUnreachable, 2*time.Hour)), Drill, v1alpha1.ReasonVerifying},
-		"a drill that will not":      {archiving(failed(snapshot.ReasonDiffers, 2*time.Hour)), Wait, v1alpha1.ReasonArchiving},
+		"a drill that may do better":  {archiving(failed(snapshot.ReasonEtcdUnreachable, 2*time.Hour)), Drill, v1alpha1.ReasonVerifying},
+		"a drill that will not":       {archiving(failed(snapshot.ReasonDiffers, 2*time.Hour)), Wait, v1alpha1.ReasonArchiving},
+		"what is mended":              {archiving(failed(snapshot.ReasonKeyMissing, 2*time.Hour)), Drill, v1alpha1.ReasonVerifying},
+		"it may be mended by then":    {archiving(failed(snapshot.ReasonKeyMissing, time.Minute)), Wait, v1alpha1.ReasonArchiving},
+		"no drill while nobody votes": {archiving(due, func(o *ArchiveObserved) { o.Cluster.Founded = false }), Wait, v1alpha1.ReasonArchiving},
+
+		"another store than was tried":  {archiving(others("then", "")), Drill, v1alpha1.ReasonVerifying},
+		"another, and an old pod tells": {archiving(others("then", ""), func(o *ArchiveObserved) { o.Archiver.Rolling = true }), Wait, v1alpha1.ReasonArchiving},
+		"nobody knows whether another":  {archiving(others("then", ""), func(o *ArchiveObserved) { o.DrillOf = "" }), Wait, v1alpha1.ReasonArchiving},
+		"the same store":                {archiving(others("now", "")), Wait, v1alpha1.ReasonArchiving},
+		"a drill of another store":      {archiving(due, others("", "then"), ended(WorkSucceeded, good)), Redo, v1alpha1.ReasonVerifying},
+		"a drill of this one":           {archiving(due, others("", "now"), ended(WorkSucceeded, good)), RecordDrill, v1alpha1.ReasonVerified},
+		"a drill of another goes on":    {archiving(due, others("", "then"), ended(WorkRunning, nil)), Wait, v1alpha1.ReasonArchiving},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -128,8 +142,17 @@ func TestReportArchive(t *testing.T) {
 			archiving(drill(Work{State: WorkFailed, Result: &snapshot.Result{Outcome: snapshot.OutcomeFailed, Reason: snapshot.ReasonDiffers, Message: "other — lost — look"}})),
 			[6]string{"False/Differs", "True/Archiving", "True/BaseFound", "False/WithinLimit", "False/Differs", "True/Differs"},
 		},
-		"the drill could not":       {archiving(drill(Work{State: WorkFailed})), [6]string{"True/Archiving", "True/Archiving", "True/BaseFound", "False/WithinLimit", "False/Failed", "False/None"}},
-		"another result as a drill": {archiving(drill(Work{State: WorkSucceeded, Result: &other})), [6]string{"True/Archiving", "True/Archiving", "True/BaseFound", "False/WithinLimit", "False/Failed", "False/None"}},
+		"the archive is corrupt": {
+			archiving(drill(Work{State: WorkFailed, Result: &snapshot.Result{Outcome: snapshot.OutcomeFailed, Reason: snapshot.ReasonCorrupt, Message: "cut — lost — look"}})),
+			[6]string{"False/Corrupt", "True/Archiving", "True/BaseFound", "False/WithinLimit", "False/Corrupt", "False/None"},
+		},
+		"the drill saw nothing": {
+			archiving(drill(Work{State: WorkFailed, Result: &snapshot.Result{Outcome: snapshot.OutcomeFailed, Reason: snapshot.ReasonStoreUnreachable, Message: "away — lost — wait"}})),
+			[6]string{"True/Archiving", "True/Archiving", "True/BaseFound", "False/WithinLimit", "False/StoreUnreachable", "False/None"},
+		},
+		"the drill took too long":   {archiving(drill(Work{State: WorkFailed, TimedOut: true})), [6]string{"False/TimedOut", "True/Archiving", "True/BaseFound", "False/WithinLimit", "False/TimedOut", "False/None"}},
+		"the drill could not":       {archiving(drill(Work{State: WorkFailed})), [6]string{"False/Failed", "True/Archiving", "True/BaseFound", "False/WithinLimit", "False/Failed", "False/None"}},
+		"another result as a drill": {archiving(drill(Work{State: WorkSucceeded, Result: &other})), [6]string{"False/Failed", "True/Archiving", "True/BaseFound", "False/WithinLimit", "False/Failed", "False/None"}},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -218,5 +241,51 @@ func TestDrilledArchive(t *testing.T) {
 	pass(Work{State: WorkFailed})
 	if s := a.Status; s.DrilledRevision != 8 || s.DrilledAt == nil || s.LastDrillTime == nil {
 		t.Errorf("status %+v", s)
+	}
+}
+
+// TestDrillOfAnotherArchive: Verified is about what is archived now, and what a drill found is
+// taken back by a better one alone.
+func TestDrillOfAnotherArchive(t *testing.T) {
+	a := &v1alpha1.EtcdArchive{}
+	pass := func(change func(*ArchiveObserved)) string {
+		o := archiving(func(o *ArchiveObserved) {
+			o.DrilledOf, o.DrillJobOf, o.DrillOf, o.DrillBegan = a.Status.DrilledOf, "s3", "s3", look
+			if a.Status.LastDrillTime == nil {
+				o.LastDrill = time.Time{}
+			}
+		}, change)
+		ReportArchive(a, ArchiveOutcome{Seen: o, Step: NextOfArchive(o)})
+		is := told(a.Status.Conditions)
+		return is["Ready"] + " " + is["Verified"]
+	}
+	failed := func(reason snapshot.Reason) func(*ArchiveObserved) {
+		return func(o *ArchiveObserved) {
+			o.Drill = Work{State: WorkFailed, Result: &snapshot.Result{Outcome: snapshot.OutcomeFailed, Reason: reason, Message: "bad — worse — mend"}}
+		}
+	}
+	good := func(o *ArchiveObserved) {
+		o.Drill = Work{State: WorkSucceeded, Result: &snapshot.Result{Operation: snapshot.OperationDrillArchive, Outcome: snapshot.OutcomeSucceeded, Point: &snapshot.Point{Revision: 8}, Verification: &snapshot.Verification{}}}
+	}
+	nothing := func(*ArchiveObserved) {}
+	elsewhere := func(o *ArchiveObserved) { o.DrillOf = "gcs" }
+	for i, step := range []struct {
+		change func(*ArchiveObserved)
+		want   string
+	}{
+		{good, "True/Archiving True/Verified"},
+		{nothing, "True/Archiving True/Verified"},
+		{elsewhere, "True/Archiving False/Pending"},
+		{failed(snapshot.ReasonCorrupt), "False/Corrupt False/Corrupt"},
+		{failed(snapshot.ReasonStoreUnreachable), "False/Corrupt False/Corrupt"},
+		{func(o *ArchiveObserved) { o.Drill.State = WorkForeign }, "False/Corrupt False/Corrupt"},
+		{elsewhere, "True/Archiving False/Pending"},
+	} {
+		if got := pass(step.change); got != step.want {
+			t.Errorf("step %d: %s, want %s", i, got, step.want)
+		}
+	}
+	if s := a.Status; s.DrilledRevision != 0 || s.DrilledAt != nil || s.LastDrillTime == nil {
+		t.Errorf("what was drilled elsewhere is told of what is archived now: %+v", s)
 	}
 }

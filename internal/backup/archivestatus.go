@@ -37,6 +37,9 @@ func ReportArchive(a *v1alpha1.EtcdArchive, o ArchiveOutcome) (newGap *v1alpha1.
 	if o.Step.Kind == Begin && o.Err == nil {
 		s.ClusterUID = o.Seen.Cluster.UID
 	}
+	if moved(o.Seen) {
+		s.DrilledRevision, s.DrilledAt = 0, nil
+	}
 	if o.Step.Kind == RecordDrill && o.Err == nil {
 		recordArchiveDrill(s, o.Seen)
 	}
@@ -79,7 +82,7 @@ func takeOver(s *v1alpha1.EtcdArchiveStatus, p *snapshot.ArchiveProgress) (newGa
 }
 
 func recordArchiveDrill(s *v1alpha1.EtcdArchiveStatus, o ArchiveObserved) {
-	s.LastDrillTime = timeOf(o.Now)
+	s.LastDrillTime, s.DrilledOf = timeOf(o.Now), o.DrillJobOf
 	if drilled(o.Drill) {
 		s.DrilledRevision, s.DrilledAt = o.Drill.Result.Point.Revision, timeOf(o.Now)
 	}
@@ -166,7 +169,8 @@ func lagCondition(s *v1alpha1.EtcdArchiveStatus, o ArchiveObserved) metav1.Condi
 		"%s, which is more than spec.maxLag, %s — it would be lost with the cluster — see why in the condition Archiving", since, o.MaxLag)})
 }
 
-// verifiedCondition stays as it is from one drill to the next.
+// verifiedCondition stays as it is from one drill to the next, as long as the same is
+// archived. One that found the archive bad is not taken back by one that found nothing.
 func verifiedCondition(s *v1alpha1.EtcdArchiveStatus, o ArchiveOutcome) metav1.Condition {
 	tell := func(is metav1.ConditionStatus, reason, message string) metav1.Condition {
 		return condition(v1alpha1.ConditionVerified, is, story{reason, message})
@@ -180,9 +184,14 @@ func verifiedCondition(s *v1alpha1.EtcdArchiveStatus, o ArchiveOutcome) metav1.C
 		return tell(metav1.ConditionTrue, v1alpha1.ReasonVerified, w.Result.Message)
 	case o.Step.Kind == RecordDrill && o.Err == nil:
 		reason, message := drillFailure(w)
+		if silent[reason] && condemned(before) && !moved(o.Seen) {
+			return *before
+		}
 		return tell(metav1.ConditionFalse, reason, message)
-	case w.State == WorkForeign:
+	case w.State == WorkForeign && (moved(o.Seen) || !condemned(before)):
 		return tell(metav1.ConditionFalse, v1alpha1.ReasonNameConflict, "a Job of the name that a drill needs belongs to somebody else — the archive cannot be tried out — delete or rename it")
+	case moved(o.Seen):
+		return tell(metav1.ConditionFalse, v1alpha1.ReasonPending, "spec.store, spec.encryption or the cluster's ID is another one than that of the last drill — nobody has seen that what is archived now can be restored — wait: a drill is due")
 	case before != nil && before.Reason != v1alpha1.ReasonNotTried && before.Reason != v1alpha1.ReasonNameConflict:
 		return *before
 	default:
@@ -195,7 +204,7 @@ func drillFailure(w Work) (reason, message string) {
 	case w.Result != nil && w.Result.Outcome == snapshot.OutcomeFailed:
 		return string(w.Result.Reason), w.Result.Message
 	case w.TimedOut:
-		return v1alpha1.ReasonTimedOut, fmt.Sprintf("the drill did not end in time%s — nobody has seen that the archive can be restored — take backups more often, which keeps a replay short", because(w.Trouble))
+		return v1alpha1.ReasonTimedOut, fmt.Sprintf("the drill did not end in time%s — nobody has seen that the archive can be restored — take backups more often, which keeps a replay short; it is tried again by itself", because(w.Trouble))
 	default:
 		return v1alpha1.ReasonFailed, fmt.Sprintf("the drill failed%s — nobody has seen that the archive can be restored — see the logs of its pods; it is tried again by itself", because(w.Trouble))
 	}
@@ -217,7 +226,7 @@ func archiveReady(o ArchiveOutcome, archiving, base, lag, verified metav1.Condit
 		return as(metav1.ConditionFalse, lag)
 	case base.Status != metav1.ConditionTrue:
 		return as(metav1.ConditionFalse, base)
-	case verified.Status != metav1.ConditionTrue && snapshot.Reason(verified.Reason).Permanent():
+	case condemned(&verified):
 		return as(metav1.ConditionFalse, verified)
 	default:
 		return as(metav1.ConditionTrue, archiving)

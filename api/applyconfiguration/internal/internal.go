@@ -311,6 +311,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: drilledAt
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: drilledOf
+      type:
+        scalar: string
     - name: drilledRevision
       type:
         scalar: numeric
