@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -720,6 +721,63 @@ func TestArchiveIsRestoredToATimeBeforeAMissingSegment(t *testing.T) {
 		revision, _, err := c.revisionAt(t.Context(), began.Add(seconds*time.Second), nil)
 		if revision != want || (want == 0) != (snapshot.ReasonOf(err) == snapshot.ReasonNotArchived) {
 			t.Errorf("after %d s: revision %d (%v), want %d", seconds, revision, err, want)
+		}
+	}
+}
+
+// What was written while the archive was encrypted stays so: a point on a base of before is
+// stored for the recipients of its segments.
+func TestReplayOnAPlainBaseIsStoredEncrypted(t *testing.T) {
+	identity, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &fakeMember{auth: 1, revision: func() int64 { return 12 }}
+	s, now, dir := clocked(t, m)
+	base := stored(t, s.Env, 11, snapshot.CompressionNone)
+	for revision := int64(11); revision <= 12; revision++ {
+		*now = now.Add(10 * time.Second)
+		if err := s.add(t.Context(), put(revision)); err != nil {
+			t.Fatal(err)
+		}
+		s.mark.revision, s.mark.at = revision, *now
+		if err := s.seal(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s.Recipients, s.RecipientNames = []age.Recipient{identity.Recipient()}, []string{identity.Recipient().String()}
+	}
+	p, err := s.findPoint(t.Context(), Latest, Target{Revision: 12}, []age.Identity{identity})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := int64(11)
+	served := &fakeMember{auth: 1, revision: func() int64 { return at }, txn: func(*pb.TxnRequest) *pb.TxnResponse {
+		at++
+		return &pb.TxnResponse{Succeeded: true, Header: &pb.ResponseHeader{Revision: at}}
+	}}
+	r := &replay{Env: s.Env, source: serve(t, served), point: p, base: 11, ttl: map[int64]int64{}, alive: map[int64]bool{}}
+	if err := r.run(t.Context(), []age.Identity{identity}); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "snapshot.db")
+	if err := os.WriteFile(file, fake(1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	target := *s.Env
+	target.Place.ClusterUID = "new"
+	point := Rebuild{Name: "n", UID: "new", Namespace: "ns", Cluster: "n", Compression: snapshot.CompressionNone}
+	for name, tc := range map[string]struct{ recipients, want []string }{
+		"encrypted segments": {r.recipients, []string{identity.Recipient().String()}},
+		"no segments":        {nil, nil},
+	} {
+		point.Name = strings.ReplaceAll(name, " ", "-")
+		got, err := target.storePoint(t.Context(), s.Env, point, Replayed{Base: base.Backup(), Revision: 12, Recipients: tc.recipients}, snapshot.Etcd{Version: "3.6.16", Revision: 12, CompactRevision: -1}, file)
+		if err != nil || !slices.Equal(got.Recipients, tc.want) {
+			t.Fatalf("%s: stored for %v (%v), want %v", name, got.Recipients, err, tc.want)
+		}
+		content, err := os.ReadFile(filepath.Join(dir, "p", "new", got.ID, snapshot.SnapshotObject))
+		if err != nil || bytes.Contains(content, fake(1)[:64]) != (tc.want == nil) {
+			t.Errorf("%s: what is stored is plain or not, against its manifest (%v)", name, err)
 		}
 	}
 }

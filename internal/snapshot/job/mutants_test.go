@@ -40,6 +40,8 @@ var breaches = map[string]mutants.Mutant{
 	"an idle segment forgets what was last":  mutants.Of("archive.go", "tip.BaseRevision, tip.BaseSince, tip.Last", `tip.BaseRevision, tip.BaseSince, ""`),
 	"a base that is deleted is not missed":   mutants.Of("archive.go", "now.Sub(s.checked) >= baseCheck", "now.IsZero()"),
 	"a count of before is taken for a state": mutants.Of("replay.go", "if s.Last == \"\" {", "if false {"),
+	"what was encrypted is stored plain":     mutants.Of("replay.go", "r.recipients = s.Recipients", ""),
+	"the recipients of before are enough":    mutants.Of("rebuild.go", "names := replayed.Recipients", "var names []string"),
 	"rights that were lost by a time":        mutants.Of("replay.go", "if !r.point.target.Time.IsZero() {", "if false {"),
 }
 

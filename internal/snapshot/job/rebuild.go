@@ -108,13 +108,19 @@ func (r *replay) facts(ctx context.Context) (snapshot.Etcd, error) {
 	return snapshot.Etcd{Revision: r.point.revision, CompactRevision: got.compacted, HashKV: got.hash, KeyCount: count.GetCount()}, nil
 }
 
-// storePoint stores the snapshot in file as a backup: encrypted for whom the base was.
+// storePoint stores the snapshot in file as a backup: encrypted for whom the segments were, or
+// else the base. An archive may have been encrypted only after its base was taken, and what
+// was written since must not become readable by a restore.
 func (e *Env) storePoint(ctx context.Context, source *Env, r Rebuild, replayed Replayed, facts snapshot.Etcd, file string) (m snapshot.Manifest, err error) {
 	base, err := source.manifest(ctx, replayed.Base.ID)
 	if err != nil {
 		return m, err
 	}
-	recipients, err := recipientsOf(base)
+	names := replayed.Recipients
+	if len(names) == 0 {
+		names = base.Recipients
+	}
+	recipients, err := recipientsOf(base.ID, names)
 	if err != nil {
 		return m, err
 	}
@@ -124,7 +130,7 @@ func (e *Env) storePoint(ctx context.Context, source *Env, r Rebuild, replayed R
 		m = snapshot.Manifest{
 			Format: snapshot.Format, ID: snapshot.NewID(facts.Revision, began, r.Name), Name: r.Name, UID: r.UID,
 			Cluster: snapshot.Cluster{UID: e.Place.ClusterUID, ID: base.Cluster.ID, Namespace: r.Namespace, Name: r.Cluster},
-			Etcd:    facts, Compression: r.Compression, Recipients: base.Recipients, Began: began,
+			Etcd:    facts, Compression: r.Compression, Recipients: names, Began: began,
 		}
 		defer func() {
 			if err != nil {
@@ -143,13 +149,14 @@ func (e *Env) storePoint(ctx context.Context, source *Env, r Rebuild, replayed R
 	return m, err
 }
 
-func recipientsOf(m snapshot.Manifest) ([]age.Recipient, error) {
+// recipientsOf the base that is named, or of what was replayed on it.
+func recipientsOf(base string, names []string) ([]age.Recipient, error) {
 	var recipients []age.Recipient
-	for _, name := range m.Recipients {
+	for _, name := range names {
 		parsed, err := age.ParseRecipients(strings.NewReader(name))
 		if err != nil {
 			return nil, snapshot.Fail(snapshot.ReasonBadRecipient, err,
-				"backup %s is encrypted for %s, which cannot be encrypted for again — what is put together from it would be readable by others — restore from another backup", m.ID, name)
+				"backup %s, or the archive after it, is encrypted for %s, which cannot be encrypted for again — what is put together from it would be readable by others — restore from another backup", base, name)
 		}
 		recipients = append(recipients, parsed...)
 	}

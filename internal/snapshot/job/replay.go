@@ -35,6 +35,8 @@ type Replayed struct {
 	Revisions int64
 	// UnknownLeases are those whose time to live could not be archived.
 	UnknownLeases int
+	// Recipients of the last segment that was encrypted; none if none of them was.
+	Recipients []string
 }
 
 // rebuild puts the point together, and calls finish while etcd serves it. It works in dir,
@@ -124,7 +126,7 @@ func (e *Env) rebuildFrom(ctx context.Context, p *point, m snapshot.Manifest, to
 	if err := r.run(ctx, identities); err != nil {
 		return done, err
 	}
-	done.Revisions, done.UnknownLeases = r.replayed, r.unknown
+	done.Revisions, done.UnknownLeases, done.Recipients = r.replayed, r.unknown, r.recipients
 	return done, finish(ctx, r)
 }
 
@@ -144,6 +146,8 @@ type replay struct {
 	ttl     map[int64]int64
 	alive   map[int64]bool
 	unknown int
+	// recipients of the last segment that was encrypted.
+	recipients []string
 }
 
 // run leaves the keeper at work.
@@ -240,6 +244,9 @@ func (r *replay) walk(ctx context.Context, path []snapshot.Link, identities []ag
 		}
 		if err := r.segment(ctx, s, content, identities); err != nil {
 			return err
+		}
+		if len(s.Recipients) > 0 {
+			r.recipients = s.Recipients
 		}
 		if reached := min(s.To, r.point.revision); r.at != reached {
 			return r.differs("segment "+l.Name()+" ends", r.at, reached)
