@@ -267,6 +267,8 @@ func (o *options) doRebuild(ctx context.Context, env *job.Env, result *snapshot.
 	result.Message = fmt.Sprintf("%d keys at revision %d, stored as backup %s", b.KeyCount, b.Revision, b.ID)
 	if built.Point == nil {
 		result.Message += ", which was there already"
+	} else {
+		result.Message += built.Point.LastChange()
 	}
 	return nil
 }

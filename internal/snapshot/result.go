@@ -202,6 +202,20 @@ type Point struct {
 	// to it.
 	Base     string `json:"base"`
 	Replayed int64  `json:"replayed"`
+	// Changed is when the archiver was told of the last change before the time that was asked
+	// for; zero if a revision was, or it is not known. An archiver that was away at that time
+	// was told of nothing.
+	Changed time.Time `json:"changed,omitzero"`
+}
+
+// LastChange says when the last change was archived that the point holds, for the end of a
+// message: a time at which nobody archived gives what there was before, and whoever asked for
+// it must see how long before. It is empty if that is not known.
+func (p Point) LastChange() string {
+	if p.Changed.IsZero() {
+		return ""
+	}
+	return "; the last change that it holds was archived at " + p.Changed.UTC().Format(time.RFC3339)
 }
 
 // Pruned is what prune did.

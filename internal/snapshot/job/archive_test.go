@@ -674,7 +674,7 @@ func TestArchiveWhoseContentCannotBeRead(t *testing.T) {
 	}
 	found := make(chan error, 1)
 	go func() {
-		_, _, err := c.revisionAt(t.Context(), began.Add(time.Second), nil)
+		_, err := c.revisionAt(t.Context(), began.Add(time.Second), nil)
 		found <- err
 	}()
 	select {
@@ -717,10 +717,15 @@ func TestArchiveIsRestoredToATimeBeforeAMissingSegment(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for seconds, want := range map[time.Duration]int64{11: 11, 20: 12, 40: 14, 29: 0} {
-		revision, _, err := c.revisionAt(t.Context(), began.Add(seconds*time.Second), nil)
-		if revision != want || (want == 0) != (snapshot.ReasonOf(err) == snapshot.ReasonNotArchived) {
-			t.Errorf("after %d s: revision %d (%v), want %d", seconds, revision, err, want)
+	for seconds, want := range map[time.Duration]int64{11: 11, 19: 11, 20: 12, 40: 14, 29: 0} {
+		got, err := c.revisionAt(t.Context(), began.Add(seconds*time.Second), nil)
+		if got.revision != want || (want == 0) != (snapshot.ReasonOf(err) == snapshot.ReasonNotArchived) {
+			t.Errorf("after %d s: revision %d (%v), want %d", seconds, got.revision, err, want)
+		}
+		// Nothing was archived from one revision to the next, and whoever asks for a time
+		// between has to see how old what he gets is.
+		if changed := began.Add(time.Duration(want-10) * 10 * time.Second); want != 0 && !got.changed.Equal(changed) {
+			t.Errorf("after %d s: the last change is told to be of %s, want %s", seconds, got.changed, changed)
 		}
 	}
 }
@@ -901,6 +906,10 @@ func TestReplaySaysWhatIsRestored(t *testing.T) {
 	}
 	if _, err := e.usable(t.Context(), p, "3.5.35"); snapshot.ReasonOf(err) != snapshot.ReasonIncompatibleVersion {
 		t.Errorf("%v, want IncompatibleVersion", err)
+	}
+	at := time.Date(2026, 3, 29, 11, 59, 0, 0, time.UTC)
+	if holds := (Restored{Target: Target{Time: at}.String(), Changed: at.Add(-time.Hour)}).Holds(); !strings.HasSuffix(holds, "archived at 2026-03-29T10:59:00Z") {
+		t.Errorf("of a time nobody archived at: %s", holds)
 	}
 	holds := Restored{Backup: m.Backup(), Target: Target{Revision: 30}.String(), Revision: 30}.Holds()
 	if want := "the archive's revision 30, which ends with revision 30, replayed on backup " + m.ID + " of revision 20"; holds != want {

@@ -42,6 +42,7 @@ var breaches = map[string]mutants.Mutant{
 	"a count of before is taken for a state": mutants.Of("replay.go", "if s.Last == \"\" {", "if false {"),
 	"what was encrypted is stored plain":     mutants.Of("replay.go", "r.recipients = s.Recipients", ""),
 	"the recipients of before are enough":    mutants.Of("rebuild.go", "names := replayed.Recipients", "var names []string"),
+	"an outage is restored in silence":       mutants.Of("point.go", "last.revision, last.changed = revision, r.at", "last.revision = revision"),
 	"rights that were lost by a time":        mutants.Of("replay.go", "if !r.point.target.Time.IsZero() {", "if false {"),
 }
 

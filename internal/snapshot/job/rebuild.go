@@ -92,7 +92,7 @@ func (e *Env) Rebuild(ctx context.Context, r Rebuild) (Rebuilt, error) {
 }
 
 func pointOf(r Replayed) *snapshot.Point {
-	return &snapshot.Point{Revision: r.Revision, Base: r.Base.ID, Replayed: r.Revisions}
+	return &snapshot.Point{Revision: r.Revision, Base: r.Base.ID, Replayed: r.Revisions, Changed: r.Changed}
 }
 
 // facts are what the etcd that serves the point says of it.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"filippo.io/age"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -31,6 +32,9 @@ type Replayed struct {
 	// Base that it began with, Revision that it ends with.
 	Base     snapshot.Backup
 	Revision int64
+	// Changed is when the archiver was told of the last change before the time that was asked
+	// for; zero if that is not known.
+	Changed time.Time
 	// Revisions that were replayed on the base.
 	Revisions int64
 	// UnknownLeases are those whose time to live could not be archived.
@@ -82,7 +86,7 @@ type unfitError struct{ error }
 func (e *unfitError) Unwrap() error { return e.error }
 
 func (e *Env) rebuildFrom(ctx context.Context, p *point, m snapshot.Manifest, tools Tools, identities []age.Identity, dir string, finish finisher) (done Replayed, err error) {
-	done = Replayed{Base: m.Backup(), Revision: p.revision}
+	done = Replayed{Base: m.Backup(), Revision: p.revision, Changed: p.changed}
 	work := filepath.Join(dir, "replay")
 	if err := os.Mkdir(work, 0o700); err != nil {
 		return done, explainDisk("using "+dir, err)
