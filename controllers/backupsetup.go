@@ -77,11 +77,7 @@ func (r *EtcdArchiveReconciler) archivesOf(ctx context.Context, o client.Object)
 		ctrl.LoggerFrom(ctx).Error(err, "Listing the archives of a cluster that has changed")
 		return nil
 	}
-	out := make([]reconcile.Request, 0, len(list.Items))
-	for i := range list.Items {
-		out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
-	}
-	return out
+	return requestsFor(list.Items)
 }
 
 // membersChanged drops what an archiver is not told of.

@@ -74,7 +74,7 @@ func workOf(job *batchv1.Job) backup.Work {
 func follow(ctx context.Context, ask progressAsker, w *backup.Work, pods []corev1.Pod) {
 	newestFirst(pods)
 	for i := range pods {
-		if ended := endedWorker(&pods[i]); ended != nil && w.Result == nil {
+		if ended := resources.EndedWorker(&pods[i]); ended != nil && w.Result == nil {
 			if result, err := snapshot.ParseResult(ended.Message); err == nil {
 				w.Result = &result
 			} else if w.State == backup.WorkFailed && ended.ExitCode != 0 {
@@ -105,15 +105,6 @@ func newestFirst(pods []corev1.Pod) {
 
 // progressAsker asks the pod with this address how far it is.
 type progressAsker func(ctx context.Context, podIP string) (*snapshot.Progress, error)
-
-func endedWorker(pod *corev1.Pod) *corev1.ContainerStateTerminated {
-	for i := range pod.Status.ContainerStatuses {
-		if s := &pod.Status.ContainerStatuses[i]; s.Name == resources.BackupContainer {
-			return s.State.Terminated
-		}
-	}
-	return nil
-}
 
 // lastWords of a process that left no result: it was killed, or it never ran.
 func lastWords(ended *corev1.ContainerStateTerminated) string {

@@ -61,6 +61,28 @@ type operator struct {
 var request = ctrl.Request{NamespacedName: client.ObjectKey{Namespace: "ns", Name: "a"}}
 
 // newOperator starts with these objects.
+// stored is an object as the API server has it.
+func stored[T any, P interface {
+	*T
+	client.Object
+}](t *testing.T, api client.Client, key client.ObjectKey) P {
+	t.Helper()
+	out := P(new(T))
+	if err := api.Get(t.Context(), key, out); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// told is a condition as "<status>/<reason>"; empty for one that is not there.
+func told(conditions []metav1.Condition, kind string) string {
+	c := meta.FindStatusCondition(conditions, kind)
+	if c == nil {
+		return ""
+	}
+	return string(c.Status) + "/" + c.Reason
+}
+
 func newOperator(t *testing.T, objects ...client.Object) *operator {
 	t.Helper()
 	o := &operator{t: t, events: events.NewFakeRecorder(100), dialer: &nobody{}}
@@ -121,7 +143,7 @@ func newOperator(t *testing.T, objects ...client.Object) *operator {
 	o.reconciler = &EtcdClusterReconciler{
 		Client: o.api, Live: o.api, Recorder: o.events,
 		Observer:  &observe.Observer{Cached: o.api, Live: o.api, Cluster: o.api, Backups: o.api, Dialer: o.dialer, Clock: clock},
-		Performer: &perform.Performer{Writer: o.api, Live: o.api, Nodes: o.api, Clock: clock, GuardImage: "guard:v0", Chores: &perform.Chores{Clock: clock}},
+		Performer: &perform.Performer{Writer: o.api, Live: o.api, Nodes: o.api, Clock: clock, GuardImage: "guard:v0", BackupImage: "backup:v0", Chores: &perform.Chores{Clock: clock}},
 	}
 	o.reconciler.Performer.Etcd = o.reconciler.Observer
 	return o

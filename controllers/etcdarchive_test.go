@@ -93,20 +93,12 @@ func (a *archives) passes() (wrote []string) {
 
 func (a *archives) get() *v1alpha1.EtcdArchive {
 	a.t.Helper()
-	out := &v1alpha1.EtcdArchive{}
-	if err := a.api.Get(a.t.Context(), archiveRequest.NamespacedName, out); err != nil {
-		a.t.Fatal(err)
-	}
-	return out
+	return stored[v1alpha1.EtcdArchive](a.t, a.api, archiveRequest.NamespacedName)
 }
 
 func (a *archives) condition(kind string) string {
 	a.t.Helper()
-	c := meta.FindStatusCondition(a.get().Status.Conditions, kind)
-	if c == nil {
-		return ""
-	}
-	return string(c.Status) + "/" + c.Reason
+	return told(a.get().Status.Conditions, kind)
 }
 
 func (a *archives) deployment() *appsv1.Deployment {

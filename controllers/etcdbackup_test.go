@@ -104,20 +104,12 @@ func (b *backups) passes() {
 
 func (b *backups) get() *v1alpha1.EtcdBackup {
 	b.t.Helper()
-	out := &v1alpha1.EtcdBackup{}
-	if err := b.api.Get(b.t.Context(), backupRequest.NamespacedName, out); err != nil {
-		b.t.Fatal(err)
-	}
-	return out
+	return stored[v1alpha1.EtcdBackup](b.t, b.api, backupRequest.NamespacedName)
 }
 
 func (b *backups) condition(kind string) string {
 	b.t.Helper()
-	c := meta.FindStatusCondition(b.get().Status.Conditions, kind)
-	if c == nil {
-		return ""
-	}
-	return string(c.Status) + "/" + c.Reason
+	return told(b.get().Status.Conditions, kind)
 }
 
 // ends has the Job of an operation end, and its pod leave a message.

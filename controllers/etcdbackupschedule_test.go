@@ -64,11 +64,7 @@ func (s *schedules) pass() ctrl.Result {
 
 func (s *schedules) get() *v1alpha1.EtcdBackupSchedule {
 	s.t.Helper()
-	out := &v1alpha1.EtcdBackupSchedule{}
-	if err := s.api.Get(s.t.Context(), scheduleRequest.NamespacedName, out); err != nil {
-		s.t.Fatal(err)
-	}
-	return out
+	return stored[v1alpha1.EtcdBackupSchedule](s.t, s.api, scheduleRequest.NamespacedName)
 }
 
 // names of the backups that there are.

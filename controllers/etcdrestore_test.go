@@ -103,20 +103,12 @@ func (r *restores) clusterPass() {
 
 func (r *restores) get() *v1alpha1.EtcdRestore {
 	r.t.Helper()
-	out := &v1alpha1.EtcdRestore{}
-	if err := r.api.Get(r.t.Context(), restoreRequest.NamespacedName, out); err != nil {
-		r.t.Fatal(err)
-	}
-	return out
+	return stored[v1alpha1.EtcdRestore](r.t, r.api, restoreRequest.NamespacedName)
 }
 
 func (r *restores) says(kind string) string {
 	r.t.Helper()
-	c := meta.FindStatusCondition(r.get().Status.Conditions, kind)
-	if c == nil {
-		return ""
-	}
-	return string(c.Status) + "/" + c.Reason
+	return told(r.get().Status.Conditions, kind)
 }
 
 // safety is the safety backup; nil if there is none.
@@ -172,7 +164,7 @@ func TestRestore(t *testing.T) {
 	if c.Status.Incarnation != 2 || c.Status.Recovery == nil || c.Status.Recovery.RestoreName != "back" || c.Status.Restore != nil {
 		t.Fatalf("the cluster's status is %+v", c.Status)
 	}
-	if s := r.get().Status; s.RaisedTime == nil || s.RevisionBump != 2e9 || !cmp.Equal(s.OldVolumes, []string{old.Name}) || r.says(v1alpha1.ConditionReady) != "False/Restoring" {
+	if s := r.get().Status; s.RaisedTime == nil || s.RevisionBump != 2e12-s.Revision || !cmp.Equal(s.OldVolumes, []string{old.Name}) || r.says(v1alpha1.ConditionReady) != "False/Restoring" {
 		t.Errorf("after the raise: %+v", s)
 	}
 	c.Status.ClusterID = "c2"

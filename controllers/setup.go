@@ -118,9 +118,17 @@ func (r *EtcdClusterReconciler) everyCluster(ctx context.Context, _ client.Objec
 		ctrl.LoggerFrom(ctx).Error(err, "Listing clusters after a node has changed")
 		return nil
 	}
-	out := make([]reconcile.Request, 0, len(list.Items))
-	for i := range list.Items {
-		out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
+	return requestsFor(list.Items)
+}
+
+// requestsFor all of them.
+func requestsFor[T any, P interface {
+	*T
+	client.Object
+}](items []T) []reconcile.Request {
+	out := make([]reconcile.Request, 0, len(items))
+	for i := range items {
+		out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(P(&items[i]))})
 	}
 	return out
 }

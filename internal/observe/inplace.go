@@ -8,6 +8,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/quorate/quorate/api/v1alpha1"
@@ -48,7 +49,13 @@ func (o *Observer) restore(ctx context.Context, c *v1alpha1.EtcdCluster) (*plan.
 		Backup: r.Spec.BackupName, Blocked: blocked, Restore: r.Name, RestoreUID: string(r.UID),
 		Begun: was != nil && was.UID == string(r.UID) && was.Begun != nil,
 	}
-	if s := r.Status.SafetyBackup; s != nil && s.Time != nil && o.ServerTime.Or(o.Clock.Now()).Sub(s.Time.Time) > freshFor {
+	now := o.ServerTime.Or(o.Clock.Now())
+	prepared := meta.FindStatusCondition(r.Status.Conditions, v1alpha1.ConditionPrepared)
+	switch s := r.Status.SafetyBackup; {
+	case s == nil && prepared != nil && now.Sub(prepared.LastTransitionTime.Time) > freshFor:
+		word.Late = fmt.Sprintf("EtcdRestore %s was prepared at %s, more than %s ago — it would strike when nobody expects it, without a safety backup — delete it and create another one",
+			r.Name, prepared.LastTransitionTime.UTC().Format(time.RFC3339), freshFor)
+	case s != nil && s.Time != nil && now.Sub(s.Time.Time) > freshFor:
 		word.Late = fmt.Sprintf("the safety backup %s was begun at %s, more than %s ago — what was written since would be in no backup — delete EtcdRestore %s and create another one",
 			s.Name, s.Time.UTC().Format(time.RFC3339), freshFor, r.Name)
 	}

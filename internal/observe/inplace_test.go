@@ -92,6 +92,18 @@ func TestRestoreThatStands(t *testing.T) {
 			live: is(func(r *v1alpha1.EtcdRestore) { r.Status.SafetyBackup.Time.Time = time.Unix(1e9-3601, 0) }), want: "back",
 			check: func(r *plan.Recovery) bool { return strings.Count(r.Late, " — ") == 2 },
 		},
+		"it was prepared long ago without a safety backup": {
+			live: is(func(r *v1alpha1.EtcdRestore) {
+				r.Status.SafetyBackup, r.Status.Conditions[0].LastTransitionTime = nil, metav1.Unix(1e9-3601, 0)
+			}), want: "back",
+			check: func(r *plan.Recovery) bool { return strings.Count(r.Late, " — ") == 2 },
+		},
+		"it was prepared without a safety backup": {
+			live: is(func(r *v1alpha1.EtcdRestore) {
+				r.Status.SafetyBackup, r.Status.Conditions[0].LastTransitionTime = nil, metav1.Unix(1e9-3599, 0)
+			}), want: "back",
+			check: func(r *plan.Recovery) bool { return r.Late == "" },
+		},
 		"the backup is too new": {
 			live: []*v1alpha1.EtcdRestore{good}, cached: []*v1alpha1.EtcdRestore{good}, want: "back",
 			change: func(c *v1alpha1.EtcdCluster) { c.Spec.Version = "3.5.30" }, check: func(r *plan.Recovery) bool { return r.Blocked != "" },

@@ -80,7 +80,8 @@ func (o *Observer) kubernetes(ctx context.Context, c *v1alpha1.EtcdCluster, m *m
 	slices.SortFunc(claims.Items, func(a, b corev1.PersistentVolumeClaim) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(pods.Items, func(a, b corev1.Pod) int { return cmp.Compare(a.Name, b.Name) })
 	c = k.present(c, claims.Items)
-	if c.Spec.Adopt != nil {
+	// What was adopted is over once a later incarnation has begun with a backup.
+	if c.Spec.Adopt != nil && (c.Status.Recovery == nil || c.Status.Recovery.Incarnation != c.Status.Incarnation) {
 		k.adoption = resources.Adoption(c, claims.Items, pods.Items)
 	}
 	for i := range claims.Items {

@@ -114,6 +114,8 @@ func TestRecovery(t *testing.T) {
 		"not verified":                {unverified, nil, true, false, "set spec.recovery.allowUnverified"},
 		"not verified, and allowed":   {unverified, func(c *v1alpha1.EtcdCluster) { c.Spec.Recovery.AllowUnverified = true }, true, false, ""},
 		"of another cluster":          {edited(func(b *v1alpha1.EtcdBackup) { b.Spec.ClusterRef.Name = "b" }), nil, true, false, "is of EtcdCluster b"},
+		"of a cluster of before":      {edited(func(b *v1alpha1.EtcdBackup) { b.Status.ClusterUID = "01d" }), nil, true, false, "with the UID 01d, which is not this one"},
+		"of an etcd of long ago":      {edited(func(b *v1alpha1.EtcdBackup) { b.Status.EtcdVersion = "3.4.30" }), nil, true, false, "can begin a new cluster of 3.5"},
 		"not complete":                {edited(func(b *v1alpha1.EtcdBackup) { b.Status.ID = "" }), nil, true, false, "name another one in spec.recovery.backupName"},
 		"of a newer etcd":             {edited(func(b *v1alpha1.EtcdBackup) { b.Status.EtcdVersion = "3.7.3" }), nil, true, false, "set spec.version to 3.7.3"},
 		"no Secret": {edited(func(b *v1alpha1.EtcdBackup) {

@@ -63,15 +63,21 @@ func TestRestoreBlocked(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if (tc.want == "") != (len(problems) == 0) {
-				t.Fatalf("problems %v, want %q", problems, tc.want)
-			}
-			for _, p := range problems {
-				if p.Severity != plan.Stalling || !strings.Contains(p.Message, tc.want) || strings.Count(p.Message, " — ") != 2 {
-					t.Errorf("problem %+v, want %q in three parts", p, tc.want)
-				}
-			}
+			stallsFor(t, problems, tc.want)
 		})
+	}
+}
+
+// stallsFor: each problem calls for the user, in three parts; there is none when want is empty.
+func stallsFor(t *testing.T, problems []plan.Problem, want string) {
+	t.Helper()
+	if (want == "") != (len(problems) == 0) {
+		t.Fatalf("problems %v, want %q", problems, want)
+	}
+	for _, p := range problems {
+		if p.Severity != plan.Stalling || !strings.Contains(p.Message, want) || strings.Count(p.Message, " — ") != 2 {
+			t.Errorf("problem %+v, want %q in three parts", p, want)
+		}
 	}
 }
 

@@ -75,13 +75,12 @@ func (o *Observer) resultOf(ctx context.Context, job *batchv1.Job) (*snapshot.Re
 	}
 	var found *snapshot.Result
 	for i := range pods.Items {
-		for _, s := range pods.Items[i].Status.ContainerStatuses {
-			if s.Name != resources.BackupContainer || s.State.Terminated == nil {
-				continue
-			}
-			if result, err := snapshot.ParseResult(s.State.Terminated.Message); err == nil && (found == nil || rebuilt(&result)) {
-				found = &result
-			}
+		ended := resources.EndedWorker(&pods.Items[i])
+		if ended == nil {
+			continue
+		}
+		if result, err := snapshot.ParseResult(ended.Message); err == nil && (found == nil || rebuilt(&result)) {
+			found = &result
 		}
 	}
 	return found, nil

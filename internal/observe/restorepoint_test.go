@@ -1,7 +1,6 @@
 package observe
 
 import (
-	"strings"
 	"testing"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -82,14 +81,7 @@ func TestRestorePoint(t *testing.T) {
 			if *got != tc.want {
 				t.Errorf("point %+v, want %+v", *got, tc.want)
 			}
-			if (tc.problem == "") != (len(problems) == 0) {
-				t.Fatalf("problems %v, want %q", problems, tc.problem)
-			}
-			for _, p := range problems {
-				if p.Severity != plan.Stalling || !strings.Contains(p.Message, tc.problem) || strings.Count(p.Message, " — ") != 2 {
-					t.Errorf("problem %+v, want %q in three parts", p, tc.problem)
-				}
-			}
+			stallsFor(t, problems, tc.problem)
 		})
 	}
 }

@@ -30,6 +30,10 @@ func (p *Performer) wordStands(ctx context.Context, c *v1alpha1.EtcdCluster, see
 	if err := p.unchanged(ctx, c); err != nil {
 		return err
 	}
+	if p.BackupImage == "" {
+		// Nobody could fill the new volumes, and the way back would be gone by then.
+		return resources.ErrNoBackupImage
+	}
 	if seen.Recovery == nil || seen.Recovery.Restore == "" {
 		return nil
 	}

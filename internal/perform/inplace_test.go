@@ -58,7 +58,7 @@ func TestWithoutItsWordNothingIsStopped(t *testing.T) {
 				if kind == plan.StopIncarnation {
 					w.seen.Members[0].PodUID = string(pod().UID)
 				}
-				p := &Performer{Writer: w.api, Live: w.api, Nodes: w.api, Clock: clocktesting.NewFakePassiveClock(time.Unix(1e9, 0))}
+				p := &Performer{Writer: w.api, Live: w.api, Nodes: w.api, BackupImage: "backup:v0", Clock: clocktesting.NewFakePassiveClock(time.Unix(1e9, 0))}
 				err := p.Perform(t.Context(), w.cluster, w.seen, plan.Step{Kind: kind, Members: []string{name}})
 				if tc.stale != errors.Is(err, ErrStale) || (!tc.stale && err != nil) {
 					t.Fatalf("Perform(%s) = %v, want stale %t", kind, err, tc.stale)

@@ -135,7 +135,15 @@ func (p *Performer) restore(ctx context.Context, c *v1alpha1.EtcdCluster, m plan
 	if name := record[v1alpha1.AnnotationRecovery]; from == nil && name != "" {
 		from = &v1alpha1.RestoreSource{BackupName: name, AllowUnverified: true}
 	}
-	if from == nil || c.Status.ClusterID != "" || !m.Founder || o.Empty != resources.EmptyAllowed {
+	if c.Status.ClusterID != "" || !m.Founder || o.Empty != resources.EmptyAllowed {
+		return nil, nil
+	}
+	if from == nil && c.Status.Incarnation > 1 {
+		// Status was lost, and this claim was made after that: an empty founder beside
+		// filled ones would never notice that it lacks their keys.
+		return nil, fmt.Errorf("starting %s: which backup incarnation %d began with is not known any more — on an empty volume it would be a voter without the others' data — restore a backup into a new cluster", m.Name, c.Status.Incarnation)
+	}
+	if from == nil {
 		return nil, nil
 	}
 	b, a, err := p.restoreSource(ctx, c, from)

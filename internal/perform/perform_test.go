@@ -148,7 +148,7 @@ func (w *world) reload() {
 
 func (w *world) perform(kind plan.Kind, members ...string) error {
 	p := &Performer{
-		Writer: w.api, Live: w.api, Nodes: w.api, GuardImage: "guard:v0",
+		Writer: w.api, Live: w.api, Nodes: w.api, GuardImage: "guard:v0", BackupImage: "backup:v0",
 		Clock: clocktesting.NewFakePassiveClock(time.Unix(1e9, 0)),
 	}
 	return p.Perform(w.t.Context(), w.cluster, w.seen, plan.Step{Kind: kind, Members: members})

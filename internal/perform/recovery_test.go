@@ -229,11 +229,23 @@ func (blind) List(context.Context, client.ObjectList, ...client.ListOption) erro
 	return errors.New("no answer")
 }
 
+// TestNobodyIsStoppedWhomNobodyCouldReplace: without the image nothing fills a volume.
+func TestNobodyIsStoppedWhomNobodyCouldReplace(t *testing.T) {
+	w := lost(t, claim(annotated(v1alpha1.AnnotationNode, "n0")), node("n0"))
+	p := &Performer{Writer: w.api, Live: w.api, Nodes: w.api}
+	for _, kind := range []plan.Kind{plan.StopIncarnation, plan.RaiseIncarnation} {
+		err := p.Perform(t.Context(), w.cluster, w.seen, plan.Step{Kind: kind, Members: three})
+		if !errors.Is(err, resources.ErrNoBackupImage) || len(w.writes) > 0 || w.cluster.Status.Incarnation != 1 {
+			t.Errorf("%s = %v, wrote %v, incarnation %d", kind, err, w.writes, w.cluster.Status.Incarnation)
+		}
+	}
+}
+
 // TestRaiseIncarnationFails where the API server does not answer: what cannot be known is
 // not taken for good.
 func TestRaiseIncarnationFails(t *testing.T) {
 	w := lost(t, claim(annotated(v1alpha1.AnnotationNode, "n0")), node("n0"))
-	p := &Performer{Writer: w.api, Live: w.api, Nodes: blind{w.api}}
+	p := &Performer{Writer: w.api, Live: w.api, Nodes: blind{w.api}, BackupImage: "backup:v0"}
 	err := p.Perform(t.Context(), w.cluster, w.seen, plan.Step{Kind: plan.RaiseIncarnation, Members: three})
 	if err == nil || Stale(err) || w.cluster.Status.Incarnation != 1 {
 		t.Errorf("RaiseIncarnation = %v, incarnation %d", err, w.cluster.Status.Incarnation)
@@ -256,7 +268,7 @@ func TestAFounderOfANewIncarnationBeginsWithItsBackup(t *testing.T) {
 				t.Fatal(err)
 			}
 			i := slices.IndexFunc(pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == resources.RestoreContainer })
-			if i < 0 || !slices.Contains(pod.Spec.InitContainers[i].Command, "--bump-revision=2000000000") {
+			if i < 0 || !slices.Contains(pod.Spec.InitContainers[i].Command, "--bump-revision=2000000000000") {
 				t.Errorf("it would begin with nothing, or with revisions that were used: %v", pod.Spec.InitContainers)
 			}
 		})
@@ -264,16 +276,13 @@ func TestAFounderOfANewIncarnationBeginsWithItsBackup(t *testing.T) {
 }
 
 // TestANewIncarnationIsNotWhatTheOldOneBeganWith: spec.restoreFrom is of the first
-// incarnation alone.
+// incarnation alone, and where status was lost a claim that was made since names no backup.
 func TestANewIncarnationIsNotWhatTheOldOneBeganWith(t *testing.T) {
 	w := newWorld(t, claim(reborn), aBackup())
 	w.cluster.Status.Incarnation, w.cluster.Spec.RestoreFrom = 2, &v1alpha1.RestoreSource{BackupName: "b"}
 	pod, err := w.start("backup:v0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if fills(pod) {
-		t.Error("its volume would be filled with the first incarnation's backup")
+	if err == nil || !strings.Contains(err.Error(), "not known any more") || len(w.writes) > 0 {
+		t.Errorf("started as %v with %v: neither what the first incarnation began with nor nothing will do", pod, err)
 	}
 }
 

@@ -2,7 +2,9 @@ package pki
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
@@ -23,8 +25,17 @@ type Given struct {
 	Awaits string
 }
 
-// weakest is the least number of bits of an RSA key that is taken.
-const weakest = 2048
+// Bounds of what others provide. All of it is tried at every pass, beside all other
+// clusters.
+const (
+	// weakest and strongest are the least and the greatest number of bits of an RSA key
+	// that is taken; no program in Go takes a greater one in a handshake.
+	weakest, strongest = 2048, 8192
+	// largest is the greatest file, in bytes.
+	largest = 64 << 10
+	// most certificates in a file.
+	most = 20
+)
 
 // given is the user's authority for the Secret, once it was tried; nil if it cannot be
 // used, which is told, or if there is none.
@@ -44,7 +55,7 @@ func (p *planner) given(secret string, present *authority) *authority {
 	if present == nil {
 		meanwhile = "no member can start without one"
 	}
-	p.problem(from.Secret, ReasonAuthorityRefused, "Secret %s %s — members and clients would refuse each other's certificates, so it is not used, and %s — put a certificate authority into tls.crt of the Secret, and its private key into tls.key",
+	p.problem(from.Secret, ReasonAuthorityRefused, "Secret %s %s — members and clients would refuse each other's certificates, or take those that are not meant for them, so it is not used, and %s — put a certificate authority into tls.crt of the Secret, and its private key into tls.key",
 		from.Secret, wrong, meanwhile)
 	return nil
 }
@@ -60,16 +71,22 @@ func parseGiven(secret string, from Given) (*authority, string) {
 			return nil, "has no " + key
 		}
 	}
+	if wrong := cmp.Or(excess(from.Data, KeyCert), excess(from.Data, KeyKey)); wrong != "" {
+		return nil, wrong
+	}
 	cert := parseCert(from.Data[KeyCert])
 	if cert == nil {
 		return nil, "holds no PEM certificate in " + KeyCert
 	}
-	first := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})
-	pair, err := tls.X509KeyPair(first, from.Data[KeyKey])
+	if wrong := weakKey(cert); wrong != "" {
+		return nil, wrong
+	}
+	file := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})
+	pair, err := tls.X509KeyPair(file, from.Data[KeyKey])
 	if err != nil {
 		return nil, fmt.Sprintf("holds a key in %s that does not belong to the certificate in %s", KeyKey, KeyCert)
 	}
-	return &authority{secret: secret, pem: first, cert: cert, key: pair.PrivateKey}, ""
+	return &authority{secret: secret, pem: file, cert: cert, key: pair.PrivateKey}, ""
 }
 
 // try says why the authority cannot be used beside the present one; empty if it can. A
@@ -93,6 +110,9 @@ func (p *planner) try(a, present *authority) string {
 	}) {
 		return "holds the same key for the client port and for the peer port, so that any client could join as a member"
 	}
+	if wrong := p.crossing(a.secret, a.cert, nil); wrong != "" {
+		return wrong
+	}
 	return p.trial(a)
 }
 
@@ -105,9 +125,12 @@ func (p *planner) others(than string) (certs []*x509.Certificate) {
 		}
 		stored := p.in.Secrets[secret]
 		for _, from := range p.in.Issued[secret].Leaves {
-			certs = append(certs, parseCerts(from.Data[KeyCA])...)
+			certs = append(certs, bounded(from.Data[KeyCA])...)
 		}
-		for _, file := range [][]byte{p.in.Given[secret].Data[KeyCert], stored[KeyCert], stored[KeyNextCert], stored[KeyFormerCert]} {
+		if cert := first(p.in.Given[secret].Data[KeyCert]); cert != nil {
+			certs = append(certs, cert)
+		}
+		for _, file := range [][]byte{stored[KeyCert], stored[KeyNextCert], stored[KeyFormerCert]} {
 			if cert := parseCert(file); cert != nil {
 				certs = append(certs, cert)
 			}
@@ -129,6 +152,18 @@ func unfit(cert *x509.Certificate) string {
 
 // weakness says why a certificate proves too little, or is not read by everybody.
 func weakness(cert *x509.Certificate) string {
+	if wrong := weakKey(cert); wrong != "" {
+		return wrong
+	}
+	weak := []x509.SignatureAlgorithm{x509.MD5WithRSA, x509.SHA1WithRSA, x509.ECDSAWithSHA1}
+	if slices.Contains(weak, cert.SignatureAlgorithm) {
+		return "holds a certificate that was signed with " + cert.SignatureAlgorithm.String() + ", which can be forged"
+	}
+	return ""
+}
+
+// weakKey says why a key proves too little, or is not read by everybody.
+func weakKey(cert *x509.Certificate) string {
 	switch key := cert.PublicKey.(type) {
 	case *rsa.PublicKey:
 		if key.N.BitLen() < weakest {
@@ -138,11 +173,56 @@ func weakness(cert *x509.Certificate) string {
 	default:
 		return "holds a key that is neither RSA nor ECDSA, which not every client reads"
 	}
-	weak := []x509.SignatureAlgorithm{x509.MD5WithRSA, x509.SHA1WithRSA, x509.ECDSAWithSHA1}
-	if slices.Contains(weak, cert.SignatureAlgorithm) {
-		return "holds a certificate that was signed with " + cert.SignatureAlgorithm.String() + ", which can be forged"
+	return unread(cert)
+}
+
+// unread says that a handshake fails at the sight of the key, though the certificate
+// itself can be verified.
+func unread(cert *x509.Certificate) string {
+	switch key := cert.PublicKey.(type) {
+	case *rsa.PublicKey:
+		if key.N.BitLen() > strongest {
+			return fmt.Sprintf("holds an RSA key of %d bits, and etcd takes none of more than %d", key.N.BitLen(), strongest)
+		}
+	case *ecdsa.PublicKey:
+		if !slices.Contains([]elliptic.Curve{elliptic.P256(), elliptic.P384(), elliptic.P521()}, key.Curve) {
+			return "holds an ECDSA key on the curve " + key.Params().Name + ", and etcd takes P-256, P-384 and P-521 alone"
+		}
 	}
 	return ""
+}
+
+// excess says that a file is larger than what is tried.
+func excess(data map[string][]byte, key string) string {
+	if n := len(data[key]); n > largest {
+		return fmt.Sprintf("has %d bytes in %s, and more than %d are not read, for to try them would hold up other clusters", n, key, largest)
+	}
+	if n := bytes.Count(data[key], []byte("-----BEGIN ")); n > most {
+		return fmt.Sprintf("has %d PEM blocks in %s, and more than %d are not read, for to try them would hold up other clusters", n, key, most)
+	}
+	return ""
+}
+
+// bounded reads all certificates of a file as far as it is tried: none if there is too
+// much of them, or any of their keys.
+func bounded(file []byte) []*x509.Certificate {
+	if excess(map[string][]byte{KeyCert: file}, KeyCert) != "" {
+		return nil
+	}
+	certs := parseCerts(file)
+	if slices.ContainsFunc(certs, func(cert *x509.Certificate) bool { return unread(cert) != "" }) {
+		return nil
+	}
+	return certs
+}
+
+// first reads the first certificate of a file in the same way.
+func first(file []byte) *x509.Certificate {
+	cert := parseCert(file)
+	if cert == nil || excess(map[string][]byte{KeyCert: file}, KeyCert)+unread(cert) != "" {
+		return nil
+	}
+	return cert
 }
 
 // trial makes the certificates that a member gets, and verifies them for each of their

@@ -12,6 +12,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -68,6 +69,11 @@ func TestAnAuthorityThatCannotBeUsed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	p224, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	corp := newIssuer(t, "corp", start.Add(-time.Hour))
 	good := func() map[string][]byte { return authorityOf(t, "corp", key) }
 	cases := map[string]struct {
 		data map[string][]byte
@@ -85,6 +91,11 @@ func TestAnAuthorityThatCannotBeUsed(t *testing.T) {
 		"one that ended":        {authorityOf(t, "corp", key, func(c *x509.Certificate) { c.NotAfter = start.Add(-time.Minute) }), "ended at "},
 		"a short key":           {authorityOf(t, "corp", small), "RSA key of 1024 bits"},
 		"a key that few read":   {authorityOf(t, "corp", odd), "neither RSA nor ECDSA"},
+		"a key that TLS lacks":  {authorityOf(t, "corp", p224), "on the curve P-224, and etcd takes P-256, P-384 and P-521 alone"},
+		"too long a key":        {with(good(), KeyCert, string(corp.of(long())[KeyCert])), "RSA key of 8193 bits, and etcd takes none of more than 8192"},
+		"a large certificate":   {with(good(), KeyCert, strings.Repeat("a", 65537)), "has 65537 bytes in tls.crt, and more than 65536 are not read"},
+		"a large key":           {with(good(), KeyKey, strings.Repeat("a", 65537)), "has 65537 bytes in tls.key, and more than 65536 are not read"},
+		"many certificates":     {many(good(), KeyCert), "has 21 PEM blocks in tls.crt, and more than 20 are not read"},
 		"one for servers alone": {authorityOf(t, "corp", key, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }), "refused for clients"},
 		"one for clients alone": {authorityOf(t, "corp", key, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }), "refused for servers"},
 		"one bound to other names": {authorityOf(t, "corp", key, func(c *x509.Certificate) {
@@ -100,21 +111,28 @@ func TestAnAuthorityThatCannotBeUsed(t *testing.T) {
 				}
 				in := inputs(have, policy, founders...)
 				in.Given = map[string]Given{"c-client-ca": {Secret: "corp-ca", Data: tc.data}}
-				r := Plan(start, in)
-				if len(r.Problems) != 1 || r.Problems[0].Reason != ReasonAuthorityRefused || !strings.Contains(r.Problems[0].Message, tc.says) ||
-					!strings.HasPrefix(r.Problems[0].Message, "Secret corp-ca ") || strings.Count(r.Problems[0].Message, " — ") != 2 {
-					t.Errorf("problems %+v, want %q", r.Problems, tc.says)
-				}
-				for _, s := range append(r.Create, r.Renew...) {
-					if s.Name != "c-peer-ca" {
-						t.Errorf("%s is written", s.Name)
-					}
-				}
-				if have != nil && len(r.Create)+len(r.Renew) > 0 {
-					t.Errorf("%v %v is written", names(r.Create), names(r.Renew))
-				}
+				refusesOne(t, in, ReasonAuthorityRefused, "Secret corp-ca ", tc.says)
 			}
 		})
+	}
+}
+
+// refusesOne says so of what the user provides for the client port, in three parts, and that
+// nothing of that port is written for it.
+func refusesOne(t *testing.T, in Inputs, reason, begins, says string) {
+	t.Helper()
+	r := Plan(start, in)
+	if len(r.Problems) != 1 || r.Problems[0].Reason != reason || !strings.Contains(r.Problems[0].Message, says) ||
+		!strings.HasPrefix(r.Problems[0].Message, begins) || strings.Count(r.Problems[0].Message, " — ") != 2 {
+		t.Errorf("problems %+v, want %q", r.Problems, says)
+	}
+	for _, s := range append(r.Create, r.Renew...) {
+		if s.Name != "c-peer-ca" {
+			t.Errorf("%s is written", s.Name)
+		}
+	}
+	if in.Authorities == AuthorityExpected && len(r.Create)+len(r.Renew) > 0 {
+		t.Errorf("%v %v is written", names(r.Create), names(r.Renew))
 	}
 }
 
@@ -125,8 +143,51 @@ func TestOneAuthorityForBothPortsIsRefused(t *testing.T) {
 		"c-client-ca": {Secret: "one", Data: authorityOf(t, "one", key)}, "c-peer-ca": {Secret: "two", Data: authorityOf(t, "two", key)},
 	}
 	r := Plan(start, in)
-	if len(r.Problems) != 2 || len(r.Create) > 0 || !strings.Contains(r.Problems[0].Message, "any client could join as a member") {
+	if len(r.Problems) != 2 || len(r.Create) > 0 || !strings.Contains(r.Problems[0].Message, "holds the same key for the client port and for the peer port, so that any client could join as a member") {
 		t.Errorf("problems %+v, created %v", r.Problems, names(r.Create))
+	}
+}
+
+// TestOneAuthorityAboveTheOtherPortsIsRefused: a certificate is shown with those that it
+// stands on.
+func TestOneAuthorityAboveTheOtherPortsIsRefused(t *testing.T) {
+	root := newIssuer(t, "root", start.Add(-time.Hour))
+	below := root.authority("below")
+	deep := below.authority("deep")
+	secret := func(i *issuer, between ...*issuer) map[string][]byte {
+		private, err := x509.MarshalPKCS8PrivateKey(i.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return map[string][]byte{
+			KeyCert: slices.Concat(i.pem, i.shows(i, between...).between),
+			KeyKey:  pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}),
+		}
+	}
+	join, client := "any client could join as a member", "would be taken for a client"
+	for name, tc := range map[string]struct {
+		clients, peers map[string][]byte
+		says           string
+	}{
+		"two below one root":      {secret(below), secret(root.authority("beside")), ""},
+		"the peers' above":        {secret(below), secret(root), join},
+		"the clients' above":      {secret(root), secret(below), client},
+		"the peers' far above":    {secret(deep, below), secret(root), join},
+		"the clients' far above":  {secret(root), secret(deep, below, root), client},
+		"one root named for both": {secret(below, root), secret(root.authority("beside"), root), ""},
+	} {
+		in := inputs(nil, AuthorityMayBeCreated, founders...)
+		in.Given = map[string]Given{"c-client-ca": {Secret: "one", Data: tc.clients}, "c-peer-ca": {Secret: "two", Data: tc.peers}}
+		r := Plan(start, in)
+		if tc.says == "" {
+			if len(r.Problems) > 0 {
+				t.Errorf("%s: problems %+v", name, r.Problems)
+			}
+			continue
+		}
+		if len(r.Problems) != 2 || len(r.Create) > 0 || !strings.Contains(r.Problems[0].Message, tc.says) || !strings.Contains(r.Problems[1].Message, tc.says) {
+			t.Errorf("%s: problems %+v, created %v", name, r.Problems, names(r.Create))
+		}
 	}
 }
 

@@ -166,6 +166,9 @@ func (p *planner) fitness(m *material, own string, l leaf) string {
 		if len(bytes.TrimSpace(m.from.Data[key])) == 0 {
 			return "has no " + key
 		}
+		if wrong := excess(m.from.Data, key); wrong != "" {
+			return wrong
+		}
 	}
 	authorities := parseCerts(m.from.Data[KeyCA])
 	if m.chain = parseCerts(m.cert); len(m.chain) == 0 {
@@ -174,10 +177,10 @@ func (p *planner) fitness(m *material, own string, l leaf) string {
 	if len(authorities) == 0 {
 		return "holds no PEM certificate in " + KeyCA
 	}
-	if wrong := keyFault(m.cert, m.key); wrong != "" {
+	if wrong := weakFile(m.chain, authorities); wrong != "" {
 		return wrong
 	}
-	if wrong := cmp.Or(weakness(m.chain[0]), p.outside(m.chain[0])); wrong != "" {
+	if wrong := cmp.Or(keyFault(m.cert, m.key), weakness(m.chain[0]), p.outside(m.chain[0])); wrong != "" {
 		return wrong
 	}
 	if m.anchor = p.anchor(m.chain, authorities); m.anchor == nil {
@@ -191,7 +194,26 @@ func (p *planner) fitness(m *material, own string, l leaf) string {
 	}) {
 		return "holds the authority of the other port in " + KeyCA + ", so that any client could join as a member"
 	}
+	if wrong := p.crossing(l.authority, m.anchor, m.chain); wrong != "" {
+		return wrong
+	}
 	return p.misused(m, own, l)
+}
+
+// weakFile says which key could break a handshake, or be broken. All certificates of a
+// chain are sent, and all of ca.crt are tried.
+func weakFile(chain, authorities []*x509.Certificate) string {
+	for i, cert := range chain {
+		if wrong := weakKey(cert); wrong != "" {
+			return fmt.Sprintf("%s (certificate %d of %s)", wrong, i+1, KeyCert)
+		}
+	}
+	for i, cert := range authorities {
+		if wrong := unread(cert); wrong != "" {
+			return fmt.Sprintf("%s (certificate %d of %s)", wrong, i+1, KeyCA)
+		}
+	}
+	return ""
 }
 
 // misused says that a certificate is for another use, or for somebody else.
@@ -208,13 +230,25 @@ func (p *planner) misused(m *material, own string, l leaf) string {
 	switch name := cert.Subject.CommonName; {
 	case own == OperatorSecret(p.in.Cluster) && name != OperatorName:
 		return fmt.Sprintf("holds a certificate whose common name is %q and not %s, which alone etcd's authentication lets change members", name, OperatorName)
-	case own == ClientSecret(p.in.Cluster) && name == OperatorName:
-		return "holds a certificate whose common name is " + OperatorName + ", so that etcd's authentication would let any application do anything"
+	case own != OperatorSecret(p.in.Cluster) && l.authority == ClientCASecret(p.in.Cluster) && name == OperatorName:
+		return "holds a certificate whose common name is " + OperatorName + ", so that etcd's authentication would let whoever reads it, in an application or in a member's pod, do anything"
+	case own != OperatorSecret(p.in.Cluster) && p.operators(cert):
+		return "holds the operator's own key, so that etcd's authentication would let whoever reads it do anything"
 	}
 	if m.lacks = l.lacks(cert); len(m.lacks) > 0 {
 		return "holds a certificate that does not cover " + strings.Join(m.lacks, ", ")
 	}
 	return ""
+}
+
+// operators says that the key of a certificate is the operator's own, present or to come.
+func (p *planner) operators(cert *x509.Certificate) bool {
+	own := OperatorSecret(p.in.Cluster)
+	issued := p.in.Issued[ClientCASecret(p.in.Cluster)].Leaves[own]
+	return slices.ContainsFunc([][]byte{p.in.Secrets[own][KeyCert], issued.Data[KeyCert]}, func(file []byte) bool {
+		operator := first(file)
+		return operator != nil && bytes.Equal(operator.RawSubjectPublicKeyInfo, cert.RawSubjectPublicKeyInfo)
+	})
 }
 
 // keyFault says why the private key is not the certificate's, in fixed words: a parser's
@@ -252,12 +286,28 @@ func (p *planner) outside(cert *x509.Certificate) string {
 // anchor is the authority that a chain stands on now; of several the one that lasts
 // longest.
 func (p *planner) anchor(chain, authorities []*x509.Certificate) (found *x509.Certificate) {
+	files := rawOf(chain) + "/" + rawOf(authorities)
+	if found, known := p.anchors[files]; known {
+		return found
+	}
 	for _, a := range authorities {
 		if p.verified(chain, a, x509.ExtKeyUsageAny) && (found == nil || a.NotAfter.After(found.NotAfter)) {
 			found = a
 		}
 	}
+	if p.anchors == nil {
+		p.anchors = map[string]*x509.Certificate{}
+	}
+	p.anchors[files] = found
 	return found
+}
+
+func rawOf(certs []*x509.Certificate) string {
+	var all strings.Builder
+	for _, cert := range certs {
+		all.Write(cert.Raw)
+	}
+	return all.String()
 }
 
 func (p *planner) unanchored(chain, authorities []*x509.Certificate) string {
@@ -340,7 +390,7 @@ func (p *planner) refuse(issued Issued, m material) {
 	if issued.By == ByCertManager {
 		act = "correct the issuer, and have Certificate " + m.from.Secret + " renewed"
 	}
-	p.problem(m.from.Secret, ReasonCertificateRefused, "Secret %s %s — it would be refused by those who connect, so it is not used, and %s — %s",
+	p.problem(m.from.Secret, ReasonCertificateRefused, "Secret %s %s — those who connect would be refused, or let in where they must not be, so it is not used, and %s — %s",
 		m.from.Secret, m.wrong, p.meanwhile(), act)
 }
 

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"maps"
 	"math/big"
 	"slices"
 	"strings"
@@ -73,6 +75,54 @@ func (i *issuer) sign(template *x509.Certificate, key crypto.Signer) map[string]
 	}
 }
 
+// of is a Secret for a public key that nobody need have the private one of.
+func (i *issuer) of(key any) map[string][]byte {
+	i.t.Helper()
+	data := i.leaf("of another key", serverNames)
+	der, err := x509.CreateCertificate(rand.Reader, parseCert(data[KeyCert]), i.cert, key, i.key)
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	return with(data, KeyCert, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
+}
+
+// authority is an issuer whose certificate this one has signed.
+func (i *issuer) authority(name string) *issuer {
+	i.t.Helper()
+	key := p256(i.t)
+	made := i.sign(&x509.Certificate{
+		SerialNumber: big.NewInt(6), Subject: pkix.Name{CommonName: name}, NotBefore: i.cert.NotBefore, NotAfter: i.cert.NotAfter,
+		KeyUsage: x509.KeyUsageCertSign, BasicConstraintsValid: true, IsCA: true,
+	}, key)
+	first := parseCert(made[KeyCert])
+	return &issuer{t: i.t, cert: first, key: key, pem: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: first.Raw})}
+}
+
+// shows are the issuer with a chain that it gives out, and whom it says to trust.
+func (i issuer) shows(trust *issuer, between ...*issuer) *issuer {
+	i.pem, i.between = trust.pem, nil
+	for _, b := range between {
+		i.between = append(i.between, b.pem...)
+	}
+	return &i
+}
+
+// long is a public key that no handshake takes.
+func long() *rsa.PublicKey {
+	n := new(big.Int).Lsh(big.NewInt(1), 8192)
+	return &rsa.PublicKey{N: n.Add(n, big.NewInt(1)), E: 65537}
+}
+
+// beside has the certificate of another Secret follow those under the key.
+func beside(data map[string][]byte, key string, other map[string][]byte) map[string][]byte {
+	return with(data, key, string(slices.Concat(data[key], other[KeyCert])))
+}
+
+// many has one certificate too many under the key.
+func many(data map[string][]byte, key string) map[string][]byte {
+	return with(data, key, strings.Repeat(string(data[key]), most+1))
+}
+
 var (
 	serverNames = []string{"*.c.ns.svc", "c-client.ns.svc", "127.0.0.1"}
 	peerNames   = []string{"*.c.ns.svc"}
@@ -125,6 +175,12 @@ func TestACertificateThatCannotBeUsed(t *testing.T) {
 		c.IsCA, c.DNSNames, c.KeyUsage = false, serverNames, x509.KeyUsageDigitalSignature
 	})
 	self[KeyCA] = self[KeyCert]
+	p224, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := &issuer{t: t, key: p224, pem: authorityOf(t, "old", p224)[KeyCert]}
+	old.cert = parseCert(old.pem)
 	ended := newIssuer(t, "ended", start.Add(-time.Hour), func(c *x509.Certificate) { c.NotAfter = start.Add(-time.Minute) })
 	cases := map[string]struct {
 		data map[string][]byte
@@ -151,6 +207,17 @@ func TestACertificateThatCannotBeUsed(t *testing.T) {
 		"for encryption alone":       {leaf(func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyEncipherment }), "key usage lacks digital signature"},
 		"without the Service's name": {corp.leaf("servers", []string{"*.c.ns.svc", "127.0.0.1"}), "does not cover c-client.ns.svc —"},
 		"for one member alone":       {corp.leaf("servers", []string{"c-0000.c.ns.svc", "c-client.ns.svc", "127.0.0.1"}), "does not cover c-0001.c.ns.svc, c-0002.c.ns.svc —"},
+		"a key that is too long":     {corp.of(long()), "RSA key of 8193 bits, and etcd takes none of more than 8192 (certificate 1 of tls.crt)"},
+		"a curve that TLS lacks":     {corp.sign(parseCert(leaf()[KeyCert]), p224), "on the curve P-224, and etcd takes P-256, P-384 and P-521 alone (certificate 1 of tls.crt)"},
+		"a short key in between":     {beside(leaf(), KeyCert, corp.of(&small.PublicKey)), "RSA key of 1024 bits, and fewer than 2048 can be broken (certificate 2 of tls.crt)"},
+		"too long a key in between":  {beside(leaf(), KeyCert, corp.of(long())), "RSA key of 8193 bits, and etcd takes none of more than 8192 (certificate 2 of tls.crt)"},
+		"too long a key to trust":    {beside(leaf(), KeyCA, corp.of(long())), "RSA key of 8193 bits, and etcd takes none of more than 8192 (certificate 2 of ca.crt)"},
+		"a curve to trust":           {old.leaf("servers", serverNames), "on the curve P-224, and etcd takes P-256, P-384 and P-521 alone (certificate 1 of ca.crt)"},
+		"a large certificate":        {with(leaf(), KeyCert, strings.Repeat("a", 65537)), "has 65537 bytes in tls.crt, and more than 65536 are not read"},
+		"a large key":                {with(leaf(), KeyKey, strings.Repeat("a", 65537)), "has 65537 bytes in tls.key, and more than 65536 are not read"},
+		"a large authority":          {with(leaf(), KeyCA, strings.Repeat("a", 65537)), "has 65537 bytes in ca.crt, and more than 65536 are not read"},
+		"a long chain":               {many(leaf(), KeyCert), "has 21 PEM blocks in tls.crt, and more than 20 are not read"},
+		"many authorities":           {many(leaf(), KeyCA), "has 21 PEM blocks in ca.crt, and more than 20 are not read"},
 		"without any name":           {corp.leaf("c-0000.c.ns.svc", nil), "does not cover c-0000.c.ns.svc, c-client.ns.svc, 127.0.0.1, c-0001.c.ns.svc, c-0002.c.ns.svc —"},
 	}
 	for name, tc := range cases {
@@ -165,19 +232,7 @@ func TestACertificateThatCannotBeUsed(t *testing.T) {
 				for _, m := range founders {
 					in.Issued["c-client-ca"].Leaves[MemberSecret(m)] = Given{Secret: "corp-server", Data: tc.data}
 				}
-				r := Plan(start, in)
-				if len(r.Problems) != 1 || r.Problems[0].Reason != ReasonCertificateRefused || !strings.Contains(r.Problems[0].Message, tc.says) ||
-					!strings.HasPrefix(r.Problems[0].Message, "Secret corp-server ") || strings.Count(r.Problems[0].Message, " — ") != 2 {
-					t.Errorf("problems %+v, want %q", r.Problems, tc.says)
-				}
-				for _, s := range append(r.Create, r.Renew...) {
-					if s.Name != "c-peer-ca" {
-						t.Errorf("%s is written", s.Name)
-					}
-				}
-				if have != nil && len(r.Create)+len(r.Renew) > 0 {
-					t.Errorf("%v %v is written", names(r.Create), names(r.Renew))
-				}
+				refusesOne(t, in, ReasonCertificateRefused, "Secret corp-server ", tc.says)
 			}
 		})
 	}
@@ -186,14 +241,111 @@ func TestACertificateThatCannotBeUsed(t *testing.T) {
 // TestTheHoldersNameIsTried: the operator is root to etcd, and nobody else is.
 func TestTheHoldersNameIsTried(t *testing.T) {
 	corp := newIssuer(t, "corp", start.Add(-time.Hour))
-	for own, commonName := range map[string]string{"c-operator-tls": "quorate", "c-client-tls": OperatorName} {
+	for own, commonName := range map[string]string{"c-operator-tls": "quorate", "c-client-tls": OperatorName, "c-0001-tls": OperatorName} {
 		in := inputs(nil, AuthorityMayBeCreated, founders...)
 		in.Issued = userLeaves(corp, nil, founders...)
-		in.Issued["c-client-ca"].Leaves[own] = Given{Secret: "corp", Data: corp.leaf(commonName, nil)}
+		in.Issued["c-client-ca"].Leaves[own] = Given{Secret: "corp", Data: corp.leaf(commonName, serverNames)}
 		r := Plan(start, in)
 		if len(r.Problems) != 1 || !strings.Contains(r.Problems[0].Message, "common name is") || slices.Contains(names(r.Create), "c-client-ca") {
 			t.Errorf("%s of %q: %+v, created %v", own, commonName, r.Problems, names(r.Create))
 		}
+	}
+}
+
+// TestTheHoldersKeyIsTried: whoever has the operator's needs no certificate of its own, for
+// the operator's is shown in every handshake.
+func TestTheHoldersKeyIsTried(t *testing.T) {
+	corp, peers := newIssuer(t, "corp", start.Add(-time.Hour)), newIssuer(t, "peers", start.Add(-time.Hour))
+	key := p256(t)
+	operator := corp.sign(parseCert(corp.leaf(OperatorName, nil)[KeyCert]), key)
+	for own, from := range map[string]struct {
+		port string
+		data map[string][]byte
+	}{
+		"c-client-tls": {"c-client-ca", corp.sign(parseCert(corp.leaf("c-client", nil)[KeyCert]), key)},
+		"c-0001-tls":   {"c-client-ca", corp.sign(parseCert(corp.leaf("servers", serverNames)[KeyCert]), key)},
+		"c-0002-tls":   {"c-peer-ca", peers.sign(parseCert(peers.leaf("peers", peerNames)[KeyCert]), key)},
+	} {
+		in := inputs(nil, AuthorityMayBeCreated, founders...)
+		in.Issued = userLeaves(corp, peers, founders...)
+		in.Issued["c-client-ca"].Leaves["c-operator-tls"] = Given{Secret: "corp-operator", Data: operator}
+		in.Issued[from.port].Leaves[own] = Given{Secret: "corp", Data: from.data}
+		r := Plan(start, in)
+		if len(r.Problems) != 1 || !strings.Contains(r.Problems[0].Message, "Secret corp holds the operator's own key") || slices.Contains(names(r.Create), from.port) {
+			t.Errorf("%s: %+v, created %v", own, r.Problems, names(r.Create))
+		}
+	}
+}
+
+// TestOthersAuthorityAboveTheOtherPortsIsRefused: a port takes whatever is shown with the
+// certificates that lead to whom it trusts.
+func TestOthersAuthorityAboveTheOtherPortsIsRefused(t *testing.T) {
+	root, apart := newIssuer(t, "root", start.Add(-time.Hour)), newIssuer(t, "apart", start.Add(-time.Hour))
+	one, two := root.authority("one"), root.authority("two")
+	deep := one.authority("deep")
+	join, client := "any client could join as a member", "would be taken for a client"
+	crossed := apart.shows(apart, one)
+	for name, tc := range map[string]struct {
+		clients, peers *issuer
+		says           string
+	}{
+		"one root above two that are trusted": {one, two, ""},
+		"one root named beside them":          {one.shows(&issuer{pem: slices.Concat(one.pem, root.pem)}), two.shows(&issuer{pem: slices.Concat(two.pem, root.pem)}), ""},
+		"the peers' above the clients'":       {one, root, join},
+		"the clients' above the peers'":       {root, one, client},
+		"the peers' far above the clients'":   {deep.shows(&issuer{pem: slices.Concat(deep.pem, one.pem)}), root, join},
+		"one in the clients' chain":           {one.shows(root, one), one, "of the other port, so that"},
+		"one in the peers' chain":             {one, one.shows(root, one), "of the other port, so that"},
+		"one shown beside the clients' chain": {crossed, root, join},
+		"one shown beside the peers' chain":   {root, crossed, client},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := inputs(nil, AuthorityMayBeCreated, founders...)
+			in.Issued = userLeaves(tc.clients, tc.peers, founders...)
+			r := Plan(start, in)
+			if tc.says == "" {
+				if len(r.Problems) > 0 {
+					t.Errorf("problems %+v", r.Problems)
+				}
+				return
+			}
+			if len(r.Create) > 0 || len(r.Problems) == 0 {
+				t.Fatalf("problems %+v, created %v", r.Problems, names(r.Create))
+			}
+			for _, problem := range r.Problems {
+				if !strings.Contains(problem.Message, tc.says) || strings.Count(problem.Message, " — ") != 2 {
+					t.Errorf("%s, want %q", problem.Message, tc.says)
+				}
+			}
+		})
+	}
+
+	// Beside one that is in place the new one alone is refused.
+	in := inputs(nil, AuthorityMayBeCreated, founders...)
+	in.Issued = userLeaves(one, apart, founders...)
+	in.Secrets, in.Authorities = carryOut(nil, Plan(start, in)), AuthorityExpected
+	in.Issued = userLeaves(nil, root, founders...)
+	if r := Plan(start.Add(time.Minute), in); len(r.Problems) != 1 || !strings.Contains(r.Problems[0].Message, "Secret corp-peer holds an authority that the certificates of the other port stand on, so that "+join) || slices.Contains(names(r.Renew), "c-peer-ca") {
+		t.Errorf("problems %+v, renewed %v", r.Problems, names(r.Renew))
+	}
+}
+
+// TestOthersCertificatesOfOneNameAreTriedWithinBounds: each of them could have signed each
+// other.
+func TestOthersCertificatesOfOneNameAreTriedWithinBounds(t *testing.T) {
+	clients, peers := newIssuer(t, "corp", start.Add(-time.Hour)), newIssuer(t, "apart", start.Add(-time.Hour))
+	in := inputs(nil, AuthorityMayBeCreated, founders...)
+	in.Issued = userLeaves(clients, peers, founders...)
+	for own, from := range in.Issued["c-client-ca"].Leaves {
+		from.Data = maps.Clone(from.Data)
+		for range most - 1 {
+			from.Data[KeyCert] = slices.Concat(from.Data[KeyCert], newIssuer(t, "corp", start).pem)
+		}
+		in.Issued["c-client-ca"].Leaves[own] = from
+	}
+	r := Plan(start, in)
+	if len(r.Create) > 0 || len(r.Problems) == 0 || !strings.Contains(r.Problems[0].Message, "so many certificates of one name") {
+		t.Errorf("problems %+v, created %v", r.Problems, names(r.Create))
 	}
 }
 
@@ -204,7 +356,7 @@ func TestOthersAuthorityForBothPortsIsRefused(t *testing.T) {
 	in := inputs(nil, AuthorityMayBeCreated, founders...)
 	in.Issued = userLeaves(corp, corp, founders...)
 	r := Plan(start, in)
-	if len(r.Create) > 0 || len(r.Problems) == 0 || !strings.Contains(r.Problems[0].Message, "any client could join as a member") {
+	if len(r.Create) > 0 || len(r.Problems) == 0 || !strings.Contains(r.Problems[0].Message, "holds the authority of the other port in ca.crt, so that any client could join as a member") {
 		t.Errorf("problems %+v, created %v", r.Problems, names(r.Create))
 	}
 	in = inputs(founded(t, founders...), AuthorityExpected, founders...)
@@ -517,10 +669,23 @@ var issuedBreaches = map[string]mutants.Mutant{
 	"an authority is trusted for a bad one":       mutants.Of("issued.go", "if m.wrong != \"\" {\n\t\t\treturn nil", "if m.anchor == nil {\n\t\t\treturn nil"),
 	"names are not tried":                         mutants.Of("issued.go", "if m.lacks = l.lacks(cert); len(m.lacks) > 0 {", "if m.lacks = l.lacks(cert); len(m.lacks) > 99 {"),
 	"uses are not tried":                          mutants.Of("issued.go", "if !p.verified(m.chain, m.anchor, use) {", "if false {"),
-	"times are not tried":                         mutants.Of("issued.go", "cmp.Or(weakness(m.chain[0]), p.outside(m.chain[0]))", "weakness(m.chain[0])"),
+	"times are not tried":                         mutants.Of("issued.go", "weakness(m.chain[0]), p.outside(m.chain[0]));", "weakness(m.chain[0]));"),
 	"one authority of others is for both ports":   mutants.Of("issued.go", "return bytes.Equal(cert.RawSubjectPublicKeyInfo, m.anchor.RawSubjectPublicKeyInfo)", "return false"),
+	"a port is trusted by what it stands on":      mutants.Of("standing.go", "case p.stand(append(slices.Clone(chain), anchor), there.anchors, links):", "case false:"),
+	"a port trusts what the other stands on":      mutants.Of("standing.go", "case p.stand(slices.Concat(there.shown, there.anchors), []*x509.Certificate{anchor}, links):", "case false:"),
+	"what stands in between is not climbed":       mutants.Of("standing.go", "queue = append(slices.Clip(queue), link)", "_ = link"),
+	"what is named beside an authority is one":    mutants.Of("standing.go", "s.anchors = append(s.anchors, anchor)", "s.anchors = append(s.anchors, authorities...)"),
+	"too many signatures are a no":                mutants.Of("standing.go", "case len(p.signatures) >= enough:", "case false:"),
+	"keys in between are not tried":               mutants.Of("issued.go", "for i, cert := range chain {", "for i, cert := range chain[:1] {"),
+	"keys to trust are not tried":                 mutants.Of("issued.go", "if wrong := unread(cert); wrong != \"\" {\n\t\t\treturn fmt", "if wrong := unread(cert); false {\n\t\t\treturn fmt"),
+	"a key may be of any length":                  mutants.Of("given.go", "if key.N.BitLen() > strongest {", "if false {"),
+	"a key may be on any curve":                   mutants.Of("given.go", "elliptic.P521()}, key.Curve)", "elliptic.P521(), key.Curve}, key.Curve)"),
+	"a file may have any size":                    mutants.Of("given.go", "n > largest {", "n < 0 {"),
+	"a file may hold any number":                  mutants.Of("given.go", "n > most {", "n < 0 {"),
+	"a member may be root":                        mutants.Of("issued.go", "case own != OperatorSecret(p.in.Cluster) && l.authority", "case own == ClientSecret(p.in.Cluster) && l.authority"),
+	"others may have the operator's key":          mutants.Of("issued.go", "&& p.operators(cert):", "&& false:"),
 	"the operator need not be root":               mutants.Of("issued.go", "case own == OperatorSecret(p.in.Cluster) && name != OperatorName:", "case false:"),
-	"an application may be root":                  mutants.Of("issued.go", "case own == ClientSecret(p.in.Cluster) && name == OperatorName:", "case false:"),
+	"an application may be root":                  mutants.Of("issued.go", "case own != OperatorSecret(p.in.Cluster) && l.authority", "case own == MemberSecret(p.in.Members[1]) && l.authority"),
 	"the authority of others is trusted alone":    mutants.Of("issued.go", "map[string][]byte{KeyNextCert: next.pem, KeyNextKey: []byte(Elsewhere)}, nil, notYet,", "map[string][]byte{KeyCert: next.pem, KeyKey: []byte(Elsewhere)}, nil, notYet,"),
 	"founders stand on two authorities":           mutants.Of("issued.go", "if m := p.examine(s.Own, l); !signed(m.chain, []*x509.Certificate{anchor}) {", "if m := p.examine(s.Own, l); false {"),
 	"one that cannot start is waited for":         mutants.Of("rotation.go", "if a.key != nil || a.next == nil {", "if a != nil {"),

@@ -16,6 +16,10 @@ type planner struct {
 	result Result
 	// examined are the certificates of others that were tried, for each is asked for often.
 	examined map[string]material
+	// anchors of files, standings of ports and signatures, for the same reason.
+	anchors    map[string]*x509.Certificate
+	standings  map[string]standing
+	signatures map[signature]bool
 }
 
 // Plan says which Secrets are to be created, renewed and removed now.

@@ -108,11 +108,16 @@ func (o Observed) replaceIncarnation(doing, blocked string) Step {
 	r := o.Recovery
 	running := names(o.Members, func(m Member) bool { return m.Pod != PodAbsent && m.Pod != PodTerminating })
 	going := names(o.Members, func(m Member) bool { return m.Pod == PodTerminating })
+	lost := names(o.Members, func(m Member) bool { return m.Pod == PodTerminating && m.NodeDown })
 	unsure := names(o.Members, func(m Member) bool { return !m.Joiner && !m.stopped() })
 	switch {
 	case len(running) > 0:
 		return Step{Kind: StopIncarnation, Members: running, Reason: doing, Message: fmt.Sprintf(
 			"incarnation %d is given up as %s says: %s stopped, and the volumes are kept", o.Incarnation, r.Word(), podsAre(running))}
+	case len(going) > 0 && len(lost) > 0:
+		return Step{Kind: Wait, Members: lost, Reason: blocked, Message: fmt.Sprintf(
+			"%s cannot be seen to end: the node is not Ready — it may still run, and the old members be a quorum again beside the new ones — bring the node back, or taint it as out-of-service when it is down",
+			podsOf(lost))}
 	case len(going) > 0:
 		return Step{Kind: Wait, Members: going, Reason: doing, Message: "the new incarnation begins when " + podsOf(going) + per(going, " has", " have") + " stopped"}
 	case o.KnownVoters()-len(unsure) < Majority(o.KnownVoters()):

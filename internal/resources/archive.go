@@ -111,20 +111,10 @@ func ArchiveDrillJob(a *v1alpha1.EtcdArchive, w Work) *batchv1.Job {
 	m.flag("--work-dir=" + workDir)
 	m.identity(a.Spec.Encryption)
 	m.workingDir()
-	return &batchv1.Job{
-		ObjectMeta: metav1.ObjectMeta{
-			Name: ArchiveDrillName(a.Name), Namespace: a.Namespace, Labels: labels, Annotations: annotations,
-			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(a, v1alpha1.GroupVersion.WithKind("EtcdArchive"))},
-		},
-		Spec: batchv1.JobSpec{
-			BackoffLimit:            new(int32(workRetries)),
-			ActiveDeadlineSeconds:   seconds(drillTimeout),
-			TTLSecondsAfterFinished: new(int32(workKept.Seconds())),
-			PodFailurePolicy:        giveUpEarly(),
-			Template: corev1.PodTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{Labels: labels},
-				Spec:       workSpec(a.Spec.ServiceAccountName, m, w),
-			},
-		},
-	}
+	job := workJob(metav1.ObjectMeta{
+		Name: ArchiveDrillName(a.Name), Namespace: a.Namespace, Labels: labels, Annotations: annotations,
+		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(a, v1alpha1.GroupVersion.WithKind("EtcdArchive"))},
+	}, drillTimeout, workSpec(a.Spec.ServiceAccountName, m, w))
+	job.Spec.TTLSecondsAfterFinished = new(int32(workKept.Seconds()))
+	return job
 }

@@ -67,24 +67,35 @@ func BackupJob(b *v1alpha1.EtcdBackup, w Work) *batchv1.Job {
 	if w.Operation == snapshot.OperationPrune {
 		timeout, kept = pruneTimeout, pruneTimeout
 	}
+	job := workJob(metav1.ObjectMeta{
+		Name: JobName(b.Name, w.Operation), Namespace: b.Namespace, Labels: labels, OwnerReferences: owners(b, w.Operation),
+	}, timeout, workSpec(b.Spec.ServiceAccountName, workMounts(b, w), w))
+	job.Spec.TTLSecondsAfterFinished = new(int32(kept.Seconds()))
+	job.Spec.Template.Annotations = annotations
+	return job
+}
+
+// workJob is a Job of the backup program. Its pods carry its labels.
+func workJob(is metav1.ObjectMeta, timeout time.Duration, spec corev1.PodSpec) *batchv1.Job {
 	return &batchv1.Job{
-		ObjectMeta: metav1.ObjectMeta{
-			Name:            JobName(b.Name, w.Operation),
-			Namespace:       b.Namespace,
-			Labels:          labels,
-			OwnerReferences: owners(b, w.Operation),
-		},
+		ObjectMeta: is,
 		Spec: batchv1.JobSpec{
-			BackoffLimit:            new(int32(workRetries)),
-			ActiveDeadlineSeconds:   seconds(timeout),
-			TTLSecondsAfterFinished: new(int32(kept.Seconds())),
-			PodFailurePolicy:        giveUpEarly(),
-			Template: corev1.PodTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{Labels: labels, Annotations: annotations},
-				Spec:       workSpec(b.Spec.ServiceAccountName, workMounts(b, w), w),
-			},
+			BackoffLimit:          new(int32(workRetries)),
+			ActiveDeadlineSeconds: seconds(timeout),
+			PodFailurePolicy:      giveUpEarly(),
+			Template:              corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: is.Labels}, Spec: spec},
 		},
 	}
+}
+
+// EndedWorker is how the backup program has ended in a pod; nil while it has not.
+func EndedWorker(pod *corev1.Pod) *corev1.ContainerStateTerminated {
+	for i := range pod.Status.ContainerStatuses {
+		if s := &pod.Status.ContainerStatuses[i]; s.Name == BackupContainer {
+			return s.State.Terminated
+		}
+	}
+	return nil
 }
 
 // BackupLabels of what works for a backup: none of them is a member's, so that no

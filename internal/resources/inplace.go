@@ -46,12 +46,21 @@ func RestoreStands(c *v1alpha1.EtcdCluster, r *v1alpha1.EtcdRestore) bool {
 		!meta.IsStatusConditionTrue(r.Status.Conditions, v1alpha1.ConditionStalled)
 }
 
-// RevisionBump is added to the revisions of a backup that an incarnation begins with. Each
-// gets a range of its own: a second restore of the same backup would otherwise use revisions
-// again that watchers of the first have seen.
-func RevisionBump(incarnation int64) int64 {
+const (
+	// bump is the least by which revisions are raised.
+	bump = 1_000_000_000
+	// span is how many revisions each incarnation has for itself: more than a year of
+	// 30,000 writes a second.
+	span = 1_000_000_000_000
+)
+
+// RevisionBump is added to the revision of a backup that an incarnation begins with. Each
+// incarnation begins at a revision of its own, above all of the incarnations before it and
+// whichever backup it begins with: a watcher of any of them would otherwise be carried back
+// without a word when a cluster goes from one backup to an older one.
+func RevisionBump(incarnation, revision int64) int64 {
 	if incarnation <= 1 {
 		return 0
 	}
-	return incarnation * bump
+	return max(incarnation*span-revision, bump)
 }

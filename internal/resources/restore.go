@@ -4,12 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 
 	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/etcd"
 	"github.com/quorate/quorate/internal/snapshot"
 )
 
@@ -53,9 +53,6 @@ func RecoveryWord(c *v1alpha1.EtcdCluster) string {
 	return ""
 }
 
-// bump is how many revisions each incarnation has for itself.
-const bump = 1_000_000_000
-
 // RestoreOf is the backup that a source names, or that the point which it names was put
 // together as. b is the EtcdBackup of that name and a the EtcdArchive, nil if there is none.
 // The second answer says why it cannot be restored, in three parts, and is empty if it can.
@@ -88,6 +85,10 @@ func restoreOfBackup(c *v1alpha1.EtcdCluster, from *v1alpha1.RestoreSource, b *v
 		return r, fmt.Sprintf("EtcdBackup %s is not complete (%s) — there is nothing to restore yet — wait for it, or %s", b.Name, readyReason(b), w.another)
 	case !is(v1alpha1.ConditionVerified) && !from.AllowUnverified:
 		return r, fmt.Sprintf("EtcdBackup %s is not verified (%s) — nobody has seen that it can be restored — wait for it, or %s", b.Name, readyReason(b), w.unverified)
+	case wasFounded(c) && b.Status.ClusterUID != "" && b.Status.ClusterUID != ClusterUID(c):
+		return r, fmt.Sprintf("EtcdBackup %s is of an EtcdCluster %s with the UID %s, which is not this one — this cluster's clients would be given the data of another one — %s", b.Name, b.Spec.ClusterRef.Name, b.Status.ClusterUID, w.another)
+	case etcd.Minor(c.Spec.Version) > etcd.Minor(b.Status.EtcdVersion)+1:
+		return r, fmt.Sprintf("EtcdBackup %s was taken from etcd %s, and spec.version is %s — etcd opens the data of the minor release before its own, and of none before that — %s; this one can begin a new cluster of 3.%d", b.Name, b.Status.EtcdVersion, c.Spec.Version, w.another, etcd.Minor(b.Status.EtcdVersion)+1)
 	case newer(b.Status.EtcdVersion, c.Spec.Version):
 		return r, fmt.Sprintf("EtcdBackup %s was taken from etcd %s, and spec.version is %s — an older etcd cannot open the data of a newer one — set spec.version to %s or later", b.Name, b.Status.EtcdVersion, c.Spec.Version, b.Status.EtcdVersion)
 	default:
@@ -107,6 +108,10 @@ func waysOut(c *v1alpha1.EtcdCluster) ways {
 		return ways{another, another + ", or create a cluster with the store that it lies in", "set spec.recovery.allowUnverified, or that of another EtcdRestore"}
 	}
 	another := "create the cluster anew with another backup"
+	if c.Status.Recovery != nil {
+		// The volumes of the incarnation that was given up may be the only copy there is.
+		another = "set spec.storage.whenDeleted to Retain, so that the old volumes stay, and then create the cluster anew with another backup"
+	}
 	return ways{another, another + ", or with the store that it lies in", "create the cluster anew with restoreFrom.allowUnverified"}
 }
 
@@ -118,20 +123,7 @@ func readyReason(b *v1alpha1.EtcdBackup) string {
 }
 
 // newer says that a version's minor release is above another's.
-func newer(a, b string) bool {
-	number := func(version string) int {
-		parts := strings.Split(version, ".")
-		if len(parts) < 2 {
-			return 0
-		}
-		n, err := strconv.Atoi(parts[1])
-		if err != nil {
-			return 0
-		}
-		return n
-	}
-	return number(a) > number(b)
-}
+func newer(a, b string) bool { return etcd.Minor(a) > etcd.Minor(b) }
 
 // fillVolume adds to a pod what fills its empty volume before the guard looks at it.
 // The guard is not told that the volume may be empty: a restore that did not come to
@@ -154,7 +146,7 @@ func (r *Restore) fillVolume(c *v1alpha1.EtcdCluster, s Start, spec *corev1.PodS
 		"--etcd-version="+c.Spec.Version,
 		"--orders="+annotationsMount+"/annotations",
 	)
-	if by := RevisionBump(incarnation(c)); by > 0 {
+	if by := RevisionBump(incarnation(c), snapshot.RevisionOf(r.BackupID)); by > 0 {
 		m.flag("--bump-revision=" + strconv.FormatInt(by, 10))
 	}
 	if r.Identity != nil {

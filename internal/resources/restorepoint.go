@@ -7,7 +7,6 @@ import (
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/quorate/quorate/api/v1alpha1"
@@ -108,19 +107,8 @@ func RebuildJob(c *v1alpha1.EtcdCluster, p Point, backupImage string) *batchv1.J
 	}
 	m.workingDir()
 	w := Work{Operation: snapshot.OperationRebuild, BackupImage: backupImage, EtcdImage: Image(c), Cluster: c}
-	return &batchv1.Job{
-		ObjectMeta: metav1.ObjectMeta{
-			Name: RebuildJobName(c.Name), Namespace: c.Namespace, Labels: labels,
-			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(c, v1alpha1.GroupVersion.WithKind("EtcdCluster"))},
-		},
-		Spec: batchv1.JobSpec{
-			BackoffLimit:          new(int32(workRetries)),
-			ActiveDeadlineSeconds: seconds(rebuildTimeout),
-			PodFailurePolicy:      giveUpEarly(),
-			Template: corev1.PodTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{Labels: labels},
-				Spec:       workSpec(p.ServiceAccount, m, w),
-			},
-		},
-	}
+	return workJob(metav1.ObjectMeta{
+		Name: RebuildJobName(c.Name), Namespace: c.Namespace, Labels: labels,
+		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(c, v1alpha1.GroupVersion.WithKind("EtcdCluster"))},
+	}, rebuildTimeout, workSpec(p.ServiceAccount, m, w))
 }

@@ -117,7 +117,7 @@ func TestReport(t *testing.T) {
 	}
 	begun := fresh(prepared, raise, func(o *Observed) { o.Cluster.Old, o.Cluster.RaisedAt = []string{"data-a-0000"}, time.Unix(1e9+30, 0) })
 	pass(begun, nil)
-	if s := r.Status; s.RaisedTime == nil || s.RaisedTime.Unix() != 1e9+30 || s.RevisionBump != 2e9 || len(s.OldVolumes) != 1 || s.CompletionTime != nil {
+	if s := r.Status; s.RaisedTime == nil || s.RaisedTime.Unix() != 1e9+30 || s.RevisionBump != 2e12-42 || len(s.OldVolumes) != 1 || s.CompletionTime != nil {
 		t.Errorf("after the raise %+v", s)
 	}
 	serves(&begun)

@@ -82,7 +82,7 @@ func record(s *v1alpha1.EtcdRestoreStatus, o Outcome) {
 		if !c.RaisedAt.IsZero() {
 			at = metav1.NewTime(c.RaisedAt)
 		}
-		s.RaisedTime, s.RevisionBump, s.OldVolumes = &at, resources.RevisionBump(c.Incarnation), c.Old
+		s.RaisedTime, s.RevisionBump, s.OldVolumes = &at, resources.RevisionBump(c.Incarnation, s.Revision), c.Old
 	}
 }
 

@@ -295,6 +295,16 @@ func NewID(revision int64, at time.Time, name string) string {
 	return fmt.Sprintf("%020d-%s-%s", revision, at.UTC().Format(idTime), name)
 }
 
+// RevisionOf an ID: what NewID was told; zero for what is none of its IDs.
+func RevisionOf(id string) int64 {
+	digits, _, _ := strings.Cut(id, "-")
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
 // ValidID says whether id is one of NewID's. Anything else in a store is not ours.
 func ValidID(id string) bool { return len(id) <= 512 && idOf.MatchString(id) }
 

@@ -179,3 +179,12 @@ func TestPrefixes(t *testing.T) {
 		}
 	}
 }
+
+// TestRevisionOf an ID is what it was made with.
+func TestRevisionOf(t *testing.T) {
+	for id, want := range map[string]int64{NewID(4711, time.Unix(1e9, 0), "now"): 4711, "": 0, "the-id": 0} {
+		if got := RevisionOf(id); got != want {
+			t.Errorf("RevisionOf(%q) = %d, want %d", id, got, want)
+		}
+	}
+}

@@ -100,6 +100,24 @@ func (c cluster) content(ctx context.Context, member string) string {
 	return c.etcdctl(ctx, member, "get", "", "--prefix")
 }
 
+// writtenPastItsBackup is a cluster of three with the verified backup nightly, which holds
+// what is kept, and with keys that were written later.
+func writtenPastItsBackup(ctx context.Context, name string) (c cluster, kept string, backup *v1alpha1.EtcdBackup) {
+	GinkgoHelper()
+	ns := newNamespace(ctx)
+	store := disk(ctx, ns)
+	c = found(ctx, ns, name, `{size: 3, storage: {size: 1Gi}, etcd: {quotaBackendBytes: 256Mi}}`)
+	for i := range 20 {
+		c.etcdctl(ctx, c.member(i%3), "put", fmt.Sprintf("kept/%02d", i), strings.Repeat("v", i*100))
+	}
+	kept = c.content(ctx, c.member(0))
+	backup = comesTo(ctx, c.backsUp(ctx, "nightly", store), v1alpha1.ConditionVerified, v1alpha1.ReasonVerified)
+	for i := range 5 {
+		c.etcdctl(ctx, c.member(i%3), "put", fmt.Sprintf("later/%02d", i), "x")
+	}
+	return c, kept, backup
+}
+
 var _ = Describe("A backup", func() {
 	It("is saved under load, tried out, and begins a new cluster with the same keys", func(ctx context.Context) {
 		ns := newNamespace(ctx)

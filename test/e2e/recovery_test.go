@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -70,17 +69,7 @@ var _ = Describe("A quorum that is lost for good", Ordered, func() {
 	)
 
 	BeforeAll(func(ctx SpecContext) {
-		ns := newNamespace(ctx)
-		store := disk(ctx, ns)
-		c = found(ctx, ns, "lost", `{size: 3, storage: {size: 1Gi}, etcd: {quotaBackendBytes: 256Mi}}`)
-		for i := range 20 {
-			c.etcdctl(ctx, c.member(i%3), "put", fmt.Sprintf("kept/%02d", i), strings.Repeat("v", i*100))
-		}
-		kept = c.content(ctx, c.member(0))
-		backup = comesTo(ctx, c.backsUp(ctx, "nightly", store), v1alpha1.ConditionVerified, v1alpha1.ReasonVerified)
-		for i := range 5 {
-			c.etcdctl(ctx, c.member(i%3), "put", fmt.Sprintf("later/%02d", i), "x")
-		}
+		c, kept, backup = writtenPastItsBackup(ctx, "lost")
 		was, old, left = c.get(ctx), c.claims(ctx), c.member(0)
 	}, NodeTimeout(4*patience))
 

@@ -31,7 +31,7 @@ func (w *World) underLoad(t *testing.T, d time.Duration) {
 // takes a second for each sync is told, and its member leads no longer than a minute from
 // then on; nobody is replaced, stopped or restarted.
 func TestASlowDiskCostsTheLeadershipAndNothingElse(t *testing.T) {
-	w := workflow{before: founded(spec(3, plaintext))}.start()
+	w := workflow{name: "three in plaintext", before: founded(spec(3, plaintext))}.start()
 	w.disks = map[string]*disk{}
 	for _, name := range []string{"c-0000", "c-0001", "c-0002"} {
 		w.disks[name] = &disk{each: time.Millisecond}

@@ -266,7 +266,7 @@ func TestLabelsArePutBack(t *testing.T) {
 			if memory {
 				mutate = append(mutate, inMemory)
 			}
-			w := workflow{before: founded(spec(3, mutate...))}.start()
+			w := workflow{name: t.Name(), before: founded(spec(3, mutate...))}.start()
 			find := func() []client.Object {
 				if memory {
 					return []client.Object{w.Pod("c-0001"), w.Pod("c-0002")}

@@ -57,7 +57,7 @@ const (
 var mutants = []mutant{
 	{
 		name: "an authority goes before its last leaf", test: undisturbed + "rotating_the_authorities_of_three", rule: "trust: c-",
-		edits: []sourceEdit{{rotationFile, "if !a.followed(p.portOf(a, m)) {", "if !(%s) && !a.followed(p.portOf(a, m)) {"}},
+		edits: []sourceEdit{{rotationFile, "if !a.followed(p.portOf(a, m), p.between(a, m)) {", "if !(%s) && !a.followed(p.portOf(a, m), p.between(a, m)) {"}},
 	},
 	{
 		name: "the next authority signs at once", test: undisturbed + "rotating_the_authorities_of_three", rule: "trust: ",
@@ -240,6 +240,7 @@ var mutants = []mutant{
 		edits: []sourceEdit{
 			{restoreFile, "case r != nil && r.Incarnation == incarnation(c):", "case r != nil && r.Incarnation == incarnation(c) && !(%s):"},
 			{membersFile, "from == nil && name != \"\" {", "from == nil && name != \"\" && !(%s) {"},
+			{membersFile, "if from == nil && c.Status.Incarnation > 1 {", "if from == nil && c.Status.Incarnation > 1 && !(%s) {"},
 		},
 	},
 	{
@@ -273,7 +274,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "a restore strikes with an old safety backup", rule: "the pods were", test: "TestNothingIsRestoredUnprepared/its_safety_backup_is_old",
-		edits: []sourceEdit{{standingFile, "> freshFor {", "> freshFor && !(%s) {"}},
+		edits: []sourceEdit{{standingFile, "now.Sub(s.Time.Time) > freshFor:", "now.Sub(s.Time.Time) > freshFor && !(%s):"}},
 	},
 	{
 		name: "a stale cache undoes a restore", rule: "started again", test: "TestAStaleCacheDoesNotUndoARestore",

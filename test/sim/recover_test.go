@@ -10,13 +10,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/resources"
 )
 
 // backedUp has a verified backup of the cluster in the store.
 func backedUp(w *World) {
 	b := &v1alpha1.EtcdBackup{ObjectMeta: metav1.ObjectMeta{Namespace: w.Key.Namespace, Name: "nightly"}}
 	b.Spec.ClusterRef.Name, b.Spec.Store.S3 = w.Key.Name, &v1alpha1.S3Store{Bucket: "backups"}
-	b.Status.ID, b.Status.EtcdVersion, b.Status.ClusterUID = "the-id", "3.6.16", string(w.Cluster().UID)
+	b.Status.ID, b.Status.EtcdVersion, b.Status.ClusterUID = "the-id", "3.6.16", resources.ClusterUID(w.Cluster())
 	for _, kind := range []string{v1alpha1.ConditionComplete, v1alpha1.ConditionVerified, v1alpha1.ConditionReady} {
 		meta.SetStatusCondition(&b.Status.Conditions, metav1.Condition{Type: kind, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonVerified})
 	}
@@ -197,7 +198,7 @@ func TestAnUnverifiedBackupIsTakenWhenTheUserSaysSo(t *testing.T) {
 // TestAWordTakenBackLetsTheOldOnesGoOn: until the next incarnation has begun the pods that
 // were stopped come back on their volumes.
 func TestAWordTakenBackLetsTheOldOnesGoOn(t *testing.T) {
-	f := workflow{before: func(w *World) { founded(spec(3, plaintext))(w); backedUp(w) }}
+	f := workflow{name: "three with a backup", before: func(w *World) { founded(spec(3, plaintext))(w); backedUp(w) }}
 	w := f.start()
 	first := map[string]string{}
 	nodes := []string{w.NodeOf("c-0001"), w.NodeOf("c-0002")}
@@ -235,7 +236,7 @@ func TestAWordTakenBackLetsTheOldOnesGoOn(t *testing.T) {
 // deleted by force, before the operator has heard that their nodes are lost. They may be a
 // quorum still.
 func TestAStaleNodeCacheBeginsNoIncarnation(t *testing.T) {
-	f := workflow{before: func(w *World) { founded(spec(3, plaintext))(w); backedUp(w) }}
+	f := workflow{name: "three with a backup", before: func(w *World) { founded(spec(3, plaintext))(w); backedUp(w) }}
 	w := f.start()
 	w.Operator().HoldBack("Node")
 	for _, m := range []string{"c-0001", "c-0002"} {
@@ -258,7 +259,13 @@ func TestAStaleNodeCacheBeginsNoIncarnation(t *testing.T) {
 // TestTwoOperatorsDoNotDisputeARecovery: one that has just come does not start again whom the
 // other stops.
 func TestTwoOperatorsDoNotDisputeARecovery(t *testing.T) {
-	f := recoveries()[0]
+	undisputed(t, recoveries()[0])
+}
+
+// undisputed: a second operator comes at any of the first moments of a workflow that begins
+// a new incarnation.
+func undisputed(t *testing.T, f workflow) {
+	t.Helper()
 	for late := range 24 {
 		w := f.start()
 		f.begin(w)

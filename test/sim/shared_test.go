@@ -149,7 +149,7 @@ func TestStaleCachesDoNotChangeTheEnd(t *testing.T) {
 // TestAStaleNodeCacheStartsNobodyTwice: the pod of a cut-off node is deleted by
 // force before the operator has heard that the node is lost. Its process runs on.
 func TestAStaleNodeCacheStartsNobodyTwice(t *testing.T) {
-	f := workflow{before: founded(spec(3, plaintext))}
+	f := workflow{name: "three in plaintext", before: founded(spec(3, plaintext))}
 	w := f.start()
 	op, node := w.Operator(), w.NodeOf("c-0001")
 	op.HoldBack("Node")
@@ -195,7 +195,7 @@ func TestTwoOperatorsAtOnce(t *testing.T) {
 // TestTwoInstallations: the one that a cluster does not name does nothing to it while
 // the other one's Lease is renewed, and takes over when it is not any more.
 func TestTwoInstallations(t *testing.T) {
-	w := workflow{before: founded(spec(3, plaintext))}.start()
+	w := workflow{name: "three in plaintext", before: founded(spec(3, plaintext))}.start()
 	w.ReplaceAfter = 0
 	first, alive := w.Operator(), true
 	l := &coordinationv1.Lease{

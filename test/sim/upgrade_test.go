@@ -9,7 +9,7 @@ import (
 // other defaults. A pod records what it was made from, so none is made again for that; the
 // next one that has to be made gets what is new.
 func TestANewOperatorRestartsNothing(t *testing.T) {
-	w := workflow{before: founded(spec(3, plaintext))}.start()
+	w := workflow{name: "three in plaintext", before: founded(spec(3, plaintext))}.start()
 	before := map[string]string{}
 	for _, o := range w.API.all("Pod") {
 		before[o.GetName()] = string(o.GetUID())

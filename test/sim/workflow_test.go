@@ -150,6 +150,9 @@ func (f workflow) start() *World {
 		w.StartOperator()
 		return w
 	}
+	if f.name == "" {
+		panic("a workflow without a name would begin with the history of another one")
+	}
 	known, _ := histories.LoadOrStore(f.name, &history{})
 	h := known.(*history)
 	h.once.Do(func() {

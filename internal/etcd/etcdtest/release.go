@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 
 	"github.com/quorate/quorate/internal/etcd"
 )
@@ -19,20 +17,7 @@ type release struct {
 	target int
 }
 
-// minorOf a version: 6 for "3.6.16".
-func minorOf(version string) int {
-	parts := strings.Split(version, ".")
-	if len(parts) < 2 {
-		return 0
-	}
-	n, err := strconv.Atoi(parts[1])
-	if err != nil {
-		return 0
-	}
-	return n
-}
-
-func (p *Process) minor() int { return minorOf(cmp.Or(p.Flags.Version, Version)) }
+func (p *Process) minor() int { return etcd.Minor(cmp.Or(p.Flags.Version, Version)) }
 
 // Downgrade has the clusters of the world be in a downgrade to the version, as a user
 // does with etcdctl; the empty one ends it.
@@ -40,7 +25,7 @@ func (w *World) Downgrade(to string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for id, r := range w.releases {
-		r.target = minorOf(to)
+		r.target = etcd.Minor(to)
 		w.releases[id] = r
 	}
 }
@@ -118,10 +103,10 @@ func (c *conn) Downgrade(ctx context.Context, action etcd.DowngradeAction, versi
 			r.target = 0
 		case r.target != 0:
 			return etcd.ErrDowngrading
-		case minorOf(version) != r.minor-1:
+		case etcd.Minor(version) != r.minor-1:
 			return errors.New("etcdserver: invalid downgrade target version")
 		case action == etcd.DowngradeEnable:
-			r.target = minorOf(version)
+			r.target = etcd.Minor(version)
 		}
 		c.world.releases[id] = r
 		c.world.settle()
