@@ -257,7 +257,7 @@ func TestDrillOfAnotherArchive(t *testing.T) {
 		}, change)
 		ReportArchive(a, ArchiveOutcome{Seen: o, Step: NextOfArchive(o)})
 		is := told(a.Status.Conditions)
-		return is["Ready"] + " " + is["Verified"]
+		return is["Ready"] + ", verified " + is["Verified"]
 	}
 	failed := func(reason snapshot.Reason) func(*ArchiveObserved) {
 		return func(o *ArchiveObserved) {
@@ -273,13 +273,13 @@ func TestDrillOfAnotherArchive(t *testing.T) {
 		change func(*ArchiveObserved)
 		want   string
 	}{
-		{good, "True/Archiving True/Verified"},
-		{nothing, "True/Archiving True/Verified"},
-		{elsewhere, "True/Archiving False/Pending"},
-		{failed(snapshot.ReasonCorrupt), "False/Corrupt False/Corrupt"},
-		{failed(snapshot.ReasonStoreUnreachable), "False/Corrupt False/Corrupt"},
-		{func(o *ArchiveObserved) { o.Drill.State = WorkForeign }, "False/Corrupt False/Corrupt"},
-		{elsewhere, "True/Archiving False/Pending"},
+		{good, "True/Archiving, verified True/Verified"},
+		{nothing, "True/Archiving, verified True/Verified"},
+		{elsewhere, "True/Archiving, verified False/Pending"},
+		{failed(snapshot.ReasonCorrupt), "False/Corrupt, verified False/Corrupt"},
+		{failed(snapshot.ReasonStoreUnreachable), "False/Corrupt, verified False/Corrupt"},
+		{func(o *ArchiveObserved) { o.Drill.State = WorkForeign }, "False/Corrupt, verified False/Corrupt"},
+		{elsewhere, "True/Archiving, verified False/Pending"},
 	} {
 		if got := pass(step.change); got != step.want {
 			t.Errorf("step %d: %s, want %s", i, got, step.want)
