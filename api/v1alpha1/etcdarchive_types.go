@@ -106,9 +106,9 @@ type EtcdArchiveStatus struct {
 	// +optional
 	ArchivedRevision int64 `json:"archivedRevision,omitempty"`
 
-	// ArchivedUntil: whatever had been acknowledged by then is in the store. It is written at
-	// most once a minute, and every ten while nothing is written to the cluster; the metric
-	// quorate_archive_age_seconds is exact.
+	// ArchivedUntil: whatever had been acknowledged by then is in the store. It is written
+	// once a minute, and every ten while nothing is written to the cluster, but twice in
+	// spec.maxLag if that is less; the metric quorate_archive_age_seconds is exact.
 	// +optional
 	ArchivedUntil *metav1.Time `json:"archivedUntil,omitempty"`
 

@@ -168,15 +168,47 @@ func TestReportArchive(t *testing.T) {
 	}
 }
 
+// TestAnArchiverThatMovesIsNotBehind: status is no older than half of maxLag when the pod that
+// told more is gone, so that a pod which moves to another node within the rest is no alarm.
+func TestAnArchiverThatMovesIsNotBehind(t *testing.T) {
+	for _, maxLag := range []time.Duration{time.Minute, 5 * time.Minute, time.Hour} {
+		a := &v1alpha1.EtcdArchive{}
+		at := look
+		pass := func(change func(*ArchiveObserved)) string {
+			at = at.Add(10 * time.Second)
+			o := archiving(func(o *ArchiveObserved) {
+				o.Now, o.MaxLag = at, maxLag
+				o.Archiver.Progress = &snapshot.ArchiveProgress{Revision: 100, Until: at, Base: "b"}
+				if a.Status.ArchivedUntil != nil {
+					o.Until = a.Status.ArchivedUntil.Time
+				}
+			}, change)
+			ReportArchive(a, ArchiveOutcome{Seen: o, Step: NextOfArchive(o)})
+			return told(a.Status.Conditions)["LagExceeded"]
+		}
+		gone := func(o *ArchiveObserved) { o.Archiver.Progress, o.Archiver.Running = nil, false }
+		for idle := range 120 {
+			for range idle + 1 {
+				pass(func(*ArchiveObserved) {})
+			}
+			for range min(6, int(maxLag/2/(10*time.Second))) - 1 {
+				if got := pass(gone); got != "False/WithinLimit" {
+					t.Fatalf("maxLag %s: after %d idle looks the archiver moves: %s", maxLag, idle, got)
+				}
+			}
+		}
+	}
+}
+
 // TestArchiveIsToldRarely: a cluster that is written to all the time moves status once a
-// minute, an idle one every ten, and trouble at once.
+// minute, an idle one every ten, or twice in maxLag, and trouble at once.
 func TestArchiveIsToldRarely(t *testing.T) {
 	a := &v1alpha1.EtcdArchive{}
 	revision, at := int64(100), look
 	pass := func(trouble *snapshot.Trouble) (changed bool) {
 		before := a.Status.DeepCopy()
 		o := archiving(func(o *ArchiveObserved) {
-			o.Now = at
+			o.Now, o.MaxLag = at, time.Hour
 			o.Archiver.Progress = &snapshot.ArchiveProgress{Revision: revision, Until: at, Base: "b", Trouble: trouble}
 		})
 		ReportArchive(a, ArchiveOutcome{Seen: o, Step: NextOfArchive(o)})

@@ -14,9 +14,10 @@ import (
 const (
 	// toldEvery is how often status follows an archive that moves, and toldIdle one of a
 	// cluster that is not written to: whoever looks at the API server must not see a write
-	// for every write of etcd's.
+	// for every write of etcd's. toldLeast bounds what a short spec.maxLag makes of both.
 	toldEvery = time.Minute
 	toldIdle  = 10 * time.Minute
+	toldLeast = 10 * time.Second
 	// keptGaps is how many of the last gaps status names.
 	keptGaps = 10
 )
@@ -44,7 +45,7 @@ func ReportArchive(a *v1alpha1.EtcdArchive, o ArchiveOutcome) (newGap *v1alpha1.
 		recordArchiveDrill(s, o.Seen)
 	}
 	if p := o.Seen.Archiver.Progress; p != nil {
-		newGap = takeOver(s, p)
+		newGap = takeOver(s, p, o.Seen.MaxLag)
 	}
 	for _, c := range archiveConditions(s, o) {
 		c.ObservedGeneration = a.Generation
@@ -54,7 +55,7 @@ func ReportArchive(a *v1alpha1.EtcdArchive, o ArchiveOutcome) (newGap *v1alpha1.
 }
 
 // takeOver what the archiver tells, rounded.
-func takeOver(s *v1alpha1.EtcdArchiveStatus, p *snapshot.ArchiveProgress) (newGap *v1alpha1.ArchiveGap) {
+func takeOver(s *v1alpha1.EtcdArchiveStatus, p *snapshot.ArchiveProgress, maxLag time.Duration) (newGap *v1alpha1.ArchiveGap) {
 	if p.Base != "" || p.BaseMissing {
 		s.Base = p.Base
 	}
@@ -69,16 +70,27 @@ func takeOver(s *v1alpha1.EtcdArchiveStatus, p *snapshot.ArchiveProgress) (newGa
 	if p.Until.IsZero() {
 		return newGap
 	}
-	pause := toldEvery
-	if p.Revision == s.ArchivedRevision {
-		pause = toldIdle
-	}
+	pause := toldAgain(p.Revision != s.ArchivedRevision, maxLag)
 	// What stands still is told to the end.
 	stands := p.Trouble != nil && p.Revision != s.ArchivedRevision
 	if s.ArchivedUntil == nil || stands || !p.Until.Before(s.ArchivedUntil.Add(pause)) {
 		s.ArchivedRevision, s.ArchivedUntil = p.Revision, timeOf(p.Until)
 	}
 	return newGap
+}
+
+// toldAgain is how old status may grow before it is written again. While the archiver moves to
+// another node nobody but status tells how far it was: if that were older than maxLag, a
+// cluster that nobody writes to would be told to be behind as soon as its archiver moves.
+func toldAgain(moves bool, maxLag time.Duration) time.Duration {
+	pause := toldIdle
+	if moves {
+		pause = toldEvery
+	}
+	if maxLag > 0 {
+		pause = min(pause, max(toldLeast, maxLag/2))
+	}
+	return pause
 }
 
 func recordArchiveDrill(s *v1alpha1.EtcdArchiveStatus, o ArchiveObserved) {
