@@ -605,6 +605,27 @@ func TestReplayAssertsEveryRevision(t *testing.T) {
 	}
 }
 
+// A key that was put and deleted in one revision was so by transactions within one. etcd
+// refuses both in a flat one, and what the key was before is asked once.
+func TestReplayOfAKeyTwice(t *testing.T) {
+	deleted := &mvccpb.Event{Type: mvccpb.Event_DELETE, Kv: &mvccpb.KeyValue{Key: []byte("k"), ModRevision: 11}}
+	other := &mvccpb.Event{Kv: &mvccpb.KeyValue{Key: []byte("other"), CreateRevision: 11, ModRevision: 11, Version: 1}}
+	twice := again([]*mvccpb.Event{put(11).events[0], deleted, other})
+	if len(twice.GetCompare()) != 3 || len(twice.GetSuccess()) != 3 {
+		t.Fatalf("%v", twice)
+	}
+	for _, op := range twice.GetSuccess() {
+		if len(op.GetRequestTxn().GetSuccess()) != 1 {
+			t.Errorf("not a transaction of its own: %v", op)
+		}
+	}
+	for _, op := range again([]*mvccpb.Event{deleted, other}).GetSuccess() {
+		if op.GetRequestTxn() != nil {
+			t.Errorf("nested without need: %v", op)
+		}
+	}
+}
+
 // Whoever has lost a right since the base would have it again.
 func TestReplayRefusesUsersOfBefore(t *testing.T) {
 	m := &fakeMember{auth: 3}

@@ -43,6 +43,8 @@ var breaches = map[string]mutants.Mutant{
 	"what was encrypted is stored plain":     mutants.Of("replay.go", "r.recipients = s.Recipients", ""),
 	"the recipients of before are enough":    mutants.Of("rebuild.go", "names := replayed.Recipients", "var names []string"),
 	"an outage is restored in silence":       mutants.Of("point.go", "last.revision, last.changed = revision, r.at", "last.revision = revision"),
+	"a key twice in a revision is refused":   mutants.Of("replay.go", "if twice {", "if !twice && txn == nil {"),
+	"what a key was before is asked between": mutants.Of("replay.go", "if !known {", "if !known || deleted {"),
 	"rights that were lost by a time":        mutants.Of("replay.go", "if !r.point.target.Time.IsZero() {", "if false {"),
 }
 

@@ -308,23 +308,12 @@ func (r *replay) apply(ctx context.Context, revision int64, events []*mvccpb.Eve
 	if revision != r.at+1 {
 		return r.differs("the archive goes on", revision, r.at+1)
 	}
-	txn := &pb.TxnRequest{}
 	for _, event := range events {
-		kv := event.GetKv()
-		if event.GetType() == mvccpb.Event_DELETE {
-			txn.Compare = append(txn.Compare, versionIs(pb.Compare_GREATER, kv, 0))
-			txn.Success = append(txn.Success, &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: kv.GetKey()}}})
-			continue
-		}
-		if err := r.grantFor(ctx, kv.GetLease()); err != nil {
+		if err := r.grantFor(ctx, event.GetKv().GetLease()); err != nil {
 			return err
 		}
-		txn.Compare = append(txn.Compare, versionIs(pb.Compare_EQUAL, kv, kv.GetVersion()-1))
-		if kv.GetVersion() > 1 {
-			txn.Compare = append(txn.Compare, &pb.Compare{Key: kv.GetKey(), Result: pb.Compare_EQUAL, Target: pb.Compare_CREATE, TargetUnion: &pb.Compare_CreateRevision{CreateRevision: kv.GetCreateRevision()}})
-		}
-		txn.Success = append(txn.Success, &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: kv.GetKey(), Value: kv.GetValue(), Lease: kv.GetLease()}}})
 	}
+	txn := again(events)
 	answer, err := pb.NewKVClient(r.conn).Txn(ctx, txn, grpc.MaxCallRecvMsgSize(math.MaxInt32))
 	if err != nil {
 		return explainEtcd(err)
@@ -339,6 +328,43 @@ func (r *replay) apply(ctx context.Context, revision int64, events []*mvccpb.Eve
 	r.at = revision
 	r.replayed++
 	return nil
+}
+
+// again is a transaction that does what the events tell. A key that was put and deleted in
+// one revision was so by transactions within one: etcd refuses to do both in a flat one.
+func again(events []*mvccpb.Event) *pb.TxnRequest {
+	txn, seen, twice := &pb.TxnRequest{}, map[string]bool{}, false
+	for _, event := range events {
+		kv := event.GetKv()
+		deleted, known := event.GetType() == mvccpb.Event_DELETE, seen[string(kv.GetKey())]
+		seen[string(kv.GetKey())], twice = true, twice || known
+		if !known { // what it was before is asked once, before anything is done
+			txn.Compare = append(txn.Compare, asBefore(kv, deleted)...)
+		}
+		if deleted {
+			txn.Success = append(txn.Success, &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: kv.GetKey()}}})
+		} else {
+			txn.Success = append(txn.Success, &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: kv.GetKey(), Value: kv.GetValue(), Lease: kv.GetLease()}}})
+		}
+	}
+	if twice {
+		for i, op := range txn.Success {
+			txn.Success[i] = &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: &pb.TxnRequest{Success: []*pb.RequestOp{op}}}}
+		}
+	}
+	return txn
+}
+
+// asBefore holds if a key is what it was before it was written, or deleted.
+func asBefore(kv *mvccpb.KeyValue, deleted bool) []*pb.Compare {
+	if deleted {
+		return []*pb.Compare{versionIs(pb.Compare_GREATER, kv, 0)}
+	}
+	same := []*pb.Compare{versionIs(pb.Compare_EQUAL, kv, kv.GetVersion()-1)}
+	if kv.GetVersion() > 1 {
+		same = append(same, &pb.Compare{Key: kv.GetKey(), Result: pb.Compare_EQUAL, Target: pb.Compare_CREATE, TargetUnion: &pb.Compare_CreateRevision{CreateRevision: kv.GetCreateRevision()}})
+	}
+	return same
 }
 
 func versionIs(how pb.Compare_CompareResult, kv *mvccpb.KeyValue, version int64) *pb.Compare {

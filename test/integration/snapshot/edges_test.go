@@ -1,0 +1,112 @@
+package snapshot
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// A transaction may hold others, and one of them may delete what another has put: the key is
+// twice in one revision, which no transaction that is flat may have. It is archived, and
+// restored to what it was.
+func TestOneKeyTwiceInARevision(t *testing.T) {
+	t.Parallel()
+	for _, version := range versions {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			source := startEtcd(t, version)
+			store := directoryBucket(t)
+			if _, err := source.client.Put(t.Context(), "was", "there"); err != nil {
+				t.Fatal(err)
+			}
+			a := store.archive(t, source)
+			a.reach(t, 1)
+			granted, err := source.client.Grant(t.Context(), 900)
+			if err != nil {
+				t.Fatal(err)
+			}
+			nested := func(ops ...clientv3.Op) clientv3.Op { return clientv3.OpTxn(nil, ops, nil) }
+			for _, key := range []string{"was", "new"} {
+				_, err := source.client.Txn(t.Context()).Then(
+					nested(clientv3.OpPut(key, "passing", clientv3.WithLease(granted.ID)), clientv3.OpPut(key+"/beside", "stays")),
+					nested(clientv3.OpDelete(key)),
+					clientv3.OpPut(key+"/last", "stays"),
+				).Commit()
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			uncompacted(t, source.client, 5, 5)
+			last := now(t, source.client)
+			a.reach(t, last.revision)
+			a.end(t)
+			restored := store.checkPoint(t, version, last, fmt.Sprintf("--to-revision=%d", last.revision))
+			if want, got := hashAt(t, source, last.revision), hashAt(t, restored, last.revision); want != got {
+				t.Errorf("etcd's hash of the restored data is %d, and of the source's %d", got, want)
+			}
+		})
+	}
+}
+
+// What the archive ends with may be the very revision that etcd has compacted, whether a key
+// was written in it, deleted, or both. An archiver that comes back goes on.
+func TestACompactionAtTheEndOfAnArchive(t *testing.T) {
+	t.Parallel()
+	ends := map[string]func() []clientv3.Op{
+		"put":    func() []clientv3.Op { return []clientv3.Op{clientv3.OpPut("a", "2")} },
+		"delete": func() []clientv3.Op { return []clientv3.Op{clientv3.OpDelete("b")} },
+		"both":   func() []clientv3.Op { return []clientv3.Op{clientv3.OpPut("a", "2"), clientv3.OpDelete("b")} },
+	}
+	for _, version := range versions {
+		for name, end := range ends {
+			t.Run(version+" "+name, func(t *testing.T) {
+				t.Parallel()
+				source := startEtcd(t, version)
+				store := directoryBucket(t)
+				a := store.archive(t, source)
+				a.reach(t, 1)
+				for _, key := range []string{"a", "b", "c"} {
+					if _, err := source.client.Put(t.Context(), key, "1"); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if _, err := source.client.Txn(t.Context()).Then(end()...).Commit(); err != nil {
+					t.Fatal(err)
+				}
+				at := now(t, source.client).revision
+				a.reach(t, at)
+				a.end(t)
+				if _, err := source.client.Compact(t.Context(), at, clientv3.WithCompactPhysical()); err != nil {
+					t.Fatal(err)
+				}
+				a = store.archive(t, source)
+				// Nothing is written: it must not wait for a write to know where it is.
+				eventually(t, 20*time.Second, "the archiver does not go on from a compacted end", func() error {
+					p, err := a.progress()
+					switch {
+					case err != nil:
+						return err
+					case p.Trouble != nil:
+						return fmt.Errorf("%s: %s", p.Trouble.Reason, p.Trouble.Message)
+					case p.Revision < at || time.Since(p.Until) > 5*time.Second:
+						return fmt.Errorf("%+v", p)
+					}
+					return nil
+				})
+				if _, err := source.client.Put(t.Context(), "a", "3"); err != nil {
+					t.Fatal(err)
+				}
+				last := now(t, source.client)
+				a.reach(t, last.revision)
+				result := a.end(t)
+				if !strings.Contains(result.Message, "with 0 gaps") {
+					t.Errorf("result: %s", result.Message)
+				}
+				store.checkPoint(t, version, last, fmt.Sprintf("--to-revision=%d", last.revision))
+			})
+		}
+	}
+}
