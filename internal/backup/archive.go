@@ -151,8 +151,8 @@ func drillStep(o ArchiveObserved) (Step, bool) {
 
 // drillDue: an archive without a base cannot be restored, which is told without a drill; and
 // without a cluster that serves there is nothing to compare with. What differs will again, as
-// the archive is not written anew; all else is worth another try soon, as nobody should have
-// to wait for a week until what is mended is said to be.
+// the archive is not written anew, unless another base has been taken since; all else is worth
+// another try soon, as nobody should have to wait for a week until what is mended is said to be.
 func drillDue(o ArchiveObserved) bool {
 	p := o.Archiver.Progress
 	if o.DrillEvery <= 0 || !o.Cluster.Founded || p == nil || p.Trouble != nil || p.BaseMissing || p.Revision == 0 {
@@ -165,7 +165,8 @@ func drillDue(o ArchiveObserved) bool {
 		return true
 	}
 	pause := o.DrillEvery
-	if o.DrillFailure != "" && o.DrillFailure != snapshot.ReasonDiffers {
+	rebased := snapshot.BeganOf(p.Base).After(o.LastDrill)
+	if o.DrillFailure != "" && (o.DrillFailure != snapshot.ReasonDiffers || rebased) {
 		pause = min(pause, drillAgain)
 	}
 	return !o.Now.Before(o.LastDrill.Add(pause))

@@ -80,8 +80,14 @@ func TestNextOfArchive(t *testing.T) {
 				o.LastDrill, o.DrillBegan = look.Add(-8*24*time.Hour), look.Add(-9*24*time.Hour)
 			}), Redo, v1alpha1.ReasonVerifying,
 		},
-		"a drill that may do better":  {archiving(failed(snapshot.ReasonEtcdUnreachable, 2*time.Hour)), Drill, v1alpha1.ReasonVerifying},
-		"a drill that will not":       {archiving(failed(snapshot.ReasonDiffers, 2*time.Hour)), Wait, v1alpha1.ReasonArchiving},
+		"a drill that may do better": {archiving(failed(snapshot.ReasonEtcdUnreachable, 2*time.Hour)), Drill, v1alpha1.ReasonVerifying},
+		"a drill that will not":      {archiving(failed(snapshot.ReasonDiffers, 2*time.Hour)), Wait, v1alpha1.ReasonArchiving},
+		"another base than differed": {archiving(failed(snapshot.ReasonDiffers, 2*time.Hour), func(o *ArchiveObserved) {
+			o.Archiver.Progress.Base = snapshot.NewID(9, look.Add(-time.Hour), "archive")
+		}), Drill, v1alpha1.ReasonVerifying},
+		"the base that differed": {archiving(failed(snapshot.ReasonDiffers, 2*time.Hour), func(o *ArchiveObserved) {
+			o.Archiver.Progress.Base = snapshot.NewID(9, look.Add(-3*time.Hour), "archive")
+		}), Wait, v1alpha1.ReasonArchiving},
 		"what is mended":              {archiving(failed(snapshot.ReasonKeyMissing, 2*time.Hour)), Drill, v1alpha1.ReasonVerifying},
 		"it may be mended by then":    {archiving(failed(snapshot.ReasonKeyMissing, time.Minute)), Wait, v1alpha1.ReasonArchiving},
 		"no drill while nobody votes": {archiving(due, func(o *ArchiveObserved) { o.Cluster.Founded = false }), Wait, v1alpha1.ReasonArchiving},

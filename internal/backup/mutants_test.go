@@ -32,6 +32,7 @@ var breaches = map[string]mutants.Mutant{
 	"a drill counts for another archive":        mutants.Of("archivedrill.go", "o.DrilledOf != o.DrillOf", "false"),
 	"an old drill counts for another archive":   mutants.Of("archive.go", "o.DrillOf != \"\" && o.DrillJobOf != o.DrillOf", "false"),
 	"what is mended waits for a week":           mutants.Of("archive.go", "o.DrillFailure != snapshot.ReasonDiffers", "!o.DrillFailure.Permanent()"),
+	"a new base waits for a week":               mutants.Of("archive.go", "snapshot.ReasonDiffers || rebased)", "snapshot.ReasonDiffers || rebased && false)"),
 	"who moves is told to be behind":            mutants.Of("archivestatus.go", "if maxLag > 0 {", "if maxLag < 0 {"),
 	"status follows every write":                mutants.Of("archivestatus.go", "toldEvery = time.Minute", "toldEvery = 0 * time.Minute"),
 	"a slot is taken twice":                     mutants.Of("schedule.go", "if item.Slot.After(last) && !item.Slot.After(p.Now) {", "if false {"),

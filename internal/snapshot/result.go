@@ -183,6 +183,8 @@ type Backup struct {
 	Ended       time.Time `json:"ended"`
 	// Verified is when a drill found the backup good; nil if none has.
 	Verified *time.Time `json:"verified,omitempty"`
+	// Unfit says that a drill found that no archive can be restored from it.
+	Unfit bool `json:"unfit,omitempty"`
 }
 
 // Backup is the manifest in brief, not verified.

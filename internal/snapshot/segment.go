@@ -81,15 +81,20 @@ const (
 )
 
 // BaseOf is the first of the backups that is a base which the end of the segment can be
-// restored from; nil if none is.
+// restored from; nil if none is. One that a drill found unfit is none.
 func (s *Segment) BaseOf(backups []Backup) *Backup {
 	i := slices.IndexFunc(backups, func(b Backup) bool {
-		return b.ClusterID == s.Cluster.ID && b.Revision >= s.BaseRevision && !b.Began.Before(s.BaseSince)
+		return !b.Unfit && s.followsFrom(b)
 	})
 	if i < 0 {
 		return nil
 	}
 	return &backups[i]
+}
+
+// followsFrom says that the segment ends the stretch that the backup begins.
+func (s *Segment) followsFrom(b Backup) bool {
+	return b.ClusterID == s.Cluster.ID && b.Revision >= s.BaseRevision && !b.Began.Before(s.BaseSince)
 }
 
 // MaxSegmentContent bounds the plain content of a segment, in bytes, but for one whose

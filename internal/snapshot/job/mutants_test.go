@@ -29,7 +29,7 @@ var breaches = map[string]mutants.Mutant{
 	"a snapshot of what changed at the end":  mutants.Of("replay.go", "if got, err := r.confirmed(ctx); err != nil || got != r.point.revision {\n\t\treturn errors.Join(err, r.differs(\"what", "if got, err := r.confirmed(ctx); err != nil {\n\t\treturn errors.Join(err, r.differs(\"what"),
 	"leases are asked for one by one":        mutants.Of("keeper.go", "k.add(id, shortestTTL)\n\t}\n\tgo k.send(ctx, stream)", "defer func() { go k.send(ctx, stream) }()\n\t\t_ = id\n\t}"),
 	"a base without room is not written to":  mutants.Of("replay.go", "alarm.GetAlarm() != pb.AlarmType_NOSPACE", "alarm != nil"),
-	"a damaged base ends the search":         mutants.Of("replay.go", "err = &unfitError{err}", "_ = err"),
+	"a damaged base ends the search":         mutants.Of("replay.go", "return done, ofBase(err)", "return done, err"),
 	"trouble is told for ever":               mutants.Of("archive.go", "s.progress.Until, s.progress.Trouble = next.Ended, nil", "s.progress.Until = next.Ended"),
 	"a base is lost with the store":          mutants.Of("base.go", "if found.trouble == nil {", "if true {"),
 	"a damaged end is all that there is":     mutants.Of("chain.go", "|| tip != nil || whole {", "|| tip != nil || whole || tip == nil {"),

@@ -48,6 +48,10 @@ type point struct {
 	// bases, the nearest first. A backup may hold a few revisions more than its manifest
 	// says, and then the one before it is needed.
 	bases []snapshot.Backup
+	// proven has each base compared with its manifest before anything is replayed on it.
+	proven bool
+	// unfit are the bases that were found to be none, and why.
+	unfit map[string]error
 }
 
 // find a target: in the archive of the backup that is named, or else in that of the
@@ -129,6 +133,17 @@ func (e *Env) pointOf(ctx context.Context, clusterID string, backups []snapshot.
 		}
 		return nil, c.notArchived(t, missing)
 	}
+	// What a drill has refused is taken if there is nothing else.
+	slices.SortStableFunc(p.bases, func(a, b snapshot.Backup) int {
+		switch {
+		case a.Unfit == b.Unfit:
+			return 0
+		case b.Unfit:
+			return -1
+		default:
+			return 1
+		}
+	})
 	return p, nil
 }
 

@@ -2,11 +2,14 @@ package snapshot
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/quorate/quorate/internal/snapshot"
 )
 
 // A transaction may hold others, and one of them may delete what another has put: the key is
@@ -108,5 +111,51 @@ func TestACompactionAtTheEndOfAnArchive(t *testing.T) {
 				store.checkPoint(t, version, last, fmt.Sprintf("--to-revision=%d", last.revision))
 			})
 		}
+	}
+}
+
+// A base that is damaged is found by a drill, and another one is taken without anybody's
+// doing: the end can be restored again.
+func TestABaseThatIsDamagedIsRenewed(t *testing.T) {
+	t.Parallel()
+	const version = "3.6.16"
+	source := startEtcd(t, version)
+	store := directoryBucket(t)
+	live(t, source.client, 61, 30)
+	a := store.archive(t, source)
+	live(t, source.client, 62, 30)
+	a.reach(t, now(t, source.client).revision)
+	a.end(t)
+	bad := store.list(t)[0].ID
+	object := store.object(bad, snapshot.SnapshotObject)
+	content, err := os.ReadFile(object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content[len(content)/2] ^= 1
+	write(t, object, string(content))
+
+	drill := func() outcome {
+		t.Helper()
+		return store.run(t, "drill-archive", append(drillArchiveFlags(t, source, version), "--cluster-id="+source.clusterID(t))...)
+	}
+	failed := drill().mustFail(t, snapshot.ReasonCorrupt)
+	if len(failed.result.Warnings) != 1 || !strings.Contains(failed.result.Warnings[0], bad) {
+		t.Errorf("warnings: %v", failed.result.Warnings)
+	}
+	a = store.archive(t, source)
+	if p := a.reach(t, now(t, source.client).revision); p.Base == bad {
+		t.Errorf("it goes on from the base that is damaged: %+v", p)
+	}
+	uncompacted(t, source.client, 63, 30)
+	last := now(t, source.client)
+	a.reach(t, last.revision)
+	a.end(t)
+	if drilled := drill().mustSucceed(t); drilled.result.Point.Base == bad {
+		t.Errorf("it was replayed on the base that is damaged: %s", drilled.result.Message)
+	}
+	store.checkPoint(t, version, last, fmt.Sprintf("--to-revision=%d", last.revision))
+	if err := os.Remove(store.object(bad, snapshot.UnfitObject)); err != nil {
+		t.Errorf("that it is damaged is not on record: %v", err)
 	}
 }
