@@ -76,6 +76,11 @@ type ArchiveGap struct {
 	From int64 `json:"from"`
 	// To is the last one.
 	To int64 `json:"to"`
+	// Reason is why: Compacted if etcd compacted them before they were archived, Lost if they
+	// were archived and are gone from the store. It is Compacted if unset.
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	Reason string `json:"reason,omitempty"`
 }
 
 // EtcdArchiveStatus is what is known of an archive.

@@ -268,6 +268,31 @@ func TestArchiveTellsGaps(t *testing.T) {
 	}
 }
 
+// TestArchiveTellsWhatIsLost: what somebody deleted from the store, each once, in words of its
+// own, and beside what etcd compacted.
+func TestArchiveTellsWhatIsLost(t *testing.T) {
+	a := &v1alpha1.EtcdArchive{}
+	pass := func(gap, lost *snapshot.Gap) *v1alpha1.ArchiveGap {
+		o := archiving(func(o *ArchiveObserved) { o.Archiver.Progress.Gap, o.Archiver.Progress.Lost = gap, lost })
+		return ReportArchive(a, ArchiveOutcome{Seen: o, Step: NextOfArchive(o)})
+	}
+	compacted := &snapshot.Gap{From: 20, To: 22, Reason: snapshot.GapCompacted}
+	early := &snapshot.Gap{From: 5, To: 7, Reason: snapshot.GapLost}
+	if pass(compacted, nil) == nil || pass(compacted, early) == nil || pass(compacted, early) != nil || pass(compacted, nil) != nil {
+		t.Errorf("gaps are told again, or not at all: %+v", a.Status.Gaps)
+	}
+	c := meta.FindStatusCondition(a.Status.Conditions, v1alpha1.ConditionGapInHistory)
+	if len(a.Status.Gaps) != 2 || c == nil || c.Reason != v1alpha1.ReasonLost || !strings.Contains(c.Message, "5 to 7 were archived and are gone") {
+		t.Errorf("gaps %+v, condition %+v", a.Status.Gaps, c)
+	}
+	for i := range int64(keptGaps) {
+		pass(&snapshot.Gap{From: 30 + 10*i, To: 31 + 10*i}, early)
+	}
+	if pass(nil, early) != nil {
+		t.Errorf("what was named before is told again: %+v", a.Status.Gaps)
+	}
+}
+
 // TestDrilledArchive: what was restored is on record, and a failure takes nothing of it back.
 func TestDrilledArchive(t *testing.T) {
 	a := &v1alpha1.EtcdArchive{}

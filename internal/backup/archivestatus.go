@@ -59,9 +59,8 @@ func takeOver(s *v1alpha1.EtcdArchiveStatus, p *snapshot.ArchiveProgress, maxLag
 	if p.Base != "" || p.BaseMissing {
 		s.Base = p.Base
 	}
-	if g := p.Gap; g != nil {
-		gap := v1alpha1.ArchiveGap{From: g.From, To: g.To}
-		if n := len(s.Gaps); n == 0 || s.Gaps[n-1].From < gap.From {
+	for _, g := range []*snapshot.Gap{p.Gap, p.Lost} {
+		if gap, is := unknown(s.Gaps, g); is {
 			s.Gaps = append(s.Gaps, gap)
 			s.Gaps = s.Gaps[max(0, len(s.Gaps)-keptGaps):]
 			newGap = &gap
@@ -77,6 +76,26 @@ func takeOver(s *v1alpha1.EtcdArchiveStatus, p *snapshot.ArchiveProgress, maxLag
 		s.ArchivedRevision, s.ArchivedUntil = p.Revision, timeOf(p.Until)
 	}
 	return newGap
+}
+
+// unknown is the gap as status names it, if it does not yet. Of what etcd compacted only what
+// came later is new: an archiver goes on to tell the last one, which may not be named any more.
+func unknown(gaps []v1alpha1.ArchiveGap, g *snapshot.Gap) (gap v1alpha1.ArchiveGap, is bool) {
+	if g == nil {
+		return gap, false
+	}
+	gap = v1alpha1.ArchiveGap{From: g.From, To: g.To, Reason: v1alpha1.ReasonCompacted}
+	if g.Reason == snapshot.GapLost {
+		gap.Reason = v1alpha1.ReasonLost
+	}
+	for _, known := range gaps {
+		lost := known.Reason == v1alpha1.ReasonLost
+		if known == gap || !lost && gap.Reason != v1alpha1.ReasonLost && known.From >= gap.From {
+			return gap, false
+		}
+	}
+	// What was lost before everything that is named has been named, and forgotten.
+	return gap, len(gaps) < keptGaps || gap.From > gaps[0].From
 }
 
 // toldAgain is how old status may grow before it is written again. While the archiver moves to
@@ -117,13 +136,16 @@ func archiveConditions(s *v1alpha1.EtcdArchiveStatus, o ArchiveOutcome) []metav1
 		condition(v1alpha1.ConditionStalled, is[stalled], where[stalled]),
 	}
 	if n := len(s.Gaps); n > 0 {
-		out = append(out, condition(v1alpha1.ConditionGapInHistory, metav1.ConditionTrue, story{v1alpha1.ReasonCompacted, gapMessage(s.Gaps[n-1])}))
+		out = append(out, condition(v1alpha1.ConditionGapInHistory, metav1.ConditionTrue, gapStory(s.Gaps[n-1])))
 	}
 	return out
 }
 
-func gapMessage(g v1alpha1.ArchiveGap) string {
-	return fmt.Sprintf("revisions %d to %d were compacted by etcd before they were archived — none of them can be restored, only what was before and after — compact less often, or find out why the archiver did not run", g.From, g.To)
+func gapStory(g v1alpha1.ArchiveGap) story {
+	if g.Reason == v1alpha1.ReasonLost {
+		return story{v1alpha1.ReasonLost, fmt.Sprintf("revisions %d to %d were archived and are gone from the store — none of them can be restored, only what was before and after — find out who deletes objects there, and keep them from it; another base is taken by itself", g.From, g.To)}
+	}
+	return story{v1alpha1.ReasonCompacted, fmt.Sprintf("revisions %d to %d were compacted by etcd before they were archived — none of them can be restored, only what was before and after — compact less often, or find out why the archiver did not run", g.From, g.To)}
 }
 
 // archivingCondition: what the archiver says, or else why there is none.

@@ -33,6 +33,8 @@ var breaches = map[string]mutants.Mutant{
 	"an old drill counts for another archive":   mutants.Of("archive.go", "o.DrillOf != \"\" && o.DrillJobOf != o.DrillOf", "false"),
 	"what is mended waits for a week":           mutants.Of("archive.go", "o.DrillFailure != snapshot.ReasonDiffers", "!o.DrillFailure.Permanent()"),
 	"a new base waits for a week":               mutants.Of("archive.go", "snapshot.ReasonDiffers || rebased)", "snapshot.ReasonDiffers || rebased && false)"),
+	"what is gone from the store is not told":   mutants.Of("archivestatus.go", "{p.Gap, p.Lost}", "{p.Gap}"),
+	"what is lost is told to be compacted":      mutants.Of("archivestatus.go", "if g.Reason == v1alpha1.ReasonLost {", "if false {"),
 	"who moves is told to be behind":            mutants.Of("archivestatus.go", "if maxLag > 0 {", "if maxLag < 0 {"),
 	"status follows every write":                mutants.Of("archivestatus.go", "toldEvery = time.Minute", "toldEvery = 0 * time.Minute"),
 	"a slot is taken twice":                     mutants.Of("schedule.go", "if item.Slot.After(last) && !item.Slot.After(p.Now) {", "if false {"),

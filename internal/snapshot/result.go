@@ -345,6 +345,8 @@ type ArchiveProgress struct {
 	// Gap is the last one in the archive, as far back as this process looked; nil if there is
 	// none. That an archive begins somewhere is no gap.
 	Gap *Gap `json:"gap,omitempty"`
+	// Lost is what this process found gone from the store; nil if nothing was.
+	Lost *Gap `json:"lost,omitempty"`
 }
 
 // Trouble is what stands in the way of work that goes on trying.

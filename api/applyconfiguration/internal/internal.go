@@ -35,6 +35,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: from
       type:
         scalar: numeric
+    - name: reason
+      type:
+        scalar: string
     - name: to
       type:
         scalar: numeric

@@ -286,17 +286,26 @@ func TestArchiveOfUsersThatChange(t *testing.T) {
 func TestArchiveLooksAgainForItsBase(t *testing.T) {
 	s, now, _ := clocked(t, &fakeMember{auth: 1, revision: func() int64 { return 10 }})
 	m := stored(t, s.Env, 10, snapshot.CompressionNone)
+	if s.tell(); len(s.want) > 0 {
+		t.Error("a base is asked for before there is a segment")
+	}
+	s.next.AuthBefore = 2
+	if err := s.seal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	<-s.want
+	s.checked = time.Time{}
 	told := func() (asked bool) {
 		t.Helper()
 		s.tell()
 		select {
 		case segment := <-s.want:
-			id, err := s.base(t.Context(), segment)
+			found, err := s.base(t.Context(), segment)
 			select {
 			case none := <-s.based:
 				s.hasBase(none)
 			default:
-				s.hasBase(foundBase{since: segment.BaseSince, id: id})
+				s.hasBase(found)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -1071,6 +1080,115 @@ func TestArchiveTellsItsTroubleAndItsGap(t *testing.T) {
 	}
 	if c, _, _, err := s.endOf(t.Context(), "a1"); err != nil || c.gap == nil || *c.gap != (snapshot.Gap{From: 11, To: 20, Reason: snapshot.GapCompacted}) {
 		t.Errorf("the next process sees gap %+v (%v)", c.gap, err)
+	}
+}
+
+// Segments that somebody deletes are missed: what they held is told to be lost, and a new base
+// is asked for, of which the next process knows as well.
+func TestArchiveMissesItsSegments(t *testing.T) {
+	for name, tc := range map[string]struct {
+		gone func(sequence int64) bool
+		at   time.Duration
+		lost *snapshot.Gap
+	}{
+		"all are there":    {func(int64) bool { return false }, 2 * trailCheck, nil},
+		"one of them":      {func(n int64) bool { return n == 3 }, 2 * trailCheck, &snapshot.Gap{From: 12, To: 12, Reason: snapshot.GapLost}},
+		"the first two":    {func(n int64) bool { return n < 3 }, 2 * trailCheck, &snapshot.Gap{From: 11, To: 11, Reason: snapshot.GapLost}},
+		"the last":         {func(n int64) bool { return n == 4 }, baseCheck, &snapshot.Gap{From: 13, To: 13, Reason: snapshot.GapLost}},
+		"all":              {func(int64) bool { return true }, baseCheck, &snapshot.Gap{From: 11, To: 13, Reason: snapshot.GapLost}},
+		"not looked again": {func(n int64) bool { return n == 3 }, baseCheck, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, now, _ := clocked(t, &fakeMember{auth: 1, revision: func() int64 { return 13 }})
+			s.next.AuthBefore = 2
+			stored(t, s.Env, 10, snapshot.CompressionNone)
+			for revision := int64(10); revision <= 13; revision++ { // the first says that it begins
+				if revision > 10 {
+					*now = now.Add(time.Second)
+					if err := s.add(t.Context(), put(revision)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := s.seal(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			look := func() {
+				t.Helper()
+				found, err := s.base(t.Context(), s.next)
+				if err != nil {
+					t.Fatal(err)
+				}
+				s.hasBase(found)
+				s.tell()
+			}
+			if look(); s.progress.BaseMissing || s.progress.Lost != nil {
+				t.Fatalf("before anything is gone: %+v", s.progress)
+			}
+			objects, err := s.Store.List(t.Context(), s.Place.ArchiveDirectory("a1"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, o := range objects {
+				if _, l, _ := s.Place.ParseSegment(o.Key); tc.gone(l.Sequence) {
+					if err := s.Store.Delete(t.Context(), o.Key); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			*now = now.Add(tc.at)
+			look()
+			told := s.Tracker.Progress().Archive
+			if tc.lost == nil {
+				if told.Lost != nil || !s.next.BaseSince.Equal(s.tip.BaseSince) {
+					t.Errorf("told lost: %+v", told.Lost)
+				}
+				return
+			}
+			if told.Lost == nil || *told.Lost != *tc.lost || !told.BaseMissing {
+				t.Errorf("told %+v, lost %+v, want %+v", told, told.Lost, tc.lost)
+			}
+			if err := s.beat(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if !s.tip.BaseSince.Equal(*now) || s.tip.BaseRevision != 13 {
+				t.Errorf("the next process would go on from the base of before: %+v", s.tip)
+			}
+		})
+	}
+}
+
+// An archive that has not one segment, and a base that an archiver took, has had some.
+func TestArchiveThatBeginsAgainTellsWhatIsLost(t *testing.T) {
+	e, _ := newEnv(t)
+	for _, tc := range []struct {
+		cluster, uid string
+		latest       int64
+		want         *snapshot.Gap
+	}{
+		{"a1", "", 30, &snapshot.Gap{From: 11, To: 30, Reason: snapshot.GapLost}},
+		{"a1", "", 10, nil},
+		{"b2", "", 30, nil},
+		{"a1", "of-an-EtcdBackup", 30, nil},
+	} {
+		if got, err := e.lostBefore(t.Context(), tc.cluster, tc.latest); err != nil || got != nil {
+			t.Errorf("before there is a base: %+v (%v)", got, err)
+		}
+		m := stored(t, e, 10, snapshot.CompressionNone)
+		if err := e.remove(t.Context(), m.ID); err != nil {
+			t.Fatal(err)
+		}
+		m.ID, m.Name, m.UID = snapshot.NewID(10, m.Began, ArchiveBase), ArchiveBase, tc.uid
+		if err := e.seal(t.Context(), &m); err != nil {
+			t.Fatal(err)
+		}
+		got, err := e.lostBefore(t.Context(), tc.cluster, tc.latest)
+		if err != nil || (got == nil) != (tc.want == nil) || (got != nil && *got != *tc.want) {
+			t.Errorf("%s at %d: %+v (%v), want %+v", tc.cluster, tc.latest, got, err, tc.want)
+		}
+		if err := e.remove(t.Context(), m.ID); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

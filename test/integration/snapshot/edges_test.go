@@ -159,3 +159,49 @@ func TestABaseThatIsDamagedIsRenewed(t *testing.T) {
 		t.Errorf("that it is damaged is not on record: %v", err)
 	}
 }
+
+// Whoever deletes an archive, or a part of it, is found out: what is lost is told, another base
+// is taken, and what is written from then on is restored.
+func TestHistoryThatIsDeleted(t *testing.T) {
+	t.Parallel()
+	const version = "3.6.16"
+	for name, gone := range map[string]func(all []string) []string{
+		"all of it":     func(all []string) []string { return all },
+		"in the middle": func(all []string) []string { return all[1 : len(all)-1] },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			source := startEtcd(t, version)
+			store := directoryBucket(t)
+			a := store.archive(t, source)
+			a.reach(t, 1)
+			for round := range 3 {
+				uncompacted(t, source.client, uint64(70+round), 10)
+				a.reach(t, now(t, source.client).revision)
+			}
+			before := now(t, source.client)
+			a.end(t)
+			for _, segment := range gone(segments(t, store)) {
+				if err := os.Remove(segment); err != nil {
+					t.Fatal(err)
+				}
+			}
+			a = store.archive(t, source)
+			eventually(t, 30*time.Second, "what is lost is not told", func() error {
+				p, err := a.progress()
+				if err == nil && (p.Lost == nil || p.Lost.Reason != snapshot.GapLost || p.Lost.To > before.revision || p.Lost.From < 2) {
+					err = fmt.Errorf("lost %+v of %+v", p.Lost, p)
+				}
+				return err
+			})
+			uncompacted(t, source.client, 79, 10)
+			last := now(t, source.client)
+			a.reach(t, last.revision)
+			a.end(t)
+			if n := len(store.list(t)); n != 2 {
+				t.Errorf("%d bases, want one for each side of the hole", n)
+			}
+			store.checkPoint(t, version, last, fmt.Sprintf("--to-revision=%d", last.revision))
+		})
+	}
+}

@@ -26,9 +26,9 @@ type EtcdArchiveStatusApplyConfiguration struct {
 	ClusterUID *string `json:"clusterUID,omitempty"`
 	// ArchivedRevision: everything up to it is in the store.
 	ArchivedRevision *int64 `json:"archivedRevision,omitempty"`
-	// ArchivedUntil: whatever had been acknowledged by then is in the store. It is written at
-	// most once a minute, and every ten while nothing is written to the cluster; the metric
-	// quorate_archive_age_seconds is exact.
+	// ArchivedUntil: whatever had been acknowledged by then is in the store. It is written
+	// once a minute, and every ten while nothing is written to the cluster, but twice in
+	// spec.maxLag if that is less; the metric quorate_archive_age_seconds is exact.
 	ArchivedUntil *metav1.Time `json:"archivedUntil,omitempty"`
 	// Base is the ID of a backup in the store that the end can be restored from.
 	Base *string `json:"base,omitempty"`
