@@ -64,9 +64,12 @@ type Restored struct {
 	Bump   uint64          `json:"bump"`
 	// Target and Revision are the point of the archive that was asked for and found; empty
 	// and zero for the backup alone.
-	Target   string    `json:"target,omitempty"`
-	Revision int64     `json:"revision,omitempty"`
-	Time     time.Time `json:"time"`
+	Target   string `json:"target,omitempty"`
+	Revision int64  `json:"revision,omitempty"`
+	// Changed is when the archiver was told of the last change before Target, if that is a
+	// time; zero if it is not known.
+	Changed time.Time `json:"changed,omitzero"`
+	Time    time.Time `json:"time"`
 }
 
 // Restore fills a member's empty volume. At every moment the volume is either
@@ -115,7 +118,7 @@ func (r Restored) Holds() string {
 	if r.Target == "" {
 		return fmt.Sprintf("backup %s: %d keys at revision %d", r.Backup.ID, r.Backup.KeyCount, r.Backup.Revision)
 	}
-	return fmt.Sprintf("the archive's %s, which ends with revision %d, replayed on backup %s of revision %d", r.Target, r.Revision, r.Backup.ID, r.Backup.Revision)
+	return fmt.Sprintf("the archive's %s, which ends with revision %d, replayed on backup %s of revision %d%s", r.Target, r.Revision, r.Backup.ID, r.Backup.Revision, snapshot.Point{Changed: r.Changed}.LastChange())
 }
 
 // choose finds the backup to begin with, and the point of the archive if one is asked for.
@@ -243,7 +246,7 @@ func (e *Env) fill(ctx context.Context, r Restore, m snapshot.Manifest, p *point
 		if err != nil {
 			return record, err
 		}
-		record.Backup, record.Target, record.Revision = done.Base, r.Target.String(), done.Revision
+		record.Backup, record.Target, record.Revision, record.Changed = done.Base, r.Target.String(), done.Revision, done.Changed
 		e.Log.Info("Put together from the archive", "base", done.Base.ID, "revision", done.Revision, "replayed", done.Revisions, "unknownLeases", done.UnknownLeases)
 	}
 	e.Tracker.enter(snapshot.PhaseRestoring, 1, 0)
