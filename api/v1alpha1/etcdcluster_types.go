@@ -782,10 +782,23 @@ type RecoveryStatus struct {
 	// BackupName is the EtcdBackup that its volumes are filled with.
 	// +kubebuilder:validation:MaxLength=63
 	BackupName string `json:"backupName"`
+	// BackupID is the ID of that backup in its store, and BackupClusterUID the UID that it
+	// lies below: an EtcdBackup that is made anew under the name is another one.
+	// +kubebuilder:validation:MaxLength=512
+	// +optional
+	BackupID string `json:"backupID,omitempty"`
+	// BackupClusterUID is the UID of the cluster that the backup was taken of.
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	BackupClusterUID string `json:"backupClusterUID,omitempty"`
 	// RestoreName is the EtcdRestore that has asked for it; empty if spec.recovery has.
 	// +kubebuilder:validation:MaxLength=63
 	// +optional
 	RestoreName string `json:"restoreName,omitempty"`
+	// RestoreUID is the UID of that EtcdRestore: another one of its name was not carried out.
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	RestoreUID string `json:"restoreUID,omitempty"`
 	// Time of the recovery.
 	Time metav1.Time `json:"time"`
 	// GivenUp says what was known of the members of the incarnation before. Their volumes
@@ -933,8 +946,8 @@ type EtcdClusterStatus struct {
 	// +optional
 	TLS *TLSStatus `json:"tls,omitempty"`
 
-	// RestorePoint is the ID of the backup in the store that the point of spec.restoreFrom
-	// was put together as, once, for all founders.
+	// RestorePoint is the ID in the store of the EtcdBackup of spec.restoreFrom, or of the
+	// backup that its point of an archive was put together as, written once, for all founders.
 	// +kubebuilder:validation:MaxLength=512
 	// +optional
 	RestorePoint string `json:"restorePoint,omitempty"`

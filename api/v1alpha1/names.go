@@ -50,6 +50,9 @@ const (
 	AnnotationRestore = "etcd.quorate.dev/restore"
 	// AnnotationRecovery on a claim is the EtcdBackup that its incarnation began with.
 	AnnotationRecovery = "etcd.quorate.dev/recovery"
+	// AnnotationRecoveryID on a claim is the ID of that backup in its store: an EtcdBackup
+	// that is made anew under the name is another one.
+	AnnotationRecoveryID = "etcd.quorate.dev/recovery-id"
 	// AnnotationQuarantinedAt on a claim is the time of its quarantine (RFC 3339).
 	AnnotationQuarantinedAt = "etcd.quorate.dev/quarantined-at"
 	// AnnotationLeaving on a claim says that its member is removed because the

@@ -23,6 +23,9 @@ func Claim(c *v1alpha1.EtcdCluster, member string) *corev1.PersistentVolumeClaim
 		// It outlives status: a founder that began with nothing beside others that began with
 		// the backup could outvote it.
 		annotations[v1alpha1.AnnotationRecovery] = r.BackupName
+		if r.BackupID != "" {
+			annotations[v1alpha1.AnnotationRecoveryID] = r.BackupID
+		}
 	}
 	return &corev1.PersistentVolumeClaim{
 		ObjectMeta: metav1.ObjectMeta{

@@ -98,6 +98,9 @@ func (w *World) Wipe(name string, what WipeOf) bool {
 	return had
 }
 
+// brokenBackup is the ID of a backup with which no restore comes to its end.
+const brokenBackup = "broken"
+
 // start has the guard decide, and starts etcd if it may.
 func (m *machines) start(pod *corev1.Pod, r *run) bool {
 	now := m.w.Clock.Now()
@@ -122,6 +125,10 @@ func (m *machines) start(pod *corev1.Pod, r *run) bool {
 	name := m.volumeOf(pod)
 	v, identity := m.volume(name), identityOf(pod, container)
 	if pod.Annotations[v1alpha1.AnnotationRestore] != "" && v.marker == nil && m.w.Etcd.Disk(name) == (etcdtest.Disk{}) {
+		if pod.Annotations[v1alpha1.AnnotationRestore] == brokenBackup {
+			return m.waiting(pod, r, "PodInitializing", "")
+		}
+		m.w.check.filled(identity.Incarnation, pod.Annotations[v1alpha1.AnnotationRestore])
 		m.w.note("volume %s is filled from %s", name, pod.Annotations[v1alpha1.AnnotationRestore])
 		v.marker, v.booted, v.restored = &identity, true, true
 	}
