@@ -64,9 +64,11 @@ type Restored struct {
 	Bump   uint64          `json:"bump"`
 	// Target and Revision are the point of the archive that was asked for and found; empty
 	// and zero for the backup alone.
-	Target   string    `json:"target,omitempty"`
-	Revision int64     `json:"revision,omitempty"`
-	Time     time.Time `json:"time"`
+	Target   string `json:"target,omitempty"`
+	Revision int64  `json:"revision,omitempty"`
+	// Survivor is whose volume it was, if it was no backup.
+	Survivor *snapshot.Survivor `json:"survivor,omitempty"`
+	Time     time.Time          `json:"time"`
 }
 
 // Restore fills a member's empty volume. At every moment the volume is either
@@ -112,6 +114,9 @@ func deref(done *Restored) Restored {
 // Holds says what was restored: the point of an archive, if one was, and the base it was
 // put together from, which is not what the volume holds.
 func (r Restored) Holds() string {
+	if s := r.Survivor; s != nil {
+		return fmt.Sprintf("what member %s had: %d keys at revision %d, to index %d of its log, whose last %d entries it had not been told to be committed", s.Member, s.KeyCount, s.Revision, s.Index, s.Uncommitted)
+	}
 	if r.Target == "" {
 		return fmt.Sprintf("backup %s: %d keys at revision %d", r.Backup.ID, r.Backup.KeyCount, r.Backup.Revision)
 	}
