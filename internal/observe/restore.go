@@ -19,8 +19,14 @@ import (
 // restoreBlocked is why a cluster that begins with a backup cannot begin yet. It is
 // asked only until the cluster is founded; from then on the backup is not needed.
 func (o *Observer) restoreBlocked(ctx context.Context, c *v1alpha1.EtcdCluster) (*plan.Point, []plan.Problem, error) {
+	if c.Status.ClusterID != "" {
+		return nil, nil, nil
+	}
+	if from := resources.SurvivorOf(c, nil); from != nil {
+		return o.survivorGone(ctx, c, *from)
+	}
 	from := resources.RestoreFrom(c)
-	if from == nil || c.Status.ClusterID != "" {
+	if from == nil {
 		return nil, nil, nil
 	}
 	point, blocked, err := o.blocked(ctx, c, from)
@@ -91,14 +97,20 @@ func (o *Observer) recovery(ctx context.Context, c *v1alpha1.EtcdCluster, m *mem
 	if !wordCounts(c) || c.Status.ClusterID == "" {
 		return nil, nil
 	}
-	_, blocked, err := o.blocked(ctx, c, &v1alpha1.RestoreSource{BackupName: r.BackupName, AllowUnverified: r.AllowUnverified})
-	if err != nil {
-		return nil, err
+	blocked := ""
+	if r.Survivor != "" {
+		blocked = resources.SurvivorUnfit(c, r.Survivor)
+	} else {
+		var err error
+		_, blocked, err = o.blocked(ctx, c, &v1alpha1.RestoreSource{BackupName: r.BackupName, AllowUnverified: r.AllowUnverified})
+		if err != nil {
+			return nil, err
+		}
 	}
 	// Once members were stopped for it, whoever comes next goes on: to start them again until
 	// it has seen the loss told itself would be a dispute with who stops them.
 	told := c.Status.ObeyedRecovery == resources.RecoveryWord(c) || (!m.lostSince.IsZero() && now.Sub(m.lostSince) >= toldFor)
-	return &plan.Recovery{Backup: r.BackupName, Blocked: blocked, Told: told}, nil
+	return &plan.Recovery{Backup: r.BackupName, Survivor: r.Survivor, Blocked: blocked, Told: told}, nil
 }
 
 // wordCounts says that the user's word is there for this incarnation, and not void.
@@ -113,6 +125,10 @@ func recoveryVoid(c *v1alpha1.EtcdCluster) (plan.Problem, bool) {
 	r := c.Spec.Recovery
 	if r == nil || r.Incarnation != max(1, c.Status.Incarnation) {
 		return plan.Problem{}, false
+	}
+	if r.Survivor != "" {
+		return plan.Problem{Reason: v1alpha1.ReasonRecoveryVoid, Severity: plan.Stalling, Message: fmt.Sprintf(
+			"spec.recovery wants to go on with what %s has, and the cluster serves — the others' data would be given up for nothing, so it is void, after another loss of the quorum too — remove it", r.Survivor)}, true
 	}
 	return plan.Problem{Reason: v1alpha1.ReasonRecoveryVoid, Severity: plan.Stalling, Message: fmt.Sprintf(
 		"spec.recovery wants to go on with backup %s, and the cluster serves — what was written since the backup would be lost for nothing, so it is void, after another loss of the quorum too — remove it", r.BackupName)}, true

@@ -22,7 +22,11 @@ func Claim(c *v1alpha1.EtcdCluster, member string) *corev1.PersistentVolumeClaim
 	if r := c.Status.Recovery; r != nil && r.Incarnation == incarnation(c) && slices.Contains(c.Status.Founders, member) {
 		// It outlives status: a founder that began with nothing beside others that began with
 		// the backup could outvote it.
-		annotations[v1alpha1.AnnotationRecovery] = r.BackupName
+		if of := SurvivorOf(c, nil); of != nil {
+			annotations[v1alpha1.AnnotationSurvivor] = of.String()
+		} else {
+			annotations[v1alpha1.AnnotationRecovery] = r.BackupName
+		}
 	}
 	return &corev1.PersistentVolumeClaim{
 		ObjectMeta: metav1.ObjectMeta{

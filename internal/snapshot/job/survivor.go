@@ -31,6 +31,8 @@ type Survivor struct {
 	// Volume is the mount point, DataDir etcd's directory below.
 	Volume, DataDir string
 	Identity        member.Identity
+	// RaiseTo is the least revision to begin with; what is added is Bump at the least.
+	RaiseTo int64
 }
 
 // Recover fills a member's empty volume with what a survivor's holds. All work is done on a
@@ -67,7 +69,7 @@ func (e *Env) Recover(ctx context.Context, r Restore, from Survivor) (Restored, 
 	if err := emptied(working); err != nil {
 		return Restored{}, explainDisk("preparing "+working, err)
 	}
-	record := Restored{Backup: snapshot.Backup{ID: r.ID}, Bump: r.As.Bump, Survivor: &snapshot.Survivor{
+	record := Restored{Backup: snapshot.Backup{ID: r.ID}, Survivor: &snapshot.Survivor{
 		Member: from.Identity.Member, VolumeUID: from.Identity.VolumeUID, EtcdVersion: version,
 	}}
 	return e.fillFrom(ctx, r, from, record, lock)
@@ -96,7 +98,8 @@ func (e *Env) fillFrom(ctx context.Context, r Restore, from Survivor, record Res
 		return record, explainDisk("using "+working, err)
 	}
 	as := r.As
-	as.Unsealed = true
+	as.Unsealed, as.Bump = true, max(r.As.Bump, uint64(max(0, from.RaiseTo-record.Survivor.Revision)))
+	record.Bump = as.Bump
 	if err := r.Tools.restore(ctx, filepath.Join(served.dataDir(), "member", "snap", "db"), data, as, lock); err != nil {
 		return record, err
 	}

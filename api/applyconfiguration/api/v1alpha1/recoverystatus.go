@@ -13,8 +13,11 @@ import (
 type RecoveryStatusApplyConfiguration struct {
 	// Incarnation that began.
 	Incarnation *int64 `json:"incarnation,omitempty"`
-	// BackupName is the EtcdBackup that its volumes are filled with.
+	// BackupName is the EtcdBackup that its volumes are filled with; empty if it was a
+	// survivor's volume.
 	BackupName *string `json:"backupName,omitempty"`
+	// Survivor is the member whose volume was copied; absent if it was a backup.
+	Survivor *SurvivorStatusApplyConfiguration `json:"survivor,omitempty"`
 	// RestoreName is the EtcdRestore that has asked for it; empty if spec.recovery has.
 	RestoreName *string `json:"restoreName,omitempty"`
 	// Time of the recovery.
@@ -43,6 +46,14 @@ func (b *RecoveryStatusApplyConfiguration) WithIncarnation(value int64) *Recover
 // If called multiple times, the BackupName field is set to the value of the last call.
 func (b *RecoveryStatusApplyConfiguration) WithBackupName(value string) *RecoveryStatusApplyConfiguration {
 	b.BackupName = &value
+	return b
+}
+
+// WithSurvivor sets the Survivor field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Survivor field is set to the value of the last call.
+func (b *RecoveryStatusApplyConfiguration) WithSurvivor(value *SurvivorStatusApplyConfiguration) *RecoveryStatusApplyConfiguration {
+	b.Survivor = value
 	return b
 }
 
