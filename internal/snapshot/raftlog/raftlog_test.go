@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -133,6 +134,9 @@ func TestCommit(t *testing.T) {
 			again, err := Read(dir)
 			if err != nil || again.Index != tc.index || again.Term != tc.term || again.Committed != tc.index || again.state.vote != 7 {
 				t.Errorf("then Read() = %+v, %v", again, err)
+			}
+			if content, err := os.ReadFile(path); err != nil || slices.ContainsFunc(content[again.valid:], func(b byte) bool { return b != 0 }) {
+				t.Errorf("something is left behind the end: %v", err)
 			}
 			if now := fileSize(t, path); tc.spoil == nil && now != size {
 				t.Errorf("the file had %d bytes and has %d", size, now)
