@@ -124,12 +124,8 @@ func (m *machines) start(pod *corev1.Pod, r *run) bool {
 	}
 	name := m.volumeOf(pod)
 	v, identity := m.volume(name), identityOf(pod, container)
-	if pod.Annotations[v1alpha1.AnnotationRestore] != "" && v.marker == nil && m.w.Etcd.Disk(name) == (etcdtest.Disk{}) {
-		if !m.fill(pod, r, v) {
-			return m.waiting(pod, r, "PodInitializing", "")
-		}
-		m.w.note("volume %s is filled from %s", name, pod.Annotations[v1alpha1.AnnotationRestore])
-		v.marker, v.booted, v.restored = &identity, true, true
+	if pod.Annotations[v1alpha1.AnnotationRestore] != "" && v.marker == nil && m.w.Etcd.Disk(name) == (etcdtest.Disk{}) && !m.fill(pod, r, v, identity) {
+		return m.waiting(pod, r, "PodInitializing", "")
 	}
 	decision := member.Decide(m.facts(name, identity, orders, r.bootMark))
 	switch decision.Action {
@@ -167,12 +163,19 @@ func (m *machines) start(pod *corev1.Pod, r *run) bool {
 }
 
 // fill is what the init container does that fills a volume. It says false while it cannot.
-func (m *machines) fill(pod *corev1.Pod, r *run, v *volume) bool {
+func (m *machines) fill(pod *corev1.Pod, r *run, v *volume, identity member.Identity) bool {
 	i := slices.IndexFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == "survivor" })
-	if i < 0 {
-		return true
+	if i >= 0 && !m.copy(pod, r, v, pod.Spec.Volumes[i]) {
+		return false
 	}
-	source := pod.Spec.Volumes[i].PersistentVolumeClaim
+	m.w.note("volume %s is filled from %s", m.volumeOf(pod), pod.Annotations[v1alpha1.AnnotationRestore])
+	v.marker, v.booted, v.restored = &identity, true, true
+	return true
+}
+
+// copy is how it is filled from a survivor's volume.
+func (m *machines) copy(pod *corev1.Pod, r *run, v *volume, survivor corev1.Volume) bool {
+	source := survivor.PersistentVolumeClaim
 	claim, _ := m.w.API.find("PersistentVolumeClaim", types.NamespacedName{Namespace: pod.Namespace, Name: source.ClaimName}).(*corev1.PersistentVolumeClaim)
 	if claim == nil || !m.w.Etcd.Disk(claim.Spec.VolumeName).WAL {
 		return false

@@ -52,7 +52,15 @@ func recovered(w *World) bool { return w.Cluster().Status.Incarnation == 2 && w.
 func recoveries() []workflow {
 	return []workflow{
 		{name: "recovering from a lost quorum", every: true, faults: true, shared: true, before: lost, begin: recover3(1), done: recovered},
-		{name: "recovering from the survivor", every: true, faults: true, shared: true, before: lostWithoutBackup(spec(3, plaintext)), begin: goOnWith("c-0000"), done: goneOn},
+		{name: "recovering from the survivor", long: true, shared: true, before: lostWithoutBackup(spec(3, plaintext)), begin: goOnWith("c-0000"), done: goneOn},
+		{
+			// How it grows afterwards is the same for whatever it began with.
+			name: "recovering one from the survivor", every: true, faults: true, before: lostWithoutBackup(spec(3, plaintext)), begin: func(w *World) {
+				w.Apply(func(s *v1alpha1.EtcdClusterSpec) {
+					s.Size, s.Recovery = 1, &v1alpha1.RecoverySpec{Incarnation: 1, Survivor: "c-0000"}
+				})
+			}, done: goneOn,
+		},
 		{name: "recovering from the survivor with TLS", long: true, before: lostWithoutBackup(spec(3)), begin: goOnWith("c-0000"), done: goneOn},
 		{name: "recovering from the survivor of five", long: true, before: func(w *World) {
 			founded(spec(5, plaintext))(w)
