@@ -115,7 +115,7 @@ func (r *EtcdArchiveReconciler) observe(ctx context.Context, a *v1alpha1.EtcdArc
 		o.Until = a.Status.ArchivedUntil.Time
 	}
 	if a.Status.LastDrillTime != nil {
-		o.LastDrill = a.Status.LastDrillTime.Time
+		o.LastDrill, o.DrilledOf = a.Status.LastDrillTime.Time, a.Status.DrilledOf
 		if c := meta.FindStatusCondition(a.Status.Conditions, v1alpha1.ConditionVerified); c != nil && c.Status != metav1.ConditionTrue {
 			o.DrillFailure = snapshot.Reason(c.Reason)
 		}
@@ -126,11 +126,12 @@ func (r *EtcdArchiveReconciler) observe(ctx context.Context, a *v1alpha1.EtcdArc
 	}
 	if c != nil {
 		o.Cluster, w.Cluster, w.EtcdImage = asCluster(c), c, resources.Image(c)
+		o.DrillOf = resources.ArchiveHash(a, c)
 	}
 	if o.Archiver, err = r.archiver(ctx, a, w, o); err != nil {
 		return o, w, err
 	}
-	if o.Drill, o.DrillBegan, err = r.drill(ctx, a); err != nil {
+	if err = r.drill(ctx, a, &o); err != nil {
 		return o, w, err
 	}
 	if !o.Archiver.Running {
@@ -168,6 +169,7 @@ func (r *EtcdArchiveReconciler) archiver(ctx context.Context, a *v1alpha1.EtcdAr
 	if err != nil {
 		return out, fmt.Errorf("listing the pods of Deployment %s: %w", d.Name, err)
 	}
+	out.Rolling = d.Status.ObservedGeneration < d.Generation || d.Status.UpdatedReplicas < d.Status.Replicas
 	r.followArchiver(ctx, &out, pods.Items)
 	return out, nil
 }
@@ -247,29 +249,30 @@ func running(pod *corev1.Pod) bool {
 	return false
 }
 
-// drill is what is known of the Job that tries the archive out, and when it was made.
-func (r *EtcdArchiveReconciler) drill(ctx context.Context, a *v1alpha1.EtcdArchive) (backup.Work, time.Time, error) {
+// drill notes what is known of the Job that tries the archive out.
+func (r *EtcdArchiveReconciler) drill(ctx context.Context, a *v1alpha1.EtcdArchive, o *backup.ArchiveObserved) error {
 	job := &batchv1.Job{}
 	key := client.ObjectKey{Namespace: a.Namespace, Name: resources.ArchiveDrillName(a.Name)}
 	// Read from the API server: the cache does not hold a Job that is not ours.
 	err := r.Live.Get(ctx, key, job)
 	if apierrors.IsNotFound(err) {
-		return backup.Work{}, time.Time{}, nil
+		return nil
 	}
 	if err != nil {
-		return backup.Work{}, time.Time{}, fmt.Errorf("reading Job %s: %w", key.Name, err)
+		return fmt.Errorf("reading Job %s: %w", key.Name, err)
 	}
 	if job.Labels[v1alpha1.LabelArchiveUID] != string(a.UID) {
-		return backup.Work{State: backup.WorkForeign}, time.Time{}, nil
+		o.Drill.State = backup.WorkForeign
+		return nil
 	}
-	w := workOf(job)
+	o.Drill, o.DrillBegan, o.DrillJobOf = workOf(job), job.CreationTimestamp.Time, job.Annotations[v1alpha1.AnnotationTemplateHash]
 	pods := &corev1.PodList{}
 	err = r.Live.List(ctx, pods, client.InNamespace(a.Namespace), client.MatchingLabels{batchv1.JobNameLabel: job.Name, v1alpha1.LabelArchiveUID: string(a.UID)})
 	if err != nil {
-		return w, time.Time{}, fmt.Errorf("listing the pods of Job %s: %w", job.Name, err)
+		return fmt.Errorf("listing the pods of Job %s: %w", job.Name, err)
 	}
-	follow(ctx, r.Progress, &w, pods.Items)
-	return w, job.CreationTimestamp.Time, nil
+	follow(ctx, r.Progress, &o.Drill, pods.Items)
+	return nil
 }
 
 // perform carries out the step. What status is to say is written by ReportArchive.

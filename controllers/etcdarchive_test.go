@@ -185,6 +185,19 @@ func TestArchive(t *testing.T) {
 			t.Errorf("at rest: %v, %v, wrote %v", result, err, a.writes)
 		}
 	}
+	// What was restored on trial is not what is archived from now on.
+	is := a.get()
+	is.Spec.Store.S3.Bucket = "others"
+	if err := a.api.Update(t.Context(), is); err != nil {
+		t.Fatal(err)
+	}
+	wrote := a.passes()
+	if got := a.condition(v1alpha1.ConditionVerified); got != "False/Pending" || a.get().Status.DrilledRevision != 0 {
+		t.Errorf("after another store: Verified is %s, status %+v", got, a.get().Status)
+	}
+	if !slices.Contains(wrote, "delete e-drill-archive") || !slices.Contains(wrote, "create e-drill-archive") {
+		t.Errorf("the other store is not tried out: %v", wrote)
+	}
 }
 
 // TestArchiveInTrouble: the archiver's words are the user's, and are taken back when it goes

@@ -53,7 +53,7 @@ const (
 	finalizeLimit = time.Minute
 	// atRest keeps the promise that Available=True was probed in the last 15 s,
 	// with room for a probe that hangs until its time-out.
-	atRest = 6 * time.Second
+	atRest = 7500 * time.Millisecond
 )
 
 var errPerform = errors.New("the API server did not answer within one pass")
@@ -195,7 +195,7 @@ func (r *EtcdClusterReconciler) read(ctx context.Context, req ctrl.Request) (*v1
 // patchStatus writes status, once a pass and only when it has changed, on
 // condition that nobody wrote the cluster meanwhile; and tells what happened.
 func (r *EtcdClusterReconciler) patchStatus(ctx context.Context, before, c *v1alpha1.EtcdCluster, o status.Outcome) error {
-	was, is := before.Status.DeepCopy(), c.Status.DeepCopy()
+	was, is := &before.Status, c.Status.DeepCopy()
 	written, err := status.StatusWritten, error(nil)
 	if !equality.Semantic.DeepEqual(*was, *is) {
 		// The performer may have written the finalizer: build on that version.

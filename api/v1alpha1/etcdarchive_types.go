@@ -76,6 +76,11 @@ type ArchiveGap struct {
 	From int64 `json:"from"`
 	// To is the last one.
 	To int64 `json:"to"`
+	// Reason is why: Compacted if etcd compacted them before they were archived, Lost if they
+	// were archived and are gone from the store. It is Compacted if unset.
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	Reason string `json:"reason,omitempty"`
 }
 
 // EtcdArchiveStatus is what is known of an archive.
@@ -106,9 +111,9 @@ type EtcdArchiveStatus struct {
 	// +optional
 	ArchivedRevision int64 `json:"archivedRevision,omitempty"`
 
-	// ArchivedUntil: whatever had been acknowledged by then is in the store. It is written at
-	// most once a minute, and every ten while nothing is written to the cluster; the metric
-	// quorate_archive_age_seconds is exact.
+	// ArchivedUntil: whatever had been acknowledged by then is in the store. It is written
+	// once a minute, and every ten while nothing is written to the cluster, but twice in
+	// spec.maxLag if that is less; the metric quorate_archive_age_seconds is exact.
 	// +optional
 	ArchivedUntil *metav1.Time `json:"archivedUntil,omitempty"`
 
@@ -135,6 +140,12 @@ type EtcdArchiveStatus struct {
 	// LastDrillTime is when a drill last ended, whatever it found.
 	// +optional
 	LastDrillTime *metav1.Time `json:"lastDrillTime,omitempty"`
+
+	// DrilledOf is a hash of the store, the encryption and the cluster ID that the last drill
+	// was of. When they are others, Verified is False until the next one, which is due then.
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	DrilledOf string `json:"drilledOf,omitempty"`
 }
 
 // EtcdArchive archives whatever happens to the keys of an EtcdCluster, so that any

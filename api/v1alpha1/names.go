@@ -375,4 +375,6 @@ const (
 	ReasonWithinLimit = "WithinLimit"
 	// ReasonCompacted: etcd compacted revisions before they were archived.
 	ReasonCompacted = "Compacted"
+	// ReasonLost: revisions were archived, and their segments are gone from the store.
+	ReasonLost = "Lost"
 )

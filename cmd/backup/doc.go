@@ -98,7 +98,7 @@
 //	--cluster-namespace N, --cluster-name N   of that cluster, for the manifest (required)
 //	--work-dir DIR          with room for the plain snapshot four times; default /work
 //
-// It is encrypted for whom the base is that it was put together from.
+// It is encrypted for whom the last segment is that it was put together from, or the base.
 //
 // drill-archive takes --age-identities, --etcd, --etcdutl and --work-dir as rebuild does, and
 // --cluster-id, --endpoints, --etcd-ca, --etcd-cert and --etcd-key as save does.

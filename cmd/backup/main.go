@@ -241,6 +241,12 @@ func (o *options) doDrillArchive(ctx context.Context, env *job.Env, result *snap
 	members := o.drill
 	members.Endpoints = list(o.endpoints)
 	drilled, err := env.DrillArchive(ctx, job.ArchiveDrill{Members: members, Identities: identities, Tools: job.Tools{Etcd: o.etcd, Etcdutl: o.etcdutl}, WorkDir: o.workDir})
+	for _, id := range drilled.Unfit {
+		result.Warnings = append(result.Warnings, "the end of the archive cannot be restored from backup "+id+"; the archiver takes another one as its base")
+	}
+	if drilled.Unrecorded != nil {
+		result.Warnings = append(result.Warnings, "that a backup is no base is not recorded beside it, so the archiver does not know: "+drilled.Unrecorded.Error())
+	}
 	if err != nil {
 		return err
 	}
@@ -274,6 +280,8 @@ func (o *options) doRebuild(ctx context.Context, env *job.Env, result *snapshot.
 	result.Message = fmt.Sprintf("%d keys at revision %d, stored as backup %s", b.KeyCount, b.Revision, b.ID)
 	if built.Point == nil {
 		result.Message += ", which was there already"
+	} else {
+		result.Message += built.Point.LastChange()
 	}
 	return nil
 }

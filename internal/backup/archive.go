@@ -34,6 +34,8 @@ type Archiver struct {
 	// Running says that a pod runs, and Trouble why none does, or what the last one said.
 	Running bool
 	Trouble string
+	// Rolling says that the pod which answers may be made from what the spec was before.
+	Rolling bool
 }
 
 // ArchiveObserved is one look at an EtcdArchive.
@@ -52,15 +54,20 @@ type ArchiveObserved struct {
 	// it failed for; empty if it did not.
 	LastDrill    time.Time
 	DrillFailure snapshot.Reason
+	// DrilledOf is a hash of what the last drill was of: the store, the encryption and the
+	// cluster ID. DrillOf is that of the next one, empty while no cluster is seen.
+	DrilledOf, DrillOf string
 
 	Cluster Cluster
 	// MissingSecret is a Secret that a pod would wait for; empty if all are there.
 	MissingSecret string
 
 	Archiver Archiver
-	// Drill is the Job that tries the archive out, and DrillBegan when it was made.
+	// Drill is the Job that tries the archive out, DrillBegan when it was made, and
+	// DrillJobOf what it is of.
 	Drill      Work
 	DrillBegan time.Time
+	DrillJobOf string
 }
 
 // The kinds of steps of an archive; Rest, Wait, Begin, Drill, Redo, RecordDrill and Fail are
@@ -72,7 +79,8 @@ const (
 	StopArchiver Kind = "StopArchiver"
 )
 
-// drillAgain is how soon a drill is tried again that failed for what may pass.
+// drillAgain is how soon a drill is tried again that failed: what was in its way may have
+// been mended, and nobody tells.
 const drillAgain = time.Hour
 
 // NextOfArchive names the next step.
@@ -123,12 +131,15 @@ func halted(o ArchiveObserved) (Step, bool) {
 // ended is that drill's.
 func drillStep(o ArchiveObserved) (Step, bool) {
 	told := o.LastDrill.IsZero() || o.DrillBegan.After(o.LastDrill)
+	ended := o.Drill.State == WorkSucceeded || o.Drill.State == WorkFailed
 	switch {
 	case o.Drill.State == WorkForeign:
 		return Step{}, false // it stands in the way of the drill alone, and is told there
+	case ended && told && o.DrillOf != "" && o.DrillJobOf != o.DrillOf:
+		return Step{Kind: Redo, Operation: snapshot.OperationDrillArchive, Reason: v1alpha1.ReasonVerifying, Message: "the drill that has ended is of what was archived before; it is made again"}, true
 	case o.Drill.State == WorkSucceeded && told && o.Drill.Result == nil:
 		return Step{Kind: Redo, Operation: snapshot.OperationDrillArchive, Reason: v1alpha1.ReasonVerifying, Message: "the drill has ended and its result is lost; it is made again"}, true
-	case (o.Drill.State == WorkSucceeded || o.Drill.State == WorkFailed) && told:
+	case ended && told:
 		return Step{Kind: RecordDrill, Operation: snapshot.OperationDrillArchive, Reason: v1alpha1.ReasonVerified, Message: "recording what the drill found"}, true
 	case o.Drill.State == WorkRunning || !drillDue(o):
 		return Step{}, false
@@ -138,17 +149,24 @@ func drillStep(o ArchiveObserved) (Step, bool) {
 	return Step{Kind: Drill, Operation: snapshot.OperationDrillArchive, Reason: v1alpha1.ReasonVerifying, Message: "starting the Job that restores the archive on trial and compares it with the cluster"}, true
 }
 
-// drillDue: an archive without a base cannot be restored, which is told without a drill.
+// drillDue: an archive without a base cannot be restored, which is told without a drill; and
+// without a cluster that serves there is nothing to compare with. What differs will again, as
+// the archive is not written anew, unless another base has been taken since; all else is worth
+// another try soon, as nobody should have to wait for a week until what is mended is said to be.
 func drillDue(o ArchiveObserved) bool {
 	p := o.Archiver.Progress
-	if o.DrillEvery <= 0 || p == nil || p.Trouble != nil || p.BaseMissing || p.Revision == 0 {
+	if o.DrillEvery <= 0 || !o.Cluster.Founded || p == nil || p.Trouble != nil || p.BaseMissing || p.Revision == 0 {
 		return false
+	}
+	if moved(o) {
+		return !o.Archiver.Rolling
 	}
 	if o.LastDrill.IsZero() {
 		return true
 	}
 	pause := o.DrillEvery
-	if o.DrillFailure != "" && !o.DrillFailure.Permanent() {
+	rebased := snapshot.BeganOf(p.Base).After(o.LastDrill)
+	if o.DrillFailure != "" && (o.DrillFailure != snapshot.ReasonDiffers || rebased) {
 		pause = min(pause, drillAgain)
 	}
 	return !o.Now.Before(o.LastDrill.Add(pause))

@@ -41,6 +41,9 @@ func TestNextOfArchive(t *testing.T) {
 	failed := func(reason snapshot.Reason, ago time.Duration) func(*ArchiveObserved) {
 		return func(o *ArchiveObserved) { o.DrillFailure, o.LastDrill = reason, look.Add(-ago) }
 	}
+	others := func(status, job string) func(*ArchiveObserved) {
+		return func(o *ArchiveObserved) { o.DrilledOf, o.DrillJobOf, o.DrillOf = status, job, "now" }
+	}
 	cases := map[string]struct {
 		seen   ArchiveObserved
 		want   Kind
@@ -79,6 +82,23 @@ func TestNextOfArchive(t *testing.T) {
 		},
 		"a drill that may do better": {archiving(failed(snapshot.ReasonEtcdUnreachable, 2*time.Hour)), Drill, v1alpha1.ReasonVerifying},
 		"a drill that will not":      {archiving(failed(snapshot.ReasonDiffers, 2*time.Hour)), Wait, v1alpha1.ReasonArchiving},
+		"another base than differed": {archiving(failed(snapshot.ReasonDiffers, 2*time.Hour), func(o *ArchiveObserved) {
+			o.Archiver.Progress.Base = snapshot.NewID(9, look.Add(-time.Hour), "archive")
+		}), Drill, v1alpha1.ReasonVerifying},
+		"the base that differed": {archiving(failed(snapshot.ReasonDiffers, 2*time.Hour), func(o *ArchiveObserved) {
+			o.Archiver.Progress.Base = snapshot.NewID(9, look.Add(-3*time.Hour), "archive")
+		}), Wait, v1alpha1.ReasonArchiving},
+		"what is mended":              {archiving(failed(snapshot.ReasonKeyMissing, 2*time.Hour)), Drill, v1alpha1.ReasonVerifying},
+		"it may be mended by then":    {archiving(failed(snapshot.ReasonKeyMissing, time.Minute)), Wait, v1alpha1.ReasonArchiving},
+		"no drill while nobody votes": {archiving(due, func(o *ArchiveObserved) { o.Cluster.Founded = false }), Wait, v1alpha1.ReasonArchiving},
+
+		"another store than was tried":  {archiving(others("then", "")), Drill, v1alpha1.ReasonVerifying},
+		"another, and an old pod tells": {archiving(others("then", ""), func(o *ArchiveObserved) { o.Archiver.Rolling = true }), Wait, v1alpha1.ReasonArchiving},
+		"nobody knows whether another":  {archiving(others("then", ""), func(o *ArchiveObserved) { o.DrillOf = "" }), Wait, v1alpha1.ReasonArchiving},
+		"the same store":                {archiving(others("now", "")), Wait, v1alpha1.ReasonArchiving},
+		"a drill of another store":      {archiving(due, others("", "then"), ended(WorkSucceeded, good)), Redo, v1alpha1.ReasonVerifying},
+		"a drill of this one":           {archiving(due, others("", "now"), ended(WorkSucceeded, good)), RecordDrill, v1alpha1.ReasonVerified},
+		"a drill of another goes on":    {archiving(due, others("", "then"), ended(WorkRunning, nil)), Wait, v1alpha1.ReasonArchiving},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -128,8 +148,17 @@ func TestReportArchive(t *testing.T) {
 			archiving(drill(Work{State: WorkFailed, Result: &snapshot.Result{Outcome: snapshot.OutcomeFailed, Reason: snapshot.ReasonDiffers, Message: "other — lost — look"}})),
 			[6]string{"False/Differs", "True/Archiving", "True/BaseFound", "False/WithinLimit", "False/Differs", "True/Differs"},
 		},
-		"the drill could not":       {archiving(drill(Work{State: WorkFailed})), [6]string{"True/Archiving", "True/Archiving", "True/BaseFound", "False/WithinLimit", "False/Failed", "False/None"}},
-		"another result as a drill": {archiving(drill(Work{State: WorkSucceeded, Result: &other})), [6]string{"True/Archiving", "True/Archiving", "True/BaseFound", "False/WithinLimit", "False/Failed", "False/None"}},
+		"the archive is corrupt": {
+			archiving(drill(Work{State: WorkFailed, Result: &snapshot.Result{Outcome: snapshot.OutcomeFailed, Reason: snapshot.ReasonCorrupt, Message: "cut — lost — look"}})),
+			[6]string{"False/Corrupt", "True/Archiving", "True/BaseFound", "False/WithinLimit", "False/Corrupt", "False/None"},
+		},
+		"the drill saw nothing": {
+			archiving(drill(Work{State: WorkFailed, Result: &snapshot.Result{Outcome: snapshot.OutcomeFailed, Reason: snapshot.ReasonStoreUnreachable, Message: "away — lost — wait"}})),
+			[6]string{"True/Archiving", "True/Archiving", "True/BaseFound", "False/WithinLimit", "False/StoreUnreachable", "False/None"},
+		},
+		"the drill took too long":   {archiving(drill(Work{State: WorkFailed, TimedOut: true})), [6]string{"False/TimedOut", "True/Archiving", "True/BaseFound", "False/WithinLimit", "False/TimedOut", "False/None"}},
+		"the drill could not":       {archiving(drill(Work{State: WorkFailed})), [6]string{"False/Failed", "True/Archiving", "True/BaseFound", "False/WithinLimit", "False/Failed", "False/None"}},
+		"another result as a drill": {archiving(drill(Work{State: WorkSucceeded, Result: &other})), [6]string{"False/Failed", "True/Archiving", "True/BaseFound", "False/WithinLimit", "False/Failed", "False/None"}},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -145,15 +174,47 @@ func TestReportArchive(t *testing.T) {
 	}
 }
 
+// TestAnArchiverThatMovesIsNotBehind: status is no older than half of maxLag when the pod that
+// told more is gone, so that a pod which moves to another node within the rest is no alarm.
+func TestAnArchiverThatMovesIsNotBehind(t *testing.T) {
+	for _, maxLag := range []time.Duration{time.Minute, 5 * time.Minute, time.Hour} {
+		a := &v1alpha1.EtcdArchive{}
+		at := look
+		pass := func(change func(*ArchiveObserved)) string {
+			at = at.Add(10 * time.Second)
+			o := archiving(func(o *ArchiveObserved) {
+				o.Now, o.MaxLag = at, maxLag
+				o.Archiver.Progress = &snapshot.ArchiveProgress{Revision: 100, Until: at, Base: "b"}
+				if a.Status.ArchivedUntil != nil {
+					o.Until = a.Status.ArchivedUntil.Time
+				}
+			}, change)
+			ReportArchive(a, ArchiveOutcome{Seen: o, Step: NextOfArchive(o)})
+			return told(a.Status.Conditions)["LagExceeded"]
+		}
+		gone := func(o *ArchiveObserved) { o.Archiver.Progress, o.Archiver.Running = nil, false }
+		for idle := range 120 {
+			for range idle + 1 {
+				pass(func(*ArchiveObserved) {})
+			}
+			for range min(6, int(maxLag/2/(10*time.Second))) - 1 {
+				if got := pass(gone); got != "False/WithinLimit" {
+					t.Fatalf("maxLag %s: after %d idle looks the archiver moves: %s", maxLag, idle, got)
+				}
+			}
+		}
+	}
+}
+
 // TestArchiveIsToldRarely: a cluster that is written to all the time moves status once a
-// minute, an idle one every ten, and trouble at once.
+// minute, an idle one every ten, or twice in maxLag, and trouble at once.
 func TestArchiveIsToldRarely(t *testing.T) {
 	a := &v1alpha1.EtcdArchive{}
 	revision, at := int64(100), look
 	pass := func(trouble *snapshot.Trouble) (changed bool) {
 		before := a.Status.DeepCopy()
 		o := archiving(func(o *ArchiveObserved) {
-			o.Now = at
+			o.Now, o.MaxLag = at, time.Hour
 			o.Archiver.Progress = &snapshot.ArchiveProgress{Revision: revision, Until: at, Base: "b", Trouble: trouble}
 		})
 		ReportArchive(a, ArchiveOutcome{Seen: o, Step: NextOfArchive(o)})
@@ -207,6 +268,31 @@ func TestArchiveTellsGaps(t *testing.T) {
 	}
 }
 
+// TestArchiveTellsWhatIsLost: what somebody deleted from the store, each once, in words of its
+// own, and beside what etcd compacted.
+func TestArchiveTellsWhatIsLost(t *testing.T) {
+	a := &v1alpha1.EtcdArchive{}
+	pass := func(gap, lost *snapshot.Gap) *v1alpha1.ArchiveGap {
+		o := archiving(func(o *ArchiveObserved) { o.Archiver.Progress.Gap, o.Archiver.Progress.Lost = gap, lost })
+		return ReportArchive(a, ArchiveOutcome{Seen: o, Step: NextOfArchive(o)})
+	}
+	compacted := &snapshot.Gap{From: 20, To: 22, Reason: snapshot.GapCompacted}
+	early := &snapshot.Gap{From: 5, To: 7, Reason: snapshot.GapLost}
+	if pass(compacted, nil) == nil || pass(compacted, early) == nil || pass(compacted, early) != nil || pass(compacted, nil) != nil {
+		t.Errorf("gaps are told again, or not at all: %+v", a.Status.Gaps)
+	}
+	c := meta.FindStatusCondition(a.Status.Conditions, v1alpha1.ConditionGapInHistory)
+	if len(a.Status.Gaps) != 2 || c == nil || c.Reason != v1alpha1.ReasonLost || !strings.Contains(c.Message, "5 to 7 were archived and are gone") {
+		t.Errorf("gaps %+v, condition %+v", a.Status.Gaps, c)
+	}
+	for i := range int64(keptGaps) {
+		pass(&snapshot.Gap{From: 30 + 10*i, To: 31 + 10*i}, early)
+	}
+	if pass(nil, early) != nil {
+		t.Errorf("what was named before is told again: %+v", a.Status.Gaps)
+	}
+}
+
 // TestDrilledArchive: what was restored is on record, and a failure takes nothing of it back.
 func TestDrilledArchive(t *testing.T) {
 	a := &v1alpha1.EtcdArchive{}
@@ -218,5 +304,51 @@ func TestDrilledArchive(t *testing.T) {
 	pass(Work{State: WorkFailed})
 	if s := a.Status; s.DrilledRevision != 8 || s.DrilledAt == nil || s.LastDrillTime == nil {
 		t.Errorf("status %+v", s)
+	}
+}
+
+// TestDrillOfAnotherArchive: Verified is about what is archived now, and what a drill found is
+// taken back by a better one alone.
+func TestDrillOfAnotherArchive(t *testing.T) {
+	a := &v1alpha1.EtcdArchive{}
+	pass := func(change func(*ArchiveObserved)) string {
+		o := archiving(func(o *ArchiveObserved) {
+			o.DrilledOf, o.DrillJobOf, o.DrillOf, o.DrillBegan = a.Status.DrilledOf, "s3", "s3", look
+			if a.Status.LastDrillTime == nil {
+				o.LastDrill = time.Time{}
+			}
+		}, change)
+		ReportArchive(a, ArchiveOutcome{Seen: o, Step: NextOfArchive(o)})
+		is := told(a.Status.Conditions)
+		return is["Ready"] + ", verified " + is["Verified"]
+	}
+	failed := func(reason snapshot.Reason) func(*ArchiveObserved) {
+		return func(o *ArchiveObserved) {
+			o.Drill = Work{State: WorkFailed, Result: &snapshot.Result{Outcome: snapshot.OutcomeFailed, Reason: reason, Message: "bad — worse — mend"}}
+		}
+	}
+	good := func(o *ArchiveObserved) {
+		o.Drill = Work{State: WorkSucceeded, Result: &snapshot.Result{Operation: snapshot.OperationDrillArchive, Outcome: snapshot.OutcomeSucceeded, Point: &snapshot.Point{Revision: 8}, Verification: &snapshot.Verification{}}}
+	}
+	nothing := func(*ArchiveObserved) {}
+	elsewhere := func(o *ArchiveObserved) { o.DrillOf = "gcs" }
+	for i, step := range []struct {
+		change func(*ArchiveObserved)
+		want   string
+	}{
+		{good, "True/Archiving, verified True/Verified"},
+		{nothing, "True/Archiving, verified True/Verified"},
+		{elsewhere, "True/Archiving, verified False/Pending"},
+		{failed(snapshot.ReasonCorrupt), "False/Corrupt, verified False/Corrupt"},
+		{failed(snapshot.ReasonStoreUnreachable), "False/Corrupt, verified False/Corrupt"},
+		{func(o *ArchiveObserved) { o.Drill.State = WorkForeign }, "False/Corrupt, verified False/Corrupt"},
+		{elsewhere, "True/Archiving, verified False/Pending"},
+	} {
+		if got := pass(step.change); got != step.want {
+			t.Errorf("step %d: %s, want %s", i, got, step.want)
+		}
+	}
+	if s := a.Status; s.DrilledRevision != 0 || s.DrilledAt != nil || s.LastDrillTime == nil {
+		t.Errorf("what was drilled elsewhere is told of what is archived now: %+v", s)
 	}
 }

@@ -14,9 +14,10 @@ import (
 const (
 	// toldEvery is how often status follows an archive that moves, and toldIdle one of a
 	// cluster that is not written to: whoever looks at the API server must not see a write
-	// for every write of etcd's.
+	// for every write of etcd's. toldLeast bounds what a short spec.maxLag makes of both.
 	toldEvery = time.Minute
 	toldIdle  = 10 * time.Minute
+	toldLeast = 10 * time.Second
 	// keptGaps is how many of the last gaps status names.
 	keptGaps = 10
 )
@@ -37,11 +38,14 @@ func ReportArchive(a *v1alpha1.EtcdArchive, o ArchiveOutcome) (newGap *v1alpha1.
 	if o.Step.Kind == Begin && o.Err == nil {
 		s.ClusterUID = o.Seen.Cluster.UID
 	}
+	if moved(o.Seen) {
+		s.DrilledRevision, s.DrilledAt = 0, nil
+	}
 	if o.Step.Kind == RecordDrill && o.Err == nil {
 		recordArchiveDrill(s, o.Seen)
 	}
 	if p := o.Seen.Archiver.Progress; p != nil {
-		newGap = takeOver(s, p)
+		newGap = takeOver(s, p, o.Seen.MaxLag)
 	}
 	for _, c := range archiveConditions(s, o) {
 		c.ObservedGeneration = a.Generation
@@ -51,13 +55,12 @@ func ReportArchive(a *v1alpha1.EtcdArchive, o ArchiveOutcome) (newGap *v1alpha1.
 }
 
 // takeOver what the archiver tells, rounded.
-func takeOver(s *v1alpha1.EtcdArchiveStatus, p *snapshot.ArchiveProgress) (newGap *v1alpha1.ArchiveGap) {
+func takeOver(s *v1alpha1.EtcdArchiveStatus, p *snapshot.ArchiveProgress, maxLag time.Duration) (newGap *v1alpha1.ArchiveGap) {
 	if p.Base != "" || p.BaseMissing {
 		s.Base = p.Base
 	}
-	if g := p.Gap; g != nil {
-		gap := v1alpha1.ArchiveGap{From: g.From, To: g.To}
-		if n := len(s.Gaps); n == 0 || s.Gaps[n-1].From < gap.From {
+	for _, g := range []*snapshot.Gap{p.Gap, p.Lost} {
+		if gap, is := unknown(s.Gaps, g); is {
 			s.Gaps = append(s.Gaps, gap)
 			s.Gaps = s.Gaps[max(0, len(s.Gaps)-keptGaps):]
 			newGap = &gap
@@ -66,10 +69,7 @@ func takeOver(s *v1alpha1.EtcdArchiveStatus, p *snapshot.ArchiveProgress) (newGa
 	if p.Until.IsZero() {
 		return newGap
 	}
-	pause := toldEvery
-	if p.Revision == s.ArchivedRevision {
-		pause = toldIdle
-	}
+	pause := toldAgain(p.Revision != s.ArchivedRevision, maxLag)
 	// What stands still is told to the end.
 	stands := p.Trouble != nil && p.Revision != s.ArchivedRevision
 	if s.ArchivedUntil == nil || stands || !p.Until.Before(s.ArchivedUntil.Add(pause)) {
@@ -78,8 +78,42 @@ func takeOver(s *v1alpha1.EtcdArchiveStatus, p *snapshot.ArchiveProgress) (newGa
 	return newGap
 }
 
+// unknown is the gap as status names it, if it does not yet. Of what etcd compacted only what
+// came later is new: an archiver goes on to tell the last one, which may not be named any more.
+func unknown(gaps []v1alpha1.ArchiveGap, g *snapshot.Gap) (gap v1alpha1.ArchiveGap, is bool) {
+	if g == nil {
+		return gap, false
+	}
+	gap = v1alpha1.ArchiveGap{From: g.From, To: g.To, Reason: v1alpha1.ReasonCompacted}
+	if g.Reason == snapshot.GapLost {
+		gap.Reason = v1alpha1.ReasonLost
+	}
+	for _, known := range gaps {
+		lost := known.Reason == v1alpha1.ReasonLost
+		if known == gap || !lost && gap.Reason != v1alpha1.ReasonLost && known.From >= gap.From {
+			return gap, false
+		}
+	}
+	// What was lost before everything that is named has been named, and forgotten.
+	return gap, len(gaps) < keptGaps || gap.From > gaps[0].From
+}
+
+// toldAgain is how old status may grow before it is written again. While the archiver moves to
+// another node nobody but status tells how far it was: if that were older than maxLag, a
+// cluster that nobody writes to would be told to be behind as soon as its archiver moves.
+func toldAgain(moves bool, maxLag time.Duration) time.Duration {
+	pause := toldIdle
+	if moves {
+		pause = toldEvery
+	}
+	if maxLag > 0 {
+		pause = min(pause, max(toldLeast, maxLag/2))
+	}
+	return pause
+}
+
 func recordArchiveDrill(s *v1alpha1.EtcdArchiveStatus, o ArchiveObserved) {
-	s.LastDrillTime = timeOf(o.Now)
+	s.LastDrillTime, s.DrilledOf = timeOf(o.Now), o.DrillJobOf
 	if drilled(o.Drill) {
 		s.DrilledRevision, s.DrilledAt = o.Drill.Result.Point.Revision, timeOf(o.Now)
 	}
@@ -102,13 +136,16 @@ func archiveConditions(s *v1alpha1.EtcdArchiveStatus, o ArchiveOutcome) []metav1
 		condition(v1alpha1.ConditionStalled, is[stalled], where[stalled]),
 	}
 	if n := len(s.Gaps); n > 0 {
-		out = append(out, condition(v1alpha1.ConditionGapInHistory, metav1.ConditionTrue, story{v1alpha1.ReasonCompacted, gapMessage(s.Gaps[n-1])}))
+		out = append(out, condition(v1alpha1.ConditionGapInHistory, metav1.ConditionTrue, gapStory(s.Gaps[n-1])))
 	}
 	return out
 }
 
-func gapMessage(g v1alpha1.ArchiveGap) string {
-	return fmt.Sprintf("revisions %d to %d were compacted by etcd before they were archived — none of them can be restored, only what was before and after — compact less often, or find out why the archiver did not run", g.From, g.To)
+func gapStory(g v1alpha1.ArchiveGap) story {
+	if g.Reason == v1alpha1.ReasonLost {
+		return story{v1alpha1.ReasonLost, fmt.Sprintf("revisions %d to %d were archived and are gone from the store — none of them can be restored, only what was before and after — find out who deletes objects there, and keep them from it; another base is taken by itself", g.From, g.To)}
+	}
+	return story{v1alpha1.ReasonCompacted, fmt.Sprintf("revisions %d to %d were compacted by etcd before they were archived — none of them can be restored, only what was before and after — compact less often, or find out why the archiver did not run", g.From, g.To)}
 }
 
 // archivingCondition: what the archiver says, or else why there is none.
@@ -166,7 +203,8 @@ func lagCondition(s *v1alpha1.EtcdArchiveStatus, o ArchiveObserved) metav1.Condi
 		"%s, which is more than spec.maxLag, %s — it would be lost with the cluster — see why in the condition Archiving", since, o.MaxLag)})
 }
 
-// verifiedCondition stays as it is from one drill to the next.
+// verifiedCondition stays as it is from one drill to the next, as long as the same is
+// archived. One that found the archive bad is not taken back by one that found nothing.
 func verifiedCondition(s *v1alpha1.EtcdArchiveStatus, o ArchiveOutcome) metav1.Condition {
 	tell := func(is metav1.ConditionStatus, reason, message string) metav1.Condition {
 		return condition(v1alpha1.ConditionVerified, is, story{reason, message})
@@ -180,9 +218,14 @@ func verifiedCondition(s *v1alpha1.EtcdArchiveStatus, o ArchiveOutcome) metav1.C
 		return tell(metav1.ConditionTrue, v1alpha1.ReasonVerified, w.Result.Message)
 	case o.Step.Kind == RecordDrill && o.Err == nil:
 		reason, message := drillFailure(w)
+		if silent[reason] && condemned(before) && !moved(o.Seen) {
+			return *before
+		}
 		return tell(metav1.ConditionFalse, reason, message)
-	case w.State == WorkForeign:
+	case w.State == WorkForeign && (moved(o.Seen) || !condemned(before)):
 		return tell(metav1.ConditionFalse, v1alpha1.ReasonNameConflict, "a Job of the name that a drill needs belongs to somebody else — the archive cannot be tried out — delete or rename it")
+	case moved(o.Seen):
+		return tell(metav1.ConditionFalse, v1alpha1.ReasonPending, "spec.store, spec.encryption or the cluster's ID is another one than that of the last drill — nobody has seen that what is archived now can be restored — wait: a drill is due")
 	case before != nil && before.Reason != v1alpha1.ReasonNotTried && before.Reason != v1alpha1.ReasonNameConflict:
 		return *before
 	default:
@@ -195,7 +238,7 @@ func drillFailure(w Work) (reason, message string) {
 	case w.Result != nil && w.Result.Outcome == snapshot.OutcomeFailed:
 		return string(w.Result.Reason), w.Result.Message
 	case w.TimedOut:
-		return v1alpha1.ReasonTimedOut, fmt.Sprintf("the drill did not end in time%s — nobody has seen that the archive can be restored — take backups more often, which keeps a replay short", because(w.Trouble))
+		return v1alpha1.ReasonTimedOut, fmt.Sprintf("the drill did not end in time%s — nobody has seen that the archive can be restored — take backups more often, which keeps a replay short; it is tried again by itself", because(w.Trouble))
 	default:
 		return v1alpha1.ReasonFailed, fmt.Sprintf("the drill failed%s — nobody has seen that the archive can be restored — see the logs of its pods; it is tried again by itself", because(w.Trouble))
 	}
@@ -217,7 +260,7 @@ func archiveReady(o ArchiveOutcome, archiving, base, lag, verified metav1.Condit
 		return as(metav1.ConditionFalse, lag)
 	case base.Status != metav1.ConditionTrue:
 		return as(metav1.ConditionFalse, base)
-	case verified.Status != metav1.ConditionTrue && snapshot.Reason(verified.Reason).Permanent():
+	case condemned(&verified):
 		return as(metav1.ConditionFalse, verified)
 	default:
 		return as(metav1.ConditionTrue, archiving)

@@ -106,8 +106,13 @@ func ofArchives(archives []v1alpha1.EtcdArchive) (late, broken string) {
 		if lag != nil && lag.Status == metav1.ConditionTrue && late == "" {
 			late = fmt.Sprintf("archive %s: %s", a.Name, lag.Message)
 		}
-		if meta.IsStatusConditionTrue(a.Status.Conditions, v1alpha1.ConditionStalled) && ready != nil && broken == "" {
+		verified := meta.FindStatusCondition(a.Status.Conditions, v1alpha1.ConditionVerified)
+		switch stalled := meta.IsStatusConditionTrue(a.Status.Conditions, v1alpha1.ConditionStalled); {
+		case broken != "":
+		case stalled && ready != nil:
 			broken = fmt.Sprintf("archive %s: %s", a.Name, ready.Message)
+		case !a.Spec.Suspend && condemned(verified):
+			broken = fmt.Sprintf("archive %s: %s", a.Name, verified.Message)
 		}
 	}
 	return late, broken

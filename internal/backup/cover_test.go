@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/snapshot"
 )
 
 // object is a backup of that hour, counted from noon.
@@ -126,6 +127,10 @@ func TestCoverByArchives(t *testing.T) {
 	well := is(v1alpha1.ConditionReady, metav1.ConditionTrue, "")
 	suspended := archive(well)
 	suspended.Spec.Suspend = true
+	bad := archive(well, is(v1alpha1.ConditionVerified, metav1.ConditionFalse, "bad"))
+	badAndStill := bad
+	badAndStill.Spec.Suspend = true
+	unseen := archive(well, metav1.Condition{Type: v1alpha1.ConditionVerified, Status: metav1.ConditionFalse, Reason: string(snapshot.ReasonStoreUnreachable)})
 	verified := []v1alpha1.EtcdBackup{object("b", 0, verifiedObject)}
 	for name, tc := range map[string]struct {
 		backups  []v1alpha1.EtcdBackup
@@ -137,6 +142,9 @@ func TestCoverByArchives(t *testing.T) {
 		"it has just begun":        {nil, []v1alpha1.EtcdArchive{archive()}, false, v1alpha1.ReasonPending, ""},
 		"it is well":               {nil, []v1alpha1.EtcdArchive{archive(well)}, true, v1alpha1.ReasonNotTried, "archive e"},
 		"it was tried":             {nil, []v1alpha1.EtcdArchive{archive(well, is(v1alpha1.ConditionVerified, metav1.ConditionTrue, ""))}, true, v1alpha1.ReasonVerified, "archive e"},
+		"it was found bad":         {verified, []v1alpha1.EtcdArchive{bad}, false, v1alpha1.ReasonFailing, "archive e: bad"},
+		"bad, and it is suspended": {verified, []v1alpha1.EtcdArchive{badAndStill}, true, v1alpha1.ReasonVerified, ""},
+		"nobody could try it":      {nil, []v1alpha1.EtcdArchive{unseen}, true, v1alpha1.ReasonNotTried, "archive e"},
 		"it is suspended":          {nil, []v1alpha1.EtcdArchive{suspended}, false, v1alpha1.ReasonSuspended, "set it to false"},
 		"suspended beside backups": {verified, []v1alpha1.EtcdArchive{suspended}, true, v1alpha1.ReasonVerified, ""},
 		"it is behind":             {verified, []v1alpha1.EtcdArchive{archive(is(v1alpha1.ConditionLagExceeded, metav1.ConditionTrue, "behind"))}, false, v1alpha1.ReasonOverdue, "archive e: behind"},

@@ -125,6 +125,16 @@ func covers(have, want map[string]any) bool {
 	return true
 }
 
+// Issued says that cert-manager has issued the Certificate at least once, so that what its
+// Secret holds was written for it. There is none to be asked of a Certificate that is nil.
+func Issued(live *unstructured.Unstructured) bool {
+	if live == nil {
+		return false
+	}
+	revision, _, _ := unstructured.NestedInt64(live.Object, "status", "revision")
+	return revision > 0
+}
+
 // Awaits is what cert-manager says of a Certificate that is not issued as it is wanted now;
 // empty when it is.
 func Awaits(live *unstructured.Unstructured) string {

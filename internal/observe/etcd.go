@@ -37,10 +37,10 @@ type look struct {
 	alarmsKnown bool
 }
 
-// lookTimeout bounds all questions of one look together. With the pause between
+// LookTimeout bounds all questions of one look together. With the pause between
 // two looks of an operator at rest it keeps what is said of availability younger
 // than 15 s.
-const lookTimeout = 6 * time.Second
+const LookTimeout = 6 * time.Second
 
 var errLook = errors.New("etcd did not answer within one look")
 
@@ -59,7 +59,7 @@ func (o *Observer) etcd(
 	ctx context.Context, c *v1alpha1.EtcdCluster, m *memory, as *etcd.Credentials,
 	endpoints map[string]etcd.Endpoint, latched uint64,
 ) look {
-	ctx, cancel := context.WithTimeoutCause(ctx, lookTimeout, errLook)
+	ctx, cancel := context.WithTimeoutCause(ctx, LookTimeout, errLook)
 	defer cancel()
 	l := look{answers: map[string]etcd.Status{}, errors: map[string]error{}}
 	group := string(c.UID)

@@ -24,9 +24,12 @@ import (
 // either side has changed, for comparing is most of a look at a cluster at rest.
 func (o *Observer) objects(ctx context.Context, c *v1alpha1.EtcdCluster, m *memory, seen *plan.Observed) ([]string, error) {
 	var due []string
-	for _, object := range resources.Objects(c, seen.BudgetVoters(), o.Operator) {
-		live := object.Empty
-		err := o.reader(c, m).Get(ctx, client.ObjectKey{Namespace: c.Namespace, Name: object.Name}, live)
+	for _, object := range m.wants(c, seen.BudgetVoters(), o.Operator) {
+		live, ok := object.Empty.DeepCopyObject().(client.Object)
+		if !ok {
+			return nil, fmt.Errorf("%s %s cannot be read: a %T is no object of the API server's", object.Kind, object.Name, object.Empty)
+		}
+		err := o.reader(c, m).Get(ctx, client.ObjectKey{Namespace: c.Namespace, Name: object.Name}, live, asCached)
 		if apierrors.IsNotFound(err) {
 			due = append(due, object.Kind+" "+object.Name)
 			m.drifted(seen, object)
@@ -49,6 +52,22 @@ func (o *Observer) objects(ctx context.Context, c *v1alpha1.EtcdCluster, m *memo
 		}
 	}
 	return due, nil
+}
+
+// wanted are the fixed objects of one version of a cluster, with a budget for so many voters.
+type wanted struct {
+	version string
+	voters  int
+	objects []resources.Object
+}
+
+// wants are the fixed objects, made anew when the cluster has changed: at rest, making them
+// and comparing them with those of the look before was a tenth of a look.
+func (m *memory) wants(c *v1alpha1.EtcdCluster, voters int, operator resources.OperatorPeer) []resources.Object {
+	if w := m.wanted; c.ResourceVersion == "" || w.version != c.ResourceVersion || w.voters != voters {
+		m.wanted = wanted{version: c.ResourceVersion, voters: voters, objects: resources.Objects(c, voters, operator)}
+	}
+	return m.wanted.objects
 }
 
 // drifted notes an object that was as it is wanted, and that somebody else has

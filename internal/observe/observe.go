@@ -76,6 +76,8 @@ type memory struct {
 	revisions revisions
 	// disks of the members, by name.
 	disks map[string]*disk
+	// wanted are the fixed objects as they should be.
+	wanted wanted
 	// agreed are the fixed objects that were in order, by kind and name.
 	agreed map[string]agreement
 }

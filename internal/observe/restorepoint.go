@@ -51,7 +51,7 @@ func (o *Observer) restorePoint(ctx context.Context, c *v1alpha1.EtcdCluster, b 
 			// It is made again, and finds what it has stored.
 			return &plan.Point{Due: true}, "", nil
 		case condition.Type == batchv1.JobFailed && result != nil && result.Outcome == snapshot.OutcomeFailed:
-			return nil, result.Message, nil
+			return nil, fmt.Sprintf("%s; it is not tried again by itself: when that is mended, delete Job %s", result.Message, job.Name), nil
 		case condition.Type == batchv1.JobFailed:
 			return nil, fmt.Sprintf("Job %s failed: %s — the cluster cannot begin with the point of the archive — see the logs of its pods, and delete it to try again", job.Name, condition.Message), nil
 		}

@@ -56,7 +56,7 @@ func TestRestorePoint(t *testing.T) {
 		"its result is lost":            {objects(archive, secret, job("5e1f", batchv1.JobComplete)), nil, plan.Point{Due: true}, ""},
 		"another work's result":         {objects(archive, secret, job("5e1f", batchv1.JobComplete), pod("x", other)), nil, plan.Point{Due: true}, ""},
 		"done, and the Job still runs":  {objects(archive, secret, job("5e1f", ""), pod("x", good)), nil, plan.Point{Waits: "Job a-rebuild puts the point of the archive together that all founders begin with"}, ""},
-		"it failed":                     {objects(archive, secret, job("5e1f", batchv1.JobFailed), pod("x", failed)), nil, plan.Point{}, "not held"},
+		"it failed":                     {objects(archive, secret, job("5e1f", batchv1.JobFailed), pod("x", failed)), nil, plan.Point{}, "choose another; it is not tried again by itself: when that is mended, delete Job a-rebuild"},
 		"it was killed":                 {objects(archive, secret, job("5e1f", batchv1.JobFailed)), nil, plan.Point{}, "Job a-rebuild failed: backoff"},
 		"an earlier namesake's Job":     {objects(archive, secret, job("0ld", batchv1.JobComplete), pod("x", good)), nil, plan.Point{}, "belongs to somebody else"},
 		"it is on record":               {objects(archive, secret), func(c *v1alpha1.EtcdCluster) { c.Status.RestorePoint = "the-id" }, plan.Point{}, ""},

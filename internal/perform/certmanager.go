@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -57,18 +58,53 @@ func (p *Performer) changeCertificate(ctx context.Context, want *unstructured.Un
 }
 
 // deleteCertificate deletes the Secret as well, which cert-manager leaves behind with a
-// key in it. The Secret goes last: cert-manager would write it again.
+// key in it. The Secret goes last: cert-manager would write it again. It is handed to the
+// Certificate first, so that the garbage collector takes it if the operator ends in between:
+// nobody would know of it any more once the Certificate is gone.
 func (p *Performer) deleteCertificate(ctx context.Context, live *unstructured.Unstructured) error {
+	secret, err := p.writtenFor(ctx, live)
+	if err != nil {
+		return err
+	}
+	if secret != nil {
+		if err := p.handOver(ctx, secret, live); err != nil {
+			return err
+		}
+	}
 	if err := p.delete(ctx, live); err != nil {
 		return err
 	}
+	if secret, err = p.writtenFor(ctx, live); err != nil || secret == nil {
+		return err
+	}
+	return p.delete(ctx, secret)
+}
+
+// writtenFor is the Secret that cert-manager wrote for a Certificate; nil if there is none.
+func (p *Performer) writtenFor(ctx context.Context, live *unstructured.Unstructured) (*corev1.Secret, error) {
 	secret := &corev1.Secret{}
 	err := p.Live.Get(ctx, client.ObjectKeyFromObject(live), secret)
 	if apierrors.IsNotFound(err) || (err == nil && secret.Annotations[certmanager.NameAnnotation] != live.GetName()) {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return fmt.Errorf("reading Secret %s: %w", live.GetName(), err)
+		return nil, fmt.Errorf("reading Secret %s: %w", live.GetName(), err)
 	}
-	return p.delete(ctx, secret)
+	return secret, nil
+}
+
+// handOver makes the Secret go with the Certificate.
+func (p *Performer) handOver(ctx context.Context, secret *corev1.Secret, to *unstructured.Unstructured) error {
+	for _, owner := range secret.OwnerReferences {
+		if owner.UID == to.GetUID() {
+			return nil
+		}
+	}
+	secret.OwnerReferences = append(secret.OwnerReferences, metav1.OwnerReference{
+		APIVersion: to.GetAPIVersion(), Kind: to.GetKind(), Name: to.GetName(), UID: to.GetUID(),
+	})
+	if err := p.Writer.Update(ctx, secret, client.FieldOwner(resources.FieldOwner)); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("handing Secret %s to its Certificate: %w", secret.Name, err)
+	}
+	return nil
 }

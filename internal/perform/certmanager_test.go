@@ -1,6 +1,7 @@
 package perform
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -111,5 +112,42 @@ func TestCertificatesThatAreWantedNoMore(t *testing.T) {
 	}
 	if w.get(&corev1.Secret{}, "a-0000-peer-issued") || !w.get(&corev1.Secret{}, "a-0001-peer-issued") {
 		t.Error("the Secret of the Certificate stays, or somebody else's went")
+	}
+}
+
+// TestASecretGoesWithItsCertificate: killed after the Certificate is gone, the operator knows
+// nothing of the Secret any more, and the key in it would lie there for ever.
+func TestASecretGoesWithItsCertificate(t *testing.T) {
+	w := byCertManager(newWorld(t))
+	if err := w.perform(plan.IssueCertificates); err != nil {
+		t.Fatal(err)
+	}
+	const name = "a-0000-peer-issued"
+	certificate := w.certificate(name)
+	certificate.SetUID("certificate-uid")
+	if err := w.api.Update(t.Context(), certificate); err != nil {
+		t.Fatal(err)
+	}
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "ns", Annotations: map[string]string{certmanager.NameAnnotation: name}}}
+	if err := w.api.Create(t.Context(), secret); err != nil {
+		t.Fatal(err)
+	}
+	authority := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "a-peer-ca", Namespace: "ns", Labels: certificate.GetLabels()}, Data: map[string][]byte{pki.KeyIssuer: []byte(pki.ByCertManager)}}
+	if err := w.api.Create(t.Context(), authority); err != nil {
+		t.Fatal(err)
+	}
+	w.cluster.Spec.TLS.Peer.CertManager = nil
+	w.before = func(verb string, o client.Object) error {
+		if _, is := o.(*corev1.Secret); is && verb == "delete" {
+			return errors.New("the operator is killed")
+		}
+		return nil
+	}
+	if err := w.perform(plan.IssueCertificates); err == nil {
+		t.Fatal("nothing was killed")
+	}
+	left := &corev1.Secret{}
+	if !w.get(left, name) || len(left.OwnerReferences) != 1 || left.OwnerReferences[0].UID != "certificate-uid" || left.OwnerReferences[0].Kind != certmanager.Kind.Kind {
+		t.Errorf("the Secret would stay: owners %v", left.OwnerReferences)
 	}
 }

@@ -79,11 +79,31 @@ func Archiver(a *v1alpha1.EtcdArchive, w Work) (*appsv1.Deployment, error) {
 	return d, nil
 }
 
+// ArchiveHash is of what a drill is of: where the archive lies, for whom it is encrypted, and
+// which history it holds. A drill says nothing of another one. It is empty while the cluster
+// has no ID.
+func ArchiveHash(a *v1alpha1.EtcdArchive, c *v1alpha1.EtcdCluster) string {
+	if c == nil || c.Status.ClusterID == "" {
+		return ""
+	}
+	made, err := json.Marshal(struct {
+		Store      v1alpha1.BackupStore
+		Encryption *v1alpha1.BackupEncryption
+		ClusterID  string
+	}{a.Spec.Store, a.Spec.Encryption, c.Status.ClusterID})
+	if err != nil {
+		panic(fmt.Sprintf("hashing a spec that came from JSON: %v", err))
+	}
+	sum := sha256.Sum256(made)
+	return hex.EncodeToString(sum[:8])
+}
+
 // ArchiveDrillJob is the Job that restores an archive to its end, has a real etcd serve it,
 // and compares that with the cluster.
 func ArchiveDrillJob(a *v1alpha1.EtcdArchive, w Work) *batchv1.Job {
 	w.Operation = snapshot.OperationDrillArchive
 	labels := ArchiveLabels(a, w.Operation)
+	annotations := map[string]string{v1alpha1.AnnotationTemplateHash: ArchiveHash(a, w.Cluster)}
 	m := store(a.Spec.Store)
 	m.flag("--cluster-uid=" + a.Status.ClusterUID)
 	m.mount("tmp", "/tmp", emptyDir("16Mi"))
@@ -92,7 +112,7 @@ func ArchiveDrillJob(a *v1alpha1.EtcdArchive, w Work) *batchv1.Job {
 	m.identity(a.Spec.Encryption)
 	m.workingDir()
 	job := workJob(metav1.ObjectMeta{
-		Name: ArchiveDrillName(a.Name), Namespace: a.Namespace, Labels: labels,
+		Name: ArchiveDrillName(a.Name), Namespace: a.Namespace, Labels: labels, Annotations: annotations,
 		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(a, v1alpha1.GroupVersion.WithKind("EtcdArchive"))},
 	}, drillTimeout, workSpec(a.Spec.ServiceAccountName, m, w))
 	job.Spec.TTLSecondsAfterFinished = new(int32(workKept.Seconds()))

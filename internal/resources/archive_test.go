@@ -114,6 +114,31 @@ func TestArchiverIsMadeAnew(t *testing.T) {
 	}
 }
 
+// TestArchiveHash: a drill is of one store, one encryption and one history.
+func TestArchiveHash(t *testing.T) {
+	hash := func(change func(*v1alpha1.EtcdArchive, *v1alpha1.EtcdCluster)) string {
+		a, c := archiveTo(stores["s3"]), cluster(founded)
+		change(a, c)
+		return ArchiveHash(a, c)
+	}
+	is := hash(func(a *v1alpha1.EtcdArchive, _ *v1alpha1.EtcdCluster) { a.Spec.SealEvery.Duration++ })
+	if job := ArchiveDrillJob(archiveTo(stores["s3"]), archiveWork()); is == "" || job.Annotations[v1alpha1.AnnotationTemplateHash] != is {
+		t.Errorf("the hash is %q, and the Job's annotations are %v", is, job.Annotations)
+	}
+	for name, change := range map[string]func(*v1alpha1.EtcdArchive, *v1alpha1.EtcdCluster){
+		"store":      func(a *v1alpha1.EtcdArchive, _ *v1alpha1.EtcdCluster) { a.Spec.Store = stores["gcs"] },
+		"encryption": func(a *v1alpha1.EtcdArchive, _ *v1alpha1.EtcdCluster) { a.Spec.Encryption = nil },
+		"history":    func(_ *v1alpha1.EtcdArchive, c *v1alpha1.EtcdCluster) { c.Status.ClusterID = "b2" },
+	} {
+		if hash(change) == is {
+			t.Errorf("another %s makes no difference", name)
+		}
+	}
+	if ArchiveHash(archiveTo(stores["s3"]), nil) != "" || hash(func(_ *v1alpha1.EtcdArchive, c *v1alpha1.EtcdCluster) { c.Status.ClusterID = "" }) != "" {
+		t.Error("without a cluster there is a hash")
+	}
+}
+
 func rebuildOf(store v1alpha1.BackupStore) corev1.PodTemplateSpec {
 	c := cluster()
 	c.Spec.RestoreFrom = &v1alpha1.RestoreSource{ArchiveName: "continuous", ToRevision: 42}

@@ -143,7 +143,12 @@ func (o *others) leaf(ctx context.Context, from source, slot pki.Slot, certifica
 		return o.secret(ctx, from.secrets[slot.Of])
 	}
 	leaf, err := o.secret(ctx, slot.Issued)
-	leaf.Awaits = awaits(certificates[slot.Issued])
+	certificate := certificates[slot.Issued]
+	if leaf.Awaits = awaits(certificate); leaf.Awaits != "" && !certmanager.Issued(certificate) {
+		// cert-manager leaves a Secret behind when its Certificate is deleted. What an earlier
+		// issuer signed for a cluster of this name would found the cluster on its authority.
+		leaf.Data = nil
+	}
 	return leaf, err
 }
 

@@ -89,6 +89,25 @@ func TestCertManagerIssues(t *testing.T) {
 		t.Errorf("while it waits: due %v, problems %+v", waiting.Due(), waiting.Plan.Problems)
 	}
 
+	// Secrets of Certificates that were deleted: nobody knows who signed what is in them.
+	left := certManagerWrites(t)
+	for state, there := range map[string][]client.Object{
+		"about to be asked for": left,
+		"not issued yet":        append(slices.Clone(left), ready(first.Asked.Create, "False", "Issuing")...),
+	} {
+		if got := read(there...); len(got.Plan.Create) > 0 {
+			t.Errorf("%s: %d Secrets are made of what an earlier Certificate has left", state, len(got.Plan.Create))
+		}
+	}
+	var renewing []client.Object
+	for _, o := range ready(first.Asked.Create, "False", "Renewing") {
+		o.(*unstructured.Unstructured).Object["status"].(map[string]any)["revision"] = int64(3)
+		renewing = append(renewing, o)
+	}
+	if got := read(append(renewing, left...)...); len(got.Plan.Create) != 6 {
+		t.Errorf("while they are renewed %d Secrets are made of what was issued, want 6", len(got.Plan.Create))
+	}
+
 	certificates := ready(first.Asked.Create, "True", "")
 	certificates[0].SetResourceVersion("5")
 	before := read(certificates...).Versions

@@ -13,6 +13,7 @@ var breaches = map[string]mutants.Mutant{
 	"Certificates are left behind":               mutants.Of("issued.go", "if !wanted[name] {", "if wanted[name] && !wanted[name] {"),
 	"Certificates are asked for where none are":  mutants.Of("issued.go", "if s.Issued[request.Authority].Unavailable != \"\" {", "if s.Issued[request.Authority].Unavailable == \"x\" {"),
 	"what cert-manager says is not read again":   mutants.Of("issued.go", "+certificate.GetResourceVersion())", "+certificate.GetName())"),
+	"what another issuer left is taken":          mutants.Of("issued.go", `leaf.Awaits != "" && !certmanager.Issued(certificate)`, `leaf.Awaits != "" && certificate != nil && leaf.Data == nil`),
 	"a note of Certificates outlives their kind": mutants.Of("issued.go", "} else if set.Certificates == nil {", "} else if set.Certificates != nil {"),
 }
 

@@ -23,6 +23,8 @@ const (
 	SnapshotObject     = "snapshot"
 	ManifestObject     = "manifest.json"
 	VerificationObject = "verified.json"
+	// UnfitObject says that a drill found that no archive can be restored from the backup.
+	UnfitObject = "unfit.json"
 )
 
 // MaxManifest bounds what is read of a manifest or a verification, in bytes.
@@ -305,6 +307,17 @@ func RevisionOf(id string) int64 {
 	return n
 }
 
+// BeganOf an ID: the time that NewID was told; zero for what is none of its IDs.
+func BeganOf(id string) time.Time {
+	_, rest, _ := strings.Cut(id, "-")
+	text, _, _ := strings.Cut(rest, "-")
+	began, err := time.Parse(idTime, text)
+	if err != nil {
+		return time.Time{}
+	}
+	return began
+}
+
 // ValidID says whether id is one of NewID's. Anything else in a store is not ours.
 func ValidID(id string) bool { return len(id) <= 512 && idOf.MatchString(id) }
 
@@ -357,7 +370,7 @@ func (p Place) Parse(key string) (id, object string, ok bool) {
 		return "", "", false
 	}
 	id, object, ok = strings.Cut(rest, "/")
-	known := object == SnapshotObject || object == ManifestObject || object == VerificationObject
+	known := object == SnapshotObject || object == ManifestObject || object == VerificationObject || object == UnfitObject
 	if !ok || !known || !ValidID(id) {
 		return "", "", false
 	}

@@ -19,10 +19,14 @@ var breaches = map[string]mutants.Mutant{
 	"what is torn off comes first":       mutants.Of("segment.go", "append(found, torn...)", "append(torn, found...)"),
 	"the names to come are forgotten":    mutants.Of("segment.go", "return l.Sequence < lowest.Sequence }", "return l.Sequence <= lowest.Sequence }"),
 	"a gap is not found again":           mutants.Of("segment.go", "if found && !at.gapless(earlier) {", "if false {"),
+	"a hole is not seen":                 mutants.Of("trail.go", "ok && l.gapless(earlier.last)", "ok"),
+	"what is there is told to be lost":   mutants.Of("trail.go", "From: t.reached + 1", "From: t.base + 1"),
+	"an end that is gone is not missed":  mutants.Of("trail.go", "return t.end != nil && (", "return t.end == nil || ("),
+	"a base that was refused is a base":  mutants.Of("segment.go", "return !b.Unfit && s.followsFrom(b)", "return s.followsFrom(b)"),
 	"a first segment without its reason": mutants.Of("segment.go", "s.Sequence == 1 && s.Gap == nil", "false"),
 }
 
 // TestMutants runs the guards of the archive against each.
 func TestMutants(t *testing.T) {
-	mutants.Caught(t, breaches, "-run=Segment|Path|Missing|Branch|HasBase|Obsolete|TestAt")
+	mutants.Caught(t, breaches, "-run=Trail|Segment|Path|Missing|Branch|HasBase|Obsolete|TestAt")
 }

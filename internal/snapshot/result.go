@@ -189,6 +189,8 @@ type Backup struct {
 	Ended       time.Time `json:"ended"`
 	// Verified is when a drill found the backup good; nil if none has.
 	Verified *time.Time `json:"verified,omitempty"`
+	// Unfit says that a drill found that no archive can be restored from it.
+	Unfit bool `json:"unfit,omitempty"`
 }
 
 // Backup is the manifest in brief, not verified.
@@ -208,6 +210,20 @@ type Point struct {
 	// to it.
 	Base     string `json:"base"`
 	Replayed int64  `json:"replayed"`
+	// Changed is when the archiver was told of the last change before the time that was asked
+	// for; zero if a revision was, or it is not known. An archiver that was away at that time
+	// was told of nothing.
+	Changed time.Time `json:"changed,omitzero"`
+}
+
+// LastChange says when the last change was archived that the point holds, for the end of a
+// message: a time at which nobody archived gives what there was before, and whoever asked for
+// it must see how long before. It is empty if that is not known.
+func (p Point) LastChange() string {
+	if p.Changed.IsZero() {
+		return ""
+	}
+	return "; the last change that it holds was archived at " + p.Changed.UTC().Format(time.RFC3339)
 }
 
 // Survivor is what was found on the volume of a member whose cluster has lost its quorum.
@@ -352,6 +368,8 @@ type ArchiveProgress struct {
 	// Gap is the last one in the archive, as far back as this process looked; nil if there is
 	// none. That an archive begins somewhere is no gap.
 	Gap *Gap `json:"gap,omitempty"`
+	// Lost is what this process found gone from the store; nil if nothing was.
+	Lost *Gap `json:"lost,omitempty"`
 }
 
 // Trouble is what stands in the way of work that goes on trying.

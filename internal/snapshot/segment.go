@@ -78,18 +78,34 @@ const (
 	GapBegan GapReason = "Began"
 	// GapCompacted: etcd compacted them before they were read.
 	GapCompacted GapReason = "Compacted"
+	// GapLost: they were archived, and their segments are gone from the store.
+	GapLost GapReason = "Lost"
 )
 
 // BaseOf is the first of the backups that is a base which the end of the segment can be
-// restored from; nil if none is.
+// restored from; nil if none is. One that a drill found unfit is none.
 func (s *Segment) BaseOf(backups []Backup) *Backup {
 	i := slices.IndexFunc(backups, func(b Backup) bool {
-		return b.ClusterID == s.Cluster.ID && b.Revision >= s.BaseRevision && !b.Began.Before(s.BaseSince)
+		return !b.Unfit && s.followsFrom(b)
 	})
 	if i < 0 {
 		return nil
 	}
 	return &backups[i]
+}
+
+// BasesOf are all the backups which the end of the segment can be restored from, as far as the
+// segments between are there, and whatever a drill has found.
+func (s *Segment) BasesOf(backups []Backup) []Backup {
+	return slices.DeleteFunc(slices.Clone(backups), func(b Backup) bool { return !s.followsFrom(b) })
+}
+
+// PreviousSum is the Sum of the link before.
+func (s *Segment) PreviousSum() string { return s.Previous[:min(len(s.Previous), sumDigits)] }
+
+// followsFrom says that the segment ends the stretch that the backup begins.
+func (s *Segment) followsFrom(b Backup) bool {
+	return b.ClusterID == s.Cluster.ID && b.Revision >= s.BaseRevision && !b.Began.Before(s.BaseSince)
 }
 
 // MaxSegmentContent bounds the plain content of a segment, in bytes, but for one whose

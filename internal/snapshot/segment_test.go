@@ -237,6 +237,7 @@ func TestHasBase(t *testing.T) {
 		"from then":          {Backup{ClusterID: "a1", Revision: 7, Began: archiveBegan}, true},
 		"too early":          {Backup{ClusterID: "a1", Revision: 6, Began: archiveBegan}, false},
 		"before the change":  {Backup{ClusterID: "a1", Revision: 7, Began: archiveBegan.Add(-1)}, false},
+		"refused by a drill": {Backup{ClusterID: "a1", Revision: 7, Began: archiveBegan, Unfit: true}, false},
 		"of another cluster": {Backup{ClusterID: "b2", Revision: 9, Began: archiveBegan}, false},
 	} {
 		if got := s.BaseOf([]Backup{tc.backup}) != nil; got != tc.want {
@@ -309,5 +310,47 @@ func TestLastGapOfSegments(t *testing.T) {
 	links[2].From, links[3].From = links[2].From+2, links[3].From+1
 	if gap := LastGap(links); gap == nil || gap.From != links[2].To+1 || gap.To != links[3].From-1 {
 		t.Errorf("the last gap is %+v", gap)
+	}
+}
+
+// TestTrail: whatever is deleted of an archive, a trail sees what Path sees of the whole list,
+// and says of no revision that it is lost which a link still holds.
+func TestTrail(t *testing.T) {
+	all := linkChain(firstLink(), 3, 1, 0, 2, 4)
+	branch := linkChain(all[1], 1, 2)[1:]
+	branch[0].Sum, branch[1].Previous, branch[1].Sum = "00000000000000b0", "00000000000000b0", "00000000000000b1"
+	all = append(all, branch...)
+	slices.SortFunc(all, func(a, b Link) int { return strings.Compare(a.Name(), b.Name()) })
+	tip, _ := Tip(all)
+	for base := int64(10); base <= tip.To; base++ {
+		for deleted := range 1 << len(all) {
+			var links []Link
+			for i, l := range all {
+				if deleted&(1<<i) == 0 {
+					links = append(links, l)
+				}
+			}
+			trail := NewTrail(base, tip.Sequence, tip.Sum)
+			for _, l := range links {
+				trail.Add(l)
+			}
+			there := slices.Contains(links, tip)
+			_, err := back(bySum(links), base, tip)
+			if whole := there && (base >= tip.To || err == nil); trail.Whole(tip.To) != whole {
+				t.Fatalf("from %d with %b deleted: whole %t (%v)", base, deleted, !whole, err)
+			}
+			lost := trail.Lost(tip.To)
+			if lost == nil {
+				continue
+			}
+			if trail.Whole(tip.To) || lost.From <= base || lost.To > tip.To || lost.From > lost.To {
+				t.Fatalf("from %d with %b deleted: %+v", base, deleted, lost)
+			}
+			for revision := lost.From; revision <= lost.To; revision++ {
+				if _, err := Path(links, base, revision); err == nil {
+					t.Fatalf("from %d with %b deleted: %d is told to be lost", base, deleted, revision)
+				}
+			}
+		}
 	}
 }

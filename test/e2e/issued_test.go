@@ -210,7 +210,12 @@ func (i *issuers) tell(ctx context.Context, certificate *unstructured.Unstructur
 	if len(have) == 1 && have[0].(map[string]any)["message"] == message {
 		return nil
 	}
-	certificate.Object["status"] = map[string]any{"conditions": want}
+	revision, issued, _ := unstructured.NestedInt64(certificate.Object, "status", "revision")
+	if status == "True" || issued {
+		certificate.Object["status"] = map[string]any{"conditions": want, "revision": max(revision, 1)}
+	} else {
+		certificate.Object["status"] = map[string]any{"conditions": want}
+	}
 	err := kube.Status().Update(ctx, certificate)
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 		return nil

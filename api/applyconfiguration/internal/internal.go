@@ -35,6 +35,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: from
       type:
         scalar: numeric
+    - name: reason
+      type:
+        scalar: string
     - name: to
       type:
         scalar: numeric
@@ -311,6 +314,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: drilledAt
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: drilledOf
+      type:
+        scalar: string
     - name: drilledRevision
       type:
         scalar: numeric

@@ -26,6 +26,9 @@ const (
 	// baseCheck is how often it is looked whether the base is still there: retention, or
 	// somebody, may have deleted it.
 	baseCheck = 5 * time.Minute
+	// trailCheck is how often it is looked whether all segments since the base are there,
+	// which takes a listing of all of them.
+	trailCheck = time.Hour
 	// watchStall is how long the watch may tell nothing of what a majority confirmed.
 	watchStall = 30 * time.Second
 	// authEvery is how often an idle cluster is asked whether its users or roles have
@@ -96,6 +99,8 @@ type archiver struct {
 	based chan foundBase
 	// satisfied is the BaseSince that a base is known for, checked is when it was asked for.
 	satisfied, checked time.Time
+	// trailed is when all segments since the base were looked for. Only bases knows it.
+	trailed time.Time
 }
 
 // session is one connection to a member.
@@ -195,7 +200,15 @@ func (s *session) resume(ctx context.Context) error {
 		Cluster: snapshot.Cluster{UID: s.Place.ClusterUID, ID: clusterID, Namespace: s.Namespace, Name: s.Cluster},
 	}
 	if s.tip == nil {
-		s.begin(snapshot.Gap{From: 1, To: latest, Reason: snapshot.GapBegan}, now)
+		gap := snapshot.Gap{From: 1, To: latest, Reason: snapshot.GapBegan}
+		lost, err := s.lostBefore(ctx, clusterID, latest)
+		if err != nil {
+			return err
+		}
+		if lost != nil {
+			gap, s.progress.Lost = *lost, lost
+		}
+		s.begin(gap, now)
 		return nil
 	}
 	if latest < s.tip.To {
@@ -393,11 +406,13 @@ func (s *session) beat(ctx context.Context) error {
 }
 
 // due says whether a segment is to be sealed: writes have waited long enough, a gap is to
-// be put on record, users or roles have changed, or nothing was written for long.
+// be put on record, users or roles have changed, another base is wanted, which the next
+// process has to know, or nothing was written for long.
 func (s *session) due(ctx context.Context) (bool, error) {
 	now := s.Now()
 	written := len(s.records) > 0 && now.Sub(s.firstAt) >= s.SealEvery
-	if written || s.next.Gap != nil || s.mark.at.Sub(s.next.Began) >= s.IdleEvery {
+	rebased := s.tip != nil && !s.next.BaseSince.Equal(s.tip.BaseSince)
+	if written || rebased || s.next.Gap != nil || s.mark.at.Sub(s.next.Began) >= s.IdleEvery {
 		return true, nil
 	}
 	if now.Sub(s.authAt) < authEvery {
@@ -408,10 +423,11 @@ func (s *session) due(ctx context.Context) (bool, error) {
 	return auth != s.next.AuthBefore, err
 }
 
-// tell publishes how far it is.
+// tell publishes how far it is. A base is taken once there is a segment, so that one without
+// any tells that segments are gone.
 func (s *session) tell() {
 	s.progress.BaseMissing = !s.satisfied.Equal(s.next.BaseSince)
-	if now := s.Now(); s.progress.BaseMissing || now.Sub(s.checked) >= baseCheck {
+	if now := s.Now(); s.next.Previous != "" && (s.progress.BaseMissing || now.Sub(s.checked) >= baseCheck) {
 		select {
 		case s.want <- s.next:
 			s.checked = now
@@ -470,7 +486,7 @@ func (s *session) seal(ctx context.Context) error {
 	s.progress.Segments++
 	if next.Gap != nil {
 		s.progress.Gaps++
-		if next.Gap.Reason != snapshot.GapBegan {
+		if next.Gap.Reason == snapshot.GapCompacted {
 			s.progress.Gap = next.Gap
 		}
 	}

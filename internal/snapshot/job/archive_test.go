@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -285,17 +286,26 @@ func TestArchiveOfUsersThatChange(t *testing.T) {
 func TestArchiveLooksAgainForItsBase(t *testing.T) {
 	s, now, _ := clocked(t, &fakeMember{auth: 1, revision: func() int64 { return 10 }})
 	m := stored(t, s.Env, 10, snapshot.CompressionNone)
+	if s.tell(); len(s.want) > 0 {
+		t.Error("a base is asked for before there is a segment")
+	}
+	s.next.AuthBefore = 2
+	if err := s.seal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	<-s.want
+	s.checked = time.Time{}
 	told := func() (asked bool) {
 		t.Helper()
 		s.tell()
 		select {
 		case segment := <-s.want:
-			id, err := s.base(t.Context(), segment)
+			found, err := s.base(t.Context(), segment)
 			select {
 			case none := <-s.based:
 				s.hasBase(none)
 			default:
-				s.hasBase(foundBase{since: segment.BaseSince, id: id})
+				s.hasBase(found)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -604,6 +614,27 @@ func TestReplayAssertsEveryRevision(t *testing.T) {
 	}
 }
 
+// A key that was put and deleted in one revision was so by transactions within one. etcd
+// refuses both in a flat one, and what the key was before is asked once.
+func TestReplayOfAKeyTwice(t *testing.T) {
+	deleted := &mvccpb.Event{Type: mvccpb.Event_DELETE, Kv: &mvccpb.KeyValue{Key: []byte("k"), ModRevision: 11}}
+	other := &mvccpb.Event{Kv: &mvccpb.KeyValue{Key: []byte("other"), CreateRevision: 11, ModRevision: 11, Version: 1}}
+	twice := again([]*mvccpb.Event{put(11).events[0], deleted, other})
+	if len(twice.GetCompare()) != 3 || len(twice.GetSuccess()) != 3 {
+		t.Fatalf("%v", twice)
+	}
+	for _, op := range twice.GetSuccess() {
+		if len(op.GetRequestTxn().GetSuccess()) != 1 {
+			t.Errorf("not a transaction of its own: %v", op)
+		}
+	}
+	for _, op := range again([]*mvccpb.Event{deleted, other}).GetSuccess() {
+		if op.GetRequestTxn() != nil {
+			t.Errorf("nested without need: %v", op)
+		}
+	}
+}
+
 // Whoever has lost a right since the base would have it again.
 func TestReplayRefusesUsersOfBefore(t *testing.T) {
 	m := &fakeMember{auth: 3}
@@ -673,7 +704,7 @@ func TestArchiveWhoseContentCannotBeRead(t *testing.T) {
 	}
 	found := make(chan error, 1)
 	go func() {
-		_, _, err := c.revisionAt(t.Context(), began.Add(time.Second), nil)
+		_, err := c.revisionAt(t.Context(), began.Add(time.Second), nil)
 		found <- err
 	}()
 	select {
@@ -716,10 +747,72 @@ func TestArchiveIsRestoredToATimeBeforeAMissingSegment(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for seconds, want := range map[time.Duration]int64{11: 11, 20: 12, 40: 14, 29: 0} {
-		revision, _, err := c.revisionAt(t.Context(), began.Add(seconds*time.Second), nil)
-		if revision != want || (want == 0) != (snapshot.ReasonOf(err) == snapshot.ReasonNotArchived) {
-			t.Errorf("after %d s: revision %d (%v), want %d", seconds, revision, err, want)
+	for seconds, want := range map[time.Duration]int64{11: 11, 19: 11, 20: 12, 40: 14, 29: 0} {
+		got, err := c.revisionAt(t.Context(), began.Add(seconds*time.Second), nil)
+		if got.revision != want || (want == 0) != (snapshot.ReasonOf(err) == snapshot.ReasonNotArchived) {
+			t.Errorf("after %d s: revision %d (%v), want %d", seconds, got.revision, err, want)
+		}
+		// Nothing was archived from one revision to the next, and whoever asks for a time
+		// between has to see how old what he gets is.
+		if changed := began.Add(time.Duration(want-10) * 10 * time.Second); want != 0 && !got.changed.Equal(changed) {
+			t.Errorf("after %d s: the last change is told to be of %s, want %s", seconds, got.changed, changed)
+		}
+	}
+}
+
+// What was written while the archive was encrypted stays so: a point on a base of before is
+// stored for the recipients of its segments.
+func TestReplayOnAPlainBaseIsStoredEncrypted(t *testing.T) {
+	identity, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &fakeMember{auth: 1, revision: func() int64 { return 12 }}
+	s, now, dir := clocked(t, m)
+	base := stored(t, s.Env, 11, snapshot.CompressionNone)
+	for revision := int64(11); revision <= 12; revision++ {
+		*now = now.Add(10 * time.Second)
+		if err := s.add(t.Context(), put(revision)); err != nil {
+			t.Fatal(err)
+		}
+		s.mark.revision, s.mark.at = revision, *now
+		if err := s.seal(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s.Recipients, s.RecipientNames = []age.Recipient{identity.Recipient()}, []string{identity.Recipient().String()}
+	}
+	p, err := s.findPoint(t.Context(), Latest, Target{Revision: 12}, []age.Identity{identity})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := int64(11)
+	served := &fakeMember{auth: 1, revision: func() int64 { return at }, txn: func(*pb.TxnRequest) *pb.TxnResponse {
+		at++
+		return &pb.TxnResponse{Succeeded: true, Header: &pb.ResponseHeader{Revision: at}}
+	}}
+	r := &replay{Env: s.Env, source: serve(t, served), point: p, base: 11, ttl: map[int64]int64{}, alive: map[int64]bool{}}
+	if err := r.run(t.Context(), []age.Identity{identity}); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "snapshot.db")
+	if err := os.WriteFile(file, fake(1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	target := *s.Env
+	target.Place.ClusterUID = "new"
+	point := Rebuild{Name: "n", UID: "new", Namespace: "ns", Cluster: "n", Compression: snapshot.CompressionNone}
+	for name, tc := range map[string]struct{ recipients, want []string }{
+		"encrypted segments": {r.recipients, []string{identity.Recipient().String()}},
+		"no segments":        {nil, nil},
+	} {
+		point.Name = strings.ReplaceAll(name, " ", "-")
+		got, err := target.storePoint(t.Context(), s.Env, point, Replayed{Base: base.Backup(), Revision: 12, Recipients: tc.recipients}, snapshot.Etcd{Version: "3.6.16", Revision: 12, CompactRevision: -1}, file)
+		if err != nil || !slices.Equal(got.Recipients, tc.want) {
+			t.Fatalf("%s: stored for %v (%v), want %v", name, got.Recipients, err, tc.want)
+		}
+		content, err := os.ReadFile(filepath.Join(dir, "p", "new", got.ID, snapshot.SnapshotObject))
+		if err != nil || bytes.Contains(content, fake(1)[:64]) != (tc.want == nil) {
+			t.Errorf("%s: what is stored is plain or not, against its manifest (%v)", name, err)
 		}
 	}
 }
@@ -843,6 +936,10 @@ func TestReplaySaysWhatIsRestored(t *testing.T) {
 	}
 	if _, err := e.usable(t.Context(), p, "3.5.35"); snapshot.ReasonOf(err) != snapshot.ReasonIncompatibleVersion {
 		t.Errorf("%v, want IncompatibleVersion", err)
+	}
+	at := time.Date(2026, 3, 29, 11, 59, 0, 0, time.UTC)
+	if holds := (Restored{Target: Target{Time: at}.String(), Changed: at.Add(-time.Hour)}).Holds(); !strings.HasSuffix(holds, "archived at 2026-03-29T10:59:00Z") {
+		t.Errorf("of a time nobody archived at: %s", holds)
 	}
 	holds := Restored{Backup: m.Backup(), Target: Target{Revision: 30}.String(), Revision: 30}.Holds()
 	if want := "the archive's revision 30, which ends with revision 30, replayed on backup " + m.ID + " of revision 20"; holds != want {
@@ -983,6 +1080,115 @@ func TestArchiveTellsItsTroubleAndItsGap(t *testing.T) {
 	}
 	if c, _, _, err := s.endOf(t.Context(), "a1"); err != nil || c.gap == nil || *c.gap != (snapshot.Gap{From: 11, To: 20, Reason: snapshot.GapCompacted}) {
 		t.Errorf("the next process sees gap %+v (%v)", c.gap, err)
+	}
+}
+
+// Segments that somebody deletes are missed: what they held is told to be lost, and a new base
+// is asked for, of which the next process knows as well.
+func TestArchiveMissesItsSegments(t *testing.T) {
+	for name, tc := range map[string]struct {
+		gone func(sequence int64) bool
+		at   time.Duration
+		lost *snapshot.Gap
+	}{
+		"all are there":    {func(int64) bool { return false }, 2 * trailCheck, nil},
+		"one of them":      {func(n int64) bool { return n == 3 }, 2 * trailCheck, &snapshot.Gap{From: 12, To: 12, Reason: snapshot.GapLost}},
+		"the first two":    {func(n int64) bool { return n < 3 }, 2 * trailCheck, &snapshot.Gap{From: 11, To: 11, Reason: snapshot.GapLost}},
+		"the last":         {func(n int64) bool { return n == 4 }, baseCheck, &snapshot.Gap{From: 13, To: 13, Reason: snapshot.GapLost}},
+		"all":              {func(int64) bool { return true }, baseCheck, &snapshot.Gap{From: 11, To: 13, Reason: snapshot.GapLost}},
+		"not looked again": {func(n int64) bool { return n == 3 }, baseCheck, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, now, _ := clocked(t, &fakeMember{auth: 1, revision: func() int64 { return 13 }})
+			s.next.AuthBefore = 2
+			stored(t, s.Env, 10, snapshot.CompressionNone)
+			for revision := int64(10); revision <= 13; revision++ { // the first says that it begins
+				if revision > 10 {
+					*now = now.Add(time.Second)
+					if err := s.add(t.Context(), put(revision)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := s.seal(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			look := func() {
+				t.Helper()
+				found, err := s.base(t.Context(), s.next)
+				if err != nil {
+					t.Fatal(err)
+				}
+				s.hasBase(found)
+				s.tell()
+			}
+			if look(); s.progress.BaseMissing || s.progress.Lost != nil {
+				t.Fatalf("before anything is gone: %+v", s.progress)
+			}
+			objects, err := s.Store.List(t.Context(), s.Place.ArchiveDirectory("a1"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, o := range objects {
+				if _, l, _ := s.Place.ParseSegment(o.Key); tc.gone(l.Sequence) {
+					if err := s.Store.Delete(t.Context(), o.Key); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			*now = now.Add(tc.at)
+			look()
+			told := s.Tracker.Progress().Archive
+			if tc.lost == nil {
+				if told.Lost != nil || !s.next.BaseSince.Equal(s.tip.BaseSince) {
+					t.Errorf("told lost: %+v", told.Lost)
+				}
+				return
+			}
+			if told.Lost == nil || *told.Lost != *tc.lost || !told.BaseMissing {
+				t.Errorf("told %+v, lost %+v, want %+v", told, told.Lost, tc.lost)
+			}
+			if err := s.beat(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if !s.tip.BaseSince.Equal(*now) || s.tip.BaseRevision != 13 {
+				t.Errorf("the next process would go on from the base of before: %+v", s.tip)
+			}
+		})
+	}
+}
+
+// An archive that has not one segment, and a base that an archiver took, has had some.
+func TestArchiveThatBeginsAgainTellsWhatIsLost(t *testing.T) {
+	e, _ := newEnv(t)
+	for _, tc := range []struct {
+		cluster, uid string
+		latest       int64
+		want         *snapshot.Gap
+	}{
+		{"a1", "", 30, &snapshot.Gap{From: 11, To: 30, Reason: snapshot.GapLost}},
+		{"a1", "", 10, nil},
+		{"b2", "", 30, nil},
+		{"a1", "of-an-EtcdBackup", 30, nil},
+	} {
+		if got, err := e.lostBefore(t.Context(), tc.cluster, tc.latest); err != nil || got != nil {
+			t.Errorf("before there is a base: %+v (%v)", got, err)
+		}
+		m := stored(t, e, 10, snapshot.CompressionNone)
+		if err := e.remove(t.Context(), m.ID); err != nil {
+			t.Fatal(err)
+		}
+		m.ID, m.Name, m.UID = snapshot.NewID(10, m.Began, ArchiveBase), ArchiveBase, tc.uid
+		if err := e.seal(t.Context(), &m); err != nil {
+			t.Fatal(err)
+		}
+		got, err := e.lostBefore(t.Context(), tc.cluster, tc.latest)
+		if err != nil || (got == nil) != (tc.want == nil) || (got != nil && *got != *tc.want) {
+			t.Errorf("%s at %d: %+v (%v), want %+v", tc.cluster, tc.latest, got, err, tc.want)
+		}
+		if err := e.remove(t.Context(), m.ID); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

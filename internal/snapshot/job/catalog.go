@@ -19,6 +19,8 @@ type entry struct {
 	complete bool
 	// verified: a record of a drill is there.
 	verified bool
+	// unfit: a drill found that it is no base.
+	unfit bool
 	// newest is when the last of its objects was written.
 	newest  time.Time
 	objects []string
@@ -46,6 +48,7 @@ func (e *Env) list(ctx context.Context) ([]entry, error) {
 		found.objects = append(found.objects, object)
 		found.complete = found.complete || object == snapshot.ManifestObject
 		found.verified = found.verified || object == snapshot.VerificationObject
+		found.unfit = found.unfit || object == snapshot.UnfitObject
 		if o.Modified.After(found.newest) {
 			found.newest = o.Modified
 		}
@@ -140,6 +143,7 @@ func (e *Env) Catalog(ctx context.Context) (Catalog, error) {
 			}
 		}
 		b := m.Backup()
+		b.Unfit = entry.unfit
 		if entry.verified {
 			if v := e.verification(ctx, m); v != nil {
 				b.Verified = &v.Time

@@ -284,6 +284,11 @@ func (s *server) compare(ctx context.Context, m snapshot.Manifest) (v snapshot.V
 		return v, err
 	}
 	defer conn.Close()
+	return compareBackup(ctx, conn, m)
+}
+
+// compareBackup asks an etcd that serves a backup for what its manifest says.
+func compareBackup(ctx context.Context, conn *grpc.ClientConn, m snapshot.Manifest) (v snapshot.Verification, err error) {
 	v.SnapshotRevision, _, err = (&source{conn: conn}).latest(ctx)
 	if err != nil {
 		return v, err

@@ -39,12 +39,19 @@ type point struct {
 	target   Target
 	chain    *chain
 	revision int64
+	// changed is when the archiver was told of the last change before the time; zero if the
+	// time is not asked for, or no change of before is archived.
+	changed time.Time
 	// auth is the state of users and roles that a time requires. It may have changed after
 	// the last write before it, in a segment that no path to that write leads through.
 	auth uint64
 	// bases, the nearest first. A backup may hold a few revisions more than its manifest
 	// says, and then the one before it is needed.
 	bases []snapshot.Backup
+	// proven has each base compared with its manifest before anything is replayed on it.
+	proven bool
+	// unfit are the bases that were found to be none, and why.
+	unfit map[string]error
 }
 
 // find a target: in the archive of the backup that is named, or else in that of the
@@ -97,9 +104,11 @@ func (e *Env) pointOf(ctx context.Context, clusterID string, backups []snapshot.
 	}
 	p := &point{target: t, chain: c, revision: t.Revision}
 	if p.revision == 0 {
-		if p.revision, p.auth, err = c.revisionAt(ctx, t.Time, identities); err != nil {
+		found, err := c.revisionAt(ctx, t.Time, identities)
+		if err != nil {
 			return nil, err
 		}
+		p.revision, p.auth, p.changed = found.revision, found.auth, found.changed
 	}
 	var missing error
 	for _, b := range backups {
@@ -124,6 +133,17 @@ func (e *Env) pointOf(ctx context.Context, clusterID string, backups []snapshot.
 		}
 		return nil, c.notArchived(t, missing)
 	}
+	// What a drill has refused is taken if there is nothing else.
+	slices.SortStableFunc(p.bases, func(a, b snapshot.Backup) int {
+		switch {
+		case a.Unfit == b.Unfit:
+			return 0
+		case b.Unfit:
+			return -1
+		default:
+			return 1
+		}
+	})
 	return p, nil
 }
 
@@ -132,20 +152,28 @@ func (c *chain) notArchived(t Target, why error) error {
 		"the archive of cluster %s does not hold %s: %v — what was there then cannot be put together — choose another point, of those that are listed", c.clusterID, t, errors.Join(why, c.damage))
 }
 
-// revisionAt is the last revision that had been received at a time, and the state of users
-// and roles at the end of the segment that the time lies in: no right that was lost by then
-// is in it.
-func (c *chain) revisionAt(ctx context.Context, moment time.Time, identities []age.Identity) (revision int64, auth uint64, err error) {
+// received is what had been received at a time.
+type received struct {
+	// revision is the last one, and changed when it was received; zero if no change was.
+	revision int64
+	changed  time.Time
+	// auth is the state of users and roles at the end of the segment that the time lies in:
+	// no right that was lost by then is in it.
+	auth uint64
+}
+
+// revisionAt is what had been received at a time.
+func (c *chain) revisionAt(ctx context.Context, moment time.Time, identities []age.Identity) (received, error) {
 	for {
 		holding, err := snapshot.At(c.links, moment)
 		if err != nil {
-			return 0, 0, c.notArchived(Target{Time: moment}, err)
+			return received{}, c.notArchived(Target{Time: moment}, err)
 		}
 		var first error
 		for _, l := range holding {
-			revision, auth, err = c.held(ctx, l, moment, identities)
-			if err == nil {
-				return revision, auth, nil
+			found, held := c.held(ctx, l, moment, identities)
+			if err = held; err == nil {
+				return found, nil
 			}
 			if first == nil {
 				first = err
@@ -155,45 +183,46 @@ func (c *chain) revisionAt(ctx context.Context, moment time.Time, identities []a
 			}
 		}
 		if snapshot.ReasonOf(err) != snapshot.ReasonCorrupt {
-			return 0, 0, first
+			return received{}, first
 		}
 		// The damaged one is out of the chain now.
 	}
 }
 
 // held is revisionAt for one segment that the time lies in.
-func (c *chain) held(ctx context.Context, l snapshot.Link, moment time.Time, identities []age.Identity) (revision int64, auth uint64, err error) {
+func (c *chain) held(ctx context.Context, l snapshot.Link, moment time.Time, identities []age.Identity) (received, error) {
 	s, _, _, err := c.read(ctx, l)
 	if err != nil {
-		return 0, 0, err
+		return received{}, err
 	}
-	revision, err = c.lastBefore(ctx, l, moment, identities)
-	return revision, s.AuthAfter, err
+	found, err := c.lastBefore(ctx, l, moment, identities)
+	found.auth = s.AuthAfter
+	return found, err
 }
 
 // lastBefore looks from a segment backwards for the last revision that had been received.
-func (c *chain) lastBefore(ctx context.Context, l snapshot.Link, moment time.Time, identities []age.Identity) (int64, error) {
+func (c *chain) lastBefore(ctx context.Context, l snapshot.Link, moment time.Time, identities []age.Identity) (received, error) {
 	for {
 		s, content, _, err := c.read(ctx, l)
 		if err != nil {
-			return 0, err
+			return received{}, err
 		}
 		last, err := lastIn(s, content, moment, identities)
 		if snapshot.ReasonOf(err) == snapshot.ReasonCorrupt {
 			c.damaged(l, err) // its hash is right, so reading it did not take it out
 		}
-		if err != nil || last >= s.From {
+		if err != nil || last.revision >= s.From {
 			return last, err
 		}
 		if s.Gap != nil && s.Began.After(moment) {
-			return 0, c.notArchived(Target{Time: moment}, fmt.Errorf("revisions %d to %d are missing (%s)", s.Gap.From, s.Gap.To, s.Gap.Reason))
+			return received{}, c.notArchived(Target{Time: moment}, fmt.Errorf("revisions %d to %d are missing (%s)", s.Gap.From, s.Gap.To, s.Gap.Reason))
 		}
 		if s.Gap != nil {
 			return last, nil
 		}
 		before, ok := snapshot.Before(c.links, l)
 		if !ok {
-			return 0, c.notArchived(Target{Time: moment}, fmt.Errorf("the segment before number %d is not there", l.Sequence))
+			return received{}, c.notArchived(Target{Time: moment}, fmt.Errorf("the segment before number %d is not there", l.Sequence))
 		}
 		l = before
 	}
@@ -201,8 +230,8 @@ func (c *chain) lastBefore(ctx context.Context, l snapshot.Link, moment time.Tim
 
 // lastIn is the last revision of a segment that had been received; the one before its first
 // if none had.
-func lastIn(s snapshot.Segment, content []byte, moment time.Time, identities []age.Identity) (int64, error) {
-	last := s.From - 1
+func lastIn(s snapshot.Segment, content []byte, moment time.Time, identities []age.Identity) (received, error) {
+	last := received{revision: s.From - 1}
 	err := eachRecord(s, content, identities, func(r record) (bool, error) {
 		if r.kind != recordRevision {
 			return true, nil
@@ -211,7 +240,7 @@ func lastIn(s snapshot.Segment, content []byte, moment time.Time, identities []a
 			return false, nil
 		}
 		revision, _, err := r.revision()
-		last = revision
+		last.revision, last.changed = revision, r.at
 		return true, err
 	})
 	return last, err

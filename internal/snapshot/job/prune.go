@@ -106,7 +106,7 @@ func (e *Env) decide(p Prune, catalog Catalog) []snapshot.Dropped {
 // remove deletes a backup, its manifest first: what is half deleted is no backup any
 // more, and its rest an orphan.
 func (e *Env) remove(ctx context.Context, id string) error {
-	for _, object := range []string{snapshot.ManifestObject, snapshot.VerificationObject, snapshot.SnapshotObject} {
+	for _, object := range []string{snapshot.ManifestObject, snapshot.VerificationObject, snapshot.UnfitObject, snapshot.SnapshotObject} {
 		if err := e.Store.Delete(ctx, e.Place.Key(id, object)); err != nil {
 			return err
 		}

@@ -2,10 +2,14 @@ package job
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -92,7 +96,7 @@ func (e *Env) Rebuild(ctx context.Context, r Rebuild) (Rebuilt, error) {
 }
 
 func pointOf(r Replayed) *snapshot.Point {
-	return &snapshot.Point{Revision: r.Revision, Base: r.Base.ID, Replayed: r.Revisions}
+	return &snapshot.Point{Revision: r.Revision, Base: r.Base.ID, Replayed: r.Revisions, Changed: r.Changed}
 }
 
 // facts are what the etcd that serves the point says of it.
@@ -108,13 +112,19 @@ func (r *replay) facts(ctx context.Context) (snapshot.Etcd, error) {
 	return snapshot.Etcd{Revision: r.point.revision, CompactRevision: got.compacted, HashKV: got.hash, KeyCount: count.GetCount()}, nil
 }
 
-// storePoint stores the snapshot in file as a backup: encrypted for whom the base was.
+// storePoint stores the snapshot in file as a backup: encrypted for whom the segments were, or
+// else the base. An archive may have been encrypted only after its base was taken, and what
+// was written since must not become readable by a restore.
 func (e *Env) storePoint(ctx context.Context, source *Env, r Rebuild, replayed Replayed, facts snapshot.Etcd, file string) (m snapshot.Manifest, err error) {
 	base, err := source.manifest(ctx, replayed.Base.ID)
 	if err != nil {
 		return m, err
 	}
-	recipients, err := recipientsOf(base)
+	names := replayed.Recipients
+	if len(names) == 0 {
+		names = base.Recipients
+	}
+	recipients, err := recipientsOf(base.ID, names)
 	if err != nil {
 		return m, err
 	}
@@ -124,7 +134,7 @@ func (e *Env) storePoint(ctx context.Context, source *Env, r Rebuild, replayed R
 		m = snapshot.Manifest{
 			Format: snapshot.Format, ID: snapshot.NewID(facts.Revision, began, r.Name), Name: r.Name, UID: r.UID,
 			Cluster: snapshot.Cluster{UID: e.Place.ClusterUID, ID: base.Cluster.ID, Namespace: r.Namespace, Name: r.Cluster},
-			Etcd:    facts, Compression: r.Compression, Recipients: base.Recipients, Began: began,
+			Etcd:    facts, Compression: r.Compression, Recipients: names, Began: began,
 		}
 		defer func() {
 			if err != nil {
@@ -143,13 +153,14 @@ func (e *Env) storePoint(ctx context.Context, source *Env, r Rebuild, replayed R
 	return m, err
 }
 
-func recipientsOf(m snapshot.Manifest) ([]age.Recipient, error) {
+// recipientsOf the base that is named, or of what was replayed on it.
+func recipientsOf(base string, names []string) ([]age.Recipient, error) {
 	var recipients []age.Recipient
-	for _, name := range m.Recipients {
+	for _, name := range names {
 		parsed, err := age.ParseRecipients(strings.NewReader(name))
 		if err != nil {
 			return nil, snapshot.Fail(snapshot.ReasonBadRecipient, err,
-				"backup %s is encrypted for %s, which cannot be encrypted for again — what is put together from it would be readable by others — restore from another backup", m.ID, name)
+				"backup %s, or the archive after it, is encrypted for %s, which cannot be encrypted for again — what is put together from it would be readable by others — restore from another backup", base, name)
 		}
 		recipients = append(recipients, parsed...)
 	}
@@ -200,6 +211,10 @@ type ArchiveDrilled struct {
 	Base         snapshot.Backup
 	Point        snapshot.Point
 	Verification snapshot.Verification
+	// Unfit are the bases that were found to be none, in the order of their IDs, and
+	// Unrecorded is why that could not be written beside them.
+	Unfit      []string
+	Unrecorded error
 }
 
 // DrillArchive puts the end of the archive together, and compares it with what the live
@@ -223,28 +238,74 @@ func (e *Env) DrillArchive(ctx context.Context, d ArchiveDrill) (ArchiveDrilled,
 	if err != nil {
 		return ArchiveDrilled{}, err
 	}
-	p, err := e.pointOf(ctx, clusterID, catalog.Backups, Target{Revision: live.Revision}, d.Identities)
-	if err != nil {
-		return ArchiveDrilled{}, err
+	out, unfit, err := e.drillEnd(ctx, d, clusterID, live, version, catalog.Backups)
+	out.Unfit = slices.Sorted(maps.Keys(unfit))
+	for _, id := range out.Unfit {
+		out.Unrecorded = errors.Join(out.Unrecorded, e.markUnfit(ctx, id, unfit[id]))
 	}
+	return out, err
+}
+
+// drillEnd tells as well from which backups the end of the archive cannot be restored, and why.
+func (e *Env) drillEnd(ctx context.Context, d ArchiveDrill, clusterID string, live snapshot.Etcd, version string, backups []snapshot.Backup) (out ArchiveDrilled, unfit map[string]error, err error) {
+	p, err := e.pointOf(ctx, clusterID, backups, Target{Revision: live.Revision}, d.Identities)
+	if err != nil {
+		return out, ofNone(err, clusterID, live.Revision, backups), err
+	}
+	p.proven = true
+	tried := p.bases
 	if _, err := e.usable(ctx, p, version); err != nil {
-		return ArchiveDrilled{}, err
+		return out, ofNone(err, clusterID, live.Revision, tried), err
 	}
 	dir, err := os.MkdirTemp(d.WorkDir, "drill-")
 	if err != nil {
-		return ArchiveDrilled{}, explainDisk("using "+d.WorkDir, err)
+		return out, nil, explainDisk("using "+d.WorkDir, err)
 	}
 	defer os.RemoveAll(dir)
 	replayed, err := e.rebuild(ctx, p, d.Tools, d.Identities, dir, func(ctx context.Context, r *replay) error {
 		e.Tracker.enter(snapshot.PhaseComparing, 1, 0)
 		return r.compare(ctx, live)
 	})
-	out := ArchiveDrilled{Base: replayed.Base, Point: *pointOf(replayed)}
+	if err != nil {
+		for id, why := range ofNone(err, clusterID, live.Revision, p.bases) {
+			p.refuse(id, why)
+		}
+	}
+	out = ArchiveDrilled{Base: replayed.Base, Point: *pointOf(replayed)}
 	out.Verification = snapshot.Verification{
 		Format: snapshot.Format, ID: replayed.Base.ID, Time: e.Now().UTC().Truncate(time.Second), EtcdVersion: version,
 		SnapshotRevision: live.Revision, KeyCount: live.KeyCount, HashKV: live.HashKV,
 	}
-	return out, err
+	return out, p.unfit, err
+}
+
+// ofNone are all the backups up to a revision if the error says that it is restored from none
+// of them, so that only another one helps. A backup that goes beyond the end of the archive
+// does as soon as that has caught up.
+func ofNone(err error, clusterID string, revision int64, backups []snapshot.Backup) map[string]error {
+	reason := snapshot.ReasonOf(err)
+	if errors.Is(err, errBeyond) || (reason != snapshot.ReasonNotArchived && reason != snapshot.ReasonIncompatibleVersion) {
+		return nil
+	}
+	unfit := map[string]error{}
+	for _, b := range backups {
+		if b.ClusterID == clusterID && b.Revision <= revision {
+			unfit[b.ID] = err
+		}
+	}
+	return unfit
+}
+
+// markUnfit has the archiver take another base: it looks for one that is not marked.
+func (e *Env) markUnfit(ctx context.Context, id string, why error) error {
+	content, err := json.Marshal(map[string]any{
+		"format": snapshot.Format, "id": id, "time": e.Now().UTC().Truncate(time.Second), "why": snapshot.TroubleOf(why),
+	})
+	if err != nil {
+		return fmt.Errorf("encoding why %s is no base: %w", id, err)
+	}
+	e.Log.Warn("No archive can be restored from the backup; the archiver takes another base", "id", id, "error", why.Error())
+	return e.Store.Put(ctx, e.Place.Key(id, snapshot.UnfitObject), content, store.Replace)
 }
 
 // endInCluster is where the archive of the live cluster ends, and what that says of it.

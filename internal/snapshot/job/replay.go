@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"filippo.io/age"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -24,17 +25,22 @@ import (
 const unknownTTL = 600
 
 // errBeyond: the base holds more than what is asked for.
-var errBeyond = errors.New("the base is beyond the target")
+var errBeyond = errors.New("it goes beyond the point")
 
 // Replayed is what was put together from an archive.
 type Replayed struct {
 	// Base that it began with, Revision that it ends with.
 	Base     snapshot.Backup
 	Revision int64
+	// Changed is when the archiver was told of the last change before the time that was asked
+	// for; zero if that is not known.
+	Changed time.Time
 	// Revisions that were replayed on the base.
 	Revisions int64
 	// UnknownLeases are those whose time to live could not be archived.
 	UnknownLeases int
+	// Recipients of the last segment that was encrypted; none if none of them was.
+	Recipients []string
 }
 
 // rebuild puts the point together, and calls finish while etcd serves it. It works in dir,
@@ -53,6 +59,9 @@ func (e *Env) rebuild(ctx context.Context, p *point, tools Tools, identities []a
 			e.Log.Info("The backup holds more than is asked for; the one before it is taken", "id", base.ID)
 		case errors.As(err, &unfit):
 			e.Log.Warn("The backup cannot be the base; the one before it is taken", "id", base.ID, "error", err.Error())
+			if unfit.lasting {
+				p.refuse(base.ID, err)
+			}
 			if first == nil {
 				first = err
 			}
@@ -63,7 +72,7 @@ func (e *Env) rebuild(ctx context.Context, p *point, tools Tools, identities []a
 	if first != nil {
 		return Replayed{}, first
 	}
-	return Replayed{}, p.chain.notArchived(p.target, errors.New("every backup from before it holds later writes as well"))
+	return Replayed{}, p.chain.notArchived(p.target, fmt.Errorf("every backup from before it holds later writes as well: %w", errBeyond))
 }
 
 // finisher does what a point is put together for: it asks, or saves, the etcd that serves it.
@@ -74,42 +83,44 @@ func into(file string) finisher {
 	return func(ctx context.Context, r *replay) error { return r.save(ctx, file) }
 }
 
-// unfitError is what is wrong with a base alone, so that another may do.
-type unfitError struct{ error }
+// unfitError is what is wrong with a base alone, so that another may do. It is lasting if the
+// base will be no better when it is tried again.
+type unfitError struct {
+	error
+
+	lasting bool
+}
 
 func (e *unfitError) Unwrap() error { return e.error }
 
+// ofBase makes one of an error that is the base's own.
+func ofBase(err error) error {
+	switch snapshot.ReasonOf(err) {
+	case snapshot.ReasonCorrupt, snapshot.ReasonNotRestorable:
+		return &unfitError{err, true}
+	default:
+		return err
+	}
+}
+
+// refuse a base for good.
+func (p *point) refuse(id string, why error) {
+	if p.unfit == nil {
+		p.unfit = map[string]error{}
+	}
+	p.unfit[id] = why
+}
+
 func (e *Env) rebuildFrom(ctx context.Context, p *point, m snapshot.Manifest, tools Tools, identities []age.Identity, dir string, finish finisher) (done Replayed, err error) {
-	done = Replayed{Base: m.Backup(), Revision: p.revision}
+	done = Replayed{Base: m.Backup(), Revision: p.revision, Changed: p.changed}
 	work := filepath.Join(dir, "replay")
 	if err := os.Mkdir(work, 0o700); err != nil {
 		return done, explainDisk("using "+dir, err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
-	base := filepath.Join(work, "base.db")
-	if err := e.fetch(ctx, m, identities, base); err != nil {
-		if snapshot.ReasonOf(err) == snapshot.ReasonCorrupt {
-			err = &unfitError{err}
-		}
-		return done, err
-	}
-	e.Tracker.enter(snapshot.PhaseRestoring, 1, 0)
-	held, err := tools.revisionOf(ctx, base)
+	served, held, err := e.serveBase(ctx, m, tools, identities, work)
 	if err != nil {
-		return done, err
-	}
-	served, err := newServer(tools.Etcd, work)
-	if err != nil {
-		return done, err
-	}
-	if err := tools.restore(ctx, base, served.dataDir(), served.as()); err != nil {
-		return done, err
-	}
-	if err := os.Remove(base); err != nil {
-		return done, explainDisk("using "+work, err)
-	}
-	if err := served.start(ctx); err != nil {
-		return done, err
+		return done, ofBase(err)
 	}
 	defer served.stop()
 	conn, err := served.dial()
@@ -120,12 +131,34 @@ func (e *Env) rebuildFrom(ctx context.Context, p *point, m snapshot.Manifest, to
 	// The leases are kept until the snapshot is taken.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	r := &replay{Env: e, source: &source{conn: conn}, point: p, base: held, ttl: map[int64]int64{}, alive: map[int64]bool{}}
+	r := &replay{Env: e, source: &source{conn: conn}, point: p, manifest: m, base: held, ttl: map[int64]int64{}, alive: map[int64]bool{}}
 	if err := r.run(ctx, identities); err != nil {
 		return done, err
 	}
-	done.Revisions, done.UnknownLeases = r.replayed, r.unknown
+	done.Revisions, done.UnknownLeases, done.Recipients = r.replayed, r.unknown, r.recipients
 	return done, finish(ctx, r)
+}
+
+// serveBase has an etcd serve a base, and tells the last revision that it held before.
+func (e *Env) serveBase(ctx context.Context, m snapshot.Manifest, tools Tools, identities []age.Identity, work string) (served *server, held int64, err error) {
+	base := filepath.Join(work, "base.db")
+	if err := e.fetch(ctx, m, identities, base); err != nil {
+		return nil, 0, err
+	}
+	e.Tracker.enter(snapshot.PhaseRestoring, 1, 0)
+	if held, err = tools.revisionOf(ctx, base); err != nil {
+		return nil, 0, err
+	}
+	if served, err = newServer(tools.Etcd, work); err != nil {
+		return nil, 0, err
+	}
+	if err := tools.restore(ctx, base, served.dataDir(), served.as()); err != nil {
+		return nil, 0, err
+	}
+	if err := os.Remove(base); err != nil {
+		return nil, 0, explainDisk("using "+work, err)
+	}
+	return served, held, served.start(ctx)
 }
 
 // replay writes what happened on top of a base.
@@ -134,6 +167,8 @@ type replay struct {
 	*source
 
 	point *point
+	// manifest of the base.
+	manifest snapshot.Manifest
 	// base is the last revision that the base held before it was served, at the one that is
 	// reached.
 	base, at int64
@@ -144,6 +179,8 @@ type replay struct {
 	ttl     map[int64]int64
 	alive   map[int64]bool
 	unknown int
+	// recipients of the last segment that was encrypted.
+	recipients []string
 }
 
 // run leaves the keeper at work.
@@ -166,7 +203,7 @@ func (r *replay) run(ctx context.Context, identities []age.Identity) error {
 			return err
 		}
 	}
-	if err := r.makeRoom(ctx); err != nil {
+	if err := errors.Join(r.proveBase(ctx), r.makeRoom(ctx)); err != nil {
 		return err
 	}
 	r.Tracker.enter(snapshot.PhaseReplaying, 1, r.point.revision-r.at)
@@ -199,7 +236,20 @@ func (r *replay) asItWas(ctx context.Context) error {
 	if err != nil || (compacted && r.at > r.base) {
 		return err
 	}
-	return &unfitError{r.differs("the base, once it is served, is", r.at, r.base)}
+	return &unfitError{r.differs("the base, once it is served, is", r.at, r.base), false}
+}
+
+// proveBase compares the base with its manifest, if that is asked for. What differs at the end
+// of a replay would leave open whether the base or the archive is to blame.
+func (r *replay) proveBase(ctx context.Context) error {
+	if !r.point.proven {
+		return nil
+	}
+	_, err := compareBackup(ctx, r.conn, r.manifest)
+	if snapshot.ReasonOf(err) == snapshot.ReasonDiffers {
+		return &unfitError{err, true}
+	}
+	return err
 }
 
 // makeRoom takes back the alarm that a cluster without room has raised. A backup holds it,
@@ -240,6 +290,9 @@ func (r *replay) walk(ctx context.Context, path []snapshot.Link, identities []ag
 		}
 		if err := r.segment(ctx, s, content, identities); err != nil {
 			return err
+		}
+		if len(s.Recipients) > 0 {
+			r.recipients = s.Recipients
 		}
 		if reached := min(s.To, r.point.revision); r.at != reached {
 			return r.differs("segment "+l.Name()+" ends", r.at, reached)
@@ -297,23 +350,12 @@ func (r *replay) apply(ctx context.Context, revision int64, events []*mvccpb.Eve
 	if revision != r.at+1 {
 		return r.differs("the archive goes on", revision, r.at+1)
 	}
-	txn := &pb.TxnRequest{}
 	for _, event := range events {
-		kv := event.GetKv()
-		if event.GetType() == mvccpb.Event_DELETE {
-			txn.Compare = append(txn.Compare, versionIs(pb.Compare_GREATER, kv, 0))
-			txn.Success = append(txn.Success, &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: kv.GetKey()}}})
-			continue
-		}
-		if err := r.grantFor(ctx, kv.GetLease()); err != nil {
+		if err := r.grantFor(ctx, event.GetKv().GetLease()); err != nil {
 			return err
 		}
-		txn.Compare = append(txn.Compare, versionIs(pb.Compare_EQUAL, kv, kv.GetVersion()-1))
-		if kv.GetVersion() > 1 {
-			txn.Compare = append(txn.Compare, &pb.Compare{Key: kv.GetKey(), Result: pb.Compare_EQUAL, Target: pb.Compare_CREATE, TargetUnion: &pb.Compare_CreateRevision{CreateRevision: kv.GetCreateRevision()}})
-		}
-		txn.Success = append(txn.Success, &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: kv.GetKey(), Value: kv.GetValue(), Lease: kv.GetLease()}}})
 	}
+	txn := again(events)
 	answer, err := pb.NewKVClient(r.conn).Txn(ctx, txn, grpc.MaxCallRecvMsgSize(math.MaxInt32))
 	if err != nil {
 		return explainEtcd(err)
@@ -328,6 +370,43 @@ func (r *replay) apply(ctx context.Context, revision int64, events []*mvccpb.Eve
 	r.at = revision
 	r.replayed++
 	return nil
+}
+
+// again is a transaction that does what the events tell. A key that was put and deleted in
+// one revision was so by transactions within one: etcd refuses to do both in a flat one.
+func again(events []*mvccpb.Event) *pb.TxnRequest {
+	txn, seen, twice := &pb.TxnRequest{}, map[string]bool{}, false
+	for _, event := range events {
+		kv := event.GetKv()
+		deleted, known := event.GetType() == mvccpb.Event_DELETE, seen[string(kv.GetKey())]
+		seen[string(kv.GetKey())], twice = true, twice || known
+		if !known { // what it was before is asked once, before anything is done
+			txn.Compare = append(txn.Compare, asBefore(kv, deleted)...)
+		}
+		if deleted {
+			txn.Success = append(txn.Success, &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: kv.GetKey()}}})
+		} else {
+			txn.Success = append(txn.Success, &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: kv.GetKey(), Value: kv.GetValue(), Lease: kv.GetLease()}}})
+		}
+	}
+	if twice {
+		for i, op := range txn.Success {
+			txn.Success[i] = &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: &pb.TxnRequest{Success: []*pb.RequestOp{op}}}}
+		}
+	}
+	return txn
+}
+
+// asBefore holds if a key is what it was before it was written, or deleted.
+func asBefore(kv *mvccpb.KeyValue, deleted bool) []*pb.Compare {
+	if deleted {
+		return []*pb.Compare{versionIs(pb.Compare_GREATER, kv, 0)}
+	}
+	same := []*pb.Compare{versionIs(pb.Compare_EQUAL, kv, kv.GetVersion()-1)}
+	if kv.GetVersion() > 1 {
+		same = append(same, &pb.Compare{Key: kv.GetKey(), Result: pb.Compare_EQUAL, Target: pb.Compare_CREATE, TargetUnion: &pb.Compare_CreateRevision{CreateRevision: kv.GetCreateRevision()}})
+	}
+	return same
 }
 
 func versionIs(how pb.Compare_CompareResult, kv *mvccpb.KeyValue, version int64) *pb.Compare {

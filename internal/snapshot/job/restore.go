@@ -68,7 +68,10 @@ type Restored struct {
 	Revision int64  `json:"revision,omitempty"`
 	// Survivor is whose volume it was, if it was no backup.
 	Survivor *snapshot.Survivor `json:"survivor,omitempty"`
-	Time     time.Time          `json:"time"`
+	// Changed is when the archiver was told of the last change before Target, if that is a
+	// time; zero if it is not known.
+	Changed time.Time `json:"changed,omitzero"`
+	Time    time.Time `json:"time"`
 }
 
 // Restore fills a member's empty volume. At every moment the volume is either
@@ -120,7 +123,7 @@ func (r Restored) Holds() string {
 	if r.Target == "" {
 		return fmt.Sprintf("backup %s: %d keys at revision %d", r.Backup.ID, r.Backup.KeyCount, r.Backup.Revision)
 	}
-	return fmt.Sprintf("the archive's %s, which ends with revision %d, replayed on backup %s of revision %d", r.Target, r.Revision, r.Backup.ID, r.Backup.Revision)
+	return fmt.Sprintf("the archive's %s, which ends with revision %d, replayed on backup %s of revision %d%s", r.Target, r.Revision, r.Backup.ID, r.Backup.Revision, snapshot.Point{Changed: r.Changed}.LastChange())
 }
 
 // choose finds the backup to begin with, and the point of the archive if one is asked for.
@@ -248,7 +251,7 @@ func (e *Env) fill(ctx context.Context, r Restore, m snapshot.Manifest, p *point
 		if err != nil {
 			return record, err
 		}
-		record.Backup, record.Target, record.Revision = done.Base, r.Target.String(), done.Revision
+		record.Backup, record.Target, record.Revision, record.Changed = done.Base, r.Target.String(), done.Revision, done.Changed
 		e.Log.Info("Put together from the archive", "base", done.Base.ID, "revision", done.Revision, "replayed", done.Revisions, "unknownLeases", done.UnknownLeases)
 	}
 	e.Tracker.enter(snapshot.PhaseRestoring, 1, 0)

@@ -11,6 +11,9 @@ type ArchiveGapApplyConfiguration struct {
 	From *int64 `json:"from,omitempty"`
 	// To is the last one.
 	To *int64 `json:"to,omitempty"`
+	// Reason is why: Compacted if etcd compacted them before they were archived, Lost if they
+	// were archived and are gone from the store. It is Compacted if unset.
+	Reason *string `json:"reason,omitempty"`
 }
 
 // ArchiveGapApplyConfiguration constructs a declarative configuration of the ArchiveGap type for use with
@@ -32,5 +35,13 @@ func (b *ArchiveGapApplyConfiguration) WithFrom(value int64) *ArchiveGapApplyCon
 // If called multiple times, the To field is set to the value of the last call.
 func (b *ArchiveGapApplyConfiguration) WithTo(value int64) *ArchiveGapApplyConfiguration {
 	b.To = &value
+	return b
+}
+
+// WithReason sets the Reason field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Reason field is set to the value of the last call.
+func (b *ArchiveGapApplyConfiguration) WithReason(value string) *ArchiveGapApplyConfiguration {
+	b.Reason = &value
 	return b
 }

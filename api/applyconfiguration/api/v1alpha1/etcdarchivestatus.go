@@ -26,9 +26,9 @@ type EtcdArchiveStatusApplyConfiguration struct {
 	ClusterUID *string `json:"clusterUID,omitempty"`
 	// ArchivedRevision: everything up to it is in the store.
 	ArchivedRevision *int64 `json:"archivedRevision,omitempty"`
-	// ArchivedUntil: whatever had been acknowledged by then is in the store. It is written at
-	// most once a minute, and every ten while nothing is written to the cluster; the metric
-	// quorate_archive_age_seconds is exact.
+	// ArchivedUntil: whatever had been acknowledged by then is in the store. It is written
+	// once a minute, and every ten while nothing is written to the cluster, but twice in
+	// spec.maxLag if that is less; the metric quorate_archive_age_seconds is exact.
 	ArchivedUntil *metav1.Time `json:"archivedUntil,omitempty"`
 	// Base is the ID of a backup in the store that the end can be restored from.
 	Base *string `json:"base,omitempty"`
@@ -41,6 +41,9 @@ type EtcdArchiveStatusApplyConfiguration struct {
 	DrilledAt *metav1.Time `json:"drilledAt,omitempty"`
 	// LastDrillTime is when a drill last ended, whatever it found.
 	LastDrillTime *metav1.Time `json:"lastDrillTime,omitempty"`
+	// DrilledOf is a hash of the store, the encryption and the cluster ID that the last drill
+	// was of. When they are others, Verified is False until the next one, which is due then.
+	DrilledOf *string `json:"drilledOf,omitempty"`
 }
 
 // EtcdArchiveStatusApplyConfiguration constructs a declarative configuration of the EtcdArchiveStatus type for use with
@@ -136,5 +139,13 @@ func (b *EtcdArchiveStatusApplyConfiguration) WithDrilledAt(value metav1.Time) *
 // If called multiple times, the LastDrillTime field is set to the value of the last call.
 func (b *EtcdArchiveStatusApplyConfiguration) WithLastDrillTime(value metav1.Time) *EtcdArchiveStatusApplyConfiguration {
 	b.LastDrillTime = &value
+	return b
+}
+
+// WithDrilledOf sets the DrilledOf field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the DrilledOf field is set to the value of the last call.
+func (b *EtcdArchiveStatusApplyConfiguration) WithDrilledOf(value string) *EtcdArchiveStatusApplyConfiguration {
+	b.DrilledOf = &value
 	return b
 }
