@@ -78,7 +78,8 @@ type EtcdClusterSpec struct {
 	Adopt *AdoptSpec `json:"adopt,omitempty"`
 
 	// Recovery is your word that a cluster which has lost its quorum for good goes on with a
-	// backup: what was acknowledged since is lost. It holds for one incarnation, and is void
+	// backup, and what was acknowledged since is lost; or with a copy of a survivor's volume,
+	// and what only the others had acknowledged is lost. It holds for one incarnation, and is void
 	// once the cluster has served while it stood here. Nothing of the kind happens without it.
 	// +optional
 	Recovery *RecoverySpec `json:"recovery,omitempty"`
@@ -542,16 +543,25 @@ type AdoptSpec struct {
 
 // RecoverySpec says with what a cluster goes on whose quorum is lost for good.
 // +structType=atomic
+// +kubebuilder:validation:XValidation:rule=`has(self.backupName) != has(self.survivor)`,messageExpression=`has(self.backupName) ? 'both backupName and survivor are set — the cluster goes on with one of them — take one away: a survivor has what was written after the backup' : 'neither backupName nor survivor is set — there is nothing to go on with — name an EtcdBackup in backupName, or in survivor a member whose volume is left'`
+// +kubebuilder:validation:XValidation:rule=`!has(self.survivor) || !self.?allowUnverified.orValue(false)`,message=`allowUnverified is true and survivor is set — a survivor is no backup, and nobody has verified it — leave allowUnverified out`
 type RecoverySpec struct {
 	// Incarnation that is given up: status.incarnation of now. Once a new one has begun the
 	// word is spent.
 	// +kubebuilder:validation:Minimum=1
 	Incarnation int64 `json:"incarnation"`
 	// BackupName is the EtcdBackup of the same namespace that the new incarnation begins
-	// with.
+	// with. Either it or survivor is set.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
-	BackupName string `json:"backupName"`
+	// +optional
+	BackupName string `json:"backupName,omitempty"`
+	// Survivor is the member whose volume the new incarnation begins with a copy of. No
+	// backup is needed. The volume itself stays as it is.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +optional
+	Survivor string `json:"survivor,omitempty"`
 	// AllowUnverified takes an EtcdBackup that is not verified.
 	// +optional
 	AllowUnverified bool `json:"allowUnverified,omitempty"`
@@ -670,6 +680,10 @@ type MemberStatus struct {
 	// +kubebuilder:validation:Pattern=`^[0-9.]{1,16}[EGKMPTkm]?i?$`
 	// +optional
 	DBSize *resource.Quantity `json:"dbSize,omitempty"`
+	// Position that the member told last, since the quorum is lost; absent while the cluster
+	// serves. It decides which survivor has come furthest.
+	// +optional
+	Position *MemberPosition `json:"position,omitempty"`
 	// Health is True when the member answered and follows the leader, False
 	// when it does not, Unknown when it was not asked.
 	Health metav1.ConditionStatus `json:"health"`
@@ -779,9 +793,11 @@ type ClusterBackupStatus struct {
 type RecoveryStatus struct {
 	// Incarnation that began.
 	Incarnation int64 `json:"incarnation"`
-	// BackupName is the EtcdBackup that its volumes are filled with.
+	// BackupName is the EtcdBackup that its volumes are filled with; empty if it was a
+	// survivor's volume.
 	// +kubebuilder:validation:MaxLength=63
-	BackupName string `json:"backupName"`
+	// +optional
+	BackupName string `json:"backupName,omitempty"`
 	// BackupID is the ID of that backup in its store, and BackupClusterUID the UID that it
 	// lies below: an EtcdBackup that is made anew under the name is another one.
 	// +kubebuilder:validation:MaxLength=512
@@ -791,6 +807,9 @@ type RecoveryStatus struct {
 	// +kubebuilder:validation:MaxLength=64
 	// +optional
 	BackupClusterUID string `json:"backupClusterUID,omitempty"`
+	// Survivor is the member whose volume was copied; absent if it was a backup.
+	// +optional
+	Survivor *SurvivorStatus `json:"survivor,omitempty"`
 	// RestoreName is the EtcdRestore that has asked for it; empty if spec.recovery has.
 	// +kubebuilder:validation:MaxLength=63
 	// +optional
@@ -806,6 +825,51 @@ type RecoveryStatus struct {
 	// +kubebuilder:validation:MaxLength=2048
 	// +optional
 	GivenUp string `json:"givenUp,omitempty"`
+}
+
+// SurvivorStatus tells of the member whose volume an incarnation began with.
+type SurvivorStatus struct {
+	// Name of the member.
+	// +kubebuilder:validation:MaxLength=63
+	Name string `json:"name"`
+	// VolumeUID is the UID of its claim.
+	// +kubebuilder:validation:MaxLength=64
+	VolumeUID string `json:"volumeUID"`
+	// Incarnation that it was a member of.
+	Incarnation int64 `json:"incarnation"`
+	// Term of raft that it was in when it told last; once its volume is copied, that of the
+	// last entry of its log.
+	// +optional
+	Term int64 `json:"term,omitempty"`
+	// Index up to which it had applied raft's log when it told last; once its volume is
+	// copied, that of the last entry of its log.
+	// +optional
+	Index int64 `json:"index,omitempty"`
+	// Revision of the keys that this was, before revisions were raised.
+	// +optional
+	Revision int64 `json:"revision,omitempty"`
+	// Uncommitted is how many of the last entries of its log it had not been told to be
+	// committed. They are kept, as clients may have been told.
+	// +optional
+	Uncommitted int64 `json:"uncommitted,omitempty"`
+	// Copied says that its volume was copied, and is not needed any more.
+	// +optional
+	Copied bool `json:"copied,omitempty"`
+	// PossibleLoss says which acknowledged writes may be missing.
+	// +kubebuilder:validation:MaxLength=1024
+	// +optional
+	PossibleLoss string `json:"possibleLoss,omitempty"`
+}
+
+// MemberPosition is how far a member has come.
+type MemberPosition struct {
+	// Term of raft that it is in.
+	Term int64 `json:"term"`
+	// Index up to which it has applied raft's log.
+	Index int64 `json:"index"`
+	// Revision of the keys that this is.
+	// +optional
+	Revision int64 `json:"revision,omitempty"`
 }
 
 // ClusterRestoreStatus tells of the EtcdRestore that is carried out, or would be next.
@@ -961,7 +1025,7 @@ type EtcdClusterStatus struct {
 	// +optional
 	Recovery *RecoveryStatus `json:"recovery,omitempty"`
 
-	// ObeyedRecovery is the spec.recovery, as incarnation/backupName, for which members were
+	// ObeyedRecovery is the spec.recovery, as incarnation/backupName or incarnation/survivor/NAME, for which members were
 	// stopped: whoever carries it on need not see the loss told anew.
 	// +kubebuilder:validation:MaxLength=128
 	// +optional
@@ -972,7 +1036,7 @@ type EtcdClusterStatus struct {
 	// +optional
 	Restore *ClusterRestoreStatus `json:"restore,omitempty"`
 
-	// VoidRecovery is the spec.recovery, as incarnation/backupName, under which the cluster
+	// VoidRecovery is the spec.recovery, as incarnation/backupName or incarnation/survivor/NAME, under which the cluster
 	// has served: it does not count any more, so that a word that was said for one loss of
 	// the quorum does not answer the next.
 	// +kubebuilder:validation:MaxLength=128
@@ -1003,7 +1067,7 @@ type EtcdClusterStatus struct {
 // +kubebuilder:printcolumn:name="Backed-Up",type=date,priority=1,JSONPath=`.status.backup.lastSuccessTime`
 // +kubebuilder:validation:XValidation:rule=`!has(oldSelf.spec) || !has(oldSelf.spec.tls) || !has(oldSelf.spec.tls.mode) || oldSelf.spec.tls.mode != 'Disabled' || (has(self.spec) && has(self.spec.tls) && has(self.spec.tls.mode) && self.spec.tls.mode == 'Disabled') || (has(self.status) && has(self.status.clusterID) && size(self.status.clusterID) > 0)`,message=`the mode cannot change from Disabled while the cluster is being founded — some members would found one cluster, and some another — wait until status.clusterID is written, or delete the cluster and create it with the mode that it is to have`,fieldPath=`.spec.tls.mode`
 // +kubebuilder:validation:XValidation:rule=`!has(self.spec) || !has(self.spec.version) || !has(oldSelf.spec) || !has(oldSelf.spec.version) || !self.spec.version.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') || !oldSelf.spec.version.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') || int(self.spec.version.split('.')[1]) >= int(oldSelf.spec.version.split('.')[1]) || !has(self.status) || !has(self.status.clusterID) || size(self.status.clusterID) == 0 || (has(self.status.version) && self.status.version.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') && int(self.status.version.split('.')[1]) <= int(self.spec.version.split('.')[1])) || (size(self.spec.?update.downgradeTo.orValue("")) > 0 && self.spec.version.startsWith(self.spec.update.downgradeTo + '.') && int(self.spec.version.split('.')[1]) == int(oldSelf.spec.version.split('.')[1]) - 1)`,message=`… is a lower minor release than … — an older etcd cannot open the data of a newer one, so a downgrade is a procedure of its own — keep the minor release, or ask for it with update.downgradeTo`,messageExpression=`'%s is a lower minor release than %s — an older etcd cannot open the data of a newer one, so a downgrade is a procedure of its own, unless a member still runs the older release — keep 3.%d.x, or ask for a downgrade by one minor release with update.downgradeTo'.format([self.spec.version, oldSelf.spec.version, int(oldSelf.spec.version.split('.')[1])])`,fieldPath=`.spec.version`
-// +kubebuilder:validation:XValidation:rule=`!has(self.spec) || !has(self.spec.recovery) || (has(oldSelf.spec) && has(oldSelf.spec.recovery) && self.spec.recovery.incarnation == oldSelf.spec.recovery.incarnation && self.spec.recovery.backupName == oldSelf.spec.recovery.backupName) || self.spec.recovery.incarnation == self.?status.incarnation.orValue(1)`,message=`… is not the incarnation of the cluster, … — a word for another one recovers nothing — set it to status.incarnation`,messageExpression=`'%d is not the incarnation of the cluster, %d — a word for another one recovers nothing — set it to %d, which is status.incarnation'.format([self.spec.recovery.incarnation, self.?status.incarnation.orValue(1), self.?status.incarnation.orValue(1)])`,fieldPath=`.spec.recovery.incarnation`
+// +kubebuilder:validation:XValidation:rule=`!has(self.spec) || !has(self.spec.recovery) || (has(oldSelf.spec) && has(oldSelf.spec.recovery) && self.spec.recovery.incarnation == oldSelf.spec.recovery.incarnation && self.spec.recovery.?backupName == oldSelf.spec.recovery.?backupName && self.spec.recovery.?survivor == oldSelf.spec.recovery.?survivor) || self.spec.recovery.incarnation == self.?status.incarnation.orValue(1)`,message=`… is not the incarnation of the cluster, … — a word for another one recovers nothing — set it to status.incarnation`,messageExpression=`'%d is not the incarnation of the cluster, %d — a word for another one recovers nothing — set it to %d, which is status.incarnation'.format([self.spec.recovery.incarnation, self.?status.incarnation.orValue(1), self.?status.incarnation.orValue(1)])`,fieldPath=`.spec.recovery.incarnation`
 // +kubebuilder:validation:XValidation:rule=`oldSelf.hasValue() || size(self.metadata.name) <= 40`,message=`metadata.name … has … characters — the names of pods, Services, volumes and certificates are made from it — use at most 40`,messageExpression=`'metadata.name %s has %d characters — the names of pods, Services, volumes and certificates are made from it — use at most 40'.format([self.metadata.name, size(self.metadata.name)])`,optionalOldSelf=true
 // +kubebuilder:validation:XValidation:rule=`oldSelf.hasValue() || self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')`,message=`metadata.name … is not a DNS label — it becomes the name of a Service and a part of host names — use lower-case letters, digits and dashes, starting with a letter and without dots`,messageExpression=`'metadata.name ' + self.metadata.name + ' is not a DNS label — it becomes the name of a Service and a part of host names — use lower-case letters, digits and dashes, starting with a letter and without dots'`,optionalOldSelf=true
 type EtcdCluster struct {

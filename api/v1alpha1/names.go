@@ -45,14 +45,17 @@ const (
 	// AnnotationRecipients on a pod are the public keys that a backup is encrypted to,
 	// one a line: the pod reads them as a file.
 	AnnotationRecipients = "etcd.quorate.dev/recipients"
-	// AnnotationRestore on a pod is the ID of the backup that its volume is filled with
-	// if it is empty. It is taken back once the member has started.
+	// AnnotationRestore on a pod is the ID of the backup that its volume is filled with if it
+	// is empty, or of the survivor whose volume is copied to it. It is taken back once the member has started.
 	AnnotationRestore = "etcd.quorate.dev/restore"
 	// AnnotationRecovery on a claim is the EtcdBackup that its incarnation began with.
 	AnnotationRecovery = "etcd.quorate.dev/recovery"
 	// AnnotationRecoveryID on a claim is the ID of that backup in its store: an EtcdBackup
 	// that is made anew under the name is another one.
 	AnnotationRecoveryID = "etcd.quorate.dev/recovery-id"
+	// AnnotationSurvivor on a claim is whose volume its incarnation began with, as
+	// incarnation/member/UID of the claim; on a pod, whose volume it mounts.
+	AnnotationSurvivor = "etcd.quorate.dev/survivor"
 	// AnnotationQuarantinedAt on a claim is the time of its quarantine (RFC 3339).
 	AnnotationQuarantinedAt = "etcd.quorate.dev/quarantined-at"
 	// AnnotationLeaving on a claim says that its member is removed because the
@@ -162,8 +165,8 @@ const (
 	ReasonAdopting = "Adopting"
 	// ReasonAdoptBlocked: the volumes that spec.adopt names cannot be taken over.
 	ReasonAdoptBlocked = "AdoptBlocked"
-	// ReasonRecovering: a cluster whose quorum is lost begins anew with a backup, as
-	// spec.recovery says.
+	// ReasonRecovering: a cluster whose quorum is lost begins anew with a backup, or with a copy
+	// of a survivor's volume, as spec.recovery says.
 	ReasonRecovering = "Recovering"
 	// ReasonRecoveryBlocked: spec.recovery cannot be done.
 	ReasonRecoveryBlocked = "RecoveryBlocked"

@@ -7,6 +7,7 @@
 //	backup drill   [store] [flags]          restore it, start a real etcd on it, compare
 //	backup drill-archive [store] [flags]    restore an archive to its end, compare it with the cluster
 //	backup restore [store] [flags]          restore it into a member's empty volume
+//	backup recover [flags]                  fill a member's empty volume with what a survivor's holds
 //	backup rebuild [store] [flags]          store a point of an archive as a backup of its own
 //	backup prune   [store] [flags]          delete what retention does not keep, and orphans
 //	backup list    [store] [flags]          print the backups, newest first
@@ -15,7 +16,7 @@
 //
 // Exit codes: 0 done, 1 another try may succeed, 2 another try fails as well.
 //
-// Flags of every operation:
+// Flags of every operation, but for recover, which has none of a store:
 //
 //	--store URL             s3://BUCKET, gs://BUCKET, azblob://CONTAINER or file:///DIRECTORY (required)
 //	--prefix P              within the store; none by default
@@ -77,6 +78,17 @@
 // With a bump, all revisions before it are marked as compacted, so that a watcher is
 // told instead of being carried back in time. A volume that this very restore has
 // filled is left alone, so an init container can run it before every start.
+//
+// recover takes the flags of restore for the volume, the member and etcd, and:
+//
+//	--survivor NAME, --survivor-volume-uid UID, --survivor-incarnation N
+//	                        the member of a cluster without a quorum (required)
+//	--survivor-volume DIR   mount point of its volume, read-only; default /survivor
+//	--raise-to N            revision to begin with at the least; --bump-revision is the least that is added
+//	--survivor-data-dir DIR directly below; default /survivor/data
+//
+// It copies the survivor's data, has etcd go on with the copy as the only member, and fills
+// the volume with what that holds. No store is asked. --orders is to name SURVIVOR/UID.
 //
 // rebuild takes --backup, --age-identities, --etcd, --etcdutl, --to-revision and --to-time as
 // restore does, and:

@@ -32,7 +32,7 @@ const (
 )
 
 const usage = `usage:
-  backup save|archive|drill|drill-archive|restore|rebuild|prune|list [flags]   (-h: the flags)
+  backup save|archive|drill|drill-archive|restore|recover|rebuild|prune|list [flags]   (-h: the flags)
   backup install DEST
   backup version
 `
@@ -79,7 +79,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 var operations = []snapshot.Operation{
 	snapshot.OperationSave, snapshot.OperationArchive, snapshot.OperationDrill, snapshot.OperationRestore, snapshot.OperationPrune, snapshot.OperationList,
-	snapshot.OperationRebuild, snapshot.OperationDrillArchive,
+	snapshot.OperationRebuild, snapshot.OperationDrillArchive, snapshot.OperationRecover,
 }
 
 // work carries out one operation and leaves its result.
@@ -139,6 +139,13 @@ func (o *options) carryOut(ctx context.Context, log *slog.Logger, stdout io.Writ
 		if done, err := o.alreadyRestored(result); done || err != nil {
 			return err
 		}
+	}
+	if result.Operation == snapshot.OperationRecover {
+		err := o.doRecover(ctx, log, result)
+		if err == nil {
+			result.Outcome = snapshot.OutcomeSucceeded
+		}
+		return job.Explain(err)
 	}
 	env, err := o.environment(ctx, log)
 	if err != nil {
@@ -305,6 +312,27 @@ func (o *options) doRestore(ctx context.Context, env *job.Env, result *snapshot.
 		return err
 	}
 	result.Reason = snapshot.ReasonRestored
+	result.Message = fmt.Sprintf("volume %s of member %s holds %s", r.Identity.VolumeUID, r.Identity.Member, done.Holds())
+	return nil
+}
+
+// doRecover asks no store: it is for those who have none.
+func (o *options) doRecover(ctx context.Context, log *slog.Logger, result *snapshot.Result) error {
+	r := o.filling()
+	r.ID = o.survivor.Identity.Member + "/" + o.survivor.Identity.VolumeUID
+	r.Tools = job.Tools{Etcd: o.etcd, Etcdutl: o.etcdutl}
+	if o.orders != "" {
+		r.Permit = func() error { return permitted(o.orders, r.ID) }
+	}
+	from := o.survivor
+	from.Identity.ClusterUID = r.Identity.ClusterUID
+	env := &job.Env{Tracker: &job.Tracker{}, Log: log, Now: time.Now}
+	done, err := env.Recover(ctx, r, from)
+	result.Survivor = done.Survivor
+	if err != nil {
+		return err
+	}
+	result.Reason = snapshot.ReasonRecovered
 	result.Message = fmt.Sprintf("volume %s of member %s holds %s", r.Identity.VolumeUID, r.Identity.Member, done.Holds())
 	return nil
 }

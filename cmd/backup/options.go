@@ -52,6 +52,7 @@ type options struct {
 	etcd, etcdutl string
 	workDir       string
 	restore       job.Restore
+	survivor      job.Survivor
 	foreign       bool
 	orders        string
 	prune         job.Prune
@@ -82,6 +83,8 @@ func parse(operation snapshot.Operation, args []string, output io.Writer) (*opti
 	case snapshot.OperationRestore:
 		o.registerReading(flags)
 		o.registerRestore(flags)
+	case snapshot.OperationRecover:
+		o.registerRecover(flags)
 	case snapshot.OperationRebuild:
 		o.registerRebuild(flags)
 	case snapshot.OperationDrillArchive:
@@ -190,11 +193,31 @@ func (o *options) registerReading(f *flag.FlagSet) {
 }
 
 func (o *options) registerRestore(f *flag.FlagSet) {
+	o.registerVolume(f)
+	f.BoolVar(&o.foreign, "foreign", false, "the backup is of another cluster, and that is meant")
+	f.StringVar(&o.etcd, "etcd", "/usr/local/bin/etcd", "etcd, of the version that will serve the data; for a point of the archive")
+	o.registerPoint(f)
+}
+
+func (o *options) registerRecover(f *flag.FlagSet) {
+	o.registerVolume(f)
+	s := &o.survivor
+	f.StringVar(&s.Volume, "survivor-volume", "/survivor", "mount point of the survivor's volume, which is only read")
+	f.StringVar(&s.DataDir, "survivor-data-dir", "/survivor/data", "etcd's directory, directly below it")
+	f.StringVar(&s.Identity.Member, "survivor", "", "name of the survivor (required)")
+	f.StringVar(&s.Identity.VolumeUID, "survivor-volume-uid", "", "UID of its PersistentVolumeClaim (required)")
+	f.Int64Var(&s.Identity.Incarnation, "survivor-incarnation", -1, "incarnation of the cluster that has lost its quorum (required)")
+	f.Int64Var(&s.RaiseTo, "raise-to", 0, "revision that the data is to begin with at the least; --bump-revision is added whatever that is")
+	f.StringVar(&o.etcd, "etcd", "/usr/local/bin/etcd", "etcd, of the version that will serve the data")
+	f.StringVar(&o.etcdutl, "etcdutl", "/usr/local/bin/etcdutl", "etcdutl, of the version that will serve the data")
+}
+
+// registerVolume are the flags of what fills a member's volume.
+func (o *options) registerVolume(f *flag.FlagSet) {
 	r := &o.restore
 	f.StringVar(&r.Volume, "volume", "/var/lib/etcd", "mount point of the member's volume")
 	f.StringVar(&r.DataDir, "data-dir", "/var/lib/etcd/data", "etcd's directory, directly below the volume")
 	f.StringVar(&r.Identity.ClusterUID, "into-cluster-uid", "", "UID of the EtcdCluster to restore into (required)")
-	f.BoolVar(&o.foreign, "foreign", false, "the backup is of another cluster, and that is meant")
 	f.Int64Var(&r.Identity.Incarnation, "incarnation", -1, "incarnation of the cluster (required)")
 	f.StringVar(&r.Identity.Member, "member", "", "name of the member (required)")
 	f.StringVar(&r.Identity.VolumeUID, "volume-uid", "", "UID of the PersistentVolumeClaim (required)")
@@ -202,9 +225,7 @@ func (o *options) registerRestore(f *flag.FlagSet) {
 	f.StringVar(&r.As.Token, "initial-cluster-token", "", "token of the cluster (required)")
 	f.StringVar(&r.As.PeerURLs, "initial-advertise-peer-urls", "", "peer URLs of the member (required)")
 	f.StringVar(&r.Version, "etcd-version", "", "version of the etcd that will serve the data (required)")
-	f.StringVar(&o.orders, "orders", "", "downward-API file of the pod's annotations: an empty volume is filled only while "+orderRestore+" names the backup; empty: always")
-	f.StringVar(&o.etcd, "etcd", "/usr/local/bin/etcd", "etcd, of the version that will serve the data; for a point of the archive")
-	o.registerPoint(f)
+	f.StringVar(&o.orders, "orders", "", "downward-API file of the pod's annotations: an empty volume is filled only while "+orderRestore+" names what it is filled with; empty: always")
 	f.Uint64Var(&r.As.Bump, "bump-revision", defaultBump, "added to the last revision; 0: revisions stay as they were")
 }
 
@@ -231,8 +252,10 @@ func (o *options) check(operation snapshot.Operation) error {
 			}
 		}
 	}
-	require(map[string]string{"store": o.config.URL})
-	if operation != snapshot.OperationList {
+	if operation != snapshot.OperationRecover {
+		require(map[string]string{"store": o.config.URL})
+	}
+	if operation != snapshot.OperationList && operation != snapshot.OperationRecover {
 		require(map[string]string{"cluster-uid": o.clusterUID})
 	}
 	switch operation {
@@ -245,14 +268,16 @@ func (o *options) check(operation snapshot.Operation) error {
 			errs = append(errs, fmt.Errorf("--seal-every=%s or --idle-every=%s is too short: the store would get an object for every write", a.SealEvery, a.IdleEvery))
 		}
 	case snapshot.OperationRestore:
-		r := o.restore
-		require(map[string]string{
-			"into-cluster-uid": r.Identity.ClusterUID, "member": r.Identity.Member, "volume-uid": r.Identity.VolumeUID, "initial-cluster": r.As.InitialCluster,
-			"initial-cluster-token": r.As.Token, "initial-advertise-peer-urls": r.As.PeerURLs, "etcd-version": r.Version,
-		})
+		require(o.ofVolume())
 		errs = append(errs, o.checkPoint())
-		if r.Identity.Incarnation < 0 {
+		if o.restore.Identity.Incarnation < 0 {
 			errs = append(errs, errors.New("--incarnation is missing"))
+		}
+	case snapshot.OperationRecover:
+		require(o.ofVolume())
+		require(map[string]string{"survivor": o.survivor.Identity.Member, "survivor-volume-uid": o.survivor.Identity.VolumeUID})
+		if o.restore.Identity.Incarnation < 0 || o.survivor.Identity.Incarnation < 0 {
+			errs = append(errs, errors.New("--incarnation or --survivor-incarnation is missing"))
 		}
 	case snapshot.OperationRebuild:
 		require(map[string]string{
@@ -275,6 +300,14 @@ func (o *options) check(operation snapshot.Operation) error {
 
 func (o *options) ofMembers(m job.Members) map[string]string {
 	return map[string]string{"cluster-namespace": o.namespace, "cluster-name": o.cluster, "cluster-id": m.ClusterID, "endpoints": o.endpoints}
+}
+
+func (o *options) ofVolume() map[string]string {
+	r := o.restore
+	return map[string]string{
+		"into-cluster-uid": r.Identity.ClusterUID, "member": r.Identity.Member, "volume-uid": r.Identity.VolumeUID, "initial-cluster": r.As.InitialCluster,
+		"initial-cluster-token": r.As.Token, "initial-advertise-peer-urls": r.As.PeerURLs, "etcd-version": r.Version,
+	}
 }
 
 func (o *options) checkPoint() error {
@@ -410,8 +443,15 @@ func identitiesFrom(path string) ([]age.Identity, error) {
 	return identities, nil
 }
 
-func (o *options) restoring() (job.Restore, error) {
+// filling is the volume to fill, and as whom.
+func (o *options) filling() job.Restore {
 	r := o.restore
+	r.As.Name = r.Identity.Member
+	return r
+}
+
+func (o *options) restoring() (job.Restore, error) {
+	r := o.filling()
 	identities, err := identitiesFrom(o.identities)
 	r.ID, r.Identities, r.Tools = o.backup, identities, job.Tools{Etcd: o.etcd, Etcdutl: o.etcdutl}
 	// It was parsed when the flags were.
@@ -419,8 +459,6 @@ func (o *options) restoring() (job.Restore, error) {
 	if o.foreign {
 		r.Foreign = job.AllowForeign
 	}
-	r.Identity = member.Identity{ClusterUID: r.Identity.ClusterUID, Incarnation: r.Identity.Incarnation, Member: r.Identity.Member, VolumeUID: r.Identity.VolumeUID}
-	r.As.Name = r.Identity.Member
 	if o.orders != "" {
 		r.Permit = func() error { return permitted(o.orders, o.backup) }
 	}

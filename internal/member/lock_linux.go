@@ -25,18 +25,22 @@ func lockVolume(ctx context.Context, volume string, interval, bound time.Duratio
 	if err != nil {
 		return nil, fmt.Errorf("opening lock: %w", err)
 	}
-	err = poll(ctx, interval, bound, func() error {
-		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if err := flock(ctx, file, syscall.LOCK_EX, interval, bound); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
+}
+
+// flock takes a lock of this kind, trying every interval until the bound has passed.
+func flock(ctx context.Context, file *os.File, how int, interval, bound time.Duration) error {
+	return poll(ctx, interval, bound, func() error {
+		err := syscall.Flock(int(file.Fd()), how|syscall.LOCK_NB)
 		if errors.Is(err, syscall.EWOULDBLOCK) || errors.Is(err, syscall.EINTR) {
 			return errLocked
 		}
 		if err != nil {
-			return stop(fmt.Errorf("locking %s: %w", path, err))
+			return stop(fmt.Errorf("locking %s: %w", file.Name(), err))
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, errors.Join(err, file.Close())
-	}
-	return file, nil
 }

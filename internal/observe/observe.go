@@ -126,6 +126,8 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 	o.fixed(ctx, kube, members)
 	join(c, &seen, members, look)
 	recall(c, seen.Members)
+	recallPositions(c, &seen)
+	seen.Copied = kube.copied()
 	seen.Version = seen.Hop()
 	made := resources.MadeAs(c, seen)
 	seen.OptionTrouble = resources.OptionTrouble(made)

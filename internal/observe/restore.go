@@ -19,8 +19,14 @@ import (
 // restoreBlocked is why a cluster that begins with a backup cannot begin yet. It is
 // asked only until the cluster is founded; from then on the backup is not needed.
 func (o *Observer) restoreBlocked(ctx context.Context, c *v1alpha1.EtcdCluster) (*plan.Point, []plan.Problem, error) {
+	if c.Status.ClusterID != "" {
+		return nil, nil, nil
+	}
+	if from := resources.SurvivorOf(c, nil); from != nil {
+		return o.survivorGone(ctx, c, *from)
+	}
 	from := resources.RestoreFrom(c)
-	if from == nil || c.Status.ClusterID != "" {
+	if from == nil {
 		return nil, nil, nil
 	}
 	point, is, blocked, err := o.blocked(ctx, c, from)
@@ -107,18 +113,30 @@ func (o *Observer) recovery(ctx context.Context, c *v1alpha1.EtcdCluster, m *mem
 		// What is still told of a lost quorum is about the incarnation before.
 		since = m.againSince
 	}
-	_, is, blocked, err := o.blocked(ctx, c, &v1alpha1.RestoreSource{BackupName: r.BackupName, AllowUnverified: r.AllowUnverified})
+	is, blocked, err := o.beginning(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	// Once members were stopped for it, whoever comes next goes on: to start them again until
 	// it has seen the loss told itself would be a dispute with who stops them.
 	told := c.Status.ObeyedRecovery == resources.RecoveryWord(c) || (!since.IsZero() && now.Sub(since) >= toldFor)
-	return &plan.Recovery{Backup: r.BackupName, BackupID: is.BackupID, BackupClusterUID: is.ClusterUID, Blocked: blocked, Told: told}, nil
+	return &plan.Recovery{Backup: r.BackupName, BackupID: is.BackupID, BackupClusterUID: is.ClusterUID, Survivor: r.Survivor, Blocked: blocked, Told: told}, nil
 }
 
-// unborn says that the incarnation began with a backup and has not been founded: members
-// that are about to are given toldFor to do so before another word counts.
+// beginning is the backup that the word names, none if it names a survivor, and why neither
+// can be gone on with; empty if it can.
+func (o *Observer) beginning(ctx context.Context, c *v1alpha1.EtcdCluster) (resources.Restore, string, error) {
+	r := c.Spec.Recovery
+	if r.Survivor != "" {
+		return resources.Restore{}, resources.SurvivorUnfit(c, r.Survivor), nil
+	}
+	_, is, blocked, err := o.blocked(ctx, c, &v1alpha1.RestoreSource{BackupName: r.BackupName, AllowUnverified: r.AllowUnverified})
+	return is, blocked, err
+}
+
+// unborn says that the incarnation began with a backup, or with a survivor's volume, and has
+// not been founded: members that are about to are given toldFor to do so before another word
+// counts.
 func unborn(c *v1alpha1.EtcdCluster) bool {
 	r := c.Status.Recovery
 	return c.Status.ClusterID == "" && r != nil && r.Incarnation == c.Status.Incarnation
@@ -136,6 +154,10 @@ func recoveryVoid(c *v1alpha1.EtcdCluster) (plan.Problem, bool) {
 	r := c.Spec.Recovery
 	if r == nil || r.Incarnation != max(1, c.Status.Incarnation) {
 		return plan.Problem{}, false
+	}
+	if r.Survivor != "" {
+		return plan.Problem{Reason: v1alpha1.ReasonRecoveryVoid, Severity: plan.Stalling, Message: fmt.Sprintf(
+			"spec.recovery wants to go on with what %s has, and the cluster serves — the others' data would be given up for nothing, so it is void, after another loss of the quorum too — remove it", r.Survivor)}, true
 	}
 	return plan.Problem{Reason: v1alpha1.ReasonRecoveryVoid, Severity: plan.Stalling, Message: fmt.Sprintf(
 		"spec.recovery wants to go on with backup %s, and the cluster serves — what was written since the backup would be lost for nothing, so it is void, after another loss of the quorum too — remove it", r.BackupName)}, true

@@ -139,6 +139,9 @@ func (p *Performer) restore(ctx context.Context, c *v1alpha1.EtcdCluster, m plan
 	if c.Status.ClusterID != "" || !m.Founder || o.Empty != resources.EmptyAllowed {
 		return nil, nil
 	}
+	if s := resources.SurvivorOf(c, record); s != nil {
+		return p.copyOf(ctx, c, m.Name, *s)
+	}
 	if from == nil && c.Status.Incarnation > 1 {
 		// Status was lost, and this claim was made after that: an empty founder beside
 		// filled ones would never notice that it lacks their keys.
@@ -164,6 +167,24 @@ func (p *Performer) restore(ctx context.Context, c *v1alpha1.EtcdCluster, m plan
 	}
 	r.BackupImage = p.BackupImage
 	return &r, nil
+}
+
+// copyOf is what fills a founder's volume with a copy of a survivor's.
+func (p *Performer) copyOf(ctx context.Context, c *v1alpha1.EtcdCluster, name string, s resources.Survivor) (*resources.Restore, error) {
+	claim := &corev1.PersistentVolumeClaim{}
+	err := p.Live.Get(ctx, client.ObjectKey{Namespace: c.Namespace, Name: resources.ClaimName(s.Member)}, claim)
+	if apierrors.IsNotFound(err) {
+		claim = nil
+	} else if err != nil {
+		return nil, fmt.Errorf("reading claim %s: %w", resources.ClaimName(s.Member), err)
+	}
+	if blocked := resources.SurvivorBlocked(c, s, claim); blocked != "" {
+		return nil, fmt.Errorf("starting %s: %s: %w", name, blocked, ErrStale)
+	}
+	if p.BackupImage == "" {
+		return nil, resources.ErrNoBackupImage
+	}
+	return &resources.Restore{BackupImage: p.BackupImage, BackupID: s.ID(), Survivor: &s}, nil
 }
 
 // nobodyRuns refuses to start a member while a process of an earlier pod may run,

@@ -70,15 +70,22 @@ func (p *Performer) raiseIncarnation(ctx context.Context, c *v1alpha1.EtcdCluste
 	if !seen.Over(func(m plan.Member) bool { return stopped[m.Name] }) {
 		return fmt.Errorf("beginning a new incarnation while members of the old one may run: %w", ErrStale)
 	}
-	begin(c, seen, next, metav1.NewTime(p.ServerTime.Or(p.Clock.Now())))
+	with, err := p.survivor(ctx, c, seen, last)
+	if err != nil {
+		return err
+	}
+	begin(c, seen, with, next, metav1.NewTime(p.ServerTime.Or(p.Clock.Now())))
 	return nil
 }
 
 // backupStands says that the EtcdBackup which goes on record is the one that was judged: one
 // that was made anew under the name since may be of anything.
 func (p *Performer) backupStands(ctx context.Context, c *v1alpha1.EtcdCluster, r *plan.Recovery) error {
-	if r == nil {
+	switch {
+	case r == nil:
 		return fmt.Errorf("beginning a new incarnation that nobody wants: %w", ErrStale)
+	case r.Survivor != "":
+		return nil // survivor looks at that
 	}
 	b := &v1alpha1.EtcdBackup{}
 	err := p.Live.Get(ctx, client.ObjectKey{Namespace: c.Namespace, Name: r.Backup}, b)
@@ -89,6 +96,36 @@ func (p *Performer) backupStands(ctx context.Context, c *v1alpha1.EtcdCluster, r
 		return fmt.Errorf("beginning a new incarnation with EtcdBackup %s, which is another one now: %w", r.Backup, ErrStale)
 	}
 	return nil
+}
+
+// survivor is whose volume the new incarnation begins with; nil if it begins with a backup.
+// It runs nowhere, and its claim is the one that was seen, as the API server has both now.
+func (p *Performer) survivor(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, last map[string]string) (*v1alpha1.SurvivorStatus, error) {
+	name := seen.Recovery.Survivor
+	if name == "" {
+		return nil, nil
+	}
+	m, found := seen.Member(name)
+	stops, err := p.hasStopped(ctx, m, last)
+	if err != nil {
+		return nil, err
+	}
+	if !found || !stops {
+		return nil, fmt.Errorf("beginning a new incarnation with the volume of %s, which may run: %w", name, ErrStale)
+	}
+	claim, err := p.ownClaim(ctx, c, name)
+	if err != nil {
+		return nil, err
+	}
+	s := &v1alpha1.SurvivorStatus{
+		Name: name, VolumeUID: string(claim.UID), Incarnation: seen.Incarnation, PossibleLoss: seen.PossibleLoss(name),
+		Term: int64(m.Position.Term), Index: int64(m.Position.Index), Revision: m.Position.Revision, //nolint:gosec // they count from one
+	}
+	refused := claim.Annotations[v1alpha1.AnnotationRefused] != "" || resources.Quarantined(claim)
+	if blocked := resources.SurvivorBlocked(c, resources.Survivor{Member: name, VolumeUID: s.VolumeUID}, claim); blocked != "" || refused {
+		return nil, fmt.Errorf("beginning a new incarnation with the volume of %s, which is not as it was seen: %s: %w", name, blocked, ErrStale)
+	}
+	return s, nil
 }
 
 // hasStopped says that a member without a pod runs nowhere, as the API server shows the nodes
@@ -117,19 +154,25 @@ func (p *Performer) hasStopped(ctx context.Context, m plan.Member, last map[stri
 }
 
 // begin writes the new incarnation into status.
-func begin(c *v1alpha1.EtcdCluster, seen plan.Observed, next int, now metav1.Time) {
+func begin(c *v1alpha1.EtcdCluster, seen plan.Observed, with *v1alpha1.SurvivorStatus, next int, now metav1.Time) {
 	s, r := &c.Status, seen.Recovery
 	s.Recovery = &v1alpha1.RecoveryStatus{
-		Incarnation: seen.Incarnation + 1, BackupName: r.Backup, BackupID: r.BackupID, BackupClusterUID: r.BackupClusterUID,
+		Incarnation: seen.Incarnation + 1, BackupName: r.Backup, BackupID: r.BackupID, BackupClusterUID: r.BackupClusterUID, Survivor: with,
 		RestoreName: r.Restore, RestoreUID: r.RestoreUID, Time: now.Rfc3339Copy(), GivenUp: givenUp(seen),
 	}
 	s.Incarnation, s.ClusterID, s.Joiner, s.FounderVolumes, s.Founders = seen.Incarnation+1, "", "", nil, nil
 	// What was on record about the members' logs, releases and URLs went with them.
 	s.OldEntries, s.Downgrade, s.PlaintextPeers = 0, "", !resources.TLS(c)
-	for i := range int(c.Spec.Size) {
+	size := int(c.Spec.Size)
+	if with != nil {
+		// A copy names its only member. Two that each went on from it would be two clusters; the
+		// others join as learners.
+		size = 1
+	}
+	for i := range size {
 		s.Founders = append(s.Founders, resources.MemberName(c.Name, next+i))
 	}
-	s.NextOrdinal = int32(next) + c.Spec.Size //nolint:gosec // four digits or a few more
+	s.NextOrdinal = int32(next + size) //nolint:gosec // four digits or a few more
 }
 
 // after is the ordinal that follows a name's; zero for a name of nobody's.

@@ -384,3 +384,55 @@ func TestGivenUpFitsIntoStatus(t *testing.T) {
 		t.Errorf("%d bytes", len(got))
 	}
 }
+
+// TestRaiseWithASurvivor: one founder begins, with a copy of the survivor's volume, and status
+// says what is known of that; not while the survivor may run, nor when its claim is not as it
+// was seen.
+func TestRaiseWithASurvivor(t *testing.T) {
+	mine := func(edits ...edit) client.Object {
+		return claim(append([]edit{annotated(v1alpha1.AnnotationNode, "n0")}, edits...)...)
+	}
+	nodes := func(first ...func(*corev1.Node)) []client.Object {
+		return []client.Object{node("n0", first...), node("n1"), node("n2")}
+	}
+	for name, tc := range map[string]struct {
+		objects []client.Object
+		done    bool
+	}{
+		"it has stopped":     {append(nodes(), mine()), true},
+		"its node is lost":   {append(nodes(unheard), mine()), false},
+		"its node is fenced": {append(nodes(unheard, fenced), mine()), true},
+		"its claim is gone":  {nodes(), false},
+		"its claim goes":     {append(nodes(), mine(going)), false},
+		"it is not bound":    {append(nodes(), mine(unbound)), false},
+		"it was refused":     {append(nodes(), mine(annotated(v1alpha1.AnnotationRefused, "DataCorrupt"))), false},
+		"it is another's":    {append(nodes(), mine(foreigner)), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := lost(t, tc.objects...)
+			w.seen.Recovery = &plan.Recovery{Survivor: "a-0000", Told: true}
+			w.seen.Members[0].Position = plan.Position{Term: 4, Index: 90, Revision: 80}
+			err := w.perform(plan.RaiseIncarnation, three...)
+			if tc.done != (err == nil) || len(w.writes) > 0 {
+				t.Fatalf("RaiseIncarnation = %v, wrote %v", err, w.writes)
+			}
+			s := w.cluster.Status
+			if !tc.done {
+				if s.Incarnation != 1 || s.Recovery != nil {
+					t.Errorf("nothing is to begin, and status is %+v", s)
+				}
+				return
+			}
+			if s.Incarnation != 2 || !slices.Equal(s.Founders, []string{"a-0003"}) || s.NextOrdinal != 4 || s.ClusterID != "" {
+				t.Errorf("status is %+v", s)
+			}
+			of := s.Recovery.Survivor
+			if of == nil || of.Name != "a-0000" || of.VolumeUID == "" || of.Incarnation != 1 || of.Index != 90 || of.Revision != 80 || of.Copied || !strings.Contains(of.PossibleLoss, "2 of the 3 voters") {
+				t.Errorf("status.recovery.survivor is %+v", of)
+			}
+			if s.Recovery.BackupName != "" {
+				t.Errorf("it names the backup %s", s.Recovery.BackupName)
+			}
+		})
+	}
+}

@@ -9,6 +9,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/quorate/quorate/api/v1alpha1"
 	"github.com/quorate/quorate/internal/member"
@@ -155,5 +157,44 @@ func TestRestoreIsTakenBack(t *testing.T) {
 	after := &corev1.Pod{}
 	if !w.get(after, name) || after.Annotations[v1alpha1.AnnotationRestore] != "" || after.Annotations[member.AnnotationMayBeEmpty] != "false" {
 		t.Errorf("annotations %v", after.Annotations)
+	}
+}
+
+// TestCopy: a founder's volume is filled with a copy of the survivor's, which the API server
+// still has; also when status has lost whose it was, and the founder's claim names it.
+func TestCopy(t *testing.T) {
+	survivor := func(uid string) client.Object {
+		return claim(ofMember("a-0009"), func(o client.Object) { o.SetUID(types.UID(uid)) })
+	}
+	byStatus := func(w *world) {
+		w.cluster.Status.Incarnation = 2
+		w.cluster.Status.Recovery = &v1alpha1.RecoveryStatus{Incarnation: 2, Survivor: &v1alpha1.SurvivorStatus{Name: "a-0009", VolumeUID: "0ld", Incarnation: 1}}
+	}
+	byClaim := func(w *world) { w.cluster.Status.Incarnation = 2 }
+	record := annotated(v1alpha1.AnnotationSurvivor, "1/a-0009/0ld")
+	for name, tc := range map[string]struct {
+		objects []client.Object
+		change  func(*world)
+		done    bool
+	}{
+		"by status":         {[]client.Object{claim(reborn), survivor("0ld")}, byStatus, true},
+		"by the claim":      {[]client.Object{claim(reborn, record), survivor("0ld")}, byClaim, true},
+		"nobody says whose": {[]client.Object{claim(reborn), survivor("0ld")}, byClaim, false},
+		"it is gone":        {[]client.Object{claim(reborn)}, byStatus, false},
+		"it was made anew":  {[]client.Object{claim(reborn), survivor("new")}, byStatus, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, tc.objects...)
+			tc.change(w)
+			pod, err := w.start("backup:v0")
+			if tc.done != (err == nil) || (tc.done && (!fills(pod) || pod.Annotations[v1alpha1.AnnotationRestore] != "a-0009/0ld" || pod.Annotations[member.AnnotationMayBeEmpty] != "false")) {
+				t.Errorf("StartMembers = %v, pod %+v", err, pod)
+			}
+			if tc.done {
+				if _, err := w.start(""); err != nil && !errors.Is(err, resources.ErrNoBackupImage) {
+					t.Errorf("without the image: %v", err)
+				}
+			}
+		})
 	}
 }

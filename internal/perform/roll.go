@@ -136,10 +136,12 @@ func (p *Performer) outdatedPod(ctx context.Context, c, made *v1alpha1.EtcdClust
 }
 
 // outdated says that a pod is to be made again: it was made from another spec, its Secret
-// holds authorities besides those that it trusts, or it could not be resized while it runs.
+// holds authorities besides those that it trusts, it could not be resized while it runs, or it
+// mounts a survivor's volume that its own is filled from already.
 func outdated(made *v1alpha1.EtcdCluster, m plan.Member, pod *corev1.Pod) bool {
 	return pod.Annotations[v1alpha1.AnnotationTemplateHash] != resources.TemplateHash(made) || m.TrustOutdated ||
-		pod.Annotations[v1alpha1.AnnotationResizeRefused] == resources.ComputeHash(made)
+		pod.Annotations[v1alpha1.AnnotationResizeRefused] == resources.ComputeHash(made) ||
+		(made.Status.ClusterID != "" && resources.MountsSurvivor(pod))
 }
 
 // fence has every other member's pod get another resourceVersion. The word names the

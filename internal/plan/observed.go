@@ -64,6 +64,10 @@ type Observed struct {
 	// served under it.
 	RecoveryVoid bool
 
+	// Copied is what the founder's volume was filled with, once it is filled with a copy of a
+	// survivor's; nil if it was not, or does not tell any more.
+	Copied *Copied
+
 	// Point is what the founders begin with, and what is not on record yet; nil if there is
 	// none, or if it cannot be had.
 	Point *Point
@@ -400,6 +404,11 @@ type Member struct {
 	// while it does not answer.
 	Term     uint64
 	Revision int64
+	// Position that it told last since the quorum is lost, in this look or before; zero if it
+	// did not.
+	Position Position
+	// WasLearner says that it was a learner when etcd's list was confirmed last.
+	WasLearner bool
 	// CaughtUp says that a learner has nearly all of the leader's log.
 	CaughtUp bool
 	// Behind is how many committed entries of the log it has not applied.

@@ -548,7 +548,7 @@ func lossStep(o Observed, lost []string) Step {
 		without = "while etcd refuses proposals (" + o.ProposeFailed + ")"
 	}
 	return Step{Kind: Wait, Members: lost, Reason: "DataMissing", Message: fmt.Sprintf(
-		"the data of %s is lost or refused%s — starting on an empty volume would lose acknowledged writes, and %s nobody can be replaced, so these members stay down; %d of %d members answer%s — members with a volume are started by themselves; if they are too few, bring a volume back, or go on with a backup by spec.recovery",
+		"the data of %s is lost or refused%s — starting on an empty volume would lose acknowledged writes, and %s nobody can be replaced, so these members stay down; %d of %d members answer%s — members with a volume are started by themselves; if they are too few, bring a volume back, or go on with a survivor's volume or a backup by spec.recovery",
 		strings.Join(lost, ", "), refusalText(o), without, len(left), len(o.Members), volumesLeft(o))}
 }
 

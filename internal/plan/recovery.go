@@ -6,13 +6,16 @@ import (
 	"strings"
 )
 
-// Recovery is the user's word that a cluster is to go on with a backup: one that has lost
-// its quorum for good, or one that an EtcdRestore carries back while it serves.
+// Recovery is the user's word that a cluster is to go on with a backup, or with a copy of a
+// survivor's volume: one that has lost its quorum for good, or one that an EtcdRestore carries
+// back while it serves.
 type Recovery struct {
-	// Backup that the new incarnation begins with.
+	// Backup that the new incarnation begins with; empty if it is a survivor's volume.
 	Backup string
 	// BackupID is its ID in the store, below BackupClusterUID.
 	BackupID, BackupClusterUID string
+	// Survivor is the member whose volume is copied; empty if it is a backup.
+	Survivor string
 	// Blocked says why it cannot be restored; empty if it can.
 	Blocked string
 	// Told says that status has told of the lost quorum for long enough.
@@ -90,13 +93,13 @@ func restore(o Observed) (Step, bool) {
 }
 
 // recovery gives an incarnation up, on the user's word alone, and begins the next one with
-// a backup. While a quorum answers there is nothing to recover. First all of the old one is
+// a backup, or with a copy of a survivor's volume. While a quorum answers there is nothing to recover. First all of the old one is
 // stopped, and until then the way back is to take the word back. The next one begins only
 // when a majority of the old voters is confirmed to have stopped: those that may still run
 // somewhere are no quorum, and what they hold is never mixed with the new. The old volumes
 // stay as they are.
 func recovery(o Observed) (Step, bool) {
-	if !o.recoveryCounts() || o.Recovery.Blocked != "" {
+	if !o.recoveryCounts() || o.recoveryBlocked() != "" {
 		// Also as if it had not been said: pods start on their volumes, and the quorum may
 		// return.
 		return Step{}, false
@@ -126,6 +129,14 @@ func (o Observed) replaceIncarnation(doing, blocked string) Step {
 		return Step{Kind: Wait, Members: unsure, Reason: blocked, Message: fmt.Sprintf(
 			"%s may still run on a node that is not Ready — with it the old members could be a quorum again, beside the new ones — bring the node back, or taint it as out-of-service when it is down",
 			strings.Join(unsure, ", "))}
+	case slices.Contains(unsure, r.Survivor):
+		return Step{Kind: Wait, Members: []string{r.Survivor}, Reason: blocked, Message: fmt.Sprintf(
+			"%s may still run on a node that is not Ready — its volume would be copied while etcd writes it — bring the node back, or taint it as out-of-service when it is down", r.Survivor)}
+	case r.Survivor != "":
+		m, _ := o.Member(r.Survivor)
+		return Step{Kind: RaiseIncarnation, Members: names(o.Members, func(Member) bool { return true }), Reason: doing, Message: fmt.Sprintf(
+			"incarnation %d begins with a copy of the volume of %s, which has come to %s, as %s says: %s; it begins with one member and grows to %d, and the volumes of incarnation %d are kept",
+			o.Incarnation+1, r.Survivor, m.Position, r.Word(), o.PossibleLoss(r.Survivor), o.Size, o.Incarnation)}
 	default:
 		fate := "is lost"
 		if r.Restore != "" {
@@ -142,14 +153,26 @@ func (o Observed) RecoveryHeld() string {
 	if !o.recoveryCounts() && !o.unborn() {
 		return ""
 	}
-	return o.Recovery.Blocked
+	return o.recoveryBlocked()
+}
+
+// recoveryBlocked says why what the word names cannot be gone on with; empty if it can.
+func (o Observed) recoveryBlocked() string {
+	switch r := o.Recovery; {
+	case r.Blocked != "" || r.Survivor == "":
+		return r.Blocked
+	case o.unborn():
+		return fmt.Sprintf("spec.recovery.survivor is %s, and incarnation %d never came to be — how far the members of the one before had come is not known any more, so nobody could tell what would be lost — name an EtcdBackup in spec.recovery.backupName instead", r.Survivor, o.Incarnation)
+	default:
+		return o.survivorBlocked()
+	}
 }
 
 // again gives an incarnation up that began with a backup and never came to be, on another
 // word of the user: else nothing but a new cluster would be left. One of whose members any
 // sign of life was seen is no such one.
 func again(o Observed) (Step, bool) {
-	if !o.unborn() || o.Recovery.Blocked != "" {
+	if !o.unborn() || o.recoveryBlocked() != "" {
 		return Step{}, false
 	}
 	return o.replaceIncarnation("Recovering", "RecoveryBlocked"), true

@@ -267,7 +267,7 @@ func backupInstaller(image string) corev1.Container {
 // workResources: streaming takes the same memory at any size; a drill runs a whole
 // etcd, whose database counts as memory of the pod while it is read.
 func workResources(operation snapshot.Operation) corev1.ResourceRequirements {
-	if servesEtcd(operation) || operation == snapshot.OperationRestore {
+	if servesEtcd(operation) || operation == snapshot.OperationRestore || operation == snapshot.OperationRecover {
 		return corev1.ResourceRequirements{
 			Requests: quantities("100m", "256Mi"),
 			Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("4Gi")},

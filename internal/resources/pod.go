@@ -253,6 +253,9 @@ func MemberPod(c *v1alpha1.EtcdCluster, s Start) *corev1.Pod {
 	}
 	if s.Restore != nil {
 		annotations[v1alpha1.AnnotationRestore] = s.Restore.BackupID
+		if s.Restore.Survivor != nil {
+			annotations[v1alpha1.AnnotationSurvivor] = s.Restore.Survivor.String()
+		}
 	}
 	if InMemory(c) {
 		annotations[v1alpha1.AnnotationFounders] = strings.Join(c.Status.Founders, ",")

@@ -108,12 +108,21 @@ func start(m string) Start {
 // beginning is how the cluster's founders begin: empty, or with a backup.
 func beginning(c *v1alpha1.EtcdCluster, m string) Start {
 	s := start(m)
+	if of := SurvivorOf(c, nil); of != nil {
+		s.Restore = &Restore{BackupImage: "ghcr.io/quorate/backup:v0", BackupID: of.ID(), Survivor: of}
+		s.Orders.Empty, s.Orders.Peers = EmptyForbidden, []string{m}
+	}
 	if c.Spec.RestoreFrom != nil {
 		r, _ := RestoreOf(c, c.Spec.RestoreFrom, nil, nil)
 		r.BackupImage = "ghcr.io/quorate/backup:v0"
 		s.Restore, s.Orders.Empty = &r, EmptyForbidden
 	}
 	return s
+}
+
+func fromSurvivor(c *v1alpha1.EtcdCluster) {
+	c.Status.Incarnation, c.Status.Founders = 2, []string{"a-0001"}
+	c.Status.Recovery = &v1alpha1.RecoveryStatus{Incarnation: 2, Survivor: &v1alpha1.SurvivorStatus{Name: "a-0000", VolumeUID: "0ld", Incarnation: 1}}
 }
 
 func fromBackup(c *v1alpha1.EtcdCluster) {
@@ -136,6 +145,7 @@ var variants = map[string]*v1alpha1.EtcdCluster{
 	"rich":      cluster(rich),
 	"restored":  cluster(restored),
 	"backup":    cluster(fromBackup),
+	"survivor":  cluster(fromSurvivor),
 }
 
 var operator = OperatorPeer{Namespace: "quorate-system", Labels: map[string]string{"app.kubernetes.io/name": "quorate-operator"}}

@@ -29,12 +29,16 @@ type Restore struct {
 	ClusterUID, BackupID string
 	// Identity is the Secret with the private key, for an encrypted backup.
 	Identity *v1alpha1.SecretReference
+	// Survivor is whose volume is copied instead; nil if it is a backup.
+	Survivor *Survivor
 }
 
 // RestoreFrom is the backup that the founders of the present incarnation begin with; nil if
 // they begin with nothing.
 func RestoreFrom(c *v1alpha1.EtcdCluster) *v1alpha1.RestoreSource {
 	switch r := c.Status.Recovery; {
+	case r != nil && r.Incarnation == incarnation(c) && r.Survivor != nil:
+		return nil
 	case r != nil && r.Incarnation == incarnation(c):
 		// Whether an unverified one may be taken was asked when it began.
 		return &v1alpha1.RestoreSource{BackupName: r.BackupName, ClusterUID: r.BackupClusterUID, BackupID: r.BackupID, AllowUnverified: true}
@@ -51,10 +55,14 @@ func RestoreFrom(c *v1alpha1.EtcdCluster) *v1alpha1.RestoreSource {
 
 // RecoveryWord is spec.recovery in a word; empty without one.
 func RecoveryWord(c *v1alpha1.EtcdCluster) string {
-	if r := c.Spec.Recovery; r != nil {
+	switch r := c.Spec.Recovery; {
+	case r == nil:
+		return ""
+	case r.Survivor != "":
+		return fmt.Sprintf("%d/survivor/%s", r.Incarnation, r.Survivor)
+	default:
 		return fmt.Sprintf("%d/%s", r.Incarnation, r.BackupName)
 	}
-	return ""
 }
 
 // RestoreOf is the backup that a source names, or that the point which it names was put
@@ -145,23 +153,17 @@ func newer(a, b string) bool { return etcd.Minor(a) > etcd.Minor(b) }
 // The guard is not told that the volume may be empty: a restore that did not come to
 // its end is refused like a lost volume.
 func (r *Restore) fillVolume(c *v1alpha1.EtcdCluster, s Start, spec *corev1.PodSpec) {
+	if r.Survivor != nil {
+		r.fillFromSurvivor(c, s, spec)
+		return
+	}
 	m := store(r.Store)
 	m.flag(
 		"--cluster-uid="+r.ClusterUID,
 		"--backup="+r.BackupID,
 		"--foreign",
-		"--into-cluster-uid="+ClusterUID(c),
-		"--incarnation="+strconv.FormatInt(incarnation(c), 10),
-		"--member="+s.Member,
-		"--volume-uid="+s.VolumeUID,
-		"--volume="+volumeMount,
-		"--data-dir="+dataDir,
-		"--initial-cluster="+InitialCluster(c, s.Orders.Peers, s.Orders.URLs),
-		"--initial-cluster-token="+Token(c),
-		"--initial-advertise-peer-urls="+PeerURL(c, s.Member),
-		"--etcd-version="+c.Spec.Version,
-		"--orders="+annotationsMount+"/annotations",
 	)
+	m.flag(fillFlags(c, s)...)
 	if by := RevisionBump(incarnation(c), snapshot.RevisionOf(r.BackupID)); by > 0 {
 		m.flag("--bump-revision=" + strconv.FormatInt(by, 10))
 	}
@@ -177,13 +179,35 @@ func (r *Restore) fillVolume(c *v1alpha1.EtcdCluster, s Start, spec *corev1.PodS
 			v.Secret.Optional = new(true)
 		}
 	}
+	r.addFiller(c, snapshot.OperationRestore, m, spec)
+}
+
+// fillFlags say which volume is filled, and as whose.
+func fillFlags(c *v1alpha1.EtcdCluster, s Start) []string {
+	return []string{
+		"--into-cluster-uid=" + ClusterUID(c),
+		"--incarnation=" + strconv.FormatInt(incarnation(c), 10),
+		"--member=" + s.Member,
+		"--volume-uid=" + s.VolumeUID,
+		"--volume=" + volumeMount,
+		"--data-dir=" + dataDir,
+		"--initial-cluster=" + InitialCluster(c, s.Orders.Peers, s.Orders.URLs),
+		"--initial-cluster-token=" + Token(c),
+		"--initial-advertise-peer-urls=" + PeerURL(c, s.Member),
+		"--etcd-version=" + c.Spec.Version,
+		"--orders=" + annotationsMount + "/annotations",
+	}
+}
+
+// addFiller adds the init container that fills the volume.
+func (r *Restore) addFiller(c *v1alpha1.EtcdCluster, operation snapshot.Operation, m mounted, spec *corev1.PodSpec) {
 	spec.Volumes = append(spec.Volumes, m.volumes...)
 	spec.InitContainers = append(spec.InitContainers, backupInstaller(r.BackupImage), corev1.Container{
 		Name:                     RestoreContainer,
 		Image:                    Image(c),
 		ImagePullPolicy:          c.Spec.Image.PullPolicy,
-		Command:                  append([]string{installedBackup, string(snapshot.OperationRestore)}, m.flags...),
-		Resources:                workResources(snapshot.OperationRestore),
+		Command:                  append([]string{installedBackup, string(operation)}, m.flags...),
+		Resources:                workResources(operation),
 		SecurityContext:          containerSecurity(),
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 		VolumeMounts: append(m.mounts,

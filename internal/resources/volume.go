@@ -22,9 +22,14 @@ func Claim(c *v1alpha1.EtcdCluster, member string) *corev1.PersistentVolumeClaim
 	if r := c.Status.Recovery; r != nil && r.Incarnation == incarnation(c) && slices.Contains(c.Status.Founders, member) {
 		// It outlives status: a founder that began with nothing beside others that began with
 		// the backup could outvote it.
-		annotations[v1alpha1.AnnotationRecovery] = r.BackupName
-		if r.BackupID != "" {
+		switch of := SurvivorOf(c, nil); {
+		case of != nil:
+			annotations[v1alpha1.AnnotationSurvivor] = of.String()
+		case r.BackupID != "":
 			annotations[v1alpha1.AnnotationRecoveryID] = r.BackupID
+			fallthrough
+		default:
+			annotations[v1alpha1.AnnotationRecovery] = r.BackupName
 		}
 	}
 	return &corev1.PersistentVolumeClaim{

@@ -36,6 +36,8 @@ const (
 	OperationRebuild Operation = "rebuild"
 	// OperationDrillArchive restores an archive to its end, and compares.
 	OperationDrillArchive Operation = "drill-archive"
+	// OperationRecover fills a member's volume with what a survivor's holds.
+	OperationRecover Operation = "recover"
 )
 
 // Outcome of an operation.
@@ -58,6 +60,8 @@ const (
 	ReasonVerified Reason = "Verified"
 	// ReasonRestored: the volume holds the restored data.
 	ReasonRestored Reason = "Restored"
+	// ReasonRecovered: the volume holds what the survivor's does.
+	ReasonRecovered Reason = "Recovered"
 	// ReasonArchived: the archiver was told to end, and what it had read is stored.
 	ReasonArchived Reason = "Archived"
 	// ReasonRebuilt: a point of an archive was put together and stored as a backup.
@@ -159,6 +163,8 @@ type Result struct {
 	Verification *Verification `json:"verification,omitempty"`
 	// Point of an archive that was put together.
 	Point *Point `json:"point,omitempty"`
+	// Survivor whose volume was copied.
+	Survivor *Survivor `json:"survivor,omitempty"`
 	// Pruned is what prune did.
 	Pruned *Pruned `json:"pruned,omitempty"`
 	// Warnings are what went wrong beside the outcome.
@@ -218,6 +224,23 @@ func (p Point) LastChange() string {
 		return ""
 	}
 	return "; the last change that it holds was archived at " + p.Changed.UTC().Format(time.RFC3339)
+}
+
+// Survivor is what was found on the volume of a member whose cluster has lost its quorum.
+type Survivor struct {
+	Member    string `json:"member"`
+	VolumeUID string `json:"volumeUID"`
+	// Term and Index of the last entry of its log.
+	Term  uint64 `json:"term"`
+	Index uint64 `json:"index"`
+	// Uncommitted is how many of the last entries it had not been told to be committed. They
+	// were kept: clients may have been told.
+	Uncommitted uint64 `json:"uncommitted"`
+	// Revision of the keys, their number and their hash, before revisions were raised.
+	Revision    int64  `json:"revision"`
+	KeyCount    int64  `json:"keyCount"`
+	HashKV      uint32 `json:"hashKV"`
+	EtcdVersion string `json:"etcdVersion"`
 }
 
 // Pruned is what prune did.

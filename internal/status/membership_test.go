@@ -126,7 +126,7 @@ func TestQuorumLost(t *testing.T) {
 		},
 		"two volumes are lost": {
 			twoVolumesLost,
-			[]string{"1 of 3 voters answer (a-0000)", "the data of a-0000 is left", "bring a volume back, or go on with a backup by spec.recovery", "no EtcdBackup of the cluster is verified"},
+			[]string{"1 of 3 voters answer (a-0000)", "the data of a-0000 is left", "bring a volume back, or go on with a survivor's volume or a backup by spec.recovery", "no EtcdBackup of the cluster is verified"},
 			"started on their volumes by themselves",
 		},
 		"two volumes are lost, and there is a backup": {

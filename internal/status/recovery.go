@@ -1,6 +1,11 @@
 package status
 
 import (
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/quorate/quorate/api/v1alpha1"
 	"github.com/quorate/quorate/internal/plan"
 	"github.com/quorate/quorate/internal/resources"
@@ -30,4 +35,49 @@ func obeyedRecovery(c *v1alpha1.EtcdCluster, o Outcome) string {
 		return word
 	}
 	return ""
+}
+
+// positions keeps how far each member had come when it told last, from the loss of the quorum
+// until the cluster serves again: whoever is stopped tells nothing any more, and without it
+// nobody would know which survivor to go on with. While a quorum answers they would change on
+// every pass.
+func positions(s *v1alpha1.EtcdClusterStatus, seen plan.Observed) {
+	is := meta.FindStatusCondition(s.Conditions, v1alpha1.ConditionAvailable)
+	lost := is != nil && is.Status == metav1.ConditionFalse && is.Reason == v1alpha1.ReasonQuorumLost
+	for i := range s.Members {
+		to := &s.Members[i]
+		m, _ := seen.Member(to.Name)
+		switch {
+		case seen.ReadOK:
+			to.Position = nil
+		case lost && m.Answers && m.Position.Index > 0:
+			to.Position = &v1alpha1.MemberPosition{
+				Term: int64(m.Position.Term), Index: int64(m.Position.Index), Revision: m.Position.Revision, //nolint:gosec // they count from one
+			}
+		}
+	}
+}
+
+// furthest names the survivor to go on with.
+func furthest(seen plan.Observed) string {
+	left := seen.Left()
+	if len(left) == 0 {
+		return ""
+	}
+	if left[0].Position.Index == 0 {
+		return fmt.Sprintf("; the volume of %s can be gone on with, and how far it has come is not known", left[0].Name)
+	}
+	return fmt.Sprintf("; of those whose volumes are left %s has come furthest, to %s", left[0].Name, left[0].Position)
+}
+
+// copied tells what was found on the survivor's volume, which it could not tell itself: the
+// last entries of its log it had not been told to be committed.
+func copied(s *v1alpha1.EtcdClusterStatus, seen plan.Observed) {
+	found := seen.Copied
+	if found == nil || s.Recovery == nil || s.Recovery.Survivor == nil || s.Recovery.Incarnation != seen.Incarnation {
+		return
+	}
+	of := s.Recovery.Survivor
+	of.Term, of.Index, of.Revision = int64(found.Term), int64(found.Index), found.Revision //nolint:gosec // they count from one
+	of.Uncommitted, of.Copied = int64(found.Uncommitted), true                             //nolint:gosec // it counts entries
 }

@@ -70,6 +70,8 @@ func Report(c *v1alpha1.EtcdCluster, o Outcome) {
 	s.VoidRecovery = voidRecovery(c, o.Seen)
 	s.ObeyedRecovery = obeyedRecovery(c, o)
 	s.Restore = restoreStatus(s.Restore, o)
+	positions(s, o.Seen)
+	copied(s, o.Seen)
 	if o.Step.Kind == plan.RaiseIncarnation && o.Err == nil {
 		// Those who were seen are members no more; what was known of them stands in
 		// status.recovery.
@@ -239,13 +241,13 @@ func quorumLost(seen plan.Observed, voters []string, running int) string {
 	quorum := plan.Majority(max(1, len(voters)))
 	next := "missing pods are started on their volumes by themselves, and nothing is removed or deleted — see why the others do not answer"
 	if len(data) < quorum {
-		next = "nothing is removed, deleted or started anew — bring a volume back, or go on with a backup by spec.recovery"
+		next = "nothing is removed, deleted or started anew — bring a volume back, or go on with a survivor's volume or a backup by spec.recovery"
 	}
 	if len(applied) > 0 {
 		next += "; of raft's log " + strings.Join(applied, ", ") + " is applied"
 	}
 	if len(data) < quorum {
-		next += "; " + newestBackup(seen.Backups)
+		next += furthest(seen) + "; " + newestBackup(seen.Backups)
 	}
 	if seen.RecoveryVoid {
 		next += "; spec.recovery was said while the cluster served, which makes it void: take it away, and say it again if it is still to be done"
@@ -695,6 +697,7 @@ func members(before []v1alpha1.MemberStatus, seen plan.Observed) []v1alpha1.Memb
 			s.Health = metav1.ConditionUnknown
 		}
 		s.DBSize = size(was.DBSize, m.DBSize)
+		s.Position = was.Position
 		out = append(out, s)
 	}
 	return out

@@ -446,7 +446,7 @@ func (k *checker) unheard(name string) string {
 }
 
 // takesVoter: the pod of a member that votes and serves goes only to be made again from
-// another spec, and only while the others are a quorum, which one alone never has. Where
+// another spec, or without a survivor's volume, and only while the others are a quorum, which one alone never has. Where
 // there are others, it does not lead. What was held up on its way may come when the
 // spec and the leader are others again; never when the others are no quorum.
 func (k *checker) takesVoter(c *v1alpha1.EtcdCluster, wr write, name string) {
@@ -462,7 +462,7 @@ func (k *checker) takesVoter(c *v1alpha1.EtcdCluster, wr write, name string) {
 		return
 	}
 	same := pod != nil && pod.Annotations[v1alpha1.AnnotationTemplateHash] == resources.TemplateHash(c) &&
-		pod.Annotations[v1alpha1.AnnotationTrust] == k.wantedTrust(c)
+		pod.Annotations[v1alpha1.AnnotationTrust] == k.wantedTrust(c) && !resources.MountsSurvivor(pod)
 	if pod == nil || resources.InMemory(c) || same {
 		k.suspect("I2", "pod %s is deleted, a healthy voter of %d, of whom %d are healthy", name, voters, healthy)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/quorate/quorate/internal/etcd/etcdtest"
 	"github.com/quorate/quorate/internal/member"
 	"github.com/quorate/quorate/internal/resources"
+	"github.com/quorate/quorate/internal/snapshot"
 )
 
 const (
@@ -31,8 +32,10 @@ type volume struct {
 	node   string
 	marker *member.Identity
 	booted bool
-	// restored says that it was filled from a backup.
+	// restored says that it was filled, from a backup or from the volume of a survivor.
 	restored bool
+	// from is the volume of the survivor.
+	from string
 	// corrupt data lets etcd fail on it.
 	corrupt bool
 }
@@ -124,13 +127,8 @@ func (m *machines) start(pod *corev1.Pod, r *run) bool {
 	}
 	name := m.volumeOf(pod)
 	v, identity := m.volume(name), identityOf(pod, container)
-	if pod.Annotations[v1alpha1.AnnotationRestore] != "" && v.marker == nil && m.w.Etcd.Disk(name) == (etcdtest.Disk{}) {
-		if pod.Annotations[v1alpha1.AnnotationRestore] == brokenBackup {
-			return m.waiting(pod, r, "PodInitializing", "")
-		}
-		m.w.check.filled(identity.Incarnation, pod.Annotations[v1alpha1.AnnotationRestore])
-		m.w.note("volume %s is filled from %s", name, pod.Annotations[v1alpha1.AnnotationRestore])
-		v.marker, v.booted, v.restored = &identity, true, true
+	if pod.Annotations[v1alpha1.AnnotationRestore] != "" && v.marker == nil && m.w.Etcd.Disk(name) == (etcdtest.Disk{}) && !m.fill(pod, r, v, identity) {
+		return m.waiting(pod, r, "PodInitializing", "")
 	}
 	decision := member.Decide(m.facts(name, identity, orders, r.bootMark))
 	switch decision.Action {
@@ -164,6 +162,49 @@ func (m *machines) start(pod *corev1.Pod, r *run) bool {
 	}
 	m.recordBoot(pod, r)
 	m.isRunning(pod, r)
+	return true
+}
+
+// fill is what the init container does that fills a volume. It says false while it cannot.
+func (m *machines) fill(pod *corev1.Pod, r *run, v *volume, identity member.Identity) bool {
+	if pod.Annotations[v1alpha1.AnnotationRestore] == brokenBackup {
+		return false
+	}
+	m.w.check.filled(identity.Incarnation, pod.Annotations[v1alpha1.AnnotationRestore])
+	i := slices.IndexFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == "survivor" })
+	if i >= 0 && !m.copy(pod, r, v, pod.Spec.Volumes[i]) {
+		return false
+	}
+	m.w.note("volume %s is filled from %s", m.volumeOf(pod), pod.Annotations[v1alpha1.AnnotationRestore])
+	v.marker, v.booted, v.restored = &identity, true, true
+	return true
+}
+
+// copy is how it is filled from a survivor's volume.
+func (m *machines) copy(pod *corev1.Pod, r *run, v *volume, survivor corev1.Volume) bool {
+	source := survivor.PersistentVolumeClaim
+	claim, _ := m.w.API.find("PersistentVolumeClaim", types.NamespacedName{Namespace: pod.Namespace, Name: source.ClaimName}).(*corev1.PersistentVolumeClaim)
+	if claim == nil || !m.w.Etcd.Disk(claim.Spec.VolumeName).WAL {
+		return false
+	}
+	for _, container := range append(pod.Spec.InitContainers, pod.Spec.Containers...) {
+		for _, mount := range container.VolumeMounts {
+			if mount.Name == "survivor" && (!mount.ReadOnly || container.Name != resources.RestoreContainer) {
+				m.w.check.violate("survivor", "container %s of pod %s can write the volume of claim %s", container.Name, pod.Name, claim.Name)
+			}
+		}
+	}
+	for _, o := range m.w.API.all("Pod") {
+		if other := o.(*corev1.Pod); other.Name == resources.MemberOfClaim(claim.Name) {
+			m.w.check.violate("survivor", "the volume of %s is copied while its pod is there", other.Name)
+		}
+	}
+	v.from = claim.Spec.VolumeName
+	found := snapshot.Result{
+		Operation: snapshot.OperationRecover, Outcome: snapshot.OutcomeSucceeded, Reason: snapshot.ReasonRecovered,
+		Survivor: &snapshot.Survivor{Member: resources.MemberOfClaim(claim.Name), VolumeUID: string(claim.UID), Term: 2, Index: 77, Uncommitted: 3, Revision: 70, KeyCount: 7},
+	}
+	r.filled = string(found.Encode())
 	return true
 }
 
@@ -274,6 +315,11 @@ func (m *machines) report(pod *corev1.Pod, r *run, phase corev1.PodPhase, state 
 			Name: resources.EtcdContainer, Image: etcdContainer(pod).Image, State: state, Ready: ready,
 			RestartCount: r.restarts, LastTerminationState: corev1.ContainerState{Terminated: r.ended},
 		}}
+		if r.filled != "" {
+			p.Status.InitContainerStatuses = []corev1.ContainerStatus{{
+				Name: resources.RestoreContainer, State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{Message: r.filled}},
+			}}
+		}
 		condition(p, corev1.PodReady, is, "", "")
 	})
 	return len(m.w.API.changes) > before

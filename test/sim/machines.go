@@ -41,6 +41,8 @@ type run struct {
 	// again is when the guard, or the container, tries again; zero for never.
 	again    time.Time
 	restarts int32
+	// filled is what the init container has said that filled the volume; empty for none.
+	filled string
 	// ended is the container's last end.
 	ended *corev1.ContainerStateTerminated
 	// files of its Secret as the kubelet has brought them, and when it does again; read
@@ -166,6 +168,11 @@ func (m *machines) schedule(pod *corev1.Pod) bool {
 			node = ""
 		}
 	}
+	if at, missing := m.beside(pod); missing {
+		return m.unschedulable(pod, "persistentvolumeclaim not found")
+	} else if at != "" {
+		node = at
+	}
 	if len(pod.Spec.NodeSelector) > 0 {
 		return m.unschedulable(pod, "0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector")
 	}
@@ -255,6 +262,28 @@ func claimOf(pod *corev1.Pod) string {
 	return ""
 }
 
+// uses says that a pod mounts a claim, whatever it does with it.
+func uses(pod *corev1.Pod, claim string) bool {
+	return slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool {
+		return v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ClaimName == claim
+	})
+}
+
+// beside is the node of another volume that the pod mounts beside its own; empty for none.
+func (m *machines) beside(pod *corev1.Pod) (node string, missing bool) {
+	for _, v := range pod.Spec.Volumes {
+		if v.PersistentVolumeClaim == nil || v.PersistentVolumeClaim.ClaimName == claimOf(pod) {
+			continue
+		}
+		claim, _ := m.w.API.find("PersistentVolumeClaim", types.NamespacedName{Namespace: pod.Namespace, Name: v.PersistentVolumeClaim.ClaimName}).(*corev1.PersistentVolumeClaim)
+		if claim == nil || claim.DeletionTimestamp != nil {
+			return "", true
+		}
+		return m.volume(claim.Spec.VolumeName).node, false
+	}
+	return "", false
+}
+
 // protectClaims lets a claim that is being deleted go when no pod uses it, and
 // its volume with it.
 func (m *machines) protectClaims() {
@@ -263,7 +292,7 @@ func (m *machines) protectClaims() {
 		if claim.DeletionTimestamp == nil || slices.ContainsFunc(m.w.API.all("Pod"), func(p client.Object) bool {
 			// A pod without a node uses nothing yet.
 			pod := p.(*corev1.Pod)
-			return pod.Namespace == claim.Namespace && claimOf(pod) == claim.Name && pod.Spec.NodeName != ""
+			return pod.Namespace == claim.Namespace && uses(pod, claim.Name) && pod.Spec.NodeName != ""
 		}) {
 			continue
 		}

@@ -46,6 +46,8 @@ const (
 	restoreFile   = "internal/resources/restore.go"
 	lookFile      = "internal/observe/kubernetes.go"
 	inplaceFile   = "internal/resources/inplace.go"
+	survivorFile  = "internal/resources/survivor.go"
+	leftFile      = "internal/plan/survivor.go"
 	standingFile  = "internal/observe/inplace.go"
 	reconcilerGo  = "controllers/etcdcluster_controller.go"
 
@@ -246,6 +248,22 @@ var mutants = []mutant{
 			{membersFile, "from == nil && name != \"\" {", "from == nil && name != \"\" && !(%s) {"},
 			{membersFile, "if from == nil && c.Status.Incarnation > 1 {", "if from == nil && c.Status.Incarnation > 1 && !(%s) {"},
 		},
+	},
+	{
+		name: "the survivor's volume can be written", rule: "survivor:", test: "TestTheSurvivorIsKept",
+		edits: []sourceEdit{{survivorFile, "MountPath: survivorMount, ReadOnly: true}", "MountPath: survivorMount, ReadOnly: !(%s)}"}},
+	},
+	{
+		name: "every founder goes on from a survivor", rule: "the founders are", test: "TestTheSurvivorIsKept",
+		edits: []sourceEdit{{raiseFile, "if with != nil {", "if with != nil && !(%s) {"}},
+	},
+	{
+		name: "a survivor without a volume is gone on with", rule: "incarnation 1, and c-0000 is", test: "TestNoOtherSurvivorIsGoneOnWith/a_member_without_a_volume",
+		edits: []sourceEdit{{leftFile, "case !m.survives():", "case !m.survives() && !(%s):"}},
+	},
+	{
+		name: "a founder keeps the survivor's claim", rule: "", test: "TestTheSurvivorIsKept",
+		edits: []sourceEdit{{lookFile, "(c.Status.ClusterID != \"\" && resources.MountsSurvivor(pod))", "(c.Status.ClusterID != \"\" && !(%s) && resources.MountsSurvivor(pod))"}},
 	},
 	{
 		name: "a lost status brings the old incarnation back", rule: "after the loss of status", test: "TestARecoveryKeepsWhatWasLeft",

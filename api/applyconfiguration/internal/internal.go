@@ -935,6 +935,18 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: string
       default: Etc/UTC
+- name: com.github.quorate.quorate.api.v1alpha1.MemberPosition
+  map:
+    fields:
+    - name: index
+      type:
+        scalar: numeric
+    - name: revision
+      type:
+        scalar: numeric
+    - name: term
+      type:
+        scalar: numeric
 - name: com.github.quorate.quorate.api.v1alpha1.MemberRole
   scalar: string
 - name: com.github.quorate.quorate.api.v1alpha1.MemberStatus
@@ -963,6 +975,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: name
       type:
         scalar: string
+    - name: position
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.MemberPosition
     - name: role
       type:
         namedType: com.github.quorate.quorate.api.v1alpha1.MemberRole
@@ -1070,6 +1085,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: incarnation
       type:
         scalar: numeric
+    - name: survivor
+      type:
+        scalar: string
     elementRelationship: atomic
 - name: com.github.quorate.quorate.api.v1alpha1.RecoveryStatus
   map:
@@ -1095,6 +1113,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: restoreUID
       type:
         scalar: string
+    - name: survivor
+      type:
+        namedType: com.github.quorate.quorate.api.v1alpha1.SurvivorStatus
     - name: time
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
@@ -1222,6 +1243,36 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: com.github.quorate.quorate.api.v1alpha1.WhenDeleted
       default: Retain
+- name: com.github.quorate.quorate.api.v1alpha1.SurvivorStatus
+  map:
+    fields:
+    - name: copied
+      type:
+        scalar: boolean
+    - name: incarnation
+      type:
+        scalar: numeric
+    - name: index
+      type:
+        scalar: numeric
+    - name: name
+      type:
+        scalar: string
+    - name: possibleLoss
+      type:
+        scalar: string
+    - name: revision
+      type:
+        scalar: numeric
+    - name: term
+      type:
+        scalar: numeric
+    - name: uncommitted
+      type:
+        scalar: numeric
+    - name: volumeUID
+      type:
+        scalar: string
 - name: com.github.quorate.quorate.api.v1alpha1.TLSMode
   scalar: string
 - name: com.github.quorate.quorate.api.v1alpha1.TLSPortSpec

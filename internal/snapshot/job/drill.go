@@ -132,9 +132,11 @@ type server struct {
 	binary, dir  string
 	client, peer string // host:port
 	transport    credentials.TransportCredentials
-	command      *exec.Cmd
-	done         chan struct{}
-	words        lastWords
+	// flags beside those that every server has.
+	flags   []string
+	command *exec.Cmd
+	done    chan struct{}
+	words   lastWords
 }
 
 func newServer(binary, dir string) (*server, error) {
@@ -209,13 +211,13 @@ func (s *server) as() As {
 func (s *server) start(ctx context.Context) error {
 	as := s.as()
 	file := func(name string) string { return filepath.Join(s.dir, name) }
-	s.command = exec.Command(s.binary,
-		"--name="+as.Name, "--data-dir="+s.dataDir(), "--log-level=warn", "--unsafe-no-fsync", "--quota-backend-bytes="+strconv.FormatInt(drillQuota, 10),
-		"--max-txn-ops="+strconv.Itoa(replayOps), "--max-request-bytes="+strconv.Itoa(replayBytes),
-		"--listen-client-urls=https://"+s.client, "--advertise-client-urls=https://"+s.client,
-		"--client-cert-auth", "--trusted-ca-file="+file("ca.crt"), "--cert-file="+file("tls.crt"), "--key-file="+file("tls.key"),
-		"--listen-peer-urls="+as.PeerURLs, "--initial-advertise-peer-urls="+as.PeerURLs, "--initial-cluster="+as.InitialCluster, "--initial-cluster-token="+as.Token,
-	)
+	s.command = exec.Command(s.binary, append([]string{
+		"--name=" + as.Name, "--data-dir=" + s.dataDir(), "--log-level=warn", "--unsafe-no-fsync", "--quota-backend-bytes=" + strconv.FormatInt(drillQuota, 10),
+		"--max-txn-ops=" + strconv.Itoa(replayOps), "--max-request-bytes=" + strconv.Itoa(replayBytes),
+		"--listen-client-urls=https://" + s.client, "--advertise-client-urls=https://" + s.client,
+		"--client-cert-auth", "--trusted-ca-file=" + file("ca.crt"), "--cert-file=" + file("tls.crt"), "--key-file=" + file("tls.key"),
+		"--listen-peer-urls=" + as.PeerURLs, "--initial-advertise-peer-urls=" + as.PeerURLs, "--initial-cluster=" + as.InitialCluster, "--initial-cluster-token=" + as.Token,
+	}, s.flags...)...)
 	// Nothing of the environment may configure it.
 	s.command.Env = []string{"PATH=" + os.Getenv("PATH")}
 	s.command.Stdout, s.command.Stderr = &s.words, &s.words

@@ -66,6 +66,8 @@ type Restored struct {
 	// and zero for the backup alone.
 	Target   string `json:"target,omitempty"`
 	Revision int64  `json:"revision,omitempty"`
+	// Survivor is whose volume it was, if it was no backup.
+	Survivor *snapshot.Survivor `json:"survivor,omitempty"`
 	// Changed is when the archiver was told of the last change before Target, if that is a
 	// time; zero if it is not known.
 	Changed time.Time `json:"changed,omitzero"`
@@ -115,6 +117,9 @@ func deref(done *Restored) Restored {
 // Holds says what was restored: the point of an archive, if one was, and the base it was
 // put together from, which is not what the volume holds.
 func (r Restored) Holds() string {
+	if s := r.Survivor; s != nil {
+		return fmt.Sprintf("what member %s had: %d keys at revision %d, to index %d of its log, whose last %d entries it had not been told to be committed", s.Member, s.KeyCount, s.Revision, s.Index, s.Uncommitted)
+	}
 	if r.Target == "" {
 		return fmt.Sprintf("backup %s: %d keys at revision %d", r.Backup.ID, r.Backup.KeyCount, r.Backup.Revision)
 	}

@@ -95,6 +95,9 @@ type As struct {
 	// Bump is added to the last revision, and everything before is marked as
 	// compacted; zero leaves the revisions alone.
 	Bump uint64
+	// Unsealed says that the file is the database of an etcd that was stopped, which has no
+	// checksum as a snapshot has.
+	Unsealed bool
 }
 
 // restore has etcdutl make dataDir, which must not exist, of a plain snapshot, and
@@ -107,6 +110,9 @@ func (t Tools) restore(ctx context.Context, file, dataDir string, as As, open ..
 	}
 	if as.Bump > 0 {
 		arguments = append(arguments, "--bump-revision="+strconv.FormatUint(as.Bump, 10), "--mark-compacted")
+	}
+	if as.Unsealed {
+		arguments = append(arguments, "--skip-hash-check")
 	}
 	command := exec.CommandContext(ctx, t.Etcdutl, arguments...)
 	command.WaitDelay = versionTimeout

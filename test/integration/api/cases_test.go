@@ -76,6 +76,8 @@ const (
 	restoreIDWhy   = `" is not the ID of a backup — nothing could be found under it — use status.id of the EtcdBackup, or the part of the URL of the backup before the last`
 	restoreOnceWhy = `restoreFrom can only be set when the cluster is created, and names the same backup for ever — a running cluster would be carried back in time under its clients — create another cluster with it`
 	recoverWhenWhy = `recovery cannot be set when the cluster is created — no quorum is lost yet, and the word would lie in wait for the first loss — leave it out; a new cluster begins with a backup by restoreFrom`
+	recoverNone    = `spec.recovery: Invalid value: neither backupName nor survivor is set — there is nothing to go on with — name an EtcdBackup in backupName, or in survivor a member whose volume is left`
+	recoverBoth    = `spec.recovery: Invalid value: both backupName and survivor are set — the cluster goes on with one of them — take one away: a survivor has what was written after the backup`
 	recoverDiskWhy = `recovery and storage.medium Memory do not go together — a backup is restored onto volumes, before etcd runs — create a new cluster on the medium Disk`
 	recoverWhatWhy = ` — a word for another one recovers nothing — set it to `
 	adoptUIDWhy    = `" is not the UID of a cluster — no volume would be found — use the value of the label etcd.quorate.dev/cluster-uid of the claims`
@@ -408,7 +410,13 @@ var cases = []specCase{
 	{name: "a recovery of the last incarnation", before: `{size: 3}`, status: `{"incarnation":2}`, spec: `{recovery: {incarnation: 1, backupName: a}}`, want: `1 is not the incarnation of the cluster, 2` + recoverWhatWhy + `2, which is status.incarnation`},
 	{name: "a recovery of no incarnation", before: `{size: 3}`, spec: `{recovery: {backupName: a}}`, want: `spec.recovery.incarnation: Required value`},
 	{name: "a recovery of incarnation 0", before: `{size: 3}`, spec: `{recovery: {incarnation: 0, backupName: a}}`, want: `spec.recovery.incarnation: Invalid value: 0: `},
-	{name: "a recovery from nothing", before: `{size: 3}`, spec: `{recovery: {incarnation: 1}}`, want: `spec.recovery.backupName: Required value`},
+	{name: "a recovery from nothing", before: `{size: 3}`, spec: `{recovery: {incarnation: 1}}`, want: recoverNone},
+	{name: "a recovery from a survivor", before: `{size: 3}`, status: `{"incarnation":1}`, spec: `{recovery: {incarnation: 1, survivor: c-0000}}`},
+	{name: "a recovery from a survivor of the last incarnation", before: `{size: 3}`, status: `{"incarnation":2}`, spec: `{recovery: {incarnation: 1, survivor: c-0000}}`, want: `1 is not the incarnation of the cluster, 2` + recoverWhatWhy + `2, which is status.incarnation`},
+	{name: "a recovery from both", before: `{size: 3}`, spec: `{recovery: {incarnation: 1, backupName: a, survivor: c-0000}}`, want: recoverBoth},
+	{name: "a recovery from a survivor without a name", before: `{size: 3}`, spec: `{recovery: {incarnation: 1, survivor: ""}}`, want: `spec.recovery.survivor: Invalid value: `},
+	{name: "a recovery from an unverified survivor", before: `{size: 3}`, spec: `{recovery: {incarnation: 1, survivor: c-0000, allowUnverified: true}}`, want: `spec.recovery: Invalid value: allowUnverified is true and survivor is set — a survivor is no backup`},
+	{name: "a recovery from a survivor in memory", before: `{storage: {medium: Memory, size: 4Gi}, podTemplate: {resources: {limits: {memory: 5Gi}}}}`, spec: `{storage: {medium: Memory, size: 4Gi}, podTemplate: {resources: {limits: {memory: 5Gi}}}, recovery: {incarnation: 1, survivor: c-0000}}`, want: `spec.recovery: Invalid value: ` + recoverDiskWhy},
 	{name: "a recovery from no name", before: `{size: 3}`, spec: `{recovery: {incarnation: 1, backupName: ""}}`, want: `spec.recovery.backupName: Invalid value: `},
 	{name: "a recovery in memory", before: `{storage: {medium: Memory, size: 4Gi}, podTemplate: {resources: {limits: {memory: 5Gi}}}}`, spec: `{storage: {medium: Memory, size: 4Gi}, podTemplate: {resources: {limits: {memory: 5Gi}}}, recovery: {incarnation: 1, backupName: a}}`, want: `spec.recovery: Invalid value: ` + recoverDiskWhy},
 

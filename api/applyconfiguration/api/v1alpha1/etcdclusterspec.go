@@ -36,7 +36,8 @@ type EtcdClusterSpecApplyConfiguration struct {
 	// cluster is created, and stays.
 	Adopt *AdoptSpecApplyConfiguration `json:"adopt,omitempty"`
 	// Recovery is your word that a cluster which has lost its quorum for good goes on with a
-	// backup: what was acknowledged since is lost. It holds for one incarnation, and is void
+	// backup, and what was acknowledged since is lost; or with a copy of a survivor's volume,
+	// and what only the others had acknowledged is lost. It holds for one incarnation, and is void
 	// once the cluster has served while it stood here. Nothing of the kind happens without it.
 	Recovery *RecoverySpecApplyConfiguration `json:"recovery,omitempty"`
 	// Failover says when a member is given up and replaced.

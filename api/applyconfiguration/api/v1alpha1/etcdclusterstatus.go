@@ -75,13 +75,13 @@ type EtcdClusterStatusApplyConfiguration struct {
 	Backup *ClusterBackupStatusApplyConfiguration `json:"backup,omitempty"`
 	// Recovery that the present incarnation began with; absent if it was none.
 	Recovery *RecoveryStatusApplyConfiguration `json:"recovery,omitempty"`
-	// ObeyedRecovery is the spec.recovery, as incarnation/backupName, for which members were
+	// ObeyedRecovery is the spec.recovery, as incarnation/backupName or incarnation/survivor/NAME, for which members were
 	// stopped: whoever carries it on need not see the loss told anew.
 	ObeyedRecovery *string `json:"obeyedRecovery,omitempty"`
 	// Restore tells of the EtcdRestore that is carried out, or would be next; absent without
 	// one, and once its incarnation has begun.
 	Restore *ClusterRestoreStatusApplyConfiguration `json:"restore,omitempty"`
-	// VoidRecovery is the spec.recovery, as incarnation/backupName, under which the cluster
+	// VoidRecovery is the spec.recovery, as incarnation/backupName or incarnation/survivor/NAME, under which the cluster
 	// has served: it does not count any more, so that a word that was said for one loss of
 	// the quorum does not answer the next.
 	VoidRecovery *string `json:"voidRecovery,omitempty"`

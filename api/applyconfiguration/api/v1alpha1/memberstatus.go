@@ -23,6 +23,9 @@ type MemberStatusApplyConfiguration struct {
 	Version *string `json:"version,omitempty"`
 	// DBSize of the member, rounded so that it does not change on every pass.
 	DBSize *resource.Quantity `json:"dbSize,omitempty"`
+	// Position that the member told last, since the quorum is lost; absent while the cluster
+	// serves. It decides which survivor has come furthest.
+	Position *MemberPositionApplyConfiguration `json:"position,omitempty"`
 	// Health is True when the member answered and follows the leader, False
 	// when it does not, Unknown when it was not asked.
 	Health *v1.ConditionStatus `json:"health,omitempty"`
@@ -73,6 +76,14 @@ func (b *MemberStatusApplyConfiguration) WithVersion(value string) *MemberStatus
 // If called multiple times, the DBSize field is set to the value of the last call.
 func (b *MemberStatusApplyConfiguration) WithDBSize(value resource.Quantity) *MemberStatusApplyConfiguration {
 	b.DBSize = &value
+	return b
+}
+
+// WithPosition sets the Position field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Position field is set to the value of the last call.
+func (b *MemberStatusApplyConfiguration) WithPosition(value *MemberPositionApplyConfiguration) *MemberStatusApplyConfiguration {
+	b.Position = value
 	return b
 }
 

@@ -11,8 +11,11 @@ type RecoverySpecApplyConfiguration struct {
 	// word is spent.
 	Incarnation *int64 `json:"incarnation,omitempty"`
 	// BackupName is the EtcdBackup of the same namespace that the new incarnation begins
-	// with.
+	// with. Either it or survivor is set.
 	BackupName *string `json:"backupName,omitempty"`
+	// Survivor is the member whose volume the new incarnation begins with a copy of. No
+	// backup is needed. The volume itself stays as it is.
+	Survivor *string `json:"survivor,omitempty"`
 	// AllowUnverified takes an EtcdBackup that is not verified.
 	AllowUnverified *bool `json:"allowUnverified,omitempty"`
 }
@@ -36,6 +39,14 @@ func (b *RecoverySpecApplyConfiguration) WithIncarnation(value int64) *RecoveryS
 // If called multiple times, the BackupName field is set to the value of the last call.
 func (b *RecoverySpecApplyConfiguration) WithBackupName(value string) *RecoverySpecApplyConfiguration {
 	b.BackupName = &value
+	return b
+}
+
+// WithSurvivor sets the Survivor field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Survivor field is set to the value of the last call.
+func (b *RecoverySpecApplyConfiguration) WithSurvivor(value string) *RecoverySpecApplyConfiguration {
+	b.Survivor = &value
 	return b
 }
 
