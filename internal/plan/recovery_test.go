@@ -87,6 +87,7 @@ func TestRecoveryHeld(t *testing.T) {
 // TestOver: those that do not vote, and others' members, make up for nobody that may run.
 func TestOver(t *testing.T) {
 	noVoter := func(m *Member) { crashed(m); m.LastNoVoter = true }
+	unheard := func(m *Member) { m.LastNoVoter = true }
 	for name, tc := range map[string]struct {
 		seen Observed
 		want bool
@@ -96,6 +97,7 @@ func TestOver(t *testing.T) {
 		"two of three may run":       {founders(member(0, crashed), member(1, lostNode), member(2, lostNode)), false},
 		"and two learners have not":  {founders(member(0, crashed), member(1, lostNode), member(2, lostNode), member(3, noVoter), member(4, noVoter)), false},
 		"three of five have stopped": {founders(member(0, crashed), member(1, crashed), member(2, crashed), member(3, lostNode), member(4, lostNode)), true},
+		"some may vote that did not": {founders(member(0, crashed), member(1, lostNode, unheard), member(2, lostNode, unheard)), false},
 		"a joiner says nothing":      {founders(member(0, crashed), member(1, lostNode)).with(func(o *Observed) { o.Members = append(o.Members, joiner(2)) }), false},
 		"others' members may run": {founders(member(0, listed, crashed), member(1, listed, crashed)).with(func(o *Observed) {
 			o.List, o.ForeignMembers = true, []string{"http://10.0.0.8:2380", "http://10.0.0.9:2380"}
