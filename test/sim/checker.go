@@ -135,14 +135,22 @@ func (k *checker) mixture(c *v1alpha1.EtcdCluster) {
 	}
 }
 
+// begunWith is the backup, or the survivor's volume, that is on record.
+func begunWith(r *v1alpha1.RecoveryStatus) string {
+	if s := r.Survivor; s != nil {
+		return s.Name + "/" + s.VolumeUID
+	}
+	return r.BackupID
+}
+
 // filled: all volumes of an incarnation begin with the same backup, which is the one on record.
 func (k *checker) filled(incarnation int64, id string) {
 	c := k.w.Cluster()
 	if c == nil {
 		return
 	}
-	if r := c.Status.Recovery; r != nil && r.Incarnation == incarnation && r.BackupID != id {
-		k.violate("one backup", "a volume of incarnation %d is filled from %s, and %s is on record", incarnation, id, r.BackupID)
+	if r := c.Status.Recovery; r != nil && r.Incarnation == incarnation && begunWith(r) != id {
+		k.violate("one backup", "a volume of incarnation %d is filled from %s, and %s is on record", incarnation, id, begunWith(r))
 	}
 	if was := k.filledFrom[incarnation]; was != "" && was != id {
 		k.violate("one backup", "a volume of incarnation %d is filled from %s, and another was from %s", incarnation, id, was)

@@ -214,13 +214,13 @@ var mutants = []mutant{
 		name: "an incarnation begins beside those that may run unheard of", rule: "mixture:",
 		test: "TestNothingIsRecoveredByItself/two_may_still_run",
 		edits: []sourceEdit{
-			{recoveryFile, "case !o.Over(Member.stopped):", "case !o.Over(Member.stopped) && !(%s):"},
+			{recoveryFile, "case !o.Over(Member.stopped) &&", "case !o.Over(Member.stopped) && !(%s) &&"},
 			{raiseFile, "if !seen.Over(", "if !(%s) && !seen.Over("},
 		},
 	},
 	{
 		name: "an incarnation begins by what a cache says of nodes", rule: "mixture:", test: "TestAStaleNodeCacheBeginsNoIncarnation",
-		edits: []sourceEdit{{raiseFile, "if !seen.Over(", "if !(%s) && !seen.Over("}},
+		edits: []sourceEdit{{raiseFile, "&& !seen.Over(", "&& !(%s) && !seen.Over("}},
 	},
 	{
 		name: "a cluster that serves is recovered", rule: "the incarnation is 2", test: "TestNothingIsRecoveredByItself/it_serves",
