@@ -151,7 +151,7 @@ func (r *EtcdRestoreReconciler) cluster(ctx context.Context, er *v1alpha1.EtcdRe
 	}
 	// A status that was lost does not say by whom it was raised.
 	began := c.Status.Recovery
-	if out.Raised = began == nil || began.RestoreName == er.Name; !out.Raised {
+	if out.Raised = began == nil || began.RestoreUID == string(er.UID); !out.Raised {
 		return out, nil
 	}
 	if began != nil {
@@ -195,7 +195,7 @@ func (r *EtcdRestoreReconciler) backups(ctx context.Context, er *v1alpha1.EtcdRe
 	if err := reader.Get(ctx, client.ObjectKey{Namespace: er.Namespace, Name: er.Spec.BackupName}, of); client.IgnoreNotFound(err) != nil {
 		return o, nil, fmt.Errorf("reading EtcdBackup %s: %w", er.Spec.BackupName, err)
 	}
-	o.Revision = of.Status.Revision
+	o.Revision, o.BackupID = of.Status.Revision, of.Status.ID
 	o.Safety.Name = resources.SafetyName(er.Name)
 	err := reader.Get(ctx, client.ObjectKey{Namespace: er.Namespace, Name: o.Safety.Name}, safety)
 	if apierrors.IsNotFound(err) {
@@ -212,9 +212,21 @@ func (r *EtcdRestoreReconciler) backups(ctx context.Context, er *v1alpha1.EtcdRe
 		// One that is deleted takes its objects with it, if its policy was changed to that.
 		Failed:   item.State == backup.ItemFailed || item.State == backup.ItemLeaving,
 		Complete: item.Saved && safety.Status.ClusterUID != "", Verified: item.Backup.Verified != nil,
-		Message: item.Message, Revision: item.Backup.Revision, Began: item.Backup.Began,
+		Message: item.Message, Revision: item.Backup.Revision, Began: item.Backup.Began, Ready: readySince(safety, o.Drill),
 	}
 	return o, of, nil
+}
+
+// readySince is since when a safety backup is what the restore asks of it.
+func readySince(safety *v1alpha1.EtcdBackup, drill bool) time.Time {
+	kind := v1alpha1.ConditionComplete
+	if drill {
+		kind = v1alpha1.ConditionVerified
+	}
+	if is := meta.FindStatusCondition(safety.Status.Conditions, kind); is != nil {
+		return is.LastTransitionTime.Time
+	}
+	return time.Time{}
 }
 
 // perform carries out the step. What status is to say is written by Report.

@@ -18,7 +18,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/quorate/quorate/api/v1alpha1"
-	"github.com/quorate/quorate/internal/resources"
 )
 
 var restoreRequest = ctrl.Request{NamespacedName: client.ObjectKey{Namespace: "ns", Name: "back"}}
@@ -31,7 +30,29 @@ type restores struct {
 
 func newRestores(t *testing.T, objects ...client.Object) *restores {
 	t.Helper()
-	r := &restores{operator: newOperator(t, objects...)}
+	return restoresOf(newOperator(t, objects...))
+}
+
+// livingRestores are of a cluster whose members answer: without their list nothing begins.
+func livingRestores(t *testing.T, er *v1alpha1.EtcdRestore) *restores {
+	t.Helper()
+	r := restoresOf(newLiving(t).operator)
+	b := goodBackup()
+	is := b.Status.DeepCopy()
+	for _, o := range []client.Object{b, er} {
+		if err := r.api.Create(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.Status = *is
+	if err := r.api.Status().Update(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func restoresOf(o *operator) *restores {
+	r := &restores{operator: o}
 	r.operator.reconciler.Observer.Restores = r.api
 	r.reconciler = &EtcdRestoreReconciler{
 		Client: r.api, Live: r.api, Recorder: r.events, Clock: clocktesting.NewFakePassiveClock(time.Unix(1e9, 0)),
@@ -56,6 +77,10 @@ func named(name string) func(*v1alpha1.EtcdRestore) {
 
 // onRecord is a restore that has begun, for incarnation 1.
 func onRecord(r *v1alpha1.EtcdRestore) { r.Status.ClusterUID, r.Status.Incarnation = "5e1f", 1 }
+
+func isPrepared(r *v1alpha1.EtcdRestore) {
+	meta.SetStatusCondition(&r.Status.Conditions, metav1.Condition{Type: v1alpha1.ConditionPrepared, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonPrepared})
+}
 
 // goodBackup of cluster a can be restored.
 func goodBackup() *v1alpha1.EtcdBackup {
@@ -137,10 +162,10 @@ func (r *restores) saves(change func(*v1alpha1.EtcdBackup)) {
 // TestRestore goes the whole way: on record, safety backup, prepared; then the cluster's own
 // passes raise the incarnation; then it is done.
 func TestRestore(t *testing.T) {
-	old := resources.Claim(cluster(founded), "a-0000")
-	r := newRestores(t, cluster(founded), goodBackup(), anEtcdRestore(), old)
+	old := []string{"data-a-0000", "data-a-0001", "data-a-0002"}
+	r := livingRestores(t, anEtcdRestore())
 	r.passes()
-	if s := r.get().Status; s.ClusterUID != "5e1f" || s.Incarnation != 1 || s.Revision != 42 {
+	if s := r.get().Status; s.ClusterUID != "5e1f" || s.Incarnation != 1 || s.Revision != 42 || s.BackupID != "the-id" {
 		t.Fatalf("on record is %+v", s)
 	}
 	safety := r.safety()
@@ -153,7 +178,7 @@ func TestRestore(t *testing.T) {
 	}
 	r.saves(succeed)
 	r.passes()
-	if s := r.get().Status.SafetyBackup; r.says(v1alpha1.ConditionPrepared) != "True/Prepared" || s == nil || s.Revision != 99 {
+	if s := r.get().Status.SafetyBackup; r.says(v1alpha1.ConditionPrepared) != "True/Prepared" || s == nil || s.Revision != 99 || s.ReadyTime.IsZero() {
 		t.Fatalf("Prepared is %s; %+v", r.says(v1alpha1.ConditionPrepared), s)
 	}
 	for range 6 {
@@ -161,10 +186,10 @@ func TestRestore(t *testing.T) {
 		r.passes()
 	}
 	c := r.cluster()
-	if c.Status.Incarnation != 2 || c.Status.Recovery == nil || c.Status.Recovery.RestoreName != "back" || c.Status.Restore != nil {
+	if c.Status.Incarnation != 2 || c.Status.Recovery == nil || c.Status.Recovery.RestoreName != "back" || c.Status.Recovery.BackupID != "the-id" || c.Status.Restore != nil {
 		t.Fatalf("the cluster's status is %+v", c.Status)
 	}
-	if s := r.get().Status; s.RaisedTime == nil || s.RevisionBump != 2e12-s.Revision || !cmp.Equal(s.OldVolumes, []string{old.Name}) || r.says(v1alpha1.ConditionReady) != "False/Restoring" {
+	if s := r.get().Status; s.RaisedTime == nil || s.RevisionBump != 2e12-s.Revision || !cmp.Equal(s.OldVolumes, old) || r.says(v1alpha1.ConditionReady) != "False/Restoring" {
 		t.Errorf("after the raise: %+v", s)
 	}
 	c.Status.ClusterID = "c2"
@@ -200,6 +225,10 @@ func TestRestoreIsHeld(t *testing.T) {
 		"another is under way":   {[]client.Object{cluster(founded), goodBackup(), anEtcdRestore(), first}, "Queued", false},
 		"a backup of its name":   {[]client.Object{cluster(founded), goodBackup(), anEtcdRestore(), foreign}, "NameConflict", true},
 		"the cluster was raised": {[]client.Object{cluster(founded, func(c *v1alpha1.EtcdCluster) { c.Status.Incarnation = 2 }), goodBackup(), anEtcdRestore(onRecord)}, "Superseded", true},
+		"another of its name was": {[]client.Object{cluster(founded, func(c *v1alpha1.EtcdCluster) {
+			c.Status.Incarnation, c.Status.Recovery = 2, &v1alpha1.RecoveryStatus{Incarnation: 2, BackupName: "b", RestoreName: "back", RestoreUID: "e6"}
+		}), goodBackup(), anEtcdRestore(onRecord, isPrepared)}, "Superseded", true},
+		"the backup was made anew": {[]client.Object{cluster(founded), goodBackup(), anEtcdRestore(onRecord, func(r *v1alpha1.EtcdRestore) { r.Status.BackupID = "another-id" })}, "RestoreBlocked", false},
 		"another cluster": {
 			[]client.Object{cluster(founded), goodBackup(), anEtcdRestore(onRecord, func(r *v1alpha1.EtcdRestore) { r.Status.ClusterUID = "0ld" })}, "ClusterReplaced", true,
 		},
@@ -211,7 +240,7 @@ func TestRestoreIsHeld(t *testing.T) {
 			if r.says(v1alpha1.ConditionReady) != "False/"+tc.want || r.says(v1alpha1.ConditionStalled) != stalled {
 				t.Errorf("Ready is %s, Stalled %s, want %s", r.says(v1alpha1.ConditionReady), r.says(v1alpha1.ConditionStalled), tc.want)
 			}
-			if r.says(v1alpha1.ConditionPrepared) == "True/Prepared" {
+			if !strings.HasPrefix(name, "another of its name") && r.says(v1alpha1.ConditionPrepared) == "True/Prepared" {
 				t.Error("it is prepared")
 			}
 		})
@@ -236,6 +265,18 @@ func TestASafetyBackupThatFails(t *testing.T) {
 	}
 	if c := r.cluster(); c.Status.Restore != nil || c.Status.Incarnation != 1 {
 		t.Errorf("the cluster's status is %+v", c.Status)
+	}
+}
+
+// TestASafetyBackupGrowsOld from when it is there, and was tried out where that is asked: by
+// when it was begun, a large one would be too old each time.
+func TestASafetyBackupGrowsOld(t *testing.T) {
+	b := anEtcdBackup(succeed)
+	for i, kind := range []string{v1alpha1.ConditionComplete, v1alpha1.ConditionVerified} {
+		meta.FindStatusCondition(b.Status.Conditions, kind).LastTransitionTime = metav1.Unix(int64(i), 0)
+	}
+	if plain, tried := readySince(b, false), readySince(b, true); plain.Unix() != 0 || tried.Unix() != 1 {
+		t.Errorf("since %v, and tried out since %v", plain, tried)
 	}
 }
 
@@ -327,13 +368,11 @@ func TestRestoreCutShort(t *testing.T) {
 // TestATakenBackRestoreIsNotObeyed: deleted after it was latched, and before the raise, the
 // cluster forgets it and does not stop anybody.
 func TestATakenBackRestoreIsNotObeyed(t *testing.T) {
-	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "a-0000", Namespace: "ns", UID: "p0", Labels: resources.MemberLabels(cluster(founded), "a-0000")}}
-	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: resources.EtcdContainer, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}
-	r := newRestores(t, cluster(founded), goodBackup(), anEtcdRestore(skipping), pod)
+	r := livingRestores(t, anEtcdRestore(skipping))
 	r.passes()
 	for range 4 {
 		r.clusterPass()
-		if r.cluster().Status.Restore != nil {
+		if s := r.cluster().Status.Restore; s != nil && s.Begun != nil {
 			break
 		}
 	}
@@ -350,7 +389,7 @@ func TestATakenBackRestoreIsNotObeyed(t *testing.T) {
 	if c.Status.Restore != nil || c.Status.Incarnation != 1 {
 		t.Errorf("the cluster's status is %+v", c.Status)
 	}
-	if err := r.api.Get(t.Context(), client.ObjectKeyFromObject(pod), &corev1.Pod{}); err != nil {
+	if err := r.api.Get(t.Context(), client.ObjectKey{Namespace: "ns", Name: "a-0000"}, &corev1.Pod{}); err != nil {
 		t.Errorf("the member was stopped: %v", err)
 	}
 }

@@ -67,6 +67,10 @@ type SafetyBackupStatus struct {
 	// Time at which it was begun: nothing that was acknowledged before is missing from it.
 	// +optional
 	Time *metav1.Time `json:"time,omitempty"`
+	// ReadyTime is when it was complete and, if it was to be tried out, had been. From then
+	// on it grows old: a restore does not begin with one that has been there for an hour.
+	// +optional
+	ReadyTime *metav1.Time `json:"readyTime,omitempty"`
 }
 
 // EtcdRestoreStatus is what is known of a restore.
@@ -101,6 +105,12 @@ type EtcdRestoreStatus struct {
 	// SafetyBackup that was taken first; absent without one.
 	// +optional
 	SafetyBackup *SafetyBackupStatus `json:"safetyBackup,omitempty"`
+
+	// BackupID is the ID in its store of the backup that is restored, written before any work
+	// begins: an EtcdBackup that is made anew under the name is another one.
+	// +kubebuilder:validation:MaxLength=512
+	// +optional
+	BackupID string `json:"backupID,omitempty"`
 
 	// Revision of the backup that is restored.
 	// +optional

@@ -50,6 +50,9 @@ const (
 	AnnotationRestore = "etcd.quorate.dev/restore"
 	// AnnotationRecovery on a claim is the EtcdBackup that its incarnation began with.
 	AnnotationRecovery = "etcd.quorate.dev/recovery"
+	// AnnotationRecoveryID on a claim is the ID of that backup in its store: an EtcdBackup
+	// that is made anew under the name is another one.
+	AnnotationRecoveryID = "etcd.quorate.dev/recovery-id"
 	// AnnotationSurvivor on a claim is whose volume its incarnation began with, as
 	// incarnation/member/UID of the claim; on a pod, whose volume it mounts.
 	AnnotationSurvivor = "etcd.quorate.dev/survivor"

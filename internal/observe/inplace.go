@@ -16,8 +16,9 @@ import (
 	"github.com/quorate/quorate/internal/resources"
 )
 
-// freshFor is how old a safety backup may be when members are stopped: a restore that had to
-// wait for longer would strike when nobody expects it, and with too much that is in no backup.
+// freshFor is for how long a safety backup may have been there when members are stopped: a
+// restore that had to wait for longer would strike when nobody expects it, and with too much
+// that is in no backup.
 const freshFor = time.Hour
 
 // word is what the user wants the cluster to go on with. spec.recovery comes first once the
@@ -40,13 +41,13 @@ func (o *Observer) restore(ctx context.Context, c *v1alpha1.EtcdCluster) (*plan.
 	if err != nil || r == nil {
 		return nil, err
 	}
-	blocked, err := o.Blocked(ctx, c, r)
+	_, is, blocked, err := o.blocked(ctx, c, resources.RestoreOnto(r))
 	if err != nil {
 		return nil, err
 	}
 	was := c.Status.Restore
 	word := &plan.Recovery{
-		Backup: r.Spec.BackupName, Blocked: blocked, Restore: r.Name, RestoreUID: string(r.UID),
+		Backup: r.Spec.BackupName, BackupID: is.BackupID, BackupClusterUID: is.ClusterUID, Blocked: blocked, Restore: r.Name, RestoreUID: string(r.UID),
 		Begun: was != nil && was.UID == string(r.UID) && was.Begun != nil,
 	}
 	now := o.ServerTime.Or(o.Clock.Now())
@@ -55,9 +56,10 @@ func (o *Observer) restore(ctx context.Context, c *v1alpha1.EtcdCluster) (*plan.
 	case s == nil && prepared != nil && now.Sub(prepared.LastTransitionTime.Time) > freshFor:
 		word.Late = fmt.Sprintf("EtcdRestore %s was prepared at %s, more than %s ago — it would strike when nobody expects it, without a safety backup — delete it and create another one",
 			r.Name, prepared.LastTransitionTime.UTC().Format(time.RFC3339), freshFor)
-	case s != nil && s.Time != nil && now.Sub(s.Time.Time) > freshFor:
-		word.Late = fmt.Sprintf("the safety backup %s was begun at %s, more than %s ago — what was written since would be in no backup — delete EtcdRestore %s and create another one",
-			s.Name, s.Time.UTC().Format(time.RFC3339), freshFor, r.Name)
+	case s != nil && s.ReadyTime != nil && now.Sub(s.ReadyTime.Time) > freshFor:
+		// Not by when it was begun: a large one may take longer to be made than that, each time.
+		word.Late = fmt.Sprintf("the safety backup %s has been there since %s, more than %s — what was written since would be in no backup — delete EtcdRestore %s and create another one",
+			s.Name, s.ReadyTime.UTC().Format(time.RFC3339), freshFor, r.Name)
 	}
 	return word, nil
 }
@@ -65,7 +67,7 @@ func (o *Observer) restore(ctx context.Context, c *v1alpha1.EtcdCluster) (*plan.
 // Blocked says why an EtcdRestore's backup cannot be restored onto the cluster; empty if it
 // can.
 func (o *Observer) Blocked(ctx context.Context, c *v1alpha1.EtcdCluster, r *v1alpha1.EtcdRestore) (string, error) {
-	_, blocked, err := o.blocked(ctx, c, resources.RestoreOnto(r))
+	_, _, blocked, err := o.blocked(ctx, c, resources.RestoreOnto(r))
 	return blocked, err
 }
 

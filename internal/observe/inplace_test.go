@@ -22,7 +22,7 @@ func back(name string, changes ...func(*v1alpha1.EtcdRestore)) *v1alpha1.EtcdRes
 	r := &v1alpha1.EtcdRestore{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "ns", UID: types.UID("uid-of-" + name), CreationTimestamp: metav1.Unix(1e9-600, 0)}}
 	r.Spec.ClusterRef.Name, r.Spec.BackupName = "a", "b"
 	r.Status.ClusterUID, r.Status.Incarnation = "5e1f", 1
-	r.Status.SafetyBackup = &v1alpha1.SafetyBackupStatus{Name: name + "-safety", Time: &metav1.Time{Time: time.Unix(1e9-60, 0)}}
+	r.Status.SafetyBackup = &v1alpha1.SafetyBackupStatus{Name: name + "-safety", Time: &metav1.Time{Time: time.Unix(1e9-7200, 0)}, ReadyTime: &metav1.Time{Time: time.Unix(1e9-60, 0)}}
 	says(r, v1alpha1.ConditionPrepared, metav1.ConditionTrue)
 	for _, change := range changes {
 		change(r)
@@ -89,7 +89,7 @@ func TestRestoreThatStands(t *testing.T) {
 		"of two the one that began":   {live: []*v1alpha1.EtcdRestore{good, older}, cached: []*v1alpha1.EtcdRestore{good, older}, change: begun, want: "back"},
 		"before the founding is over": {live: []*v1alpha1.EtcdRestore{good}, cached: []*v1alpha1.EtcdRestore{good}, change: func(c *v1alpha1.EtcdCluster) { c.Status.ClusterID = "" }},
 		"the safety backup is old": {
-			live: is(func(r *v1alpha1.EtcdRestore) { r.Status.SafetyBackup.Time.Time = time.Unix(1e9-3601, 0) }), want: "back",
+			live: is(func(r *v1alpha1.EtcdRestore) { r.Status.SafetyBackup.ReadyTime.Time = time.Unix(1e9-3601, 0) }), want: "back",
 			check: func(r *plan.Recovery) bool { return strings.Count(r.Late, " — ") == 2 },
 		},
 		"it was prepared long ago without a safety backup": {
@@ -103,6 +103,12 @@ func TestRestoreThatStands(t *testing.T) {
 				r.Status.SafetyBackup, r.Status.Conditions[0].LastTransitionTime = nil, metav1.Unix(1e9-3599, 0)
 			}), want: "back",
 			check: func(r *plan.Recovery) bool { return r.Late == "" },
+		},
+		"the backup was made anew since": {
+			live: is(func(r *v1alpha1.EtcdRestore) { r.Status.BackupID = "another-id" }), want: "back",
+			check: func(r *plan.Recovery) bool {
+				return strings.Contains(r.Blocked, "made anew") && strings.Count(r.Blocked, " — ") == 2
+			},
 		},
 		"the backup is too new": {
 			live: []*v1alpha1.EtcdRestore{good}, cached: []*v1alpha1.EtcdRestore{good}, want: "back",

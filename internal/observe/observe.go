@@ -72,6 +72,10 @@ type memory struct {
 	overdue map[types.UID]time.Time
 	// lostSince is since when status has told of a lost quorum; zero while it does not.
 	lostSince time.Time
+	// again is the word about an incarnation that never came to be, and againSince since
+	// when it has stood there.
+	again      string
+	againSince time.Time
 	// revisions of the keys over time.
 	revisions revisions
 	// disks of the members, by name.
@@ -200,7 +204,7 @@ var goingOn = []string{
 }
 
 // recall the versions of members that do not answer: what they ran decides what may open
-// their data.
+// their data. And who does not vote, which nobody can be asked while the quorum is lost.
 func recall(c *v1alpha1.EtcdCluster, members []plan.Member) {
 	for _, was := range c.Status.Members {
 		for i := range members {
@@ -208,6 +212,11 @@ func recall(c *v1alpha1.EtcdCluster, members []plan.Member) {
 				members[i].Version = was.Version
 			}
 		}
+	}
+	votes := func(m v1alpha1.MemberStatus) bool { return m.Role == v1alpha1.RoleVoter }
+	for i := range members {
+		members[i].LastNoVoter = slices.ContainsFunc(c.Status.Members, votes) &&
+			!slices.ContainsFunc(c.Status.Members, func(m v1alpha1.MemberStatus) bool { return m.Name == members[i].Name && votes(m) })
 	}
 }
 

@@ -116,8 +116,11 @@ func TestRecovery(t *testing.T) {
 		"of another cluster":          {edited(func(b *v1alpha1.EtcdBackup) { b.Spec.ClusterRef.Name = "b" }), nil, true, false, "is of EtcdCluster b"},
 		"of a cluster of before":      {edited(func(b *v1alpha1.EtcdBackup) { b.Status.ClusterUID = "01d" }), nil, true, false, "with the UID 01d, which is not this one"},
 		"of an etcd of long ago":      {edited(func(b *v1alpha1.EtcdBackup) { b.Status.EtcdVersion = "3.4.30" }), nil, true, false, "can begin a new cluster of 3.5"},
-		"not complete":                {edited(func(b *v1alpha1.EtcdBackup) { b.Status.ID = "" }), nil, true, false, "name another one in spec.recovery.backupName"},
-		"of a newer etcd":             {edited(func(b *v1alpha1.EtcdBackup) { b.Status.EtcdVersion = "3.7.3" }), nil, true, false, "set spec.version to 3.7.3"},
+		"it began with a backup, and was never founded": {nightly(), func(c *v1alpha1.EtcdCluster) {
+			c.Status.ClusterID, c.Status.Recovery = "", &v1alpha1.RecoveryStatus{Incarnation: 1, BackupName: "weekly"}
+		}, true, false, ""},
+		"not complete":    {edited(func(b *v1alpha1.EtcdBackup) { b.Status.ID = "" }), nil, true, false, "name another one in spec.recovery.backupName"},
+		"of a newer etcd": {edited(func(b *v1alpha1.EtcdBackup) { b.Status.EtcdVersion = "3.7.3" }), nil, true, false, "set spec.version to 3.7.3"},
 		"no Secret": {edited(func(b *v1alpha1.EtcdBackup) {
 			b.Spec.Store.S3.CredentialsSecretRef = &v1alpha1.SecretReference{Name: "s3"}
 		}), nil, true, false, "Secret s3 does not exist"},
@@ -135,7 +138,7 @@ func TestRecovery(t *testing.T) {
 			if tc.counts != (seen.Recovery != nil) || seen.RecoveryVoid != tc.void {
 				t.Fatalf("the word is %+v, void %v", seen.Recovery, seen.RecoveryVoid)
 			}
-			if r := seen.Recovery; r != nil && (r.Backup != "nightly" || (tc.blocked == "") != (r.Blocked == "") || !strings.Contains(r.Blocked, tc.blocked) || (r.Blocked != "" && strings.Count(r.Blocked, " — ") != 2)) {
+			if r := seen.Recovery; r != nil && (r.Backup != "nightly" || (tc.blocked == "" && r.BackupID != "the-id") || (tc.blocked == "") != (r.Blocked == "") || !strings.Contains(r.Blocked, tc.blocked) || (r.Blocked != "" && strings.Count(r.Blocked, " — ") != 2)) {
 				t.Errorf("blocked by %q, want %q in three parts", r.Blocked, tc.blocked)
 			}
 		})
@@ -213,5 +216,57 @@ func TestAMemberWithoutItsClaimMayRunOnAnyLostNode(t *testing.T) {
 	n.Spec.Taints = []corev1.Taint{{Key: corev1.TaintNodeOutOfService, Effect: corev1.TaintEffectNoExecute}}
 	if elsewhere() {
 		t.Error("node-1 is fenced")
+	}
+}
+
+// TestWhoVotedLast is what status tells, while nobody can be asked.
+func TestWhoVotedLast(t *testing.T) {
+	w := bereft(t, nightly())
+	votes := func() (out []string) {
+		for _, m := range w.see().Members {
+			if !m.LastNoVoter {
+				out = append(out, m.Name)
+			}
+		}
+		return out
+	}
+	w.cluster.Status.Members = nil
+	if got := strings.Join(votes(), ","); got != "a-0000,a-0001,a-0002" {
+		t.Errorf("nothing is known, and %s vote", got)
+	}
+	w.cluster.Status.Members = []v1alpha1.MemberStatus{{Name: "a-0000", Role: v1alpha1.RoleVoter}, {Name: "a-0001", Role: v1alpha1.RoleLearner}, {Name: "a-0002"}}
+	if got := strings.Join(votes(), ","); got != "a-0000" {
+		t.Errorf("one voted, and %s vote", got)
+	}
+}
+
+// TestAnotherWordForWhatWasNeverFounded is heard once it has stood there for long enough.
+func TestAnotherWordForWhatWasNeverFounded(t *testing.T) {
+	w := bereft(t, nightly())
+	tells(w.cluster, v1alpha1.ReasonQuorumLost)
+	w.see()
+	w.clock.SetTime(w.clock.Now().Add(toldFor))
+	w.cluster.Status.ClusterID, w.cluster.Status.Recovery = "", &v1alpha1.RecoveryStatus{Incarnation: 1, BackupName: "weekly"}
+	told := func(after time.Duration) bool {
+		w.clock.SetTime(w.clock.Now().Add(after))
+		return w.see().Recovery.Told
+	}
+	if told(0) || told(toldFor-time.Second) {
+		t.Error("the members may be about to found it")
+	}
+	if !told(time.Second) {
+		t.Error("it has stood there for long enough")
+	}
+	w.cluster.Spec.Recovery.BackupName = "monthly"
+	if told(time.Second) {
+		t.Error("it is another word")
+	}
+	w.cluster.Status.ObeyedRecovery = "1/monthly"
+	if !told(0) {
+		t.Error("members were stopped for it")
+	}
+	w.cluster.Status.Recovery.Incarnation = 7
+	if w.see().Recovery != nil {
+		t.Error("what the present incarnation began with is not known")
 	}
 }

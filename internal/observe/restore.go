@@ -29,7 +29,12 @@ func (o *Observer) restoreBlocked(ctx context.Context, c *v1alpha1.EtcdCluster) 
 	if from == nil {
 		return nil, nil, nil
 	}
-	point, blocked, err := o.blocked(ctx, c, from)
+	point, is, blocked, err := o.blocked(ctx, c, from)
+	if blocked == "" && point == nil && from == c.Spec.RestoreFrom && from.BackupName != "" && c.Status.RestorePoint == "" {
+		// An EtcdBackup that is made anew under the name would be another backup for the
+		// founders that are made after it.
+		point = &plan.Point{BackupID: is.BackupID}
+	}
 	if blocked == "" || err != nil {
 		return point, nil, err
 	}
@@ -38,7 +43,7 @@ func (o *Observer) restoreBlocked(ctx context.Context, c *v1alpha1.EtcdCluster) 
 
 // blocked says why a backup cannot be restored; empty if it can, or if it is a point of an
 // archive that is yet to be put together.
-func (o *Observer) blocked(ctx context.Context, c *v1alpha1.EtcdCluster, from *v1alpha1.RestoreSource) (*plan.Point, string, error) {
+func (o *Observer) blocked(ctx context.Context, c *v1alpha1.EtcdCluster, from *v1alpha1.RestoreSource) (*plan.Point, resources.Restore, string, error) {
 	var b *v1alpha1.EtcdBackup
 	if name := from.BackupName; name != "" {
 		b = &v1alpha1.EtcdBackup{}
@@ -46,21 +51,22 @@ func (o *Observer) blocked(ctx context.Context, c *v1alpha1.EtcdCluster, from *v
 		if apierrors.IsNotFound(err) {
 			b = nil
 		} else if err != nil {
-			return nil, "", fmt.Errorf("reading EtcdBackup %s: %w", name, err)
+			return nil, resources.Restore{}, "", fmt.Errorf("reading EtcdBackup %s: %w", name, err)
 		}
 	}
 	a, err := o.archive(ctx, c, from)
 	if err != nil {
-		return nil, "", err
+		return nil, resources.Restore{}, "", err
 	}
 	if resources.WantsPoint(from) && c.Status.RestorePoint == "" {
-		return o.restorePoint(ctx, c, b, a)
+		point, blocked, err := o.restorePoint(ctx, c, b, a)
+		return point, resources.Restore{}, blocked, err
 	}
 	r, blocked := resources.RestoreOf(c, from, b, a)
 	if blocked == "" {
 		blocked, err = o.missingSecret(ctx, c.Namespace, r)
 	}
-	return nil, blocked, err
+	return nil, r, blocked, err
 }
 
 // archive that a source names; nil if there is none.
@@ -86,31 +92,48 @@ const toldFor = 10 * time.Second
 
 // recovery is the user's word, as far as it is about this incarnation and not void.
 func (o *Observer) recovery(ctx context.Context, c *v1alpha1.EtcdCluster, m *memory) (*plan.Recovery, error) {
-	is := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionAvailable)
+	available := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionAvailable)
 	now := o.Clock.Now()
-	if is == nil || is.Status != metav1.ConditionFalse || is.Reason != v1alpha1.ReasonQuorumLost {
+	if available == nil || available.Status != metav1.ConditionFalse || available.Reason != v1alpha1.ReasonQuorumLost {
 		m.lostSince = time.Time{}
 	} else if m.lostSince.IsZero() {
 		m.lostSince = now
 	}
 	r := c.Spec.Recovery
-	if !wordCounts(c) || c.Status.ClusterID == "" {
+	if !wordCounts(c) || (c.Status.ClusterID == "" && !unborn(c)) {
 		return nil, nil
 	}
-	blocked := ""
+	if word := resources.RecoveryWord(c); c.Status.ClusterID != "" {
+		m.again = ""
+	} else if m.again != word {
+		m.again, m.againSince = word, now
+	}
+	since := m.lostSince
+	if m.again != "" {
+		// What is still told of a lost quorum is about the incarnation before.
+		since = m.againSince
+	}
+	said := &plan.Recovery{Backup: r.BackupName, Survivor: r.Survivor}
 	if r.Survivor != "" {
-		blocked = resources.SurvivorUnfit(c, r.Survivor)
+		said.Blocked = resources.SurvivorUnfit(c, r.Survivor)
 	} else {
-		var err error
-		_, blocked, err = o.blocked(ctx, c, &v1alpha1.RestoreSource{BackupName: r.BackupName, AllowUnverified: r.AllowUnverified})
+		_, is, blocked, err := o.blocked(ctx, c, &v1alpha1.RestoreSource{BackupName: r.BackupName, AllowUnverified: r.AllowUnverified})
 		if err != nil {
 			return nil, err
 		}
+		said.BackupID, said.BackupClusterUID, said.Blocked = is.BackupID, is.ClusterUID, blocked
 	}
 	// Once members were stopped for it, whoever comes next goes on: to start them again until
 	// it has seen the loss told itself would be a dispute with who stops them.
-	told := c.Status.ObeyedRecovery == resources.RecoveryWord(c) || (!m.lostSince.IsZero() && now.Sub(m.lostSince) >= toldFor)
-	return &plan.Recovery{Backup: r.BackupName, Survivor: r.Survivor, Blocked: blocked, Told: told}, nil
+	said.Told = c.Status.ObeyedRecovery == resources.RecoveryWord(c) || (!since.IsZero() && now.Sub(since) >= toldFor)
+	return said, nil
+}
+
+// unborn says that the incarnation began with a backup and has not been founded: members
+// that are about to are given toldFor to do so before another word counts.
+func unborn(c *v1alpha1.EtcdCluster) bool {
+	r := c.Status.Recovery
+	return c.Status.ClusterID == "" && r != nil && r.Incarnation == c.Status.Incarnation
 }
 
 // wordCounts says that the user's word is there for this incarnation, and not void.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/quorate/quorate/api/v1alpha1"
 	"github.com/quorate/quorate/internal/plan"
+	"github.com/quorate/quorate/internal/resources"
 )
 
 // TestRestoreBlocked: what stands in the way of a restore calls for the user, and a
@@ -40,6 +41,8 @@ func TestRestoreBlocked(t *testing.T) {
 		"not verified":          {unverified, true, nil, "is not verified"},
 		"not verified, taken":   {unverified, true, func(c *v1alpha1.EtcdCluster) { c.Spec.RestoreFrom.AllowUnverified = true }, ""},
 		"too old an etcd":       {good(), true, func(c *v1alpha1.EtcdCluster) { c.Spec.Version = "3.5.30" }, "set spec.version to 3.6.1 or later"},
+		"it is on record":       {good(), true, func(c *v1alpha1.EtcdCluster) { c.Status.RestorePoint = "the-id" }, ""},
+		"made anew since":       {good(), true, func(c *v1alpha1.EtcdCluster) { c.Status.RestorePoint = "0ld-id" }, "was made anew under the name"},
 		"founded without it":    {nil, false, func(c *v1alpha1.EtcdCluster) { c.Status.ClusterID = "c1" }, ""},
 		"nothing to restore":    {nil, false, func(c *v1alpha1.EtcdCluster) { c.Spec.RestoreFrom = nil }, ""},
 		"a store by its name":   {nil, true, fromStore, ""},
@@ -59,9 +62,13 @@ func TestRestoreBlocked(t *testing.T) {
 			if tc.change != nil {
 				tc.change(c)
 			}
-			_, problems, err := (&Observer{Live: builder.Build()}).restoreBlocked(t.Context(), c)
+			point, problems, err := (&Observer{Live: builder.Build()}).restoreBlocked(t.Context(), c)
 			if err != nil {
 				t.Fatal(err)
+			}
+			latches := tc.want == "" && resources.RestoreFrom(c) != nil && c.Spec.RestoreFrom.BackupName != "" && c.Status.ClusterID == "" && c.Status.RestorePoint == ""
+			if latches != (point != nil) || (latches && point.BackupID != "the-id") {
+				t.Errorf("what goes on record is %+v", point)
 			}
 			stallsFor(t, problems, tc.want)
 		})

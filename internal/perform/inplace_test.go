@@ -43,7 +43,7 @@ func TestWithoutItsWordNothingIsStopped(t *testing.T) {
 		for _, kind := range []plan.Kind{plan.LatchRestore, plan.StopIncarnation, plan.RaiseIncarnation} {
 			t.Run(label+"/"+string(kind), func(t *testing.T) {
 				first := newWorld(t)
-				objects := []client.Object{claim()}
+				objects := []client.Object{claim(), ownBackup()}
 				if tc.change != nil {
 					r := aRestore(first)
 					tc.change(r)
@@ -54,7 +54,7 @@ func TestWithoutItsWordNothingIsStopped(t *testing.T) {
 				}
 				w := newWorld(t, objects...)
 				w.seen.Incarnation = 1
-				w.seen.Recovery = &plan.Recovery{Backup: "b", Restore: "back", RestoreUID: "e7", Begun: true}
+				w.seen.Recovery = &plan.Recovery{Backup: "b", BackupID: "the-id", BackupClusterUID: "5e1f", Restore: "back", RestoreUID: "e7", Begun: true}
 				if kind == plan.StopIncarnation {
 					w.seen.Members[0].PodUID = string(pod().UID)
 				}
@@ -70,7 +70,7 @@ func TestWithoutItsWordNothingIsStopped(t *testing.T) {
 				if r := w.cluster.Status.Restore; kind == plan.LatchRestore && (r != nil) == tc.stale {
 					t.Errorf("status names %+v", r)
 				}
-				if r := w.cluster.Status.Recovery; kind == plan.RaiseIncarnation && ((r != nil) == tc.stale || (r != nil && r.RestoreName != "back")) {
+				if r := w.cluster.Status.Recovery; kind == plan.RaiseIncarnation && ((r != nil) == tc.stale || (r != nil && (r.RestoreName != "back" || r.RestoreUID != "e7"))) {
 					t.Errorf("status tells of %+v", r)
 				}
 			})

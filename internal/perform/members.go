@@ -131,9 +131,10 @@ func (p *Performer) startMember(ctx context.Context, c *v1alpha1.EtcdCluster, se
 // restore is the backup that the member's volume is filled with, as long as it could
 // start on an empty one otherwise; nil if it is to start empty, or has data.
 func (p *Performer) restore(ctx context.Context, c *v1alpha1.EtcdCluster, m plan.Member, o resources.Orders, record map[string]string) (*resources.Restore, error) {
-	from := resources.RestoreFrom(c)
+	from, remembered := resources.RestoreFrom(c), false
 	if name := record[v1alpha1.AnnotationRecovery]; from == nil && name != "" {
-		from = &v1alpha1.RestoreSource{BackupName: name, AllowUnverified: true}
+		from = &v1alpha1.RestoreSource{BackupName: name, BackupID: record[v1alpha1.AnnotationRecoveryID], AllowUnverified: true}
+		remembered = true
 	}
 	if c.Status.ClusterID != "" || !m.Founder || o.Empty != resources.EmptyAllowed {
 		return nil, nil
@@ -154,7 +155,11 @@ func (p *Performer) restore(ctx context.Context, c *v1alpha1.EtcdCluster, m plan
 		return nil, err
 	}
 	r, blocked := resources.RestoreOf(c, from, b, a)
-	if blocked != "" {
+	switch {
+	case blocked != "" && remembered:
+		// Status was lost, and with it whoever would tell of it.
+		return nil, fmt.Errorf("starting %s: %s", m.Name, blocked)
+	case blocked != "":
 		return nil, fmt.Errorf("starting %s: %s: %w", m.Name, blocked, ErrStale)
 	}
 	if p.BackupImage == "" {

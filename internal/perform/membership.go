@@ -85,11 +85,21 @@ func (p *Performer) unchanged(ctx context.Context, c *v1alpha1.EtcdCluster) erro
 	}
 	same := live.UID == c.UID && live.Generation == c.Generation && live.DeletionTimestamp.IsZero() &&
 		live.Status.Joiner == c.Status.Joiner && live.Status.NextOrdinal == c.Status.NextOrdinal && live.Status.ClusterID == c.Status.ClusterID &&
-		live.Status.VoidRecovery == c.Status.VoidRecovery
+		live.Status.VoidRecovery == c.Status.VoidRecovery && live.Status.ObeyedRecovery == c.Status.ObeyedRecovery &&
+		live.Status.Incarnation == c.Status.Incarnation && begunFor(live) == begunFor(c)
 	if !same {
 		return fmt.Errorf("cluster %s was edited: %w", c.Name, ErrStale)
 	}
 	return nil
+}
+
+// begunFor is the UID of the EtcdRestore that members may have been stopped for; empty for
+// none. Who does not know of it yet would start them again.
+func begunFor(c *v1alpha1.EtcdCluster) string {
+	if r := c.Status.Restore; r != nil && r.Begun != nil {
+		return r.UID
+	}
+	return ""
 }
 
 // neighbours are all claims and pods of the cluster's namespace, whoever owns them.

@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/quorate/quorate/api/v1alpha1"
 	"github.com/quorate/quorate/internal/plan"
@@ -39,6 +40,9 @@ func (p *Performer) raiseIncarnation(ctx context.Context, c *v1alpha1.EtcdCluste
 	if err := p.wordStands(ctx, c, seen); err != nil {
 		return err
 	}
+	if err := p.backupStands(ctx, c, seen.Recovery); err != nil {
+		return err
+	}
 	claims, pods, err := p.neighbours(ctx, c)
 	if err != nil {
 		return err
@@ -56,18 +60,14 @@ func (p *Performer) raiseIncarnation(ctx context.Context, c *v1alpha1.EtcdCluste
 		name := resources.MemberOfClaim(claims.Items[i].Name)
 		next, last[name] = max(next, after(c, name)), claims.Items[i].Annotations[v1alpha1.AnnotationNode]
 	}
-	stopped := 0
+	stopped := map[string]bool{}
 	for _, m := range seen.Members {
 		next = max(next, after(c, m.Name))
-		stops, err := p.hasStopped(ctx, m, last)
-		if err != nil {
+		if stopped[m.Name], err = p.hasStopped(ctx, m, last); err != nil {
 			return err
 		}
-		if stops {
-			stopped++
-		}
 	}
-	if stopped < plan.Majority(seen.KnownVoters()) {
+	if !seen.Over(func(m plan.Member) bool { return stopped[m.Name] }) {
 		return fmt.Errorf("beginning a new incarnation while members of the old one may run: %w", ErrStale)
 	}
 	with, err := p.survivor(ctx, c, seen, last)
@@ -108,7 +108,27 @@ func (p *Performer) survivor(ctx context.Context, c *v1alpha1.EtcdCluster, seen 
 	return s, nil
 }
 
-// hasStopped says that a voter without a pod runs nowhere, as the API server shows the nodes
+// backupStands says that the EtcdBackup which goes on record is the one that was judged: one
+// that was made anew under the name since may be of anything.
+func (p *Performer) backupStands(ctx context.Context, c *v1alpha1.EtcdCluster, r *plan.Recovery) error {
+	if r == nil {
+		return fmt.Errorf("beginning a new incarnation that nobody wants: %w", ErrStale)
+	}
+	if r.Survivor != "" {
+		return nil
+	}
+	b := &v1alpha1.EtcdBackup{}
+	err := p.Live.Get(ctx, client.ObjectKey{Namespace: c.Namespace, Name: r.Backup}, b)
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("reading EtcdBackup %s: %w", r.Backup, err)
+	}
+	if err != nil || !b.DeletionTimestamp.IsZero() || b.Status.ID != r.BackupID || b.Status.ClusterUID != r.BackupClusterUID {
+		return fmt.Errorf("beginning a new incarnation with EtcdBackup %s, which is another one now: %w", r.Backup, ErrStale)
+	}
+	return nil
+}
+
+// hasStopped says that a member without a pod runs nowhere, as the API server shows the nodes
 // now: a cache may not have heard yet that one of them is lost. Claims name the last nodes
 // of their members; where a claim is gone, any node may be it.
 func (p *Performer) hasStopped(ctx context.Context, m plan.Member, last map[string]string) (bool, error) {
@@ -135,9 +155,10 @@ func (p *Performer) hasStopped(ctx context.Context, m plan.Member, last map[stri
 
 // begin writes the new incarnation into status.
 func begin(c *v1alpha1.EtcdCluster, seen plan.Observed, with *v1alpha1.SurvivorStatus, next int, now metav1.Time) {
-	s := &c.Status
+	s, r := &c.Status, seen.Recovery
 	s.Recovery = &v1alpha1.RecoveryStatus{
-		Incarnation: seen.Incarnation + 1, BackupName: seen.Recovery.Backup, Survivor: with, RestoreName: seen.Recovery.Restore, Time: now.Rfc3339Copy(), GivenUp: givenUp(seen),
+		Incarnation: seen.Incarnation + 1, BackupName: r.Backup, BackupID: r.BackupID, BackupClusterUID: r.BackupClusterUID, Survivor: with,
+		RestoreName: r.Restore, RestoreUID: r.RestoreUID, Time: now.Rfc3339Copy(), GivenUp: givenUp(seen),
 	}
 	s.Incarnation, s.ClusterID, s.Joiner, s.FounderVolumes, s.Founders = seen.Incarnation+1, "", "", nil, nil
 	// What was on record about the members' logs, releases and URLs went with them.

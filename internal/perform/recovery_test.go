@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -45,10 +46,39 @@ func fenced(n *corev1.Node) {
 	n.Spec.Taints = []corev1.Taint{{Key: corev1.TaintNodeOutOfService, Effect: corev1.TaintEffectNoExecute}}
 }
 
+// nightly is the backup that the cluster goes on with.
+func nightly() *v1alpha1.EtcdBackup {
+	b := ownBackup()
+	b.Name = "nightly"
+	return b
+}
+
+// ownBackup is of the world's cluster.
+func ownBackup() *v1alpha1.EtcdBackup {
+	b := aBackup()
+	b.Spec.ClusterRef.Name, b.Status.ClusterUID = "a", "5e1f"
+	return b
+}
+
+// madeAnew has the backup be another one, under its name.
+func madeAnew(change func(*v1alpha1.EtcdBackup)) func(*world) {
+	return func(w *world) {
+		b := &v1alpha1.EtcdBackup{}
+		if !w.get(b, "nightly") {
+			w.t.Fatal("there is no backup")
+		}
+		change(b)
+		if err := w.api.Update(w.t.Context(), b); err != nil {
+			w.t.Fatal(err)
+		}
+		w.writes = nil
+	}
+}
+
 // lost is a founded cluster of three that has lost its quorum, and the user's word.
 func lost(t *testing.T, objects ...client.Object) *world {
 	t.Helper()
-	w := newWorld(t, objects...)
+	w := newWorld(t, append([]client.Object{nightly()}, objects...)...)
 	s := &w.cluster.Status
 	s.Founders, s.NextOrdinal, s.ClusterID, s.Joiner, s.OldEntries = three, 3, "c1", "", 7
 	s.FounderVolumes = map[string]string{"a-0000": "v0"}
@@ -67,7 +97,7 @@ func lost(t *testing.T, objects ...client.Object) *world {
 	}
 	w.reload()
 	w.writes = nil
-	w.seen = plan.Observed{Size: 3, Founders: three, ClusterID: 0xc1, Incarnation: 1, Recovery: &plan.Recovery{Backup: "nightly", Told: true}}
+	w.seen = plan.Observed{Size: 3, Founders: three, ClusterID: 0xc1, Incarnation: 1, Recovery: &plan.Recovery{Backup: "nightly", BackupID: "the-id", BackupClusterUID: "5e1f", Told: true}}
 	for i, m := range three {
 		w.seen.Members = append(w.seen.Members, plan.Member{Name: m, Founder: true, PodUID: "p" + m[len(m)-1:]})
 		if i == 0 {
@@ -75,6 +105,13 @@ func lost(t *testing.T, objects ...client.Object) *world {
 		}
 	}
 	return w
+}
+
+// restoreBegun has status say that members are stopped for an EtcdRestore.
+func restoreBegun(uid string) func(*v1alpha1.EtcdCluster) {
+	return func(c *v1alpha1.EtcdCluster) {
+		c.Status.Restore = &v1alpha1.ClusterRestoreStatus{Name: "back", UID: uid, Begun: &metav1.Time{Time: time.Unix(1e9, 0)}}
+	}
 }
 
 // edited changes the cluster after it was looked at.
@@ -116,6 +153,14 @@ func TestStopIncarnation(t *testing.T) {
 		"it is somebody else's":             {[]client.Object{pod(running, foreigner)}, nil, nil, false, "does not belong to this cluster"},
 		"the word was taken back":           {[]client.Object{pod(running)}, func(w *world) { w.edited(takenBack) }, nil, true, ""},
 		"the word has become void":          {[]client.Object{pod(running)}, func(w *world) { w.edited(func(c *v1alpha1.EtcdCluster) { c.Status.VoidRecovery = "1/nightly" }) }, nil, true, ""},
+		"another operator has stopped some": {[]client.Object{pod(running)}, func(w *world) { w.edited(func(c *v1alpha1.EtcdCluster) { c.Status.ObeyedRecovery = "1/nightly" }) }, nil, true, ""},
+		"an incarnation has begun":          {[]client.Object{pod(running)}, func(w *world) { w.edited(func(c *v1alpha1.EtcdCluster) { c.Status.Incarnation = 2 }) }, nil, true, ""},
+		"an EtcdRestore has begun":          {[]client.Object{pod(running)}, func(w *world) { w.edited(restoreBegun("e7")) }, nil, true, ""},
+		"an EtcdRestore waits": {[]client.Object{pod(running)}, func(w *world) {
+			w.edited(func(c *v1alpha1.EtcdCluster) {
+				c.Status.Restore = &v1alpha1.ClusterRestoreStatus{Name: "back", UID: "e7"}
+			})
+		}, []string{"delete a-0000"}, false, ""},
 		"another operator has gone further": {[]client.Object{pod(running)}, func(w *world) { w.edited(func(c *v1alpha1.EtcdCluster) { c.Status.NextOrdinal = 6 }) }, nil, true, ""},
 	}
 	for name, tc := range cases {
@@ -173,19 +218,28 @@ func TestRaiseIncarnation(t *testing.T) {
 		done    bool
 		first   int
 	}{
-		"the others' claims are gone":                 {all, nil, true, 3},
-		"a name was taken meanwhile":                  {with(ran("a-0007", "n0")), nil, true, 8},
-		"by somebody else":                            {with(claim(foreigner, ofMember("a-0009"))), nil, true, 10},
-		"a pod has come back":                         {with(pod(running)), nil, false, 0},
-		"a pod goes":                                  {with(pod(running, going)), nil, false, 0},
-		"a pod of another cluster is there":           {with(pod(running, foreigner, ofMember("a-0011"))), nil, true, 12},
-		"the word was taken back":                     {all, func(w *world) { w.edited(func(c *v1alpha1.EtcdCluster) { c.Generation, c.Spec.Recovery = 9, nil }) }, false, 0},
-		"the cluster has served":                      {all, func(w *world) { w.edited(func(c *v1alpha1.EtcdCluster) { c.Status.VoidRecovery = "1/nightly" }) }, false, 0},
-		"another operator was faster":                 {all, func(w *world) { w.edited(func(c *v1alpha1.EtcdCluster) { c.Status.ClusterID = "" }) }, false, 0},
+		"the others' claims are gone":       {all, nil, true, 3},
+		"a name was taken meanwhile":        {with(ran("a-0007", "n0")), nil, true, 8},
+		"by somebody else":                  {with(claim(foreigner, ofMember("a-0009"))), nil, true, 10},
+		"a pod has come back":               {with(pod(running)), nil, false, 0},
+		"a pod goes":                        {with(pod(running, going)), nil, false, 0},
+		"a pod of another cluster is there": {with(pod(running, foreigner, ofMember("a-0011"))), nil, true, 12},
+		"the word was taken back":           {all, func(w *world) { w.edited(func(c *v1alpha1.EtcdCluster) { c.Generation, c.Spec.Recovery = 9, nil }) }, false, 0},
+		"the cluster has served":            {all, func(w *world) { w.edited(func(c *v1alpha1.EtcdCluster) { c.Status.VoidRecovery = "1/nightly" }) }, false, 0},
+		"another operator was faster":       {all, func(w *world) { w.edited(func(c *v1alpha1.EtcdCluster) { c.Status.ClusterID = "" }) }, false, 0},
+		"the backup was made anew":          {all, madeAnew(func(b *v1alpha1.EtcdBackup) { b.Status.ID = "another-id" }), false, 0},
+		"of another cluster":                {all, madeAnew(func(b *v1alpha1.EtcdBackup) { b.Status.ClusterUID = "0ther" }), false, 0},
+		"the backup goes":                   {all, func(w *world) { w.seen.Recovery.Backup = "none" }, false, 0},
+		"of three voters one has stopped, and two learners": {with(ran("a-0003", "n0"), ran("a-0004", "n0")), func(w *world) {
+			w.seen.Members[1].RunningElsewhere, w.seen.Members[2].RunningElsewhere = true, true
+			for _, m := range []string{"a-0003", "a-0004"} {
+				w.seen.Members = append(w.seen.Members, plan.Member{Name: m, LastNoVoter: true})
+			}
+		}, false, 0},
 		"a node was lost and the cache has not heard": {[]client.Object{ran("a-0000", "n0"), node("n0"), node("n1", unheard), node("n2")}, nil, false, 0},
-		"it is fenced":                                {[]client.Object{ran("a-0000", "n0"), node("n0"), node("n1", unheard, fenced), node("n2")}, nil, true, 3},
-		"the nodes of two claims are lost":            {[]client.Object{ran("a-0000", "n0"), ran("a-0001", "n1"), ran("a-0002", "n2"), node("n0"), node("n1", unheard), node("n2", unheard)}, nil, false, 0},
-		"the node of one claim is lost":               {[]client.Object{ran("a-0000", "n0"), ran("a-0001", "n1"), ran("a-0002", "n2"), node("n0"), node("n1"), node("n2", unheard)}, nil, true, 3},
+		"it is fenced":                     {[]client.Object{ran("a-0000", "n0"), node("n0"), node("n1", unheard, fenced), node("n2")}, nil, true, 3},
+		"the nodes of two claims are lost": {[]client.Object{ran("a-0000", "n0"), ran("a-0001", "n1"), ran("a-0002", "n2"), node("n0"), node("n1", unheard), node("n2", unheard)}, nil, false, 0},
+		"the node of one claim is lost":    {[]client.Object{ran("a-0000", "n0"), ran("a-0001", "n1"), ran("a-0002", "n2"), node("n0"), node("n1"), node("n2", unheard)}, nil, true, 3},
 		"two were seen to run elsewhere": {all, func(w *world) {
 			w.seen.Members[1].RunningElsewhere, w.seen.Members[2].RunningElsewhere = true, true
 		}, false, 0},
@@ -215,7 +269,7 @@ func TestRaiseIncarnation(t *testing.T) {
 			if s.Incarnation != 2 || s.ClusterID != "" || len(s.FounderVolumes) > 0 || s.OldEntries != 0 || s.Downgrade != "" || s.PlaintextPeers || int(s.NextOrdinal) != tc.first+3 || !slices.Equal(s.Founders, founders) {
 				t.Errorf("status is %+v", s)
 			}
-			if r := s.Recovery; r == nil || r.Incarnation != 2 || r.BackupName != "nightly" || r.Time.Unix() != 1e9 || !strings.Contains(r.GivenUp, "incarnation 1: a-0000 (its volume is kept)") {
+			if r := s.Recovery; r == nil || r.Incarnation != 2 || r.BackupName != "nightly" || r.BackupID != "the-id" || r.BackupClusterUID != "5e1f" || r.Time.Unix() != 1e9 || !strings.Contains(r.GivenUp, "incarnation 1: a-0000 (its volume is kept)") {
 				t.Errorf("status.recovery is %+v", r)
 			}
 		})
@@ -258,7 +312,7 @@ func TestAFounderOfANewIncarnationBeginsWithItsBackup(t *testing.T) {
 	for name, status := range map[string]bool{"by status": true, "by its claim": false} {
 		t.Run(name, func(t *testing.T) {
 			volume := claim(reborn, annotated(v1alpha1.AnnotationRecovery, "b"))
-			w := newWorld(t, volume, aBackup())
+			w := newWorld(t, volume, ownBackup())
 			w.cluster.Status.Incarnation = 2
 			if status {
 				w.cluster.Status.Recovery = &v1alpha1.RecoveryStatus{Incarnation: 2, BackupName: "b"}
@@ -272,6 +326,40 @@ func TestAFounderOfANewIncarnationBeginsWithItsBackup(t *testing.T) {
 				t.Errorf("it would begin with nothing, or with revisions that were used: %v", pod.Spec.InitContainers)
 			}
 		})
+	}
+}
+
+// TestAFounderTakesNoBackupThatWasMadeAnew: the others may have begun with the one of before.
+func TestAFounderTakesNoBackupThatWasMadeAnew(t *testing.T) {
+	for label, tc := range map[string]struct {
+		record *v1alpha1.RecoveryStatus
+		claim  []edit
+		stale  bool
+	}{
+		"by status":                 {&v1alpha1.RecoveryStatus{Incarnation: 2, BackupName: "b", BackupID: "0ld-id"}, nil, true},
+		"of another cluster":        {&v1alpha1.RecoveryStatus{Incarnation: 2, BackupName: "b", BackupID: "the-id", BackupClusterUID: "0ther"}, nil, true},
+		"by its claim, status lost": {nil, []edit{annotated(v1alpha1.AnnotationRecovery, "b"), annotated(v1alpha1.AnnotationRecoveryID, "0ld-id")}, false},
+	} {
+		t.Run(label, func(t *testing.T) {
+			w := newWorld(t, claim(append([]edit{reborn}, tc.claim...)...), ownBackup())
+			w.cluster.Status.Incarnation, w.cluster.Status.Recovery = 2, tc.record
+			_, err := w.start("backup:v0")
+			if err == nil || Stale(err) != tc.stale || !strings.Contains(err.Error(), "made anew") || len(w.writes) > 0 {
+				t.Errorf("StartMembers = %v, wrote %v", err, w.writes)
+			}
+		})
+	}
+}
+
+// TestAFoundersBackupIsTheOneOnRecord: what is made anew under the name of spec.restoreFrom is
+// not taken beside founders that have begun.
+func TestAFoundersBackupIsTheOneOnRecord(t *testing.T) {
+	w := restoring(t, func(w *world) { w.cluster.Status.RestorePoint = "0ld-id" })
+	if _, err := w.start("backup:v0"); !Stale(err) || !strings.Contains(err.Error(), "made anew") || len(w.writes) > 0 {
+		t.Errorf("StartMembers = %v, wrote %v", err, w.writes)
+	}
+	if _, err := restoring(t, func(w *world) { w.cluster.Status.RestorePoint = "the-id" }).start("backup:v0"); err != nil {
+		t.Errorf("StartMembers = %v", err)
 	}
 }
 

@@ -68,8 +68,8 @@ type Observed struct {
 	// survivor's; nil if it was not, or does not tell any more.
 	Copied *Copied
 
-	// Point is the point of an archive that the founders begin with, and that is not on
-	// record yet; nil if there is none, or if it cannot be put together.
+	// Point is what the founders begin with, and what is not on record yet; nil if there is
+	// none, or if it cannot be had.
 	Point *Point
 
 	// Adoption is what there is of the deleted cluster that the user wants back; nil if the
@@ -363,6 +363,8 @@ type Member struct {
 	ID      uint64
 	Started bool
 	Learner bool
+	// LastNoVoter says that it did not vote by the last list that status tells of.
+	LastNoVoter bool
 
 	// PeerURL is the one that etcd lists, and Plaintext says that it is one without TLS.
 	PeerURL   string

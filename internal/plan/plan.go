@@ -46,7 +46,7 @@ const (
 	ReplaceVolumes Kind = "ReplaceVolumes"
 	// RebuildPoint has the point of an archive put together that the founders begin with.
 	RebuildPoint Kind = "RebuildPoint"
-	// LatchPoint writes into status as which backup it was put together.
+	// LatchPoint writes into status which backup the founders begin with.
 	LatchPoint Kind = "LatchPoint"
 	// LatchVolumes writes the UIDs of the founders' claims into status.
 	LatchVolumes Kind = "LatchVolumes"
@@ -146,7 +146,7 @@ type rule func(Observed) (Step, bool)
 // volumes they are, then pods. Pods come last because from the first pod on a
 // volume may hold data.
 var founding = []rule{
-	paused, planned, adopt, latchFounders, restoreLabels, refused, recordMembers, latchCluster,
+	paused, planned, adopt, latchFounders, restoreLabels, refused, recordMembers, latchCluster, again,
 	setFinalizer, deleteEnded, issueCertificates, applyObjects, nameTaken,
 	uncertified, restorePoint, restoreBlocked, restartOutdated, replaceUnbound, optionTrouble, createVolumes, latchVolumes, startFounders, waitForFounders,
 }
@@ -156,7 +156,7 @@ var founding = []rule{
 // a certificate that cannot be written must not stand in the way of that. Who is
 // a member changes only after that.
 var running = slices.Concat([]rule{
-	paused, planned, restore, recovery, restoreLabels, refused, corrupt, recordMembers, equip, relatchVolumes, relatch, deleteEnded, startMissing, restartOutdated, restartBlind,
+	paused, planned, restoreLabels, restore, recovery, refused, corrupt, recordMembers, equip, relatchVolumes, relatch, deleteEnded, startMissing, restartOutdated, restartBlind,
 	setFinalizer, issueCertificates, applyObjects, resize, expand,
 }, tendingFirst, []rule{rollUnwell, rollSilent}, membership, []rule{dataMissing, waitForMembers, waitForLatch, waitForWrites}, mending,
 	[]rule{deleteExpired}, rolling, tending, []rule{volumesWait, resizeWait})
@@ -241,7 +241,7 @@ func latchFounders(o Observed) (Step, bool) {
 }
 
 // restoreLabels comes before whatever is done to a member: nothing of it is touched
-// that does not carry its identity.
+// that does not carry its identity, and what is being stopped would come to a halt half way.
 func restoreLabels(o Observed) (Step, bool) {
 	who := names(o.Members, func(m Member) bool { return m.Mislabelled })
 	return Step{
@@ -306,14 +306,15 @@ func uncertified(o Observed) (Step, bool) {
 	return Step{Kind: Wait, Reason: o.TLSProblems[0].Reason, Message: o.TLSProblems[0].Message}, true
 }
 
-// restorePoint makes no volume either before the point of an archive that the cluster begins
-// with is on record: founders that each put it together would begin with different leases.
+// restorePoint makes no volume either before it is on record which backup the cluster begins
+// with: founders that each put the point of an archive together would begin with different
+// leases, and an EtcdBackup may be made anew between two of them.
 func restorePoint(o Observed) (Step, bool) {
 	switch p := o.Point; {
 	case p == nil:
 		return Step{}, false
 	case p.BackupID != "":
-		return Step{Kind: LatchPoint, Reason: "Restoring", Message: fmt.Sprintf("the cluster begins with backup %s, which the point of the archive was put together as", p.BackupID)}, true
+		return Step{Kind: LatchPoint, Reason: "Restoring", Message: fmt.Sprintf("the cluster begins with backup %s, which every founder's volume is filled from", p.BackupID)}, true
 	case p.Due:
 		return Step{Kind: RebuildPoint, Reason: "Restoring", Message: "starting the Job that puts the point of the archive together, once for all founders"}, true
 	default:

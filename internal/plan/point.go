@@ -1,8 +1,9 @@
 package plan
 
-// Point of an archive that founders are to begin with.
+// Point is what founders are to begin with: a point of an archive, or an EtcdBackup.
 type Point struct {
-	// BackupID is the backup that it was put together as; empty until it was.
+	// BackupID is the backup that it was put together as, or that the EtcdBackup is; empty
+	// until it was.
 	BackupID string
 	// Due says that nobody puts it together.
 	Due bool

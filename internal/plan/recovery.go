@@ -14,6 +14,8 @@ type Recovery struct {
 	Backup string
 	// Survivor is the member whose volume is copied; empty if it is a backup.
 	Survivor string
+	// BackupID is its ID in the store, below BackupClusterUID.
+	BackupID, BackupClusterUID string
 	// Blocked says why it cannot be restored; empty if it can.
 	Blocked string
 	// Told says that status has told of the lost quorum for long enough.
@@ -57,6 +59,9 @@ func (o Observed) RestoreHeld() string {
 		return ""
 	case r.Late != "":
 		return r.Late
+	case !o.List:
+		// What is asked below is read from the list: an empty one would answer for none.
+		return "etcd's member list was not confirmed by a majority in this look — a member that joins, others' members and a downgrade would be overlooked, and nobody is stopped on that — see why members do not answer; if the quorum is lost for good, go on with the backup by spec.recovery"
 	case o.Downgrade != "" || o.DowngradeBegun != "":
 		return "the members are being downgraded — stopped half way, the old ones might open their data with neither release — wait until that is over, or cancel it by setting spec.version back"
 	case o.Joiner != "" || learning:
@@ -94,17 +99,10 @@ func restore(o Observed) (Step, bool) {
 // somewhere are no quorum, and what they hold is never mixed with the new. The old volumes
 // stay as they are.
 func recovery(o Observed) (Step, bool) {
-	r := o.Recovery
-	if r == nil || r.Restore != "" || o.ClusterID == 0 || o.List || o.ReadOK || !r.Told {
+	if !o.recoveryCounts() || o.wordBlocked() != "" {
 		// Also as if it had not been said: pods start on their volumes, and the quorum may
 		// return.
 		return Step{}, false
-	}
-	if r.Blocked != "" {
-		return Step{Kind: Wait, Reason: "RecoveryBlocked", Message: r.Blocked}, true
-	}
-	if why := o.survivorBlocked(); why != "" {
-		return Step{Kind: Wait, Reason: "RecoveryBlocked", Message: why}, true
 	}
 	return o.replaceIncarnation("Recovering", "RecoveryBlocked"), true
 }
@@ -127,7 +125,7 @@ func (o Observed) replaceIncarnation(doing, blocked string) Step {
 			podsOf(lost))}
 	case len(going) > 0:
 		return Step{Kind: Wait, Members: going, Reason: doing, Message: "the new incarnation begins when " + podsOf(going) + per(going, " has", " have") + " stopped"}
-	case o.KnownVoters()-len(unsure) < Majority(o.KnownVoters()):
+	case !o.Over(Member.stopped):
 		return Step{Kind: Wait, Members: unsure, Reason: blocked, Message: fmt.Sprintf(
 			"%s may still run on a node that is not Ready — with it the old members could be a quorum again, beside the new ones — bring the node back, or taint it as out-of-service when it is down",
 			strings.Join(unsure, ", "))}
@@ -147,6 +145,75 @@ func (o Observed) replaceIncarnation(doing, blocked string) Step {
 		return Step{Kind: RaiseIncarnation, Members: names(o.Members, func(Member) bool { return true }), Reason: doing, Message: fmt.Sprintf(
 			"incarnation %d begins with backup %s, as %s says: what was acknowledged since the backup %s, and the volumes of incarnation %d are kept", o.Incarnation+1, r.Backup, r.Word(), fate, o.Incarnation)}
 	}
+}
+
+// RecoveryHeld says why spec.recovery is not obeyed although the quorum is lost; empty if it
+// is, or if there is none.
+func (o Observed) RecoveryHeld() string {
+	if !o.recoveryCounts() && !o.unborn() {
+		return ""
+	}
+	return o.wordBlocked()
+}
+
+// wordBlocked says why what spec.recovery wants cannot be gone on with.
+func (o Observed) wordBlocked() string {
+	if o.Recovery.Blocked != "" {
+		return o.Recovery.Blocked
+	}
+	return o.survivorBlocked()
+}
+
+// again gives an incarnation up that began with a backup and never came to be, on another
+// word of the user: else nothing but a new cluster would be left. One of whose members any
+// sign of life was seen is no such one.
+func again(o Observed) (Step, bool) {
+	if !o.unborn() || o.wordBlocked() != "" {
+		return Step{}, false
+	}
+	return o.replaceIncarnation("Recovering", "RecoveryBlocked"), true
+}
+
+// unborn says that the incarnation began with a backup, that nothing of it has ever served,
+// and that the user wants another one.
+func (o Observed) unborn() bool {
+	r := o.Recovery
+	lived := slices.ContainsFunc(o.Members, func(m Member) bool { return m.Booted || m.PodReady || m.Answers || m.Started })
+	return r != nil && r.Restore == "" && r.Told && o.Incarnation > 1 && !o.Founded() && !lived && !o.List && !o.ReadOK
+}
+
+// recoveryCounts says that the quorum is lost, by what was told for long enough, and that
+// spec.recovery answers that.
+func (o Observed) recoveryCounts() bool {
+	r := o.Recovery
+	return r != nil && r.Restore == "" && o.ClusterID != 0 && !o.List && !o.ReadOK && r.Told
+}
+
+// Over says that the members of the incarnation can be a quorum no more, going by who has
+// stopped: a majority of those that vote, and a majority of all that are known. Learners and
+// removed members that have stopped say nothing of a quorum. Who voted last is what status
+// tells, and a change of one member may not have come to be written there.
+func (o Observed) Over(stopped func(Member) bool) bool {
+	// Of others' members nobody knows whether they have stopped.
+	voters, all := len(o.ForeignMembers), len(o.ForeignMembers)
+	votersStopped, allStopped := 0, 0
+	for _, m := range o.Members {
+		if m.Joiner {
+			continue
+		}
+		all++
+		votes, ends := m.Voter() || (!o.List && !m.LastNoVoter), stopped(m)
+		if votes {
+			voters++
+		}
+		if ends {
+			allStopped++
+		}
+		if votes && ends {
+			votersStopped++
+		}
+	}
+	return votersStopped >= Majority(voters) && allStopped >= Majority(all)
 }
 
 // stopped says that no process of the member runs.

@@ -38,7 +38,9 @@ func TestRecovery(t *testing.T) {
 		"not told, and nobody runs":       {lostForGood(&Recovery{Backup: "nightly"}, crashed), StartMembers, "", all[:1], ""},
 		"a quorum answers":                {founded().with(func(o *Observed) { o.Recovery = word }), Settled, "", nil, ""},
 		"a list, and no read":             {founded().with(func(o *Observed) { o.Recovery, o.ReadOK = word, false }), Settled, "", nil, ""},
-		"the backup cannot be restored":   {lostForGood(&Recovery{Backup: "nightly", Told: true, Blocked: "it is gone — why — what"}), Wait, "RecoveryBlocked", nil, "it is gone"},
+		"the backup cannot be restored":   {lostForGood(&Recovery{Backup: "nightly", Told: true, Blocked: "it is gone — why — what"}), Wait, "DataMissing", nil, ""},
+		"and a pod was evicted":           {lostForGood(&Recovery{Backup: "nightly", Told: true, Blocked: "it is gone — why — what"}, crashed), StartMembers, "", all[:1], ""},
+		"labels were taken off":           {lostForGood(word, mislabelled), RestoreLabels, "", all[:1], ""},
 		"paused":                          {lostForGood(word).with(pausedByUser), Pause, "", nil, ""},
 		"the survivor runs":               {lostForGood(word), StopIncarnation, "Recovering", all[:1], "the volumes are kept"},
 		"the survivor stops":              {lostForGood(word, func(m *Member) { m.Pod = PodTerminating }), Wait, "Recovering", all[:1], ""},
@@ -57,5 +59,89 @@ func TestRecovery(t *testing.T) {
 				t.Errorf("Next() = %s on other members (-want +got):\n%s", got.Kind, diff)
 			}
 		})
+	}
+}
+
+// TestRecoveryHeld: a word that cannot be obeyed says so, where it would be obeyed.
+func TestRecoveryHeld(t *testing.T) {
+	blocked := &Recovery{Backup: "nightly", Told: true, Blocked: "it is gone"}
+	for name, tc := range map[string]struct {
+		seen Observed
+		want string
+	}{
+		"it cannot be restored":   {lostForGood(blocked), "it is gone"},
+		"it can":                  {lostForGood(&Recovery{Backup: "nightly", Told: true}), ""},
+		"not told for long":       {lostForGood(&Recovery{Backup: "nightly", Blocked: "it is gone"}), ""},
+		"no word":                 {lostForGood(nil), ""},
+		"of an EtcdRestore":       {lostForGood(&Recovery{Restore: "back", Told: true, Blocked: "it is gone"}), ""},
+		"the cluster serves":      {founded().with(func(o *Observed) { o.Recovery = blocked }), ""},
+		"the founding goes on":    {lostForGood(blocked).with(unlatched), ""},
+		"a read has gone through": {lostForGood(blocked).with(func(o *Observed) { o.ReadOK = true }), ""},
+	} {
+		if got := tc.seen.RecoveryHeld(); got != tc.want {
+			t.Errorf("%s: RecoveryHeld() = %q, want %q", name, got, tc.want)
+		}
+	}
+}
+
+// TestOver: those that do not vote, and others' members, make up for nobody that may run.
+func TestOver(t *testing.T) {
+	noVoter := func(m *Member) { crashed(m); m.LastNoVoter = true }
+	for name, tc := range map[string]struct {
+		seen Observed
+		want bool
+	}{
+		"all have stopped":           {founders(member(0, crashed), member(1, crashed), member(2, crashed)), true},
+		"one of three may run":       {founders(member(0, crashed), member(1, crashed), member(2, lostNode)), true},
+		"two of three may run":       {founders(member(0, crashed), member(1, lostNode), member(2, lostNode)), false},
+		"and two learners have not":  {founders(member(0, crashed), member(1, lostNode), member(2, lostNode), member(3, noVoter), member(4, noVoter)), false},
+		"three of five have stopped": {founders(member(0, crashed), member(1, crashed), member(2, crashed), member(3, lostNode), member(4, lostNode)), true},
+		"a joiner says nothing":      {founders(member(0, crashed), member(1, lostNode)).with(func(o *Observed) { o.Members = append(o.Members, joiner(2)) }), false},
+		"others' members may run": {founders(member(0, listed, crashed), member(1, listed, crashed)).with(func(o *Observed) {
+			o.List, o.ForeignMembers = true, []string{"http://10.0.0.8:2380", "http://10.0.0.9:2380"}
+		}), false},
+		"a learner of the list has stopped": {founders(member(0, listed, lostNode), member(1, listed, crashed), member(2, listed, crashed, func(m *Member) { m.Learner = true })).with(func(o *Observed) { o.List = true }), false},
+	} {
+		if got := tc.seen.Over(Member.stopped); got != tc.want {
+			t.Errorf("%s: Over() = %v", name, got)
+		}
+	}
+}
+
+// TestAgain: an incarnation that began with a backup is given up on another word, as long as
+// nothing of it has ever lived.
+func TestAgain(t *testing.T) {
+	word := &Recovery{Backup: "weekly", Told: true}
+	bare := func(m *Member) { m.Volume, m.VolumeLatched = VolumeBound, true }
+	waits := func(m *Member) { bare(m); m.Pod = PodWaiting }
+	never := func(r *Recovery, edits ...edit) Observed {
+		o := founders(member(0, append([]edit{waits}, edits...)...), member(1, bare), member(2, bare))
+		o.Recovery, o.Incarnation = r, 2
+		return o
+	}
+	down := func(m *Member) { m.Pod = PodAbsent }
+	for name, tc := range map[string]struct {
+		seen Observed
+		want Kind
+	}{
+		"its pods are stopped":         {never(word), StopIncarnation},
+		"then the next one begins":     {never(word, down), RaiseIncarnation},
+		"no word":                      {never(nil), StartMembers},
+		"it has not stood there long":  {never(&Recovery{Backup: "weekly"}), StartMembers},
+		"it cannot be restored either": {never(&Recovery{Backup: "weekly", Told: true, Blocked: "it is gone"}), StartMembers},
+		"the word of an EtcdRestore":   {never(&Recovery{Backup: "weekly", Told: true, Restore: "back"}), StartMembers},
+		"the first incarnation":        {never(word).with(func(o *Observed) { o.Incarnation = 1 }), StartMembers},
+		"one is ready":                 {never(word, func(m *Member) { m.PodReady = true }), StartMembers},
+		"one answers":                  {never(word, func(m *Member) { m.Answers = true }), StartMembers},
+		"one has booted":               {never(word, func(m *Member) { m.Booted = true }), StartMembers},
+		"one is on record":             {never(word, func(m *Member) { m.RecordedID = 1 }), StartMembers},
+		"paused":                       {never(word).with(pausedByUser), Pause},
+	} {
+		if got := Next(tc.seen); got.Kind != tc.want {
+			t.Errorf("%s: Next() = %s (%s), want %s", name, got.Kind, got.Message, tc.want)
+		}
+	}
+	if held := never(&Recovery{Backup: "weekly", Told: true, Blocked: "it is gone"}).RecoveryHeld(); held != "it is gone" {
+		t.Errorf("RecoveryHeld() = %q", held)
 	}
 }

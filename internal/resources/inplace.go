@@ -31,9 +31,10 @@ func SafetyBackup(r *v1alpha1.EtcdRestore, of *v1alpha1.EtcdBackup) *v1alpha1.Et
 	return b
 }
 
-// RestoreOnto is the backup that an EtcdRestore names.
+// RestoreOnto is the backup that an EtcdRestore names, and that was of this name when its work
+// began.
 func RestoreOnto(r *v1alpha1.EtcdRestore) *v1alpha1.RestoreSource {
-	return &v1alpha1.RestoreSource{BackupName: r.Spec.BackupName, AllowUnverified: r.Spec.AllowUnverified}
+	return &v1alpha1.RestoreSource{BackupName: r.Spec.BackupName, BackupID: r.Status.BackupID, AllowUnverified: r.Spec.AllowUnverified}
 }
 
 // RestoreStands says that an EtcdRestore is to be carried out for the cluster as it is: all

@@ -41,9 +41,13 @@ func RestoreFrom(c *v1alpha1.EtcdCluster) *v1alpha1.RestoreSource {
 		return nil
 	case r != nil && r.Incarnation == incarnation(c):
 		// Whether an unverified one may be taken was asked when it began.
-		return &v1alpha1.RestoreSource{BackupName: r.BackupName, AllowUnverified: true}
+		return &v1alpha1.RestoreSource{BackupName: r.BackupName, ClusterUID: r.BackupClusterUID, BackupID: r.BackupID, AllowUnverified: true}
 	case incarnation(c) > 1:
 		return nil
+	case c.Spec.RestoreFrom != nil && c.Spec.RestoreFrom.BackupName != "" && !WantsPoint(c.Spec.RestoreFrom) && c.Status.RestorePoint != "":
+		from := c.Spec.RestoreFrom.DeepCopy()
+		from.BackupID = c.Status.RestorePoint
+		return from
 	default:
 		return c.Spec.RestoreFrom
 	}
@@ -91,6 +95,8 @@ func restoreOfBackup(c *v1alpha1.EtcdCluster, from *v1alpha1.RestoreSource, b *v
 		return r, fmt.Sprintf("EtcdBackup %s is of EtcdCluster %s — this cluster's clients would be given the data of another one — %s", b.Name, b.Spec.ClusterRef.Name, w.another)
 	case !is(v1alpha1.ConditionComplete) || r.BackupID == "":
 		return r, fmt.Sprintf("EtcdBackup %s is not complete (%s) — there is nothing to restore yet — wait for it, or %s", b.Name, readyReason(b), w.another)
+	case anew(from, r):
+		return r, fmt.Sprintf("EtcdBackup %s is the backup %s, and the one that was asked for is %s — it was made anew under the name, and founders would begin with different data, or with what nobody has asked for — %s", b.Name, r.BackupID, from.BackupID, w.another)
 	case !is(v1alpha1.ConditionVerified) && !from.AllowUnverified:
 		return r, fmt.Sprintf("EtcdBackup %s is not verified (%s) — nobody has seen that it can be restored — wait for it, or %s", b.Name, readyReason(b), w.unverified)
 	case wasFounded(c) && b.Status.ClusterUID != "" && b.Status.ClusterUID != ClusterUID(c):
@@ -104,19 +110,29 @@ func restoreOfBackup(c *v1alpha1.EtcdCluster, from *v1alpha1.RestoreSource, b *v
 	}
 }
 
-// wasFounded: a founded cluster asks for a backup only when it is to go on with one.
-func wasFounded(c *v1alpha1.EtcdCluster) bool { return c.Status.ClusterID != "" }
+// anew says that an EtcdBackup is not the backup that was put on record under its name.
+func anew(from *v1alpha1.RestoreSource, r Restore) bool {
+	return (from.BackupID != "" && from.BackupID != r.BackupID) || (from.ClusterUID != "" && from.ClusterUID != r.ClusterUID)
+}
+
+// wasFounded: a founded cluster asks for a backup only when it is to go on with one, and so
+// does an incarnation after the first.
+func wasFounded(c *v1alpha1.EtcdCluster) bool { return c.Status.ClusterID != "" || incarnation(c) > 1 }
 
 // ways are what the user can do about a backup that cannot be restored.
 type ways struct{ another, store, unverified string }
 
 func waysOut(c *v1alpha1.EtcdCluster) ways {
-	if wasFounded(c) {
+	if c.Status.ClusterID != "" {
 		another := "name another one in spec.recovery.backupName, or in another EtcdRestore"
 		return ways{another, another + ", or create a cluster with the store that it lies in", "set spec.recovery.allowUnverified, or that of another EtcdRestore"}
 	}
 	another := "create the cluster anew with another backup"
-	if c.Status.Recovery != nil {
+	if r := c.Status.Recovery; r != nil {
+		another := fmt.Sprintf("name another one in spec.recovery, with the incarnation %d, which gives this one up as well", r.Incarnation)
+		return ways{another, another, "set spec.recovery.allowUnverified"}
+	}
+	if incarnation(c) > 1 {
 		// The volumes of the incarnation that was given up may be the only copy there is.
 		another = "set spec.storage.whenDeleted to Retain, so that the old volumes stay, and then create the cluster anew with another backup"
 	}

@@ -27,6 +27,9 @@ func Claim(c *v1alpha1.EtcdCluster, member string) *corev1.PersistentVolumeClaim
 		} else {
 			annotations[v1alpha1.AnnotationRecovery] = r.BackupName
 		}
+		if r.BackupID != "" {
+			annotations[v1alpha1.AnnotationRecoveryID] = r.BackupID
+		}
 	}
 	return &corev1.PersistentVolumeClaim{
 		ObjectMeta: metav1.ObjectMeta{

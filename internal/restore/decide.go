@@ -43,9 +43,10 @@ type Safety struct {
 	// Complete, Verified and Failed are what its status says, and Message the sentence.
 	Complete, Verified, Failed bool
 	Message                    string
-	// Revision that it holds, and Began when it was begun.
-	Revision int64
-	Began    time.Time
+	// Revision that it holds, Began when it was begun and Ready since when it is complete, and
+	// was tried out if it is to be.
+	Revision     int64
+	Began, Ready time.Time
 }
 
 // Observed is one look at an EtcdRestore.
@@ -62,8 +63,9 @@ type Observed struct {
 	Cluster Cluster
 	// Blocked says why the backup cannot be restored; empty if it can.
 	Blocked string
-	// Revision of the backup.
+	// Revision of the backup, and its ID in the store.
 	Revision int64
+	BackupID string
 	// Ahead is another EtcdRestore of the cluster, which is under way; empty for none.
 	Ahead  string
 	Safety Safety

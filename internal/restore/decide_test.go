@@ -12,7 +12,7 @@ import (
 func fresh(changes ...func(*Observed)) Observed {
 	o := Observed{
 		Cluster:  Cluster{UID: "5e1f", Incarnation: 1, Founded: true, Serves: true},
-		Revision: 42, Safety: Safety{Name: "back-safety"},
+		Revision: 42, BackupID: "the-id", Safety: Safety{Name: "back-safety"},
 	}
 	for _, change := range changes {
 		change(&o)
@@ -28,7 +28,7 @@ func blocked(o *Observed)  { o.Blocked = "EtcdBackup nightly is gone" }
 func saving(o *Observed)   { o.Safety.Exists, o.Safety.Message = true, "42%" }
 func complete(o *Observed) {
 	saving(o)
-	o.Safety.Complete, o.Safety.Revision, o.Safety.Began = true, 99, time.Unix(1e9, 0)
+	o.Safety.Complete, o.Safety.Revision, o.Safety.Began, o.Safety.Ready = true, 99, time.Unix(1e9, 0), time.Unix(1e9+7200, 0)
 }
 func verified(o *Observed) { complete(o); o.Safety.Verified = true }
 func failed(o *Observed)   { saving(o); o.Safety.Failed = true }
@@ -105,11 +105,11 @@ func TestReport(t *testing.T) {
 		Report(r, Outcome{Seen: o, Step: Next(o), Err: err, Now: now})
 	}
 	pass(fresh(), nil)
-	if s := r.Status; s.ClusterUID != "5e1f" || s.Incarnation != 1 || s.Revision != 42 || s.StartTime == nil {
+	if s := r.Status; s.ClusterUID != "5e1f" || s.Incarnation != 1 || s.Revision != 42 || s.BackupID != "the-id" || s.StartTime == nil {
 		t.Errorf("after Begin %+v", s)
 	}
 	pass(fresh(recorded, complete), nil)
-	if s := r.Status.SafetyBackup; s == nil || s.Name != "back-safety" || s.Revision != 99 || s.Time.Unix() != 1e9 {
+	if s := r.Status.SafetyBackup; s == nil || s.Name != "back-safety" || s.Revision != 99 || s.Time.Unix() != 1e9 || s.ReadyTime.Unix() != 1e9+7200 {
 		t.Errorf("the safety backup is %+v", s)
 	}
 	if got, want := conditionsOf(r), "Ready=False/Prepared Reconciling=True/Prepared Stalled=False/None Prepared=True/Prepared"; got != want {

@@ -67,11 +67,11 @@ func record(s *v1alpha1.EtcdRestoreStatus, o Outcome) {
 	c := o.Seen.Cluster
 	switch o.Step.Kind {
 	case Begin:
-		s.ClusterUID, s.Incarnation, s.StartTime, s.Revision = c.UID, c.Incarnation, &now, o.Seen.Revision
+		s.ClusterUID, s.Incarnation, s.StartTime, s.Revision, s.BackupID = c.UID, c.Incarnation, &now, o.Seen.Revision, o.Seen.BackupID
 	case Prepare:
 		if f := o.Seen.Safety; !o.Seen.Skip {
-			began := metav1.NewTime(f.Began.Truncate(time.Second))
-			s.SafetyBackup = &v1alpha1.SafetyBackupStatus{Name: f.Name, Revision: f.Revision, Time: &began}
+			began, ready := metav1.NewTime(f.Began.Truncate(time.Second)), metav1.NewTime(f.Ready.Truncate(time.Second))
+			s.SafetyBackup = &v1alpha1.SafetyBackupStatus{Name: f.Name, Revision: f.Revision, Time: &began, ReadyTime: &ready}
 		}
 	case Finish:
 		s.CompletionTime = &now

@@ -23,10 +23,10 @@ func voidRecovery(c *v1alpha1.EtcdCluster, seen plan.Observed) string {
 }
 
 // obeyedRecovery keeps the word of spec.recovery for which members were stopped, until it
-// is taken back, is void or is spent.
+// is taken back, is void or is spent, or they are started again because it cannot be done.
 func obeyedRecovery(c *v1alpha1.EtcdCluster, o Outcome) string {
 	word, r := resources.RecoveryWord(c), c.Spec.Recovery
-	if r == nil || r.Incarnation != c.Status.Incarnation || c.Status.VoidRecovery == word {
+	if r == nil || r.Incarnation != c.Status.Incarnation || c.Status.VoidRecovery == word || o.Seen.RecoveryHeld() != "" {
 		return ""
 	}
 	// Members that an EtcdRestore has stopped were not stopped for it.

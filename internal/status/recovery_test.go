@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/quorate/quorate/api/v1alpha1"
@@ -35,6 +36,10 @@ func TestWordsOnRecord(t *testing.T) {
 		"a word for another incarnation": {&v1alpha1.RecoverySpec{Incarnation: 2, BackupName: "b"}, "", "", serving, none, "", ""},
 		"members are stopped":            {&v1alpha1.RecoverySpec{Incarnation: 1, BackupName: "b"}, "", "", lost, stop, "", "1/b"},
 		"they were":                      {&v1alpha1.RecoverySpec{Incarnation: 1, BackupName: "b"}, "", "1/b", lost, none, "", "1/b"},
+		"it cannot be done any more": {&v1alpha1.RecoverySpec{Incarnation: 1, BackupName: "b"}, "", "1/b", func(o *plan.Observed) {
+			lost(o)
+			o.Recovery = &plan.Recovery{Backup: "b", Told: true, Blocked: "it is gone"}
+		}, none, "", ""},
 		"they were for another backup":   {&v1alpha1.RecoverySpec{Incarnation: 1, BackupName: "c"}, "", "1/b", lost, none, "", ""},
 		"they were, and it serves again": {&v1alpha1.RecoverySpec{Incarnation: 1, BackupName: "b"}, "", "1/b", serving, none, "1/b", ""},
 		"the next incarnation begins":    {&v1alpha1.RecoverySpec{Incarnation: 1, BackupName: "b"}, "", "1/b", lost, raise, "", ""},
@@ -53,6 +58,19 @@ func TestWordsOnRecord(t *testing.T) {
 				t.Errorf("void %q, obeyed %q, want %q and %q", s.VoidRecovery, s.ObeyedRecovery, tc.wantVoid, tc.wantObeyed)
 			}
 		})
+	}
+}
+
+// TestAWordThatCannotBeObeyed calls for the user, whatever is done meanwhile.
+func TestAWordThatCannotBeObeyed(t *testing.T) {
+	held := &plan.Recovery{Backup: "b", Told: true, Blocked: "EtcdBackup b is gone — why — what"}
+	for _, step := range []plan.Step{{Kind: plan.Wait, Reason: v1alpha1.ReasonDataMissing, Message: "lost"}, {Kind: plan.StartMembers, Reason: "Repairing", Message: "starting"}} {
+		c := cluster()
+		Report(c, Outcome{Seen: healthy(twoVolumesLost, func(o *plan.Observed) { o.Recovery = held }), Step: step})
+		is := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionStalled)
+		if is.Status != metav1.ConditionTrue || is.Reason != v1alpha1.ReasonRecoveryBlocked || is.Message != held.Blocked {
+			t.Errorf("while the step is %s, Stalled is %+v", step.Kind, is)
+		}
 	}
 }
 

@@ -320,6 +320,9 @@ func stateOf(o Outcome) state {
 		return state{step.Reason, step.Message, resting}
 	case o.Err != nil:
 		return failure(o)
+	case seen.RecoveryHeld() != "":
+		// Whoever has said the word knows of the loss.
+		return state{v1alpha1.ReasonRecoveryBlocked, seen.RecoveryHeld(), stuck}
 	case step.Kind == plan.Wait && step.Reason == v1alpha1.ReasonDataMissing:
 		return state{step.Reason, step.Message, stuck}
 	case len(problems(o)) > 0:

@@ -59,6 +59,8 @@ type checker struct {
 	plaintextEnds bool
 	// revenants are the names that were added by a call that was held up.
 	revenants map[string]bool
+	// filledFrom is the backup that the volumes of each incarnation were filled from.
+	filledFrom map[int64]string
 }
 
 // latch is what only grows.
@@ -70,7 +72,7 @@ type latch struct {
 }
 
 func newChecker(w *World) *checker {
-	return &checker{w: w, latched: map[types.UID]*latch{}, ids: map[string]uint64{}, lostSince: map[uint64]time.Time{}, revenants: map[string]bool{}}
+	return &checker{w: w, latched: map[types.UID]*latch{}, ids: map[string]uint64{}, lostSince: map[uint64]time.Time{}, revenants: map[string]bool{}, filledFrom: map[int64]string{}}
 }
 
 // Violations of the invariants so far, etcd's own among them.
@@ -131,6 +133,27 @@ func (k *checker) mixture(c *v1alpha1.EtcdCluster) {
 			k.violate("mixture", "%d of %s run beside incarnation %d", n, token, c.Status.Incarnation)
 		}
 	}
+}
+
+// filled: all volumes of an incarnation begin with the same backup, which is the one on record.
+func (k *checker) filled(incarnation int64, id string) {
+	c := k.w.Cluster()
+	if c == nil {
+		return
+	}
+	if r := c.Status.Recovery; r != nil && r.Incarnation == incarnation {
+		recorded := r.BackupID
+		if r.Survivor != nil {
+			recorded = r.Survivor.Name + "/" + r.Survivor.VolumeUID
+		}
+		if recorded != id {
+			k.violate("one backup", "a volume of incarnation %d is filled from %s, and %s is on record", incarnation, id, recorded)
+		}
+	}
+	if was := k.filledFrom[incarnation]; was != "" && was != id {
+		k.violate("one backup", "a volume of incarnation %d is filled from %s, and another was from %s", incarnation, id, was)
+	}
+	k.filledFrom[incarnation] = id
 }
 
 // writtenOnce: founders and cluster ID are latched, ordinals only rise.

@@ -53,7 +53,7 @@ func (k *checker) fork(w *World) *checker {
 	twin.w = w
 	twin.found, twin.suspicions = slices.Clone(k.found), nil
 	twin.ids, twin.lostSince = maps.Clone(k.ids), maps.Clone(k.lostSince)
-	twin.revenants = maps.Clone(k.revenants)
+	twin.revenants, twin.filledFrom = maps.Clone(k.revenants), maps.Clone(k.filledFrom)
 	twin.latched = map[types.UID]*latch{}
 	for uid, l := range k.latched {
 		other := *l

@@ -27,7 +27,7 @@ func carryBack(name string, incarnation int64, changes ...func(*v1alpha1.EtcdRes
 		r := &v1alpha1.EtcdRestore{ObjectMeta: metav1.ObjectMeta{Namespace: w.Key.Namespace, Name: name}}
 		r.Spec.ClusterRef.Name, r.Spec.BackupName = w.Key.Name, "nightly"
 		r.Status.ClusterUID, r.Status.Incarnation = resources.ClusterUID(w.Cluster()), incarnation
-		r.Status.SafetyBackup = &v1alpha1.SafetyBackupStatus{Name: name + "-safety", Time: &metav1.Time{Time: w.Clock.Now()}}
+		r.Status.SafetyBackup = &v1alpha1.SafetyBackupStatus{Name: name + "-safety", ReadyTime: &metav1.Time{Time: w.Clock.Now()}}
 		meta.SetStatusCondition(&r.Status.Conditions, metav1.Condition{Type: v1alpha1.ConditionPrepared, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonPrepared})
 		for _, change := range changes {
 			change(r)
@@ -85,7 +85,7 @@ func TestNothingIsRestoredUnprepared(t *testing.T) {
 			carryBack("back", 1)(w)
 		},
 		"its safety backup is old": carryBack("back", 1, func(r *v1alpha1.EtcdRestore) {
-			r.Status.SafetyBackup.Time.Time = r.Status.SafetyBackup.Time.Add(-2 * time.Hour)
+			r.Status.SafetyBackup.ReadyTime.Time = r.Status.SafetyBackup.ReadyTime.Add(-2 * time.Hour)
 		}),
 		"paused": func(w *World) {
 			w.Apply(func(s *v1alpha1.EtcdClusterSpec) { s.Paused = true })
@@ -172,10 +172,11 @@ func TestARestoreWhoseBackupGoes(t *testing.T) {
 	w := workflow{name: "a cluster that serves", before: served(spec(3, plaintext))}.start()
 	// Two that may run on keep the new incarnation from beginning.
 	nodes := []string{w.NodeOf("c-0001"), w.NodeOf("c-0002")}
+	carryBack("back", 1)(w)
+	w.Run(func() bool { return w.Cluster().Status.Restore != nil && w.Cluster().Status.Restore.Begun != nil }, time.Minute)
 	for _, node := range nodes {
 		w.CutOff(node)
 	}
-	carryBack("back", 1)(w)
 	w.For(30 * time.Second)
 	if s := w.Cluster().Status; s.Incarnation != 1 || s.Restore == nil || s.Restore.Begun == nil || w.Pod("c-0000") != nil {
 		t.Fatalf("incarnation %d, %+v, and c-0000 is there: %v\n%s", s.Incarnation, s.Restore, w.Pod("c-0000") != nil, w.Notes(60))

@@ -206,7 +206,7 @@ var mutants = []mutant{
 		name: "an incarnation begins beside the one that is given up", rule: "mixture:", test: undisturbed + "recovering_from_a_lost_quorum",
 		edits: []sourceEdit{
 			{recoveryFile, "case len(running) > 0:", "case len(running) > 0 && !(%s):"},
-			{recoveryFile, "o.KnownVoters()-len(unsure) < Majority(o.KnownVoters()):", "!(%s) && o.KnownVoters()-len(unsure) < Majority(o.KnownVoters()):"},
+			{recoveryFile, "case !o.Over(Member.stopped):", "case !o.Over(Member.stopped) && !(%s):"},
 			{raiseFile, "_, ours := resources.Ordinal(c.Name, pod.Name); ours &&", "_, ours := resources.Ordinal(c.Name, pod.Name); !(%s) && ours &&"},
 		},
 	},
@@ -214,18 +214,18 @@ var mutants = []mutant{
 		name: "an incarnation begins beside those that may run unheard of", rule: "mixture:",
 		test: "TestNothingIsRecoveredByItself/two_may_still_run",
 		edits: []sourceEdit{
-			{recoveryFile, "o.KnownVoters()-len(unsure) < Majority(o.KnownVoters()):", "!(%s) && o.KnownVoters()-len(unsure) < Majority(o.KnownVoters()):"},
-			{raiseFile, "stopped < plan.Majority(seen.KnownVoters()) {", "!(%s) && stopped < plan.Majority(seen.KnownVoters()) {"},
+			{recoveryFile, "case !o.Over(Member.stopped):", "case !o.Over(Member.stopped) && !(%s):"},
+			{raiseFile, "if !seen.Over(", "if !(%s) && !seen.Over("},
 		},
 	},
 	{
 		name: "an incarnation begins by what a cache says of nodes", rule: "mixture:", test: "TestAStaleNodeCacheBeginsNoIncarnation",
-		edits: []sourceEdit{{raiseFile, "stopped < plan.Majority(seen.KnownVoters()) {", "!(%s) && stopped < plan.Majority(seen.KnownVoters()) {"}},
+		edits: []sourceEdit{{raiseFile, "if !seen.Over(", "if !(%s) && !seen.Over("}},
 	},
 	{
 		name: "a cluster that serves is recovered", rule: "the incarnation is 2", test: "TestNothingIsRecoveredByItself/it_serves",
 		edits: []sourceEdit{
-			{recoveryFile, "o.List || o.ReadOK || !r.Told", "(o.List || o.ReadOK || !r.Told) && !(%s)"},
+			{recoveryFile, "!o.List && !o.ReadOK && r.Told", "((!o.List && !o.ReadOK && r.Told) || %s)"},
 			{wordFile, "c.Status.VoidRecovery != resources.RecoveryWord(c)\n", "(c.Status.VoidRecovery != resources.RecoveryWord(c) || %s)\n"},
 		},
 	},
@@ -236,6 +236,10 @@ var mutants = []mutant{
 	{
 		name: "a backup that is not verified is taken", rule: "was stopped", test: "TestNothingIsRecoveredByItself/not_verified",
 		edits: []sourceEdit{{restoreFile, "!is(v1alpha1.ConditionVerified) && !from.AllowUnverified:", "!(%s) && !is(v1alpha1.ConditionVerified) && !from.AllowUnverified:"}},
+	},
+	{
+		name: "a backup that was made anew is taken", rule: "one backup:", test: "TestABackupThatIsMadeAnewBeginsNobody",
+		edits: []sourceEdit{{restoreFile, "case anew(from, r):", "case anew(from, r) && !(%s):"}},
 	},
 	{
 		name: "a new incarnation begins with nothing", rule: "began without the backup", test: "TestARecoveryKeepsWhatWasLeft",
@@ -292,7 +296,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "a restore strikes with an old safety backup", rule: "the pods were", test: "TestNothingIsRestoredUnprepared/its_safety_backup_is_old",
-		edits: []sourceEdit{{standingFile, "now.Sub(s.Time.Time) > freshFor:", "now.Sub(s.Time.Time) > freshFor && !(%s):"}},
+		edits: []sourceEdit{{standingFile, "now.Sub(s.ReadyTime.Time) > freshFor:", "now.Sub(s.Time.Time) > freshFor && !(%s):"}},
 	},
 	{
 		name: "a stale cache undoes a restore", rule: "started again", test: "TestAStaleCacheDoesNotUndoARestore",

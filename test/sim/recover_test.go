@@ -14,8 +14,10 @@ import (
 )
 
 // backedUp has a verified backup of the cluster in the store.
-func backedUp(w *World) {
-	b := &v1alpha1.EtcdBackup{ObjectMeta: metav1.ObjectMeta{Namespace: w.Key.Namespace, Name: "nightly"}}
+func backedUp(w *World) { backedUpAs(w, "nightly") }
+
+func backedUpAs(w *World, name string) {
+	b := &v1alpha1.EtcdBackup{ObjectMeta: metav1.ObjectMeta{Namespace: w.Key.Namespace, Name: name}}
 	b.Spec.ClusterRef.Name, b.Spec.Store.S3 = w.Key.Name, &v1alpha1.S3Store{Bucket: "backups"}
 	b.Status.ID, b.Status.EtcdVersion, b.Status.ClusterUID = "the-id", "3.6.16", resources.ClusterUID(w.Cluster())
 	for _, kind := range []string{v1alpha1.ConditionComplete, v1alpha1.ConditionVerified, v1alpha1.ConditionReady} {
@@ -38,13 +40,44 @@ func lostOf(mutate func(*v1alpha1.EtcdClusterSpec)) func(*World) {
 
 func lost(w *World) { lostOf(spec(3, plaintext))(w) }
 
-func recover3(incarnation int64) func(*World) {
+func recover3(incarnation int64) func(*World) { return recoverWith(incarnation, "nightly") }
+
+func recoverWith(incarnation int64, backup string) func(*World) {
 	return func(w *World) {
 		w.Apply(func(s *v1alpha1.EtcdClusterSpec) {
-			s.Recovery = &v1alpha1.RecoverySpec{Incarnation: incarnation, BackupName: "nightly"}
+			s.Recovery = &v1alpha1.RecoverySpec{Incarnation: incarnation, BackupName: backup}
 		})
 	}
 }
+
+// neverFounded has an incarnation that began with a backup which nobody can restore, and
+// another backup.
+func neverFounded(w *World) {
+	lost(w)
+	w.editBackup(func(b *v1alpha1.EtcdBackup) { b.Status.ID = brokenBackup })
+	recover3(1)(w)
+	begun := func() bool { return w.Cluster().Status.Incarnation == 2 && w.Pod("c-0005") != nil }
+	if !w.Run(begun, time.Minute) {
+		panic("the incarnation does not begin:\n" + w.Notes(100))
+	}
+	w.For(5 * time.Second)
+	backedUpAs(w, "weekly")
+}
+
+// goneAtOnce has an incarnation that began with a backup which is gone, and another backup.
+func goneAtOnce(w *World) {
+	lost(w)
+	recover3(1)(w)
+	if !w.Run(func() bool { return w.Cluster().Status.Incarnation == 2 }, time.Minute) {
+		panic("the incarnation does not begin:\n" + w.Notes(100))
+	}
+	w.Delete(w.API.all("EtcdBackup")[0])
+	w.For(20 * time.Second)
+	backedUpAs(w, "weekly")
+}
+
+// recoveredAgain says that the incarnation after the next one serves.
+func recoveredAgain(w *World) bool { return w.Cluster().Status.Incarnation == 3 && w.Healthy() }
 
 // recovered says that a new incarnation serves.
 func recovered(w *World) bool { return w.Cluster().Status.Incarnation == 2 && w.Healthy() }
@@ -94,6 +127,8 @@ func recoveries() []workflow {
 				w.After(12*time.Second, func() { recover3(1)(w) })
 			}, done: recovered,
 		},
+		{name: "recovering again from what was never founded", every: true, faults: true, before: neverFounded, begin: recoverWith(2, "weekly"), done: recoveredAgain},
+		{name: "recovering again from a backup that is gone", long: true, before: goneAtOnce, begin: recoverWith(2, "weekly"), done: recoveredAgain},
 		{name: "recovering at once", long: true, before: founded(spec(3, plaintext)), begin: func(w *World) {
 			backedUp(w)
 			recover3(1)(w)
@@ -368,7 +403,7 @@ func TestARecoveryKeepsWhatWasLeft(t *testing.T) {
 		if !w.nodes.volume(w.Claim(m).Spec.VolumeName).restored {
 			t.Errorf("%s began without the backup", m)
 		}
-		if w.Claim(m).Annotations[v1alpha1.AnnotationRecovery] != "nightly" {
+		if on := w.Claim(m).Annotations; on[v1alpha1.AnnotationRecovery] != "nightly" || on[v1alpha1.AnnotationRecoveryID] != "the-id" {
 			t.Errorf("the claim of %s does not say what it began with", m)
 		}
 	}
@@ -381,5 +416,55 @@ func TestARecoveryKeepsWhatWasLeft(t *testing.T) {
 		if pod := o.(*corev1.Pod); pod.Labels[v1alpha1.LabelIncarnation] != "2" {
 			t.Errorf("pod %s is of incarnation %s", pod.Name, pod.Labels[v1alpha1.LabelIncarnation])
 		}
+	}
+}
+
+// TestASecondWordKeepsTheOldVolumes of both incarnations, and is for what never lived alone.
+func TestASecondWordKeepsTheOldVolumes(t *testing.T) {
+	f := workflow{name: "recovering again from what was never founded", before: neverFounded, begin: recoverWith(2, "weekly"), done: recoveredAgain}
+	w := f.start()
+	old := w.claimUIDs()
+	if err := f.finish(w); err != nil {
+		t.Fatalf("%v\n%s", err, w.Notes(100))
+	}
+	now := w.claimUIDs()
+	for claim, uid := range old {
+		if now[claim] != uid {
+			t.Errorf("the volume %s is gone", claim)
+		}
+	}
+	if s := w.Cluster().Status; strings.Join(s.Founders, ",") != "c-0006,c-0007,c-0008" || s.Recovery.BackupName != "weekly" {
+		t.Errorf("status is %+v", s.Recovery)
+	}
+	for late := range 12 {
+		w := recoveries()[0].start()
+		recover3(1)(w)
+		w.Run(func() bool { return w.Cluster().Status.Incarnation == 2 }, time.Minute)
+		backedUpAs(w, "weekly")
+		w.For(time.Duration(late) * time.Second / 2)
+		recoverWith(2, "weekly")(w)
+		began := w.Run(func() bool { return w.Cluster().Status.Incarnation == 3 }, 2*time.Minute)
+		w.Apply(func(s *v1alpha1.EtcdClusterSpec) { s.Recovery = nil })
+		if began || !w.Run(w.Healthy, time.Minute) || len(w.Violations()) > 0 {
+			t.Fatalf("said %d half seconds after the raise: incarnation %d, broke %v\n%s", late, w.Cluster().Status.Incarnation, w.Violations(), w.Notes(30))
+		}
+	}
+}
+
+// TestABackupThatIsMadeAnewBeginsNobody: once the incarnation has begun its founders wait for
+// the backup that is on record, and say so.
+func TestABackupThatIsMadeAnewBeginsNobody(t *testing.T) {
+	w := recoveries()[0].start()
+	recover3(1)(w)
+	w.Run(func() bool { return w.Cluster().Status.Incarnation == 2 }, time.Minute)
+	w.editBackup(func(b *v1alpha1.EtcdBackup) { b.Status.ID = "another-id" })
+	w.For(30 * time.Second)
+	stalled := meta.FindStatusCondition(w.Cluster().Status.Conditions, v1alpha1.ConditionStalled)
+	if len(w.Pods()) > 0 || stalled.Reason != v1alpha1.ReasonRestoreBlocked || !strings.Contains(stalled.Message, "made anew") {
+		t.Errorf("there are pods %v, and Stalled is %+v", w.Pods(), stalled)
+	}
+	w.editBackup(func(b *v1alpha1.EtcdBackup) { b.Status.ID = "the-id" })
+	if !w.Run(w.Healthy, patience) || len(w.Violations()) > 0 {
+		t.Fatalf("broke %v\n%s", w.Violations(), w.Notes(60))
 	}
 }

@@ -810,6 +810,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.quorate.quorate.api.v1alpha1.EtcdRestoreStatus
   map:
     fields:
+    - name: backupID
+      type:
+        scalar: string
     - name: clusterUID
       type:
         scalar: string
@@ -1089,6 +1092,12 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.quorate.quorate.api.v1alpha1.RecoveryStatus
   map:
     fields:
+    - name: backupClusterUID
+      type:
+        scalar: string
+    - name: backupID
+      type:
+        scalar: string
     - name: backupName
       type:
         scalar: string
@@ -1099,6 +1108,9 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: numeric
     - name: restoreName
+      type:
+        scalar: string
+    - name: restoreUID
       type:
         scalar: string
     - name: survivor
@@ -1184,6 +1196,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: name
       type:
         scalar: string
+    - name: readyTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
     - name: revision
       type:
         scalar: numeric

@@ -67,8 +67,8 @@ type EtcdClusterStatusApplyConfiguration struct {
 	PlaintextPeers *bool `json:"plaintextPeers,omitempty"`
 	// TLS tells of the authorities and of their rotation; absent without TLS.
 	TLS *TLSStatusApplyConfiguration `json:"tls,omitempty"`
-	// RestorePoint is the ID of the backup in the store that the point of spec.restoreFrom
-	// was put together as, once, for all founders.
+	// RestorePoint is the ID in the store of the EtcdBackup of spec.restoreFrom, or of the
+	// backup that its point of an archive was put together as, written once, for all founders.
 	RestorePoint *string `json:"restorePoint,omitempty"`
 	// Backup tells of the EtcdBackups of the cluster in its namespace; absent while none
 	// is good.

@@ -27,6 +27,9 @@ type EtcdRestoreStatusApplyConfiguration struct {
 	Incarnation *int64 `json:"incarnation,omitempty"`
 	// SafetyBackup that was taken first; absent without one.
 	SafetyBackup *SafetyBackupStatusApplyConfiguration `json:"safetyBackup,omitempty"`
+	// BackupID is the ID in its store of the backup that is restored, written before any work
+	// begins: an EtcdBackup that is made anew under the name is another one.
+	BackupID *string `json:"backupID,omitempty"`
 	// Revision of the backup that is restored.
 	Revision *int64 `json:"revision,omitempty"`
 	// RevisionBump is by how much its revisions were raised, and all of them are marked as
@@ -93,6 +96,14 @@ func (b *EtcdRestoreStatusApplyConfiguration) WithIncarnation(value int64) *Etcd
 // If called multiple times, the SafetyBackup field is set to the value of the last call.
 func (b *EtcdRestoreStatusApplyConfiguration) WithSafetyBackup(value *SafetyBackupStatusApplyConfiguration) *EtcdRestoreStatusApplyConfiguration {
 	b.SafetyBackup = value
+	return b
+}
+
+// WithBackupID sets the BackupID field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the BackupID field is set to the value of the last call.
+func (b *EtcdRestoreStatusApplyConfiguration) WithBackupID(value string) *EtcdRestoreStatusApplyConfiguration {
+	b.BackupID = &value
 	return b
 }
 

@@ -18,8 +18,15 @@ type RecoveryStatusApplyConfiguration struct {
 	BackupName *string `json:"backupName,omitempty"`
 	// Survivor is the member whose volume was copied; absent if it was a backup.
 	Survivor *SurvivorStatusApplyConfiguration `json:"survivor,omitempty"`
+	// BackupID is the ID of that backup in its store, and BackupClusterUID the UID that it
+	// lies below: an EtcdBackup that is made anew under the name is another one.
+	BackupID *string `json:"backupID,omitempty"`
+	// BackupClusterUID is the UID of the cluster that the backup was taken of.
+	BackupClusterUID *string `json:"backupClusterUID,omitempty"`
 	// RestoreName is the EtcdRestore that has asked for it; empty if spec.recovery has.
 	RestoreName *string `json:"restoreName,omitempty"`
+	// RestoreUID is the UID of that EtcdRestore: another one of its name was not carried out.
+	RestoreUID *string `json:"restoreUID,omitempty"`
 	// Time of the recovery.
 	Time *v1.Time `json:"time,omitempty"`
 	// GivenUp says what was known of the members of the incarnation before. Their volumes
@@ -57,11 +64,35 @@ func (b *RecoveryStatusApplyConfiguration) WithSurvivor(value *SurvivorStatusApp
 	return b
 }
 
+// WithBackupID sets the BackupID field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the BackupID field is set to the value of the last call.
+func (b *RecoveryStatusApplyConfiguration) WithBackupID(value string) *RecoveryStatusApplyConfiguration {
+	b.BackupID = &value
+	return b
+}
+
+// WithBackupClusterUID sets the BackupClusterUID field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the BackupClusterUID field is set to the value of the last call.
+func (b *RecoveryStatusApplyConfiguration) WithBackupClusterUID(value string) *RecoveryStatusApplyConfiguration {
+	b.BackupClusterUID = &value
+	return b
+}
+
 // WithRestoreName sets the RestoreName field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the RestoreName field is set to the value of the last call.
 func (b *RecoveryStatusApplyConfiguration) WithRestoreName(value string) *RecoveryStatusApplyConfiguration {
 	b.RestoreName = &value
+	return b
+}
+
+// WithRestoreUID sets the RestoreUID field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the RestoreUID field is set to the value of the last call.
+func (b *RecoveryStatusApplyConfiguration) WithRestoreUID(value string) *RecoveryStatusApplyConfiguration {
+	b.RestoreUID = &value
 	return b
 }
 

@@ -18,6 +18,9 @@ type SafetyBackupStatusApplyConfiguration struct {
 	Revision *int64 `json:"revision,omitempty"`
 	// Time at which it was begun: nothing that was acknowledged before is missing from it.
 	Time *v1.Time `json:"time,omitempty"`
+	// ReadyTime is when it was complete and, if it was to be tried out, had been. From then
+	// on it grows old: a restore does not begin with one that has been there for an hour.
+	ReadyTime *v1.Time `json:"readyTime,omitempty"`
 }
 
 // SafetyBackupStatusApplyConfiguration constructs a declarative configuration of the SafetyBackupStatus type for use with
@@ -47,5 +50,13 @@ func (b *SafetyBackupStatusApplyConfiguration) WithRevision(value int64) *Safety
 // If called multiple times, the Time field is set to the value of the last call.
 func (b *SafetyBackupStatusApplyConfiguration) WithTime(value v1.Time) *SafetyBackupStatusApplyConfiguration {
 	b.Time = &value
+	return b
+}
+
+// WithReadyTime sets the ReadyTime field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ReadyTime field is set to the value of the last call.
+func (b *SafetyBackupStatusApplyConfiguration) WithReadyTime(value v1.Time) *SafetyBackupStatusApplyConfiguration {
+	b.ReadyTime = &value
 	return b
 }
