@@ -543,7 +543,8 @@ type AdoptSpec struct {
 
 // RecoverySpec says with what a cluster goes on whose quorum is lost for good.
 // +structType=atomic
-// +kubebuilder:validation:XValidation:rule=`has(self.backupName) != has(self.survivor)`,messageExpression=`has(self.backupName) ? 'both backupName and survivor are set — the cluster goes on with one of them — take one away: a survivor has what was written after the backup' : 'neither backupName nor survivor is set — there is nothing to go on with — name an EtcdBackup in backupName, or in survivor a member whose volume is left'`
+// +kubebuilder:validation:XValidation:rule=`has(self.backupName) || has(self.survivor)`,message=`neither backupName nor survivor is set — there is nothing to go on with — name an EtcdBackup in backupName, or in survivor a member whose volume is left`
+// +kubebuilder:validation:XValidation:rule=`!has(self.backupName) || !has(self.survivor)`,message=`both backupName and survivor are set — the cluster goes on with one of them — take one away: a survivor has what was written after the backup`
 // +kubebuilder:validation:XValidation:rule=`!has(self.survivor) || !self.?allowUnverified.orValue(false)`,message=`allowUnverified is true and survivor is set — a survivor is no backup, and nobody has verified it — leave allowUnverified out`
 type RecoverySpec struct {
 	// Incarnation that is given up: status.incarnation of now. Once a new one has begun the
@@ -798,6 +799,9 @@ type RecoveryStatus struct {
 	// +kubebuilder:validation:MaxLength=63
 	// +optional
 	BackupName string `json:"backupName,omitempty"`
+	// Survivor is the member whose volume was copied; absent if it was a backup.
+	// +optional
+	Survivor *SurvivorStatus `json:"survivor,omitempty"`
 	// BackupID is the ID of that backup in its store, and BackupClusterUID the UID that it
 	// lies below: an EtcdBackup that is made anew under the name is another one.
 	// +kubebuilder:validation:MaxLength=512
@@ -807,9 +811,6 @@ type RecoveryStatus struct {
 	// +kubebuilder:validation:MaxLength=64
 	// +optional
 	BackupClusterUID string `json:"backupClusterUID,omitempty"`
-	// Survivor is the member whose volume was copied; absent if it was a backup.
-	// +optional
-	Survivor *SurvivorStatus `json:"survivor,omitempty"`
 	// RestoreName is the EtcdRestore that has asked for it; empty if spec.recovery has.
 	// +kubebuilder:validation:MaxLength=63
 	// +optional
@@ -1067,7 +1068,7 @@ type EtcdClusterStatus struct {
 // +kubebuilder:printcolumn:name="Backed-Up",type=date,priority=1,JSONPath=`.status.backup.lastSuccessTime`
 // +kubebuilder:validation:XValidation:rule=`!has(oldSelf.spec) || !has(oldSelf.spec.tls) || !has(oldSelf.spec.tls.mode) || oldSelf.spec.tls.mode != 'Disabled' || (has(self.spec) && has(self.spec.tls) && has(self.spec.tls.mode) && self.spec.tls.mode == 'Disabled') || (has(self.status) && has(self.status.clusterID) && size(self.status.clusterID) > 0)`,message=`the mode cannot change from Disabled while the cluster is being founded — some members would found one cluster, and some another — wait until status.clusterID is written, or delete the cluster and create it with the mode that it is to have`,fieldPath=`.spec.tls.mode`
 // +kubebuilder:validation:XValidation:rule=`!has(self.spec) || !has(self.spec.version) || !has(oldSelf.spec) || !has(oldSelf.spec.version) || !self.spec.version.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') || !oldSelf.spec.version.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') || int(self.spec.version.split('.')[1]) >= int(oldSelf.spec.version.split('.')[1]) || !has(self.status) || !has(self.status.clusterID) || size(self.status.clusterID) == 0 || (has(self.status.version) && self.status.version.matches('^3[.][567][.](0|[1-9][0-9]{0,2})$') && int(self.status.version.split('.')[1]) <= int(self.spec.version.split('.')[1])) || (size(self.spec.?update.downgradeTo.orValue("")) > 0 && self.spec.version.startsWith(self.spec.update.downgradeTo + '.') && int(self.spec.version.split('.')[1]) == int(oldSelf.spec.version.split('.')[1]) - 1)`,message=`… is a lower minor release than … — an older etcd cannot open the data of a newer one, so a downgrade is a procedure of its own — keep the minor release, or ask for it with update.downgradeTo`,messageExpression=`'%s is a lower minor release than %s — an older etcd cannot open the data of a newer one, so a downgrade is a procedure of its own, unless a member still runs the older release — keep 3.%d.x, or ask for a downgrade by one minor release with update.downgradeTo'.format([self.spec.version, oldSelf.spec.version, int(oldSelf.spec.version.split('.')[1])])`,fieldPath=`.spec.version`
-// +kubebuilder:validation:XValidation:rule=`!has(self.spec) || !has(self.spec.recovery) || (has(oldSelf.spec) && has(oldSelf.spec.recovery) && self.spec.recovery.incarnation == oldSelf.spec.recovery.incarnation && self.spec.recovery.?backupName == oldSelf.spec.recovery.?backupName && self.spec.recovery.?survivor == oldSelf.spec.recovery.?survivor) || self.spec.recovery.incarnation == self.?status.incarnation.orValue(1)`,message=`… is not the incarnation of the cluster, … — a word for another one recovers nothing — set it to status.incarnation`,messageExpression=`'%d is not the incarnation of the cluster, %d — a word for another one recovers nothing — set it to %d, which is status.incarnation'.format([self.spec.recovery.incarnation, self.?status.incarnation.orValue(1), self.?status.incarnation.orValue(1)])`,fieldPath=`.spec.recovery.incarnation`
+// +kubebuilder:validation:XValidation:rule=`!has(self.spec) || !has(self.spec.recovery) || (has(oldSelf.spec) && has(oldSelf.spec.recovery) && self.spec.recovery.incarnation == oldSelf.spec.recovery.incarnation && has(self.spec.recovery.backupName) == has(oldSelf.spec.recovery.backupName) && (!has(self.spec.recovery.backupName) || self.spec.recovery.backupName == oldSelf.spec.recovery.backupName) && has(self.spec.recovery.survivor) == has(oldSelf.spec.recovery.survivor) && (!has(self.spec.recovery.survivor) || self.spec.recovery.survivor == oldSelf.spec.recovery.survivor)) || self.spec.recovery.incarnation == self.?status.incarnation.orValue(1)`,message=`… is not the incarnation of the cluster, … — a word for another one recovers nothing — set it to status.incarnation`,messageExpression=`'%d is not the incarnation of the cluster, %d — a word for another one recovers nothing — set it to %d, which is status.incarnation'.format([self.spec.recovery.incarnation, self.?status.incarnation.orValue(1), self.?status.incarnation.orValue(1)])`,fieldPath=`.spec.recovery.incarnation`
 // +kubebuilder:validation:XValidation:rule=`oldSelf.hasValue() || size(self.metadata.name) <= 40`,message=`metadata.name … has … characters — the names of pods, Services, volumes and certificates are made from it — use at most 40`,messageExpression=`'metadata.name %s has %d characters — the names of pods, Services, volumes and certificates are made from it — use at most 40'.format([self.metadata.name, size(self.metadata.name)])`,optionalOldSelf=true
 // +kubebuilder:validation:XValidation:rule=`oldSelf.hasValue() || self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')`,message=`metadata.name … is not a DNS label — it becomes the name of a Service and a part of host names — use lower-case letters, digits and dashes, starting with a letter and without dots`,messageExpression=`'metadata.name ' + self.metadata.name + ' is not a DNS label — it becomes the name of a Service and a part of host names — use lower-case letters, digits and dashes, starting with a letter and without dots'`,optionalOldSelf=true
 type EtcdCluster struct {

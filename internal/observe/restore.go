@@ -113,14 +113,20 @@ func (o *Observer) recovery(ctx context.Context, c *v1alpha1.EtcdCluster, m *mem
 		// What is still told of a lost quorum is about the incarnation before.
 		since = m.againSince
 	}
-	is, blocked, err := o.beginning(ctx, c)
-	if err != nil {
-		return nil, err
+	said := &plan.Recovery{Backup: r.BackupName, Survivor: r.Survivor}
+	if r.Survivor != "" {
+		said.Blocked = resources.SurvivorUnfit(c, r.Survivor)
+	} else {
+		_, is, blocked, err := o.blocked(ctx, c, &v1alpha1.RestoreSource{BackupName: r.BackupName, AllowUnverified: r.AllowUnverified})
+		if err != nil {
+			return nil, err
+		}
+		said.BackupID, said.BackupClusterUID, said.Blocked = is.BackupID, is.ClusterUID, blocked
 	}
 	// Once members were stopped for it, whoever comes next goes on: to start them again until
 	// it has seen the loss told itself would be a dispute with who stops them.
-	told := c.Status.ObeyedRecovery == resources.RecoveryWord(c) || (!since.IsZero() && now.Sub(since) >= toldFor)
-	return &plan.Recovery{Backup: r.BackupName, BackupID: is.BackupID, BackupClusterUID: is.ClusterUID, Survivor: r.Survivor, Blocked: blocked, Told: told}, nil
+	said.Told = c.Status.ObeyedRecovery == resources.RecoveryWord(c) || (!since.IsZero() && now.Sub(since) >= toldFor)
+	return said, nil
 }
 
 // beginning is the backup that the word names, none if it names a survivor, and why neither

@@ -78,26 +78,6 @@ func (p *Performer) raiseIncarnation(ctx context.Context, c *v1alpha1.EtcdCluste
 	return nil
 }
 
-// backupStands says that the EtcdBackup which goes on record is the one that was judged: one
-// that was made anew under the name since may be of anything.
-func (p *Performer) backupStands(ctx context.Context, c *v1alpha1.EtcdCluster, r *plan.Recovery) error {
-	switch {
-	case r == nil:
-		return fmt.Errorf("beginning a new incarnation that nobody wants: %w", ErrStale)
-	case r.Survivor != "":
-		return nil // survivor looks at that
-	}
-	b := &v1alpha1.EtcdBackup{}
-	err := p.Live.Get(ctx, client.ObjectKey{Namespace: c.Namespace, Name: r.Backup}, b)
-	if client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("reading EtcdBackup %s: %w", r.Backup, err)
-	}
-	if err != nil || !b.DeletionTimestamp.IsZero() || b.Status.ID != r.BackupID || b.Status.ClusterUID != r.BackupClusterUID {
-		return fmt.Errorf("beginning a new incarnation with EtcdBackup %s, which is another one now: %w", r.Backup, ErrStale)
-	}
-	return nil
-}
-
 // survivor is whose volume the new incarnation begins with; nil if it begins with a backup.
 // It runs nowhere, and its claim is the one that was seen, as the API server has both now.
 func (p *Performer) survivor(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, last map[string]string) (*v1alpha1.SurvivorStatus, error) {
@@ -126,6 +106,26 @@ func (p *Performer) survivor(ctx context.Context, c *v1alpha1.EtcdCluster, seen 
 		return nil, fmt.Errorf("beginning a new incarnation with the volume of %s, which is not as it was seen: %s: %w", name, blocked, ErrStale)
 	}
 	return s, nil
+}
+
+// backupStands says that the EtcdBackup which goes on record is the one that was judged: one
+// that was made anew under the name since may be of anything.
+func (p *Performer) backupStands(ctx context.Context, c *v1alpha1.EtcdCluster, r *plan.Recovery) error {
+	if r == nil {
+		return fmt.Errorf("beginning a new incarnation that nobody wants: %w", ErrStale)
+	}
+	if r.Survivor != "" {
+		return nil
+	}
+	b := &v1alpha1.EtcdBackup{}
+	err := p.Live.Get(ctx, client.ObjectKey{Namespace: c.Namespace, Name: r.Backup}, b)
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("reading EtcdBackup %s: %w", r.Backup, err)
+	}
+	if err != nil || !b.DeletionTimestamp.IsZero() || b.Status.ID != r.BackupID || b.Status.ClusterUID != r.BackupClusterUID {
+		return fmt.Errorf("beginning a new incarnation with EtcdBackup %s, which is another one now: %w", r.Backup, ErrStale)
+	}
+	return nil
 }
 
 // hasStopped says that a member without a pod runs nowhere, as the API server shows the nodes

@@ -12,10 +12,10 @@ import (
 type Recovery struct {
 	// Backup that the new incarnation begins with; empty if it is a survivor's volume.
 	Backup string
-	// BackupID is its ID in the store, below BackupClusterUID.
-	BackupID, BackupClusterUID string
 	// Survivor is the member whose volume is copied; empty if it is a backup.
 	Survivor string
+	// BackupID is its ID in the store, below BackupClusterUID.
+	BackupID, BackupClusterUID string
 	// Blocked says why it cannot be restored; empty if it can.
 	Blocked string
 	// Told says that status has told of the lost quorum for long enough.
@@ -99,7 +99,7 @@ func restore(o Observed) (Step, bool) {
 // somewhere are no quorum, and what they hold is never mixed with the new. The old volumes
 // stay as they are.
 func recovery(o Observed) (Step, bool) {
-	if !o.recoveryCounts() || o.recoveryBlocked() != "" {
+	if !o.recoveryCounts() || o.wordBlocked() != "" {
 		// Also as if it had not been said: pods start on their volumes, and the quorum may
 		// return.
 		return Step{}, false
@@ -153,26 +153,22 @@ func (o Observed) RecoveryHeld() string {
 	if !o.recoveryCounts() && !o.unborn() {
 		return ""
 	}
-	return o.recoveryBlocked()
+	return o.wordBlocked()
 }
 
-// recoveryBlocked says why what the word names cannot be gone on with; empty if it can.
-func (o Observed) recoveryBlocked() string {
-	switch r := o.Recovery; {
-	case r.Blocked != "" || r.Survivor == "":
-		return r.Blocked
-	case o.unborn():
-		return fmt.Sprintf("spec.recovery.survivor is %s, and incarnation %d never came to be — how far the members of the one before had come is not known any more, so nobody could tell what would be lost — name an EtcdBackup in spec.recovery.backupName instead", r.Survivor, o.Incarnation)
-	default:
-		return o.survivorBlocked()
+// wordBlocked says why what spec.recovery wants cannot be gone on with.
+func (o Observed) wordBlocked() string {
+	if o.Recovery.Blocked != "" {
+		return o.Recovery.Blocked
 	}
+	return o.survivorBlocked()
 }
 
 // again gives an incarnation up that began with a backup and never came to be, on another
 // word of the user: else nothing but a new cluster would be left. One of whose members any
 // sign of life was seen is no such one.
 func again(o Observed) (Step, bool) {
-	if !o.unborn() || o.recoveryBlocked() != "" {
+	if !o.unborn() || o.wordBlocked() != "" {
 		return Step{}, false
 	}
 	return o.replaceIncarnation("Recovering", "RecoveryBlocked"), true

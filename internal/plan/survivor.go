@@ -72,6 +72,8 @@ func (o Observed) survivorBlocked() string {
 	m, found := o.Member(name)
 	left := o.Left()
 	switch {
+	case o.ClusterID == 0:
+		return fmt.Sprintf("incarnation %d has never served — its members have no data of their own, and %s would be a copy of what could not be begun with — name an EtcdBackup in spec.recovery.backupName instead", o.Incarnation, name)
 	case !found || m.Joiner:
 		return fmt.Sprintf("spec.recovery.survivor is %s, which is no member of incarnation %d — there is nothing of it to go on with — %s", name, o.Incarnation, nameAnother(left))
 	case m.WasLearner:

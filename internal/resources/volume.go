@@ -22,14 +22,16 @@ func Claim(c *v1alpha1.EtcdCluster, member string) *corev1.PersistentVolumeClaim
 	if r := c.Status.Recovery; r != nil && r.Incarnation == incarnation(c) && slices.Contains(c.Status.Founders, member) {
 		// It outlives status: a founder that began with nothing beside others that began with
 		// the backup could outvote it.
-		switch of := SurvivorOf(c, nil); {
-		case of != nil:
+		if of := SurvivorOf(c, nil); of != nil {
 			annotations[v1alpha1.AnnotationSurvivor] = of.String()
 		case r.BackupID != "":
 			annotations[v1alpha1.AnnotationRecoveryID] = r.BackupID
 			fallthrough
 		default:
 			annotations[v1alpha1.AnnotationRecovery] = r.BackupName
+		}
+		if r.BackupID != "" {
+			annotations[v1alpha1.AnnotationRecoveryID] = r.BackupID
 		}
 	}
 	return &corev1.PersistentVolumeClaim{

@@ -149,8 +149,14 @@ func (k *checker) filled(incarnation int64, id string) {
 	if c == nil {
 		return
 	}
-	if r := c.Status.Recovery; r != nil && r.Incarnation == incarnation && begunWith(r) != id {
-		k.violate("one backup", "a volume of incarnation %d is filled from %s, and %s is on record", incarnation, id, begunWith(r))
+	if r := c.Status.Recovery; r != nil && r.Incarnation == incarnation {
+		recorded := r.BackupID
+		if r.Survivor != nil {
+			recorded = r.Survivor.Name + "/" + r.Survivor.VolumeUID
+		}
+		if recorded != id {
+			k.violate("one backup", "a volume of incarnation %d is filled from %s, and %s is on record", incarnation, id, recorded)
+		}
 	}
 	if was := k.filledFrom[incarnation]; was != "" && was != id {
 		k.violate("one backup", "a volume of incarnation %d is filled from %s, and another was from %s", incarnation, id, was)

@@ -175,6 +175,10 @@ func (m *machines) fill(pod *corev1.Pod, r *run, v *volume, identity member.Iden
 	if i >= 0 && !m.copy(pod, r, v, pod.Spec.Volumes[i]) {
 		return false
 	}
+	if pod.Annotations[v1alpha1.AnnotationRestore] == brokenBackup {
+		return false
+	}
+	m.w.check.filled(identity.Incarnation, pod.Annotations[v1alpha1.AnnotationRestore])
 	m.w.note("volume %s is filled from %s", m.volumeOf(pod), pod.Annotations[v1alpha1.AnnotationRestore])
 	v.marker, v.booted, v.restored = &identity, true, true
 	return true

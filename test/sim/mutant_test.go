@@ -271,7 +271,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "two operators are at odds over a recovery", rule: "passes:", test: "TestTwoOperatorsDoNotDisputeARecovery",
-		edits: []sourceEdit{{wordFile, "told := c.Status.ObeyedRecovery == resources.RecoveryWord(c) ||", "told := !(%s) && c.Status.ObeyedRecovery == resources.RecoveryWord(c) ||"}},
+		edits: []sourceEdit{{wordFile, "said.Told = c.Status.ObeyedRecovery == resources.RecoveryWord(c) ||", "said.Told = !(%s) && c.Status.ObeyedRecovery == resources.RecoveryWord(c) ||"}},
 	},
 	{
 		// Without the record whoever stops them is at odds with who brings them back.

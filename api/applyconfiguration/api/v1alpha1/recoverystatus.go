@@ -16,13 +16,13 @@ type RecoveryStatusApplyConfiguration struct {
 	// BackupName is the EtcdBackup that its volumes are filled with; empty if it was a
 	// survivor's volume.
 	BackupName *string `json:"backupName,omitempty"`
+	// Survivor is the member whose volume was copied; absent if it was a backup.
+	Survivor *SurvivorStatusApplyConfiguration `json:"survivor,omitempty"`
 	// BackupID is the ID of that backup in its store, and BackupClusterUID the UID that it
 	// lies below: an EtcdBackup that is made anew under the name is another one.
 	BackupID *string `json:"backupID,omitempty"`
 	// BackupClusterUID is the UID of the cluster that the backup was taken of.
 	BackupClusterUID *string `json:"backupClusterUID,omitempty"`
-	// Survivor is the member whose volume was copied; absent if it was a backup.
-	Survivor *SurvivorStatusApplyConfiguration `json:"survivor,omitempty"`
 	// RestoreName is the EtcdRestore that has asked for it; empty if spec.recovery has.
 	RestoreName *string `json:"restoreName,omitempty"`
 	// RestoreUID is the UID of that EtcdRestore: another one of its name was not carried out.
@@ -56,6 +56,14 @@ func (b *RecoveryStatusApplyConfiguration) WithBackupName(value string) *Recover
 	return b
 }
 
+// WithSurvivor sets the Survivor field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Survivor field is set to the value of the last call.
+func (b *RecoveryStatusApplyConfiguration) WithSurvivor(value *SurvivorStatusApplyConfiguration) *RecoveryStatusApplyConfiguration {
+	b.Survivor = value
+	return b
+}
+
 // WithBackupID sets the BackupID field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the BackupID field is set to the value of the last call.
@@ -69,14 +77,6 @@ func (b *RecoveryStatusApplyConfiguration) WithBackupID(value string) *RecoveryS
 // If called multiple times, the BackupClusterUID field is set to the value of the last call.
 func (b *RecoveryStatusApplyConfiguration) WithBackupClusterUID(value string) *RecoveryStatusApplyConfiguration {
 	b.BackupClusterUID = &value
-	return b
-}
-
-// WithSurvivor sets the Survivor field in the declarative configuration to the given value
-// and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the Survivor field is set to the value of the last call.
-func (b *RecoveryStatusApplyConfiguration) WithSurvivor(value *SurvivorStatusApplyConfiguration) *RecoveryStatusApplyConfiguration {
-	b.Survivor = value
 	return b
 }
 
