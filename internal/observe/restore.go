@@ -129,20 +129,8 @@ func (o *Observer) recovery(ctx context.Context, c *v1alpha1.EtcdCluster, m *mem
 	return said, nil
 }
 
-// beginning is the backup that the word names, none if it names a survivor, and why neither
-// can be gone on with; empty if it can.
-func (o *Observer) beginning(ctx context.Context, c *v1alpha1.EtcdCluster) (resources.Restore, string, error) {
-	r := c.Spec.Recovery
-	if r.Survivor != "" {
-		return resources.Restore{}, resources.SurvivorUnfit(c, r.Survivor), nil
-	}
-	_, is, blocked, err := o.blocked(ctx, c, &v1alpha1.RestoreSource{BackupName: r.BackupName, AllowUnverified: r.AllowUnverified})
-	return is, blocked, err
-}
-
-// unborn says that the incarnation began with a backup, or with a survivor's volume, and has
-// not been founded: members that are about to are given toldFor to do so before another word
-// counts.
+// unborn says that the incarnation began with a backup and has not been founded: members
+// that are about to are given toldFor to do so before another word counts.
 func unborn(c *v1alpha1.EtcdCluster) bool {
 	r := c.Status.Recovery
 	return c.Status.ClusterID == "" && r != nil && r.Incarnation == c.Status.Incarnation

@@ -148,6 +148,7 @@ var breaches = map[string]mutants.Mutant{
 	"a new incarnation does not wait for the end":   mutants.Of("recovery.go", "case len(going) > 0:", "case len(going) > 9:"),
 	"a new incarnation begins beside a quorum":      mutants.Of("recovery.go", "return m.Pod == PodAbsent && !m.RunningElsewhere }", "return m.Pod == PodAbsent }"),
 	"what cannot be restored is begun with":         mutants.Of("recovery.go", "!o.recoveryCounts() || o.wordBlocked() != \"\" {", "!o.recoveryCounts() {"),
+	"another word is obeyed without its backup":     mutants.Of("recovery.go", "!o.unborn() || o.wordBlocked() != \"\" {", "!o.unborn() {"),
 	"labels are lost in the middle for good":        mutants.Of("plan.go", "planned, restoreLabels, restore, recovery, refused,", "planned, restore, recovery, restoreLabels, refused,"),
 	"a restore begins without a list":               mutants.Of("recovery.go", "\tcase !o.List:\n", "\tcase false:\n"),
 	"learners that have stopped make up for voters": mutants.Of("recovery.go", "return votersStopped >= Majority(voters) && ", "return "),

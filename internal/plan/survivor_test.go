@@ -55,7 +55,7 @@ func TestSurvivor(t *testing.T) {
 		"its data was refused":            {twoOfFive("a-0000", ahead, func(m *Member) { m.Volume = VolumeRefused }), Wait, "RecoveryBlocked", "the volume of a-0000"},
 		"its volume was never bound":      {twoOfFive("a-0000", ahead, func(m *Member) { m.Volume = VolumePending }), Wait, "RecoveryBlocked", "the volume of a-0000"},
 		"no volume is left":               {none, Wait, "RecoveryBlocked", "name an EtcdBackup"},
-		"it never came to be":             {unborn, Wait, "RecoveryBlocked", "incarnation 2 never came to be"},
+		"it never came to be":             {unborn, Wait, "RecoveryBlocked", "incarnation 2 has never served"},
 		"a learner":                       {twoOfFive("a-0000", ahead, func(m *Member) { m.WasLearner = true }), Wait, "RecoveryBlocked", "a-0000 is a learner"},
 		"the joiner":                      {twoOfFive("a-0000", ahead, func(m *Member) { m.Joiner = true }), Wait, "RecoveryBlocked", "no member"},
 		"it may run":                      {twoOfFive("a-0000", ahead, elsewhere), Wait, "RecoveryBlocked", "its volume would be copied while etcd writes it"},

@@ -24,10 +24,7 @@ func Claim(c *v1alpha1.EtcdCluster, member string) *corev1.PersistentVolumeClaim
 		// the backup could outvote it.
 		if of := SurvivorOf(c, nil); of != nil {
 			annotations[v1alpha1.AnnotationSurvivor] = of.String()
-		case r.BackupID != "":
-			annotations[v1alpha1.AnnotationRecoveryID] = r.BackupID
-			fallthrough
-		default:
+		} else {
 			annotations[v1alpha1.AnnotationRecovery] = r.BackupName
 		}
 		if r.BackupID != "" {

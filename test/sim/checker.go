@@ -135,14 +135,6 @@ func (k *checker) mixture(c *v1alpha1.EtcdCluster) {
 	}
 }
 
-// begunWith is the backup, or the survivor's volume, that is on record.
-func begunWith(r *v1alpha1.RecoveryStatus) string {
-	if s := r.Survivor; s != nil {
-		return s.Name + "/" + s.VolumeUID
-	}
-	return r.BackupID
-}
-
 // filled: all volumes of an incarnation begin with the same backup, which is the one on record.
 func (k *checker) filled(incarnation int64, id string) {
 	c := k.w.Cluster()

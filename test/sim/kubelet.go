@@ -167,10 +167,6 @@ func (m *machines) start(pod *corev1.Pod, r *run) bool {
 
 // fill is what the init container does that fills a volume. It says false while it cannot.
 func (m *machines) fill(pod *corev1.Pod, r *run, v *volume, identity member.Identity) bool {
-	if pod.Annotations[v1alpha1.AnnotationRestore] == brokenBackup {
-		return false
-	}
-	m.w.check.filled(identity.Incarnation, pod.Annotations[v1alpha1.AnnotationRestore])
 	i := slices.IndexFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == "survivor" })
 	if i >= 0 && !m.copy(pod, r, v, pod.Spec.Volumes[i]) {
 		return false

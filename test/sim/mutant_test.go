@@ -296,7 +296,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "a restore strikes with an old safety backup", rule: "the pods were", test: "TestNothingIsRestoredUnprepared/its_safety_backup_is_old",
-		edits: []sourceEdit{{standingFile, "now.Sub(s.ReadyTime.Time) > freshFor:", "now.Sub(s.Time.Time) > freshFor && !(%s):"}},
+		edits: []sourceEdit{{standingFile, "now.Sub(s.ReadyTime.Time) > freshFor:", "now.Sub(s.ReadyTime.Time) > freshFor && !(%s):"}},
 	},
 	{
 		name: "a stale cache undoes a restore", rule: "started again", test: "TestAStaleCacheDoesNotUndoARestore",
