@@ -252,12 +252,7 @@ func (o *options) check(operation snapshot.Operation) error {
 			}
 		}
 	}
-	if operation != snapshot.OperationRecover {
-		require(map[string]string{"store": o.config.URL})
-	}
-	if operation != snapshot.OperationList && operation != snapshot.OperationRecover {
-		require(map[string]string{"cluster-uid": o.clusterUID})
-	}
+	require(o.ofStore(operation))
 	switch operation {
 	case snapshot.OperationSave:
 		require(map[string]string{"name": o.save.Name})
@@ -269,16 +264,11 @@ func (o *options) check(operation snapshot.Operation) error {
 		}
 	case snapshot.OperationRestore:
 		require(o.ofVolume())
-		errs = append(errs, o.checkPoint())
-		if o.restore.Identity.Incarnation < 0 {
-			errs = append(errs, errors.New("--incarnation is missing"))
-		}
+		errs = append(errs, o.checkPoint(), o.checkIncarnations(operation))
 	case snapshot.OperationRecover:
 		require(o.ofVolume())
 		require(map[string]string{"survivor": o.survivor.Identity.Member, "survivor-volume-uid": o.survivor.Identity.VolumeUID})
-		if o.restore.Identity.Incarnation < 0 || o.survivor.Identity.Incarnation < 0 {
-			errs = append(errs, errors.New("--incarnation or --survivor-incarnation is missing"))
-		}
+		errs = append(errs, o.checkIncarnations(operation))
 	case snapshot.OperationRebuild:
 		require(map[string]string{
 			"into-cluster-uid": o.restore.Identity.ClusterUID, "name": o.save.Name, "uid": o.save.UID,
@@ -300,6 +290,29 @@ func (o *options) check(operation snapshot.Operation) error {
 
 func (o *options) ofMembers(m job.Members) map[string]string {
 	return map[string]string{"cluster-namespace": o.namespace, "cluster-name": o.cluster, "cluster-id": m.ClusterID, "endpoints": o.endpoints}
+}
+
+// ofStore are the flags that name a store, and what lies in it.
+func (o *options) ofStore(operation snapshot.Operation) map[string]string {
+	switch operation {
+	case snapshot.OperationRecover:
+		return nil
+	case snapshot.OperationList:
+		return map[string]string{"store": o.config.URL}
+	default:
+		return map[string]string{"store": o.config.URL, "cluster-uid": o.clusterUID}
+	}
+}
+
+func (o *options) checkIncarnations(operation snapshot.Operation) error {
+	switch {
+	case o.restore.Identity.Incarnation < 0:
+		return errors.New("--incarnation is missing")
+	case operation == snapshot.OperationRecover && o.survivor.Identity.Incarnation < 0:
+		return errors.New("--survivor-incarnation is missing")
+	default:
+		return nil
+	}
 }
 
 func (o *options) ofVolume() map[string]string {

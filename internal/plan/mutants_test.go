@@ -182,7 +182,7 @@ var breaches = map[string]mutants.Mutant{
 	"peer URLs are never changed":                   mutants.Of("transport.go", "return m.Voter() && m.Plaintext", "return false"),
 	"a pod is restarted without its certificate":    mutants.Of("roll.go", "case len(o.CertificatesDue) > 0:", "case false:"),
 	"a survivor that another has passed":            mutants.Of("survivor.go", "case left[0].Position.compare(m.Position) > 0:", "case false:"),
-	"a survivor of a higher term that has less":     mutants.Of("survivor.go", "case p.Index > q.Index:", "case p.Term > q.Term || (p.Term == q.Term && p.Index > q.Index):"),
+	"a survivor of a higher term that has less":     mutants.Of("survivor.go", "return cmp.Compare(p.Index, q.Index)", "return cmp.Or(cmp.Compare(p.Term, q.Term), cmp.Compare(p.Index, q.Index))"),
 	"a learner is gone on with":                     mutants.Of("survivor.go", "case m.WasLearner:", "case false:"),
 	"a survivor whose data was refused":             mutants.Of("survivor.go", "case !m.survives():", "case false:"),
 	"a survivor's volume is copied under etcd":      mutants.Of("recovery.go", "case slices.Contains(unsure, r.Survivor):", "case false:"),

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -42,16 +43,7 @@ func (m Member) survives() bool {
 	return !m.Joiner && !m.WasLearner && m.Volume == VolumeBound && !m.Held
 }
 
-func (p Position) compare(q Position) int {
-	switch {
-	case p.Index > q.Index:
-		return 1
-	case p.Index < q.Index:
-		return -1
-	default:
-		return 0
-	}
-}
+func (p Position) compare(q Position) int { return cmp.Compare(p.Index, q.Index) }
 
 // String names the position for messages.
 func (p Position) String() string {

@@ -85,7 +85,7 @@ func recovered(w *World) bool { return w.Cluster().Status.Incarnation == 2 && w.
 func recoveries() []workflow {
 	return []workflow{
 		{name: "recovering from a lost quorum", every: true, faults: true, shared: true, before: lost, begin: recover3(1), done: recovered},
-		{name: "recovering from the survivor", long: true, shared: true, before: lostWithoutBackup(spec(3, plaintext)), begin: goOnWith("c-0000"), done: goneOn},
+		{name: "recovering from the survivor", long: true, shared: true, end: (*World).Shape, before: lostWithoutBackup(spec(3, plaintext)), begin: goOnWith("c-0000"), done: goneOn},
 		{
 			// How it grows afterwards is the same for whatever it began with.
 			name: "recovering one from the survivor", every: true, faults: true, before: lostWithoutBackup(spec(3, plaintext)), begin: func(w *World) {
@@ -94,8 +94,8 @@ func recoveries() []workflow {
 				})
 			}, done: goneOn,
 		},
-		{name: "recovering from the survivor with TLS", long: true, before: lostWithoutBackup(spec(3)), begin: goOnWith("c-0000"), done: goneOn},
-		{name: "recovering from the survivor of five", long: true, before: func(w *World) {
+		{name: "recovering from the survivor with TLS", long: true, end: (*World).Shape, before: lostWithoutBackup(spec(3)), begin: goOnWith("c-0000"), done: goneOn},
+		{name: "recovering from the survivor of five", long: true, end: (*World).Shape, before: func(w *World) {
 			founded(spec(5, plaintext))(w)
 			for _, m := range []string{"c-0001", "c-0002", "c-0003"} {
 				deleteClaim(w, m)

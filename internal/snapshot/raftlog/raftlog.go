@@ -38,6 +38,9 @@ const (
 // ErrDamaged is of a log that etcd would not read either.
 var ErrDamaged = errors.New("the write-ahead log is damaged")
 
+// errTorn is of a record whose end is not there. Only the last file may have one, at its end.
+var errTorn = errors.New("the last record is not whole")
+
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // End is where a log ends.
@@ -83,9 +86,13 @@ func Read(dir string) (End, error) {
 	l := &log{}
 	var end End
 	for i, name := range names {
-		last := i == len(names)-1
-		valid, err := l.file(name, last)
-		if err != nil {
+		valid, err := l.file(name)
+		switch {
+		case errors.Is(err, errTorn) && i == len(names)-1:
+			// It was being written when the power went.
+		case errors.Is(err, errTorn):
+			return End{}, fmt.Errorf("reading %s: %w", name, ErrDamaged)
+		case err != nil:
 			return End{}, fmt.Errorf("reading %s: %w", name, err)
 		}
 		end.last, end.valid = name, valid
@@ -128,7 +135,7 @@ func (e End) Commit() (err error) {
 }
 
 // file reads one file, and returns how much of it is whole records.
-func (l *log) file(name string, last bool) (valid int64, err error) {
+func (l *log) file(name string) (valid int64, err error) {
 	file, err := os.Open(name)
 	if err != nil {
 		return 0, err
@@ -153,33 +160,26 @@ func (l *log) file(name string, last bool) (valid int64, err error) {
 			padding = int64(field >> 56 & 0x7)
 		}
 		if size > maxRecord || size > info.Size()-valid-frame-padding {
-			return valid, torn(last, nil, 0)
+			return valid, errTorn
 		}
 		content := make([]byte, size+padding)
 		if _, err := file.ReadAt(content, valid+frame); err != nil {
 			return valid, err
 		}
 		if err := l.take(content[:size]); err != nil {
-			return valid, torn(last, content, valid+frame)
+			return valid, torn(content, valid+frame)
 		}
 		valid += frame + size + padding
 	}
 }
 
-// torn says whether a record that cannot be read was being written when the power went: in
-// the last file, and a sector of it was not reached or its end is not there. Anything else is
-// damage, and what follows it is not known.
-func torn(last bool, content []byte, at int64) error {
-	if !last {
-		return ErrDamaged
-	}
-	if content == nil {
-		return nil
-	}
+// torn says whether a record that cannot be read was only being written: a sector of it was not
+// reached. Anything else is damage, and what follows it is not known.
+func torn(content []byte, at int64) error {
 	for len(content) > 0 {
 		n := min(int64(len(content)), sector-at%sector)
 		if !slices.ContainsFunc(content[:n], func(b byte) bool { return b != 0 }) {
-			return nil
+			return errTorn
 		}
 		content, at = content[n:], at+n
 	}
