@@ -52,6 +52,8 @@ var breaches = map[string]mutants.Mutant{
 	"the next process keeps a broken base":   mutants.Of("archive.go", "if written || rebased ||", "_ = rebased\n\tif written ||"),
 	"a lost archive begins as a first one":   mutants.Of("base.go", `err == nil && m.UID == "" &&`, `err == nil && m.UID == "x" &&`),
 	"a user's backup is taken for a base":    mutants.Of("base.go", `m.UID == "" && m.Name == ArchiveBase`, "m.Name == ArchiveBase"),
+	"a refused base is tried first":          mutants.Of("point.go", "append(sound, refused...)", "append(refused, sound...)"),
+	"a base is refused for being ahead":      mutants.Of("rebuild.go", "errors.Is(err, errBeyond) || (", "(err == nil) || ("),
 	"rights that were lost by a time":        mutants.Of("replay.go", "if !r.point.target.Time.IsZero() {", "if false {"),
 }
 
