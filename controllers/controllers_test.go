@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,6 +20,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/managedfields"
+	applyconfigurations "k8s.io/client-go/applyconfigurations"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/events"
 	clocktesting "k8s.io/utils/clock/testing"
@@ -60,7 +63,6 @@ type operator struct {
 
 var request = ctrl.Request{NamespacedName: client.ObjectKey{Namespace: "ns", Name: "a"}}
 
-// newOperator starts with these objects.
 // stored is an object as the API server has it.
 func stored[T any, P interface {
 	*T
@@ -83,15 +85,27 @@ func told(conditions []metav1.Condition, kind string) string {
 	return string(c.Status) + "/" + c.Reason
 }
 
-func newOperator(t *testing.T, objects ...client.Object) *operator {
-	t.Helper()
-	o := &operator{t: t, events: events.NewFakeRecorder(100), dialer: &nobody{}}
+// converters are what a fake API server would make for itself, anew each time, from the whole
+// schema of Kubernetes.
+var converters = sync.OnceValue(func() []managedfields.TypeConverter {
+	return []managedfields.TypeConverter{applyconfigurations.NewTypeConverter(clientgoscheme.Scheme), managedfields.NewDeducedTypeConverter()}
+})
+
+// scheme of all that the controllers know.
+var scheme = sync.OnceValue(func() *runtime.Scheme {
 	s := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
 		if err := add(s); err != nil {
-			t.Fatal(err)
+			panic(err)
 		}
 	}
+	return s
+})
+
+// newOperator starts with these objects.
+func newOperator(t *testing.T, objects ...client.Object) *operator {
+	t.Helper()
+	o := &operator{t: t, events: events.NewFakeRecorder(100), dialer: &nobody{}}
 	call := func(verb string, object client.Object) error {
 		o.writes = append(o.writes, verb+" "+object.GetName())
 		if o.before != nil {
@@ -99,7 +113,7 @@ func newOperator(t *testing.T, objects ...client.Object) *operator {
 		}
 		return nil
 	}
-	o.api = fake.NewClientBuilder().WithScheme(s).WithObjects(objects...).WithStatusSubresource(&v1alpha1.EtcdCluster{}, &v1alpha1.EtcdBackup{}, &v1alpha1.EtcdBackupSchedule{}, &v1alpha1.EtcdRestore{}, &v1alpha1.EtcdArchive{}).
+	o.api = fake.NewClientBuilder().WithScheme(scheme()).WithTypeConverters(converters()...).WithObjects(objects...).WithStatusSubresource(&v1alpha1.EtcdCluster{}, &v1alpha1.EtcdBackup{}, &v1alpha1.EtcdBackupSchedule{}, &v1alpha1.EtcdRestore{}, &v1alpha1.EtcdArchive{}).
 		WithIndex(&v1alpha1.EtcdBackup{}, observe.IndexClusterRef, observe.ClusterRefOf).
 		WithIndex(&v1alpha1.EtcdBackupSchedule{}, observe.IndexClusterRef, observe.ClusterRefOf).
 		WithIndex(&v1alpha1.EtcdRestore{}, observe.IndexClusterRef, observe.ClusterRefOf).

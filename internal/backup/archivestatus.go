@@ -69,7 +69,11 @@ func takeOver(s *v1alpha1.EtcdArchiveStatus, p *snapshot.ArchiveProgress, maxLag
 	if p.Until.IsZero() {
 		return newGap
 	}
-	pause := toldAgain(p.Revision != s.ArchivedRevision, maxLag)
+	pause := toldEvery
+	if p.Revision == s.ArchivedRevision {
+		pause = toldIdle
+	}
+	pause = inTime(pause, maxLag)
 	// What stands still is told to the end.
 	stands := p.Trouble != nil && p.Revision != s.ArchivedRevision
 	if s.ArchivedUntil == nil || stands || !p.Until.Before(s.ArchivedUntil.Add(pause)) {
@@ -98,14 +102,10 @@ func unknown(gaps []v1alpha1.ArchiveGap, g *snapshot.Gap) (gap v1alpha1.ArchiveG
 	return gap, len(gaps) < keptGaps || gap.From > gaps[0].From
 }
 
-// toldAgain is how old status may grow before it is written again. While the archiver moves to
-// another node nobody but status tells how far it was: if that were older than maxLag, a
+// inTime shortens how old status may grow before it is written again. While the archiver moves
+// to another node nobody but status tells how far it was: if that were older than maxLag, a
 // cluster that nobody writes to would be told to be behind as soon as its archiver moves.
-func toldAgain(moves bool, maxLag time.Duration) time.Duration {
-	pause := toldIdle
-	if moves {
-		pause = toldEvery
-	}
+func inTime(pause, maxLag time.Duration) time.Duration {
 	if maxLag > 0 {
 		pause = min(pause, max(toldLeast, maxLag/2))
 	}

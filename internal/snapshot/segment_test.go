@@ -317,6 +317,9 @@ func TestLastGapOfSegments(t *testing.T) {
 // and says of no revision that it is lost which a link still holds.
 func TestTrail(t *testing.T) {
 	all := linkChain(firstLink(), 3, 1, 0, 2, 4)
+	for i := 3; i < len(all); i++ { // etcd had compacted two revisions
+		all[i].From, all[i].To = all[i].From+2, all[i].To+2
+	}
 	branch := linkChain(all[1], 1, 2)[1:]
 	branch[0].Sum, branch[1].Previous, branch[1].Sum = "00000000000000b0", "00000000000000b0", "00000000000000b1"
 	all = append(all, branch...)

@@ -58,7 +58,7 @@ const (
 
 var mutants = []mutant{
 	{
-		name: "an authority goes before its last leaf", test: undisturbed + "rotating_the_authorities_of_three", rule: "trust: c-",
+		name: "an authority goes before its last leaf", test: undisturbed + "rotating_and_growing_at_once", rule: "trust: ",
 		edits: []sourceEdit{{rotationFile, "if !a.followed(p.portOf(a, m), p.between(a, m)) {", "if !(%s) && !a.followed(p.portOf(a, m), p.between(a, m)) {"}},
 	},
 	{
@@ -259,7 +259,10 @@ var mutants = []mutant{
 	},
 	{
 		name: "a survivor without a volume is gone on with", rule: "incarnation 1, and c-0000 is", test: "TestNoOtherSurvivorIsGoneOnWith/a_member_without_a_volume",
-		edits: []sourceEdit{{leftFile, "case !m.survives():", "case !m.survives() && !(%s):"}},
+		edits: []sourceEdit{
+			{leftFile, "case !m.survives():", "case !m.survives() && !(%s):"},
+			{leftFile, "case left[0].Position.compare(m.Position) > 0:", "case left[0].Position.compare(m.Position) > 0 && !(%s):"},
+		},
 	},
 	{
 		name: "a founder keeps the survivor's claim", rule: "", test: "TestTheSurvivorIsKept",
@@ -276,7 +279,10 @@ var mutants = []mutant{
 	{
 		// Without the record whoever stops them is at odds with who brings them back.
 		name: "members are stopped for a restore off the record", rule: "leader:", test: undisturbed + "restoring_in_place",
-		edits: []sourceEdit{{recoveryFile, "case !r.Begun:", "case !r.Begun && !(%s):"}},
+		edits: []sourceEdit{
+			{recoveryFile, "case !r.Begun:", "case !r.Begun && !(%s):"},
+			{recoveryFile, "case !o.List:", "case !o.List && !(%s):"},
+		},
 	},
 	{
 		name: "a restore is carried out that is not prepared", rule: "the pods were", test: "TestNothingIsRestoredUnprepared/not_prepared",

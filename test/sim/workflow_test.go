@@ -140,7 +140,7 @@ func workflows() []workflow {
 			w.Apply(spec(3, plaintext, func(s *v1alpha1.EtcdClusterSpec) { s.Version = "3.6.99" }))
 			w.After(3*time.Second, func() { w.Apply(func(s *v1alpha1.EtcdClusterSpec) { s.Version = "3.6.16" }) })
 		}},
-	}, slices.Concat(memberships(), rolls(), upkeeps(), rotations(), adoptions(), protections(), recoveries(), restorations())...)
+	}, slices.Concat(memberships(), rolls(), upkeeps(), rotations(), adoptions(), protections(), recoveries(), restorations(), points())...)
 }
 
 // start brings a workflow to its begin, with one operator that has looked around.

@@ -1192,6 +1192,37 @@ func TestArchiveThatBeginsAgainTellsWhatIsLost(t *testing.T) {
 	}
 }
 
+// From which bases the end of an archive is restored no more: none for a moment's reason, and
+// those that a drill has refused are tried last.
+func TestReplayRefusesBases(t *testing.T) {
+	fail := func(reason snapshot.Reason, cause error) error { return snapshot.Fail(reason, cause, "x — y — z") }
+	backups := []snapshot.Backup{{ID: "late", ClusterID: "a1", Revision: 30}, {ID: "bad", ClusterID: "a1", Revision: 20, Unfit: true}, {ID: "good", ClusterID: "a1", Revision: 10}, {ID: "other", ClusterID: "b2", Revision: 5}}
+	for name, tc := range map[string]struct {
+		err  error
+		want int
+	}{
+		"no way from any":        {fail(snapshot.ReasonNotArchived, errors.New("torn")), 2},
+		"another version":        {fail(snapshot.ReasonIncompatibleVersion, nil), 2},
+		"not caught up yet":      {fail(snapshot.ReasonNotArchived, fmt.Errorf("all: %w", errBeyond)), 0},
+		"the store is away":      {fail(snapshot.ReasonStoreUnreachable, nil), 0},
+		"no key for the archive": {fail(snapshot.ReasonKeyMissing, nil), 0},
+		"it differs":             {fail(snapshot.ReasonDiffers, nil), 0},
+	} {
+		if got := ofNone(tc.err, "a1", 25, backups); len(got) != tc.want {
+			t.Errorf("%s: %v are refused, want %d", name, got, tc.want)
+		}
+	}
+	if got := refusedLast(backups[:3]); got[0].ID != "late" || got[1].ID != "good" || got[2].ID != "bad" {
+		t.Errorf("tried in the order %v", got)
+	}
+	for reason, lasting := range map[snapshot.Reason]bool{snapshot.ReasonCorrupt: true, snapshot.ReasonNotRestorable: true, snapshot.ReasonStoreUnreachable: false, snapshot.ReasonKeyMissing: false} {
+		unfit, is := errors.AsType[*unfitError](ofBase(fail(reason, nil)))
+		if is != lasting || (is && !unfit.lasting) {
+			t.Errorf("%s: refused %t, want %t", reason, is, lasting)
+		}
+	}
+}
+
 // That the store cannot be asked says nothing of a base that was there.
 func TestArchiveKeepsItsBaseWhileTheStoreIsAway(t *testing.T) {
 	s, _, _ := clocked(t, &fakeMember{auth: 1, revision: func() int64 { return 10 }})

@@ -111,10 +111,9 @@ func (w *archiver) trail(ctx context.Context, next snapshot.Segment, backups []s
 	if next.Previous == "" {
 		return nil, nil
 	}
-	at, there := w.Now(), false
+	at := w.Now()
 	if !w.trailed.IsZero() && at.Sub(w.trailed) < trailCheck {
-		var err error
-		if there, err = w.listed(ctx, next); err != nil || there {
+		if there, err := w.listed(ctx, next); err != nil || there {
 			return nil, err
 		}
 	}

@@ -48,10 +48,12 @@ var breaches = map[string]mutants.Mutant{
 	"a base comes before any segment":        mutants.Of("archive.go", `if now := s.Now(); s.next.Previous != "" &&`, "if now := s.Now();"),
 	"segments that are gone are not missed":  mutants.Of("base.go", "if trail == nil || trail.Whole(segment.From-1) {", "if trail == nil || segment.From > 0 {"),
 	"what is lost is not told":               mutants.Of("base.go", "s.progress.Lost = lost\n", ""),
-	"an end that is gone waits for an hour":  mutants.Of("base.go", "there = there || ok && l.Sum == next.PreviousSum()", "there = true || ok && l.Sum == next.PreviousSum()"),
+	"an end that is gone waits for an hour":  mutants.Of("base.go", "err != nil || there {", "err != nil || there || true {"),
 	"the next process keeps a broken base":   mutants.Of("archive.go", "if written || rebased ||", "_ = rebased\n\tif written ||"),
 	"a lost archive begins as a first one":   mutants.Of("base.go", `err == nil && m.UID == "" &&`, `err == nil && m.UID == "x" &&`),
 	"a user's backup is taken for a base":    mutants.Of("base.go", `m.UID == "" && m.Name == ArchiveBase`, "m.Name == ArchiveBase"),
+	"a refused base is tried first":          mutants.Of("point.go", "append(sound, refused...)", "append(refused, sound...)"),
+	"a base is refused for being ahead":      mutants.Of("rebuild.go", "errors.Is(err, errBeyond) || (", "(err == nil) || ("),
 	"rights that were lost by a time":        mutants.Of("replay.go", "if !r.point.target.Time.IsZero() {", "if false {"),
 }
 

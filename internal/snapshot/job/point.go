@@ -133,18 +133,22 @@ func (e *Env) pointOf(ctx context.Context, clusterID string, backups []snapshot.
 		}
 		return nil, c.notArchived(t, missing)
 	}
-	// What a drill has refused is taken if there is nothing else.
-	slices.SortStableFunc(p.bases, func(a, b snapshot.Backup) int {
-		switch {
-		case a.Unfit == b.Unfit:
-			return 0
-		case b.Unfit:
-			return -1
-		default:
-			return 1
-		}
-	})
+	p.bases = refusedLast(p.bases)
 	return p, nil
+}
+
+// refusedLast puts what a drill has refused behind the others: it is taken if there is nothing
+// else.
+func refusedLast(bases []snapshot.Backup) []snapshot.Backup {
+	var sound, refused []snapshot.Backup
+	for _, b := range bases {
+		if b.Unfit {
+			refused = append(refused, b)
+		} else {
+			sound = append(sound, b)
+		}
+	}
+	return append(sound, refused...)
 }
 
 func (c *chain) notArchived(t Target, why error) error {

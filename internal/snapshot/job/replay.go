@@ -381,7 +381,7 @@ func again(events []*mvccpb.Event) *pb.TxnRequest {
 		deleted, known := event.GetType() == mvccpb.Event_DELETE, seen[string(kv.GetKey())]
 		seen[string(kv.GetKey())], twice = true, twice || known
 		if !known { // what it was before is asked once, before anything is done
-			txn.Compare = append(txn.Compare, asBefore(kv, deleted)...)
+			txn.Compare = append(txn.Compare, asBefore(event)...)
 		}
 		if deleted {
 			txn.Success = append(txn.Success, &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: kv.GetKey()}}})
@@ -398,8 +398,9 @@ func again(events []*mvccpb.Event) *pb.TxnRequest {
 }
 
 // asBefore holds if a key is what it was before it was written, or deleted.
-func asBefore(kv *mvccpb.KeyValue, deleted bool) []*pb.Compare {
-	if deleted {
+func asBefore(event *mvccpb.Event) []*pb.Compare {
+	kv := event.GetKv()
+	if event.GetType() == mvccpb.Event_DELETE {
 		return []*pb.Compare{versionIs(pb.Compare_GREATER, kv, 0)}
 	}
 	same := []*pb.Compare{versionIs(pb.Compare_EQUAL, kv, kv.GetVersion()-1)}
