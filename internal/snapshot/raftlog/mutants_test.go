@@ -12,7 +12,6 @@ var breaches = map[string]mutants.Mutant{
 	"a missing file is not missed":            mutants.Of("raftlog.go", "if l.sum != 0 && l.sum != sum {", "if false {"),
 	"damage is taken for the end":             mutants.Of("raftlog.go", "if !slices.ContainsFunc(content[:n], func(b byte) bool { return b != 0 }) {", "if true {"),
 	"a torn end is taken for damage":          mutants.Of("raftlog.go", "case errors.Is(err, errTorn) && i == len(names)-1:", "case i < 0:"),
-	"half a file is taken for a whole one":    mutants.Of("raftlog.go", "errors.Is(err, errTorn) && i == len(names)-1:", "errors.Is(err, errTorn) && i >= 0:"),
 	"entries that were replaced are left":     mutants.Of("raftlog.go", "l.runs[len(l.runs)-1].from >= index {", "l.runs[len(l.runs)-1].from > index+9 {"),
 	"what a leader's snapshot replaced stays": mutants.Of("raftlog.go", "l.runs, l.index = []run{{from: index, term: term}}, index", "l.index = max(l.index, index)"),
 	"half a record is left behind the mark":   mutants.Of("raftlog.go", "if err := file.Truncate(e.valid); err != nil {\n\t\treturn err\n\t}", ""),
