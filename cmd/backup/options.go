@@ -252,12 +252,7 @@ func (o *options) check(operation snapshot.Operation) error {
 			}
 		}
 	}
-	if operation != snapshot.OperationRecover {
-		require(map[string]string{"store": o.config.URL})
-	}
-	if operation != snapshot.OperationList && operation != snapshot.OperationRecover {
-		require(map[string]string{"cluster-uid": o.clusterUID})
-	}
+	require(o.ofStore(operation))
 	switch operation {
 	case snapshot.OperationSave:
 		require(map[string]string{"name": o.save.Name})
@@ -276,7 +271,7 @@ func (o *options) check(operation snapshot.Operation) error {
 	case snapshot.OperationRecover:
 		require(o.ofVolume())
 		require(map[string]string{"survivor": o.survivor.Identity.Member, "survivor-volume-uid": o.survivor.Identity.VolumeUID})
-		if o.restore.Identity.Incarnation < 0 || o.survivor.Identity.Incarnation < 0 {
+		if min(o.restore.Identity.Incarnation, o.survivor.Identity.Incarnation) < 0 {
 			errs = append(errs, errors.New("--incarnation or --survivor-incarnation is missing"))
 		}
 	case snapshot.OperationRebuild:
@@ -300,6 +295,18 @@ func (o *options) check(operation snapshot.Operation) error {
 
 func (o *options) ofMembers(m job.Members) map[string]string {
 	return map[string]string{"cluster-namespace": o.namespace, "cluster-name": o.cluster, "cluster-id": m.ClusterID, "endpoints": o.endpoints}
+}
+
+// ofStore are the flags of what works with a store.
+func (o *options) ofStore(operation snapshot.Operation) map[string]string {
+	switch operation {
+	case snapshot.OperationRecover:
+		return nil
+	case snapshot.OperationList:
+		return map[string]string{"store": o.config.URL}
+	default:
+		return map[string]string{"store": o.config.URL, "cluster-uid": o.clusterUID}
+	}
 }
 
 func (o *options) ofVolume() map[string]string {

@@ -16,14 +16,17 @@ import (
 // status says; and who was a learner is known without a list.
 func TestPositions(t *testing.T) {
 	seen := plan.Observed{Members: []plan.Member{
-		{Name: "a-0000", Answers: true, Term: 4, Applied: 90, Revision: 80}, {Name: "a-0001"}, {Name: "a-0002"},
+		{Name: "a-0000", Answers: true, Term: 4, Applied: 90, Revision: 80},
+		{Name: "a-0001"},
+		{Name: "a-0002"},
 		{Name: "a-0003", Listed: true},
 	}}
 	c := &v1alpha1.EtcdCluster{}
 	c.Status.Members = []v1alpha1.MemberStatus{
 		{Name: "a-0000", Position: &v1alpha1.MemberPosition{Index: 7}},
 		{Name: "a-0001", Position: &v1alpha1.MemberPosition{Term: 3, Index: 70, Revision: 60}},
-		{Name: "a-0002", Role: v1alpha1.RoleLearner}, {Name: "a-0003", Role: v1alpha1.RoleLearner},
+		{Name: "a-0002", Role: v1alpha1.RoleLearner},
+		{Name: "a-0003", Role: v1alpha1.RoleLearner},
 	}
 	recallPositions(c, &seen)
 	for i, want := range []plan.Position{{Term: 4, Index: 90, Revision: 80}, {Term: 3, Index: 70, Revision: 60}, {}, {}} {

@@ -169,7 +169,7 @@ func (l *log) file(name string, last bool) (valid int64, err error) {
 // torn says whether a record that cannot be read was being written when the power went: in
 // the last file, and a sector of it was not reached or its end is not there. Anything else is
 // damage, and what follows it is not known.
-func torn(last bool, content []byte, at int64) error {
+func torn(last bool, content []byte, at int64) error { //nolint:revive // where the record is, is what it asks
 	if !last {
 		return ErrDamaged
 	}

@@ -40,8 +40,10 @@ func numbers(values ...uint64) (data []byte) {
 	return data
 }
 
-func (w *written) entry(term, index uint64)           { w.put(recordEntry, numbers(0, term, index)) }
-func (w *written) state(term, vote, commit uint64)    { w.put(recordState, numbers(term, vote, commit)) }
+func (w *written) entry(term, index uint64) { w.put(recordEntry, numbers(0, term, index)) }
+
+func (w *written) state(term, vote, commit uint64) { w.put(recordState, numbers(term, vote, commit)) }
+
 func (w *written) snapshot(index, term uint64)        { w.put(recordSnapshot, numbers(index, term)) }
 func (w *written) cut(t *testing.T, dir, name string) { w.save(t, dir, name, 0); w.begin() }
 
