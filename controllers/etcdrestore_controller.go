@@ -212,17 +212,21 @@ func (r *EtcdRestoreReconciler) backups(ctx context.Context, er *v1alpha1.EtcdRe
 		// One that is deleted takes its objects with it, if its policy was changed to that.
 		Failed:   item.State == backup.ItemFailed || item.State == backup.ItemLeaving,
 		Complete: item.Saved && safety.Status.ClusterUID != "", Verified: item.Backup.Verified != nil,
-		Message: item.Message, Revision: item.Backup.Revision, Began: item.Backup.Began, Ready: readySince(safety, o.Drill),
+		Message: item.Message, Revision: item.Backup.Revision, Began: item.Backup.Began, Ready: readySince(safety, wantedOf(o.Drill)),
 	}
 	return o, of, nil
 }
 
-// readySince is since when a safety backup is what the restore asks of it.
-func readySince(safety *v1alpha1.EtcdBackup, drill bool) time.Time {
-	kind := v1alpha1.ConditionComplete
+// wantedOf is the condition of a safety backup that a restore waits for.
+func wantedOf(drill bool) string { //nolint:revive // the spec's own word
 	if drill {
-		kind = v1alpha1.ConditionVerified
+		return v1alpha1.ConditionVerified
 	}
+	return v1alpha1.ConditionComplete
+}
+
+// readySince is since when a safety backup is what the restore asks of it.
+func readySince(safety *v1alpha1.EtcdBackup, kind string) time.Time {
 	if is := meta.FindStatusCondition(safety.Status.Conditions, kind); is != nil {
 		return is.LastTransitionTime.Time
 	}

@@ -275,7 +275,7 @@ func TestASafetyBackupGrowsOld(t *testing.T) {
 	for i, kind := range []string{v1alpha1.ConditionComplete, v1alpha1.ConditionVerified} {
 		meta.FindStatusCondition(b.Status.Conditions, kind).LastTransitionTime = metav1.Unix(int64(i), 0)
 	}
-	if plain, tried := readySince(b, false), readySince(b, true); plain.Unix() != 0 || tried.Unix() != 1 {
+	if plain, tried := readySince(b, wantedOf(false)), readySince(b, wantedOf(true)); plain.Unix() != 0 || tried.Unix() != 1 {
 		t.Errorf("since %v, and tried out since %v", plain, tried)
 	}
 }
