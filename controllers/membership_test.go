@@ -113,10 +113,11 @@ func asWanted(t *testing.T, o resources.Object) client.Object {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := json.Unmarshal(raw, o.Empty); err != nil {
+	live := o.Empty()
+	if err := json.Unmarshal(raw, live); err != nil {
 		t.Fatal(err)
 	}
-	return o.Empty
+	return live
 }
 
 // TestHealthyCluster: a cluster as it should be costs no write.
@@ -225,7 +226,7 @@ func (s *stubborn) Apply(ctx context.Context, o runtime.ApplyConfiguration, _ ..
 	if s.refuses {
 		return apierrors.NewForbidden(policyv1.Resource("poddisruptionbudgets"), "a", errors.New("exceeded quota"))
 	}
-	return s.Create(ctx, asWanted(s.t, resources.Object{Want: o, Empty: &policyv1.PodDisruptionBudget{}}))
+	return s.Create(ctx, asWanted(s.t, resources.Object{Want: o, Empty: func() client.Object { return &policyv1.PodDisruptionBudget{} }}))
 }
 
 func TestRefusedSteps(t *testing.T) {

@@ -318,13 +318,8 @@ func (o *options) doRestore(ctx context.Context, env *job.Env, result *snapshot.
 
 // doRecover asks no store: it is for those who have none.
 func (o *options) doRecover(ctx context.Context, log *slog.Logger, result *snapshot.Result) error {
-	r := o.filling()
-	r.ID = o.survivor.Identity.Member + "/" + o.survivor.Identity.VolumeUID
-	r.Tools = job.Tools{Etcd: o.etcd, Etcdutl: o.etcdutl}
-	if o.orders != "" {
-		r.Permit = func() error { return permitted(o.orders, r.ID) }
-	}
 	from := o.survivor
+	r := o.filling(from.Identity.Member + "/" + from.Identity.VolumeUID)
 	from.Identity.ClusterUID = r.Identity.ClusterUID
 	env := &job.Env{Tracker: &job.Tracker{}, Log: log, Now: time.Now}
 	done, err := env.Recover(ctx, r, from)

@@ -456,24 +456,25 @@ func identitiesFrom(path string) ([]age.Identity, error) {
 	return identities, nil
 }
 
-// filling is the volume to fill, and as whom.
-func (o *options) filling() job.Restore {
+// filling is the volume to fill, as whom and with what, as long as the orders name that.
+func (o *options) filling(with string) job.Restore {
 	r := o.restore
 	r.As.Name = r.Identity.Member
+	r.ID, r.Tools = with, job.Tools{Etcd: o.etcd, Etcdutl: o.etcdutl}
+	if o.orders != "" {
+		r.Permit = func() error { return permitted(o.orders, with) }
+	}
 	return r
 }
 
 func (o *options) restoring() (job.Restore, error) {
-	r := o.filling()
+	r := o.filling(o.backup)
 	identities, err := identitiesFrom(o.identities)
-	r.ID, r.Identities, r.Tools = o.backup, identities, job.Tools{Etcd: o.etcd, Etcdutl: o.etcdutl}
+	r.Identities = identities
 	// It was parsed when the flags were.
 	r.Target, _ = o.target()
 	if o.foreign {
 		r.Foreign = job.AllowForeign
-	}
-	if o.orders != "" {
-		r.Permit = func() error { return permitted(o.orders, o.backup) }
 	}
 	return r, err
 }

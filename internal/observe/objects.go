@@ -25,10 +25,7 @@ import (
 func (o *Observer) objects(ctx context.Context, c *v1alpha1.EtcdCluster, m *memory, seen *plan.Observed) ([]string, error) {
 	var due []string
 	for _, object := range m.wants(c, seen.BudgetVoters(), o.Operator) {
-		live, ok := object.Empty.DeepCopyObject().(client.Object)
-		if !ok {
-			return nil, fmt.Errorf("%s %s cannot be read: a %T is no object of the API server's", object.Kind, object.Name, object.Empty)
-		}
+		live := object.Empty()
 		err := o.reader(c, m).Get(ctx, client.ObjectKey{Namespace: c.Namespace, Name: object.Name}, live, asCached)
 		if apierrors.IsNotFound(err) {
 			due = append(due, object.Kind+" "+object.Name)

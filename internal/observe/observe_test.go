@@ -92,10 +92,11 @@ func live(t *testing.T, o resources.Object) client.Object {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(want, o.Empty); err != nil {
+	live := o.Empty()
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(want, live); err != nil {
 		t.Fatal(err)
 	}
-	return o.Empty
+	return live
 }
 
 func claim(c *v1alpha1.EtcdCluster, i int) *corev1.PersistentVolumeClaim {

@@ -33,19 +33,19 @@ func (o *Observer) survivorGone(ctx context.Context, c *v1alpha1.EtcdCluster, s 
 // copied is what a founder's pod says that its volume was filled with.
 func (k *kubernetes) copied() *plan.Copied {
 	for i := range k.pods {
-		for _, status := range k.pods[i].Status.InitContainerStatuses {
-			if status.Name != resources.RestoreContainer || status.State.Terminated == nil {
-				continue
-			}
-			result, err := snapshot.ParseResult(status.State.Terminated.Message)
-			if err != nil || result.Outcome != snapshot.OutcomeSucceeded || result.Survivor == nil {
-				continue
-			}
-			s := result.Survivor
-			return &plan.Copied{
-				Position:    plan.Position{Term: s.Term, Index: s.Index, Revision: s.Revision},
-				Uncommitted: s.Uncommitted,
-			}
+		pod := &k.pods[i]
+		ended := resources.EndedFiller(pod)
+		if ended == nil || !resources.MountsSurvivor(pod) {
+			continue
+		}
+		result, err := snapshot.ParseResult(ended.Message)
+		if err != nil || result.Outcome != snapshot.OutcomeSucceeded || result.Survivor == nil {
+			continue
+		}
+		s := result.Survivor
+		return &plan.Copied{
+			Position:    plan.Position{Term: s.Term, Index: s.Index, Revision: s.Revision},
+			Uncommitted: s.Uncommitted,
 		}
 	}
 	return nil

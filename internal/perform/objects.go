@@ -29,18 +29,19 @@ func (p *Performer) applyObjects(ctx context.Context, c *v1alpha1.EtcdCluster, s
 		if !slices.Contains(seen.ObjectsDue, object.Kind+" "+object.Name) {
 			continue
 		}
-		err := p.Live.Get(ctx, client.ObjectKey{Namespace: c.Namespace, Name: object.Name}, object.Empty)
+		live := object.Empty()
+		err := p.Live.Get(ctx, client.ObjectKey{Namespace: c.Namespace, Name: object.Name}, live)
 		if client.IgnoreNotFound(err) != nil {
 			return fmt.Errorf("reading %s %s: %w", object.Kind, object.Name, err)
 		}
-		if err == nil && !metav1.IsControlledBy(object.Empty, c) {
+		if err == nil && !metav1.IsControlledBy(live, c) {
 			// Somebody made it since it was looked at.
-			return foreign(object.Kind, client.ObjectKeyFromObject(object.Empty))
+			return foreign(object.Kind, client.ObjectKeyFromObject(live))
 		}
 		// Force takes a field back from whoever edited it by hand.
 		err = p.Writer.Apply(ctx, object.Want, client.FieldOwner(resources.FieldOwner), client.ForceOwnership)
 		if apierrors.IsInvalid(err) {
-			err = p.takePorts(ctx, object, err)
+			err = p.takePorts(ctx, object, live, err)
 		}
 		if err != nil {
 			return fmt.Errorf("applying %s %s: %w", object.Kind, object.Name, err)
@@ -53,8 +54,8 @@ func (p *Performer) applyObjects(ctx context.Context, c *v1alpha1.EtcdCluster, s
 // and says so if there is nothing to replace. A port that somebody has given another
 // number is another entry of the list, which is theirs: applying ours beside it would
 // use its name twice.
-func (p *Performer) takePorts(ctx context.Context, object resources.Object, refused error) error {
-	service, is := object.Empty.(*corev1.Service)
+func (p *Performer) takePorts(ctx context.Context, object resources.Object, live client.Object, refused error) error {
+	service, is := live.(*corev1.Service)
 	if !is || service.ResourceVersion == "" {
 		return refused
 	}

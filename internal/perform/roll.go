@@ -141,7 +141,7 @@ func (p *Performer) outdatedPod(ctx context.Context, c, made *v1alpha1.EtcdClust
 func outdated(made *v1alpha1.EtcdCluster, m plan.Member, pod *corev1.Pod) bool {
 	return pod.Annotations[v1alpha1.AnnotationTemplateHash] != resources.TemplateHash(made) || m.TrustOutdated ||
 		pod.Annotations[v1alpha1.AnnotationResizeRefused] == resources.ComputeHash(made) ||
-		(made.Status.ClusterID != "" && resources.MountsSurvivor(pod))
+		resources.HoldsSurvivor(made, pod)
 }
 
 // fence has every other member's pod get another resourceVersion. The word names the

@@ -90,9 +90,19 @@ func workJob(is metav1.ObjectMeta, timeout time.Duration, spec corev1.PodSpec) *
 
 // EndedWorker is how the backup program has ended in a pod; nil while it has not.
 func EndedWorker(pod *corev1.Pod) *corev1.ContainerStateTerminated {
-	for i := range pod.Status.ContainerStatuses {
-		if s := &pod.Status.ContainerStatuses[i]; s.Name == BackupContainer {
-			return s.State.Terminated
+	return ended(pod.Status.ContainerStatuses, BackupContainer)
+}
+
+// EndedFiller is how that has ended which fills a member's volume; nil while it has not, and
+// for a pod without it.
+func EndedFiller(pod *corev1.Pod) *corev1.ContainerStateTerminated {
+	return ended(pod.Status.InitContainerStatuses, RestoreContainer)
+}
+
+func ended(statuses []corev1.ContainerStatus, name string) *corev1.ContainerStateTerminated {
+	for i := range statuses {
+		if statuses[i].Name == name {
+			return statuses[i].State.Terminated
 		}
 	}
 	return nil

@@ -22,8 +22,8 @@ type Object struct {
 	Kind, Name string
 	// Want is the object as it should be.
 	Want runtime.ApplyConfiguration
-	// Empty is an object to read the live one into.
-	Empty client.Object
+	// Empty makes an object to read the live one into.
+	Empty func() client.Object
 }
 
 // OperatorPeer says where the operator's own pods run, so that the network
@@ -37,12 +37,19 @@ type OperatorPeer struct {
 // to start comes first.
 func Objects(c *v1alpha1.EtcdCluster, voters int, operator OperatorPeer) []Object {
 	return []Object{
-		{"ServiceAccount", c.Name, serviceAccount(c), &corev1.ServiceAccount{}},
-		{"Service", PeerServiceName(c), peerService(c), &corev1.Service{}},
-		{"Service", ClientServiceName(c), clientService(c), &corev1.Service{}},
-		{"NetworkPolicy", c.Name, networkPolicy(c, operator), &networkingv1.NetworkPolicy{}},
-		{"PodDisruptionBudget", c.Name, disruptionBudget(c, voters), &policyv1.PodDisruptionBudget{}},
+		{"ServiceAccount", c.Name, serviceAccount(c), empty[corev1.ServiceAccount]},
+		{"Service", PeerServiceName(c), peerService(c), empty[corev1.Service]},
+		{"Service", ClientServiceName(c), clientService(c), empty[corev1.Service]},
+		{"NetworkPolicy", c.Name, networkPolicy(c, operator), empty[networkingv1.NetworkPolicy]},
+		{"PodDisruptionBudget", c.Name, disruptionBudget(c, voters), empty[policyv1.PodDisruptionBudget]},
 	}
+}
+
+func empty[T any, P interface {
+	*T
+	client.Object
+}]() client.Object {
+	return P(new(T))
 }
 
 // serviceAccount has no rights and no token; it exists so that nothing that is

@@ -354,18 +354,18 @@ func TestImage(t *testing.T) {
 // read into, under the name that it is asked for by.
 func TestObjects(t *testing.T) {
 	for _, o := range Objects(cluster(rich), 3, operator) {
-		raw := mustJSON(t, o.Want)
-		if err := json.Unmarshal([]byte(raw), o.Empty); err != nil {
+		raw, live := mustJSON(t, o.Want), o.Empty()
+		if err := json.Unmarshal([]byte(raw), live); err != nil {
 			t.Fatal(err)
 		}
-		if o.Empty.GetName() != o.Name || o.Empty.GetNamespace() != "ns" || o.Empty.GetObjectKind().GroupVersionKind().Kind != o.Kind {
-			t.Errorf("%s %s reads back as %s %s/%s", o.Kind, o.Name, o.Empty.GetObjectKind().GroupVersionKind().Kind, o.Empty.GetNamespace(), o.Empty.GetName())
+		if live.GetName() != o.Name || live.GetNamespace() != "ns" || live.GetObjectKind().GroupVersionKind().Kind != o.Kind {
+			t.Errorf("%s %s reads back as %s %s/%s", o.Kind, o.Name, live.GetObjectKind().GroupVersionKind().Kind, live.GetNamespace(), live.GetName())
 		}
 		var wanted, read map[string]any
 		if err := json.Unmarshal([]byte(raw), &wanted); err != nil {
 			t.Fatal(err)
 		}
-		if err := json.Unmarshal([]byte(mustJSON(t, o.Empty)), &read); err != nil {
+		if err := json.Unmarshal([]byte(mustJSON(t, live)), &read); err != nil {
 			t.Fatal(err)
 		}
 		// The fields that every object of the type shows are not wanted.

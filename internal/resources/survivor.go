@@ -91,6 +91,12 @@ func RevisionFloor(incarnation int64) int64 { return incarnation * span }
 // its own is filled. An annotation says so, since caches do not keep the rest of a pod.
 func MountsSurvivor(pod *corev1.Pod) bool { return pod.Annotations[v1alpha1.AnnotationSurvivor] != "" }
 
+// HoldsSurvivor says that a pod has a survivor's volume which it does not need any more: the
+// cluster is founded, so its own is filled.
+func HoldsSurvivor(c *v1alpha1.EtcdCluster, pod *corev1.Pod) bool {
+	return c.Status.ClusterID != "" && MountsSurvivor(pod)
+}
+
 // survivorVolume is its name in the pod.
 const survivorVolume = "survivor"
 

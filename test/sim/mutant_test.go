@@ -266,7 +266,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "a founder keeps the survivor's claim", rule: "", test: "TestTheSurvivorIsKept",
-		edits: []sourceEdit{{lookFile, "(c.Status.ClusterID != \"\" && resources.MountsSurvivor(pod))", "(c.Status.ClusterID != \"\" && !(%s) && resources.MountsSurvivor(pod))"}},
+		edits: []sourceEdit{{lookFile, "resources.HoldsSurvivor(c, pod)", "(!(%s) && resources.HoldsSurvivor(c, pod))"}},
 	},
 	{
 		name: "a lost status brings the old incarnation back", rule: "after the loss of status", test: "TestARecoveryKeepsWhatWasLeft",

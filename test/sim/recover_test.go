@@ -380,11 +380,9 @@ func deleteTwo(w *World) {
 	}
 }
 
-// TestARecoveryKeepsWhatWasLeft: the survivor's volume is there, untouched, and the new
-// members bear other names; taken back before the old ones have stopped, the old go on.
-func TestARecoveryKeepsWhatWasLeft(t *testing.T) {
-	f := recoveries()[0]
-	w := f.start()
+// finishKeeping runs to the end, and wants the survivor's claim to be there, untouched.
+func (f workflow) finishKeeping(t *testing.T, w *World) (survivor *corev1.PersistentVolumeClaim) {
+	t.Helper()
 	old := w.Claim("c-0000")
 	if err := f.finish(w); err != nil {
 		t.Fatalf("%v\n%s", err, w.Notes(100))
@@ -392,6 +390,15 @@ func TestARecoveryKeepsWhatWasLeft(t *testing.T) {
 	if now := w.Claim("c-0000"); now == nil || now.ResourceVersion != old.ResourceVersion {
 		t.Errorf("the survivor's claim was %v and is %v", old, now)
 	}
+	return old
+}
+
+// TestARecoveryKeepsWhatWasLeft: the survivor's volume is there, untouched, and the new
+// members bear other names; taken back before the old ones have stopped, the old go on.
+func TestARecoveryKeepsWhatWasLeft(t *testing.T) {
+	f := recoveries()[0]
+	w := f.start()
+	f.finishKeeping(t, w)
 	s := w.Cluster().Status
 	if got := strings.Join(s.Founders, ","); got != "c-0003,c-0004,c-0005" || !strings.Contains(s.Recovery.GivenUp, "c-0000 (its volume is kept)") {
 		t.Errorf("the founders are %s; %+v", got, s.Recovery)

@@ -90,12 +90,18 @@ func (e *Env) Restore(ctx context.Context, r Restore) (Restored, error) {
 	if err := r.allowed(ctx, m); err != nil {
 		return failed, err
 	}
+	return r.alone(ctx, failed, func(lock *os.File) (Restored, error) { return e.fill(ctx, r, m, p, lock) })
+}
+
+// alone has the volume filled while nobody else can change it, and while that is still
+// permitted. One that is filled already is left alone; failed is the answer if fill is not
+// come to.
+func (r Restore) alone(ctx context.Context, failed Restored, fill func(lock *os.File) (Restored, error)) (Restored, error) {
 	lock, err := member.LockVolume(ctx, r.Volume, lockWait)
 	if err != nil {
 		return failed, snapshot.Fail(snapshot.ReasonVolumeInUse, err, "%s: %v — two processes would write it — stop the other one", r.Volume, err)
 	}
 	defer lock.Close()
-	// Again, now that nobody else can change it.
 	if done, err := r.Finished(); err != nil || done != nil {
 		return deref(done), err
 	}
@@ -104,7 +110,7 @@ func (e *Env) Restore(ctx context.Context, r Restore) (Restored, error) {
 			return failed, err
 		}
 	}
-	return e.fill(ctx, r, m, p, lock)
+	return fill(lock)
 }
 
 func deref(done *Restored) Restored {

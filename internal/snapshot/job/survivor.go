@@ -46,20 +46,11 @@ func (e *Env) Recover(ctx context.Context, r Restore, from Survivor) (Restored, 
 	if err != nil {
 		return Restored{}, err
 	}
-	lock, err := member.LockVolume(ctx, r.Volume, lockWait)
-	if err != nil {
-		return Restored{}, snapshot.Fail(snapshot.ReasonVolumeInUse, err, "%s: %v — two processes would write it — stop the other one", r.Volume, err)
-	}
-	defer lock.Close()
-	// Again, now that nobody else can change it.
-	if done, err := r.Finished(); err != nil || done != nil {
-		return deref(done), err
-	}
-	if r.Permit != nil {
-		if err := r.Permit(); err != nil {
-			return Restored{}, err
-		}
-	}
+	return r.alone(ctx, Restored{}, func(lock *os.File) (Restored, error) { return e.copyTo(ctx, r, from, version, lock) })
+}
+
+// copyTo fills the volume, which nobody else changes, while nobody writes the survivor's.
+func (e *Env) copyTo(ctx context.Context, r Restore, from Survivor, version string, lock *os.File) (Restored, error) {
 	release, err := from.hold(ctx)
 	if err != nil {
 		return Restored{}, err
