@@ -84,11 +84,14 @@ func (o *Observer) kubernetes(ctx context.Context, c *v1alpha1.EtcdCluster, m *m
 	if c.Spec.Adopt != nil && (c.Status.Recovery == nil || c.Status.Recovery.Incarnation != c.Status.Incarnation) {
 		k.adoption = resources.Adoption(c, claims.Items, pods.Items)
 	}
+	// One more than the size is what a replacement has; others of the namespace are not kept.
+	few := int(c.Spec.Size) + 1
+	k.claims, k.pods = make([]corev1.PersistentVolumeClaim, 0, few), make([]corev1.Pod, 0, few)
 	for i := range claims.Items {
-		k.addClaim(c, claims.Items[i])
+		k.addClaim(c, &claims.Items[i])
 	}
 	for i := range pods.Items {
-		k.addPod(c, pods.Items[i])
+		k.addPod(c, &pods.Items[i])
 	}
 	err := o.unlabelled(ctx, c, k)
 	if err != nil {
@@ -115,7 +118,7 @@ func (k *kubernetes) present(c *v1alpha1.EtcdCluster, claims []corev1.Persistent
 	return c
 }
 
-func (k *kubernetes) addClaim(c *v1alpha1.EtcdCluster, claim corev1.PersistentVolumeClaim) {
+func (k *kubernetes) addClaim(c *v1alpha1.EtcdCluster, claim *corev1.PersistentVolumeClaim) {
 	if n, ok := resources.Ordinal(c.Name, resources.MemberOfClaim(claim.Name)); ok {
 		k.taken = append(k.taken, n)
 	}
@@ -124,12 +127,12 @@ func (k *kubernetes) addClaim(c *v1alpha1.EtcdCluster, claim corev1.PersistentVo
 	case claim.Labels[v1alpha1.LabelClusterUID] != resources.ClusterUID(c):
 		k.oldVolumes = append(k.oldVolumes, plan.OldVolume{Claim: claim.Name, ClusterUID: claim.Labels[v1alpha1.LabelClusterUID]})
 	case claim.Labels[v1alpha1.LabelIncarnation] != resources.Identity(c)[v1alpha1.LabelIncarnation]:
-	case resources.Quarantined(&claim):
-		if k.quarantineOver(c, &claim) {
-			k.overdue = append(k.overdue, &claim)
+	case resources.Quarantined(claim):
+		if k.quarantineOver(c, claim) {
+			k.overdue = append(k.overdue, claim)
 		}
 	default:
-		k.claims = append(k.claims, claim)
+		k.claims = append(k.claims, *claim)
 	}
 }
 
@@ -164,12 +167,12 @@ func (m *memory) expired(c *v1alpha1.EtcdCluster, k *kubernetes) []string {
 	return members
 }
 
-func (k *kubernetes) addPod(c *v1alpha1.EtcdCluster, pod corev1.Pod) {
+func (k *kubernetes) addPod(c *v1alpha1.EtcdCluster, pod *corev1.Pod) {
 	if n, ok := resources.Ordinal(c.Name, pod.Name); ok {
 		k.taken = append(k.taken, n)
 	}
 	if pod.Labels[v1alpha1.LabelClusterUID] == resources.ClusterUID(c) && pod.Labels[v1alpha1.LabelIncarnation] == resources.Identity(c)[v1alpha1.LabelIncarnation] {
-		k.pods = append(k.pods, pod)
+		k.pods = append(k.pods, *pod)
 	}
 }
 

@@ -60,6 +60,26 @@ func TestObjectsThatWereInOrderAreComparedAgain(t *testing.T) {
 	}
 }
 
+// TestNothingIsComparedTwice: whatever changed the cluster, the look after the next one
+// finds the very objects that it agreed upon, for a comparison by value in every look is
+// a twentieth of an operator at rest.
+func TestNothingIsComparedTwice(t *testing.T) {
+	w := founded(t)
+	w.cluster.ResourceVersion = "1"
+	w.see()
+	w.cluster.ResourceVersion = "2"
+	w.see()
+	m := w.observer.remember(w.cluster)
+	if len(m.wanted.objects) == 0 {
+		t.Fatal("nothing is wanted")
+	}
+	for _, object := range m.wanted.objects {
+		if was := m.agreed[object.Kind+" "+object.Name]; was.want != object.Want {
+			t.Errorf("%s %s is compared by value in every look", object.Kind, object.Name)
+		}
+	}
+}
+
 // TestSecretsAreVerifiedWhenTheyChange: a Secret with a new version is looked into
 // when it is read next, and all of them now and then.
 func TestSecretsAreVerifiedWhenTheyChange(t *testing.T) {

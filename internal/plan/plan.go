@@ -168,21 +168,23 @@ func Next(o Observed) Step {
 	if o.Founded() && len(o.Founders) > 0 {
 		rules = running
 	}
-	var skipped *Step
+	// A pointer to the step would put that of every rule on the heap, in each look.
+	var skipped Step
+	skips := false
 	for _, rule := range rules {
 		step, ok := rule(o)
 		switch {
 		case !ok:
-		case slices.Contains(o.Skip, step.Kind) && skipped == nil && step.Kind.housekeeping():
-			skipped = &step
-		case skipped != nil && step.Kind == Wait:
-			return *skipped
+		case slices.Contains(o.Skip, step.Kind) && !skips && step.Kind.housekeeping():
+			skipped, skips = step, true
+		case skips && step.Kind == Wait:
+			return skipped
 		default:
 			return o.serving(step)
 		}
 	}
-	if skipped != nil {
-		return *skipped
+	if skips {
+		return skipped
 	}
 	message := fmt.Sprintf("all %d members are healthy", len(o.Members))
 	if len(o.Members) == 1 {

@@ -132,7 +132,10 @@ func ReportBlind(c *v1alpha1.EtcdCluster, err error) {
 
 func setOrRemove(c *v1alpha1.EtcdCluster, kind string, is *metav1.Condition) {
 	if is == nil {
-		meta.RemoveStatusCondition(&c.Status.Conditions, kind)
+		// Removing what is not there copies all that is.
+		if meta.FindStatusCondition(c.Status.Conditions, kind) != nil {
+			meta.RemoveStatusCondition(&c.Status.Conditions, kind)
+		}
 		return
 	}
 	set(c, *is)
