@@ -53,7 +53,7 @@ const (
 	finalizeLimit = time.Minute
 	// atRest keeps the promise that Available=True was probed in the last 15 s,
 	// with room for a probe that hangs until its time-out.
-	atRest = 7500 * time.Millisecond
+	atRest = 8 * time.Second
 )
 
 var errPerform = errors.New("the API server did not answer within one pass")
