@@ -64,10 +64,10 @@ func rolls() []workflow {
 		})},
 		{name: "changing the class of three volumes", end: (*World).Shape, long: true, shared: true, before: three, begin: wants(class("fast"))},
 		{name: "rolling three in memory", end: (*World).Shape, long: true, before: founded(spec(3, plaintext, inMemory)), begin: wants(snapshotCount(20000))},
-		{name: "replacing three volumes by memory", every: true, faults: true, end: (*World).Shape, long: true, shared: true, before: three, begin: wants(inMemory)},
-		{name: "replacing memory by three volumes", every: true, faults: true, end: (*World).Shape, long: true, shared: true, before: founded(spec(3, plaintext, inMemory)), begin: wants(onDisk)},
-		{name: "replacing one volume by memory", end: (*World).Shape, before: one, begin: wants(inMemory)},
-		{name: "replacing memory by one volume", end: (*World).Shape, before: founded(spec(1, plaintext, inMemory)), begin: wants(onDisk)},
+		{name: "replacing three volumes by memory", end: (*World).Shape, long: true, shared: true, before: three, begin: wants(inMemory)},
+		{name: "replacing memory by three volumes", end: (*World).Shape, long: true, shared: true, before: founded(spec(3, plaintext, inMemory)), begin: wants(onDisk)},
+		{name: "replacing one volume by memory", faults: true, end: (*World).Shape, before: one, begin: wants(inMemory)},
+		{name: "replacing memory by one volume", faults: true, end: (*World).Shape, before: founded(spec(1, plaintext, inMemory)), begin: wants(onDisk)},
 		{name: "replacing volumes by memory and changing one's mind", end: (*World).Shape, long: true, before: three, begin: func(w *World) {
 			w.Apply(inMemory)
 			w.After(12*time.Second, func() { w.Apply(onDisk) })
