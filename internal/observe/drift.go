@@ -60,7 +60,7 @@ func (o *Observer) unlabelledPod(ctx context.Context, c *v1alpha1.EtcdCluster, k
 }
 
 func (o *Observer) unlabelledClaim(ctx context.Context, c *v1alpha1.EtcdCluster, k *kubernetes, name string) error {
-	if k.claim(name) != nil || resources.InMemory(c) {
+	if pod := k.pod(name); k.claim(name) != nil || (pod != nil && resources.PodInMemory(pod)) {
 		return nil
 	}
 	claim := &corev1.PersistentVolumeClaim{}

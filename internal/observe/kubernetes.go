@@ -254,15 +254,39 @@ func (k *kubernetes) members(c *v1alpha1.EtcdCluster) []plan.Member {
 			Name: name, Ordinal: n, Founder: slices.Contains(c.Status.Founders, name), Joiner: name == c.Status.Joiner,
 			Mislabelled: k.mislabelled(c, name),
 		}
-		if resources.InMemory(c) {
-			k.describeMemory(c, &m)
-		} else {
-			k.describeVolume(c, &m)
-			k.describePod(c, &m)
-		}
+		k.describe(c, &m)
 		members = append(members, m)
 	}
 	return members
+}
+
+// medium of a member's data: what its pod was made with or, without one, a claim of its
+// name. It may be another than the spec's, which its members follow one by one.
+func (k *kubernetes) medium(c *v1alpha1.EtcdCluster, name string) v1alpha1.StorageMedium {
+	pod := k.pod(name)
+	switch {
+	case pod != nil && resources.PodInMemory(pod):
+		return v1alpha1.MediumMemory
+	case pod != nil, k.claim(name) != nil:
+		return v1alpha1.MediumDisk
+	default:
+		return cmp.Or(c.Spec.Storage.Medium, v1alpha1.MediumDisk)
+	}
+}
+
+// describe a member by what there is of it.
+func (k *kubernetes) describe(c *v1alpha1.EtcdCluster, m *plan.Member) {
+	made := resources.OnMedium(c, k.medium(c, m.Name))
+	if m.InMemory = resources.InMemory(made); m.InMemory {
+		k.describeMemory(made, m)
+	} else {
+		k.describeVolume(made, m)
+		k.describePod(made, m)
+	}
+	if made != c {
+		// It is replaced: its claim need not follow a larger storage.size before.
+		m.MediumDiffers, m.VolumeElsewhere, m.VolumeSmall = true, true, false
+	}
 }
 
 func (k *kubernetes) describeVolume(c *v1alpha1.EtcdCluster, m *plan.Member) {
@@ -392,10 +416,10 @@ func snapshotCount(pod *corev1.Pod) int64 {
 func (k *kubernetes) madeFrom(c *v1alpha1.EtcdCluster, members []plan.Member) {
 	for i := range members {
 		m := members[i]
-		if resources.InMemory(c) {
-			k.describeMemory(c, &m)
+		if on := resources.OnMedium(c, k.medium(c, m.Name)); m.InMemory {
+			k.describeMemory(on, &m)
 		} else {
-			k.describePod(c, &m)
+			k.describePod(on, &m)
 		}
 		members[i].PodOutdated = m.PodOutdated
 	}

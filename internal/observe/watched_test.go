@@ -766,6 +766,8 @@ func TestEndedMemory(t *testing.T) {
 		for _, o := range w.objects {
 			if p, ok := o.(*corev1.Pod); ok {
 				p.Annotations[v1alpha1.AnnotationTemplateHash] = resources.TemplateHash(w.cluster)
+				delete(p.Annotations, v1alpha1.AnnotationVolumeUID)
+				p.Annotations[v1alpha1.AnnotationFounders] = strings.Join(w.cluster.Status.Founders, ",")
 			}
 		}
 	}

@@ -9,12 +9,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/plan"
 	"github.com/quorate/quorate/internal/resources"
 )
 
 // restoreLabels puts the identity back on a member's pod and claim, if they are
 // proven to be the member's without it.
-func (p *Performer) restoreLabels(ctx context.Context, c *v1alpha1.EtcdCluster, name string) error {
+func (p *Performer) restoreLabels(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, name string) error {
 	pod := &corev1.Pod{}
 	there, err := p.there(ctx, c, name, pod)
 	if err != nil {
@@ -26,7 +27,7 @@ func (p *Performer) restoreLabels(ctx context.Context, c *v1alpha1.EtcdCluster, 
 		return err
 	}
 	claim := &corev1.PersistentVolumeClaim{}
-	if there, err := p.there(ctx, c, resources.ClaimName(name), claim); err != nil || !there || resources.InMemory(c) {
+	if there, err := p.there(ctx, c, resources.ClaimName(name), claim); err != nil || !there || memoryBacked(c, seen, name) {
 		return err
 	}
 	return p.relabel(ctx, c, name, claim, func() bool { return resources.MadeClaim(c, claim, pod, name) })

@@ -22,9 +22,9 @@ import (
 // held back by a gate or, for one that joins, by its guard. One of that name that is not ours is never adopted.
 func (p *Performer) createVolume(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, name string) error {
 	switch {
-	case resources.InMemory(c) && name == c.Status.Joiner:
+	case memoryBacked(c, seen, name) && name == c.Status.Joiner:
 		return p.holdMember(ctx, c, seen, name)
-	case resources.InMemory(c):
+	case memoryBacked(c, seen, name):
 		return p.createPod(ctx, c, seen, resources.Start{Member: name})
 	}
 	err := p.Writer.Create(ctx, resources.Claim(c, name), client.FieldOwner(resources.FieldOwner))
@@ -58,8 +58,8 @@ func (p *Performer) expandVolume(ctx context.Context, c *v1alpha1.EtcdCluster, n
 
 // replaceVolume deletes a volume that was never used and is not on record, so
 // that it is made again.
-func (p *Performer) replaceVolume(ctx context.Context, c *v1alpha1.EtcdCluster, name string) error {
-	volume, err := p.unusedVolume(ctx, c, name)
+func (p *Performer) replaceVolume(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, name string) error {
+	volume, err := p.unusedVolume(ctx, c, seen, name)
 	if err != nil {
 		return err
 	}
@@ -71,8 +71,8 @@ func (p *Performer) replaceVolume(ctx context.Context, c *v1alpha1.EtcdCluster, 
 
 // unusedVolume is a volume of ours that has never held data: a claim that was
 // never bound, or a pod in which etcd has never run.
-func (p *Performer) unusedVolume(ctx context.Context, c *v1alpha1.EtcdCluster, name string) (client.Object, error) {
-	volume, err := p.ownVolume(ctx, c, name)
+func (p *Performer) unusedVolume(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, name string) (client.Object, error) {
+	volume, err := p.ownVolume(ctx, c, seen, name)
 	if err != nil {
 		return nil, err
 	}
@@ -94,12 +94,12 @@ func (p *Performer) unusedVolume(ctx context.Context, c *v1alpha1.EtcdCluster, n
 // startMember makes a member's pod on its volume, or lets the pod of a
 // memory-backed member go, now that it is on record.
 func (p *Performer) startMember(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, name string) error {
-	volume, err := p.ownVolume(ctx, c, name)
+	volume, err := p.ownVolume(ctx, c, seen, name)
 	if err != nil {
 		return err
 	}
 	m, _ := seen.Member(name)
-	if on := volume.GetAnnotations()[v1alpha1.AnnotationNode]; on != m.LastNode && !resources.InMemory(c) {
+	if on := volume.GetAnnotations()[v1alpha1.AnnotationNode]; on != m.LastNode && !m.InMemory {
 		return fmt.Errorf("starting %s, whose last node is %q and not %q: %w", name, on, m.LastNode, ErrStale)
 	}
 	if volume.GetAnnotations()[v1alpha1.AnnotationRefused] != "" {
@@ -212,7 +212,7 @@ func (p *Performer) createPod(ctx context.Context, c *v1alpha1.EtcdCluster, seen
 	start.GuardImage = p.GuardImage
 	m, _ := seen.Member(start.Member)
 	start.Trust = m.Trust
-	c = resources.MadeAs(c, seen)
+	c = onMedium(resources.MadeAs(c, seen), seen, start.Member)
 	if start.Orders.State == "" {
 		start.Orders = orders(c, seen, start.Member, nil)
 	}
@@ -332,7 +332,7 @@ func (p *Performer) delete(ctx context.Context, object client.Object) error {
 // the claim outlives the pod.
 func (p *Performer) recordMember(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, name string) error {
 	m, _ := seen.Member(name)
-	volume, err := p.ownVolume(ctx, c, name)
+	volume, err := p.ownVolume(ctx, c, seen, name)
 	if err != nil {
 		return err
 	}
@@ -354,10 +354,10 @@ func (p *Performer) recordMember(ctx context.Context, c *v1alpha1.EtcdCluster, s
 	}
 	forbid := resources.Orders{Peers: peers(seen), URLs: urls(seen), State: member.ClusterStateExisting, Empty: resources.EmptyForbidden}
 	takeBack := pod != nil && started && resources.MayBeginAnew(pod)
-	if takeBack && resources.InMemory(c) {
+	if takeBack && m.InMemory {
 		maps.Copy(record, forbid.Annotations(c))
 	}
-	if err := p.annotate(ctx, volume, record); err != nil || !takeBack || resources.InMemory(c) {
+	if err := p.annotate(ctx, volume, record); err != nil || !takeBack || m.InMemory {
 		return err
 	}
 	takenBack := forbid.Annotations(c)
@@ -414,11 +414,11 @@ func (p *Performer) annotate(ctx context.Context, object client.Object, with map
 // recordRefusal keeps what the guard said on the claim, which outlives the pod,
 // and then deletes the pod: it would only be refused again.
 func (p *Performer) recordRefusal(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, name string) error {
-	if resources.InMemory(c) {
+	m, _ := seen.Member(name)
+	if m.InMemory {
 		// The data is the pod's; a loss is seen from the pod's absence.
 		return p.deletePod(ctx, c, name)
 	}
-	m, _ := seen.Member(name)
 	pod, err := p.ownPod(ctx, c, name)
 	if err != nil {
 		return err

@@ -62,7 +62,7 @@ func (p *Performer) changeMembership(ctx context.Context, c *v1alpha1.EtcdCluste
 	case plan.StopMembers:
 		return p.stopMembers(ctx, c, seen, step.Members)
 	case plan.DiscardMembers:
-		return each(step.Members, func(name string) error { return p.discardMember(ctx, c, name) })
+		return each(step.Members, func(name string) error { return p.discardMember(ctx, c, seen, name) })
 	case plan.DeleteVolumes:
 		return p.retire(ctx, c, seen, step.Members, p.deleteLeft)
 	case plan.QuarantineVolumes:
@@ -168,7 +168,7 @@ func (p *Performer) holdMember(ctx context.Context, c *v1alpha1.EtcdCluster, see
 	start := resources.Start{Member: name, GuardImage: p.GuardImage, Orders: resources.Orders{
 		Peers: append(peers(seen), name), URLs: urls(seen), State: member.ClusterStateExisting, Empty: resources.EmptyAllowed, Hold: true,
 	}}
-	if !resources.InMemory(c) {
+	if !memoryBacked(c, seen, name) {
 		claim, err := p.ownClaim(ctx, c, name)
 		if err != nil {
 			return err
@@ -190,7 +190,7 @@ func (p *Performer) addLearner(ctx context.Context, c *v1alpha1.EtcdCluster, see
 	if err != nil {
 		return err
 	}
-	volume, err := p.ownVolume(ctx, c, name)
+	volume, err := p.ownVolume(ctx, c, seen, name)
 	if err != nil {
 		return err
 	}
@@ -216,7 +216,7 @@ func (p *Performer) addLearner(ctx context.Context, c *v1alpha1.EtcdCluster, see
 // releaseMember lets a held member start, with the members that etcd lists.
 func (p *Performer) releaseMember(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, name string) error {
 	m, _ := seen.Member(name)
-	volume, err := p.ownVolume(ctx, c, name)
+	volume, err := p.ownVolume(ctx, c, seen, name)
 	if err != nil {
 		return err
 	}
@@ -355,7 +355,7 @@ func (p *Performer) changeVoters(ctx context.Context, c *v1alpha1.EtcdCluster, s
 	if err != nil {
 		return err
 	}
-	volume, err := p.ownVolume(ctx, c, name)
+	volume, err := p.ownVolume(ctx, c, seen, name)
 	if err != nil {
 		return err
 	}
@@ -392,7 +392,7 @@ func (p *Performer) removeMember(ctx context.Context, c *v1alpha1.EtcdCluster, s
 			return err
 		}
 	}
-	if err := p.markLeaving(ctx, c, m); err != nil {
+	if err := p.markLeaving(ctx, c, seen, m); err != nil {
 		return err
 	}
 	if m.Left() {
@@ -443,14 +443,14 @@ func (p *Performer) answersNow(ctx context.Context, c *v1alpha1.EtcdCluster, see
 // markLeaving puts on the volume of a sound voter, or of a learner, that it goes
 // with its member, before the member is removed: afterwards nobody could tell a
 // scale-in from a removal by hand, and the volume of that one is kept.
-func (p *Performer) markLeaving(ctx context.Context, c *v1alpha1.EtcdCluster, m plan.Member) error {
+func (p *Performer) markLeaving(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, m plan.Member) error {
 	if m.Volume != plan.VolumeBound || m.Dead() || m.RecordedID != m.ID || m.VolumeElsewhere {
 		// A volume with the data of another member than the one that goes, or with none,
-		// is not that member's to take along; and one of another class than is wanted is
+		// is not that member's to take along; and one of another class or medium than is wanted is
 		// kept for a while, as any that is replaced.
 		return nil
 	}
-	volume, err := p.ownVolume(ctx, c, m.Name)
+	volume, err := p.ownVolume(ctx, c, seen, m.Name)
 	if err != nil {
 		return err
 	}
@@ -475,7 +475,7 @@ func (p *Performer) stopMembers(ctx context.Context, c *v1alpha1.EtcdCluster, se
 		if string(pod.UID) != m.PodUID {
 			return fmt.Errorf("stopping %s, which has another pod by now: %w", name, ErrStale)
 		}
-		if !m.Listed && (resources.InMemory(c) || m.Volume == plan.VolumeAbsent || m.Volume == plan.VolumeTerminating) {
+		if !m.Listed && (m.InMemory || m.Volume == plan.VolumeAbsent || m.Volume == plan.VolumeTerminating) {
 			// The pod is all that is left of the member, or its claim goes with it.
 			if err := p.deleteSecret(ctx, c, name); err != nil {
 				return err
@@ -486,7 +486,7 @@ func (p *Performer) stopMembers(ctx context.Context, c *v1alpha1.EtcdCluster, se
 }
 
 // discardMember deletes what was prepared for a member that never joined.
-func (p *Performer) discardMember(ctx context.Context, c *v1alpha1.EtcdCluster, name string) error {
+func (p *Performer) discardMember(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, name string) error {
 	if c.Status.Joiner == name {
 		return fmt.Errorf("discarding the joiner %s: %w", name, ErrStale)
 	}
@@ -497,7 +497,7 @@ func (p *Performer) discardMember(ctx context.Context, c *v1alpha1.EtcdCluster, 
 	if pod != nil && !resources.Held(pod) {
 		return fmt.Errorf("discarding %s, which was released: %w", name, ErrStale)
 	}
-	if resources.InMemory(c) {
+	if memoryBacked(c, seen, name) {
 		if err := p.deleteSecret(ctx, c, name); err != nil {
 			return err
 		}
@@ -507,7 +507,7 @@ func (p *Performer) discardMember(ctx context.Context, c *v1alpha1.EtcdCluster, 
 			return err
 		}
 	}
-	if resources.InMemory(c) {
+	if memoryBacked(c, seen, name) {
 		return nil
 	}
 	claim, err := p.ownClaim(ctx, c, name)
@@ -536,7 +536,7 @@ func (p *Performer) retire(
 		if m, _ := seen.Member(name); m.Listed {
 			return fmt.Errorf("retiring %s, which is a member: %w", name, ErrStale)
 		}
-		if resources.InMemory(c) {
+		if memoryBacked(c, seen, name) {
 			return nil
 		}
 		claim, err := p.ownClaim(ctx, c, name)

@@ -397,6 +397,9 @@ func leads(f *change, do func(*etcd.Status)) {
 
 func inMemory(f *change) {
 	f.edit(func(c *v1alpha1.EtcdCluster) { c.Spec.Storage.Medium = v1alpha1.MediumMemory })
+	for i := range f.seen.Members {
+		f.seen.Members[i].InMemory = true
+	}
 }
 
 // outcome of a step.

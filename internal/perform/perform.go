@@ -83,11 +83,11 @@ func (p *Performer) Perform(ctx context.Context, c *v1alpha1.EtcdCluster, seen p
 	case plan.LatchPoint:
 		return latchPoint(&c.Status, seen.Point.BackupID)
 	case plan.LatchVolumes:
-		return p.latchVolumes(ctx, c, step.Members)
+		return p.latchVolumes(ctx, c, seen, step.Members)
 	case plan.LatchCluster:
 		return latchCluster(&c.Status, seen.AgreedClusterID)
 	case plan.UnlatchVolumes:
-		return each(step.Members, func(name string) error { return p.unlatchVolume(ctx, c, name) })
+		return each(step.Members, func(name string) error { return p.unlatchVolume(ctx, c, seen, name) })
 	case plan.SetFinalizer:
 		return p.setFinalizer(ctx, c)
 	case plan.IssueCertificates:
@@ -95,11 +95,11 @@ func (p *Performer) Perform(ctx context.Context, c *v1alpha1.EtcdCluster, seen p
 	case plan.ApplyObjects:
 		return p.applyObjects(ctx, c, seen)
 	case plan.RestoreLabels:
-		return each(step.Members, func(name string) error { return p.restoreLabels(ctx, c, name) })
+		return each(step.Members, func(name string) error { return p.restoreLabels(ctx, c, seen, name) })
 	case plan.CreateVolumes:
 		return each(step.Members, func(name string) error { return p.createVolume(ctx, c, seen, name) })
 	case plan.ReplaceVolumes:
-		return each(step.Members, func(name string) error { return p.replaceVolume(ctx, c, name) })
+		return each(step.Members, func(name string) error { return p.replaceVolume(ctx, c, seen, name) })
 	case plan.StartMembers:
 		if c.Status.ClusterID != "" {
 			// Not from a spec of yesterday: the pod would be made a second time.
@@ -177,7 +177,7 @@ func latchCluster(s *v1alpha1.EtcdClusterStatus, id uint64) error {
 
 // latchVolumes records which claims are the founders', as they are now: one
 // that was deleted between the look and this is not recorded.
-func (p *Performer) latchVolumes(ctx context.Context, c *v1alpha1.EtcdCluster, founders []string) error {
+func (p *Performer) latchVolumes(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, founders []string) error {
 	volumes := map[string]string{}
 	for _, name := range founders {
 		if on := c.Status.FounderVolumes[name]; on != "" {
@@ -185,7 +185,7 @@ func (p *Performer) latchVolumes(ctx context.Context, c *v1alpha1.EtcdCluster, f
 			volumes[name] = on
 			continue
 		}
-		volume, err := p.ownVolume(ctx, c, name)
+		volume, err := p.ownVolume(ctx, c, seen, name)
 		if err != nil {
 			return err
 		}
@@ -197,11 +197,11 @@ func (p *Performer) latchVolumes(ctx context.Context, c *v1alpha1.EtcdCluster, f
 
 // unlatchVolume takes a claim that was never bound off the record, so that it
 // can be made again.
-func (p *Performer) unlatchVolume(ctx context.Context, c *v1alpha1.EtcdCluster, name string) error {
+func (p *Performer) unlatchVolume(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, name string) error {
 	if c.Status.ClusterID != "" {
 		return fmt.Errorf("taking the volume of %s off the record: %w", name, ErrStale)
 	}
-	if _, err := p.unusedVolume(ctx, c, name); err != nil {
+	if _, err := p.unusedVolume(ctx, c, seen, name); err != nil {
 		return err
 	}
 	delete(c.Status.FounderVolumes, name)
@@ -227,8 +227,8 @@ func (p *Performer) setFinalizer(ctx context.Context, c *v1alpha1.EtcdCluster) e
 
 // ownVolume reads what a member's identity lives with: its claim, or the pod of
 // a memory-backed member.
-func (p *Performer) ownVolume(ctx context.Context, c *v1alpha1.EtcdCluster, name string) (client.Object, error) {
-	if !resources.InMemory(c) {
+func (p *Performer) ownVolume(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, name string) (client.Object, error) {
+	if !memoryBacked(c, seen, name) {
 		return p.ownClaim(ctx, c, name)
 	}
 	pod, err := p.ownPod(ctx, c, name)
@@ -239,6 +239,23 @@ func (p *Performer) ownVolume(ctx context.Context, c *v1alpha1.EtcdCluster, name
 		return nil, fmt.Errorf("pod %s is gone: %w", name, ErrStale)
 	}
 	return pod, nil
+}
+
+// memoryBacked says that the data of the member is where it was seen, in its pod; of one that
+// was not seen, that it will be.
+func memoryBacked(c *v1alpha1.EtcdCluster, seen plan.Observed, name string) bool {
+	if m, found := seen.Member(name); found {
+		return m.InMemory
+	}
+	return resources.InMemory(c)
+}
+
+// onMedium is the cluster as a member is made from it where its data is.
+func onMedium(c *v1alpha1.EtcdCluster, seen plan.Observed, name string) *v1alpha1.EtcdCluster {
+	if memoryBacked(c, seen, name) {
+		return resources.OnMedium(c, v1alpha1.MediumMemory)
+	}
+	return resources.OnMedium(c, v1alpha1.MediumDisk)
 }
 
 // ownClaim reads a claim, uncached, and refuses one that is not ours or is on

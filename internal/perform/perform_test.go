@@ -579,7 +579,7 @@ func TestRecord(t *testing.T) {
 // TestMemory: the pod of a memory-backed member is its volume.
 func TestMemory(t *testing.T) {
 	w := newWorld(t)
-	w.cluster.Spec.Storage.Medium = v1alpha1.MediumMemory
+	w.cluster.Spec.Storage.Medium, w.seen.Members[0].InMemory = v1alpha1.MediumMemory, true
 	steps := []struct {
 		kind   plan.Kind
 		writes []string
@@ -606,6 +606,22 @@ func TestMemory(t *testing.T) {
 	w.cluster.Status.FounderVolumes[name] = "another"
 	if err := w.perform(plan.StartMembers, name); !errors.Is(err, ErrStale) {
 		t.Errorf("a pod that is not on record is let go: %v", err)
+	}
+}
+
+// TestMadeOnItsMedium: a pod that is made again mounts the volume that the member has, when
+// the spec wants memory by now; without its data it must not start.
+func TestMadeOnItsMedium(t *testing.T) {
+	w := newWorld(t, claim())
+	w.cluster.Spec.Storage.Medium = v1alpha1.MediumMemory
+	w.cluster.Status.FounderVolumes = map[string]string{name: "v0"}
+	if err := w.perform(plan.StartMembers, name); err != nil {
+		t.Fatal(err)
+	}
+	var p corev1.Pod
+	w.get(&p, name)
+	if resources.PodInMemory(&p) || p.Annotations[v1alpha1.AnnotationTemplateHash] != resources.TemplateHash(resources.OnMedium(w.cluster, v1alpha1.MediumDisk)) || len(p.Spec.SchedulingGates) > 0 {
+		t.Errorf("made with volumes %v, gates %v, annotations %v", p.Spec.Volumes, p.Spec.SchedulingGates, p.Annotations)
 	}
 }
 

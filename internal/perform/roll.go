@@ -31,7 +31,7 @@ import (
 // delete it any more.
 func (p *Performer) restartMember(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed, step plan.Step) error {
 	m, _ := seen.Member(step.Members[0])
-	pod, err := p.outdatedPod(ctx, c, resources.MadeAs(c, seen), m)
+	pod, err := p.outdatedPod(ctx, c, onMedium(resources.MadeAs(c, seen), seen, m.Name), m)
 	if err != nil {
 		return err
 	}

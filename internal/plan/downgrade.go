@@ -59,7 +59,7 @@ func cancelDowngrade(o Observed) (Step, bool) {
 // beginDowngrade announces it, once all is well and every voter runs the release above.
 func beginDowngrade(o Observed) (Step, bool) {
 	others := o.Downgrade != "" && Minor(o.Downgrade) != o.DowngradeTo
-	if !o.lowers() || !o.above() || o.InMemory || others || o.lowering() {
+	if !o.lowers() || !o.above() || o.volatile() || others || o.lowering() {
 		return Step{}, false
 	}
 	step := Step{Kind: LatchDowngrade, Reason: "Downgrading", Message: fmt.Sprintf(
@@ -76,6 +76,12 @@ func beginDowngrade(o Observed) (Step, bool) {
 		step.Message = fmt.Sprintf("the downgrade to etcd %s waits: %s", o.DowngradeTo, why)
 	}
 	return step, true
+}
+
+// volatile says that a voter is not restarted but replaced, and nobody joins during a
+// downgrade.
+func (o Observed) volatile() bool {
+	return slices.ContainsFunc(o.Members, func(m Member) bool { return m.Voter() && m.InMemory })
 }
 
 // rewritten says which voter's storage the older release cannot read yet; empty for none.

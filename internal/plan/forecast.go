@@ -91,7 +91,7 @@ func (o *Observed) allotted() {
 	last := o.Members[len(o.Members)-1]
 	stem := last.Name[:len(last.Name)-len(fmt.Sprintf("%04d", last.Ordinal))]
 	o.Joiner = fmt.Sprintf("%s%04d", stem, most+1)
-	o.Members = append(o.Members, Member{Name: o.Joiner, Ordinal: most + 1, Joiner: true, Steady: true})
+	o.Members = append(o.Members, Member{Name: o.Joiner, Ordinal: most + 1, Joiner: true, Steady: true, InMemory: o.InMemory})
 }
 
 // befall one member what a step about it brings about.
@@ -99,13 +99,17 @@ func (o *Observed) befall(step Step, i int) {
 	m := &o.Members[i]
 	switch step.Kind {
 	case CreateVolumes:
-		m.Volume = VolumeBound
+		if m.Volume = VolumeBound; m.InMemory {
+			m.Pod, m.Held = PodRunning, true
+		}
 	case HoldMembers:
 		m.Pod, m.Held, m.PodOutdated = PodRunning, true, false
 	case StartMembers:
 		o.started(m)
 	case DeletePods, StopMembers, StopIncarnation:
-		m.Pod, m.Answers, m.FollowsLeader = PodAbsent, false, false
+		if m.Pod, m.Answers, m.FollowsLeader = PodAbsent, false, false; m.InMemory {
+			m.Volume = VolumeAbsent
+		}
 	case RestartMember:
 		o.started(m)
 	case MoveLeader:

@@ -122,8 +122,8 @@ func (o Observed) decided() bool { return len(o.Comparison.Agree) >= Majority(o.
 // condemn gives up the data of one member that differs from a majority. It goes on voting,
 // since raft's log is not what differs, until a new member has taken its place.
 func condemn(o Observed) (Step, bool) {
-	bad := o.different()
-	if len(bad) == 0 || !o.Comparison.Twice || !o.decided() || o.InMemory || !o.Quorate() {
+	bad := slices.DeleteFunc(o.different(), func(m Member) bool { return m.InMemory })
+	if len(bad) == 0 || !o.Comparison.Twice || !o.decided() || !o.Quorate() {
 		return Step{}, false
 	}
 	m := bad[0]
@@ -149,7 +149,7 @@ func doubtData(o Observed) (Step, bool) {
 		return wait("Comparing", ": a second comparison confirms it")
 	case !o.decided():
 		return wait("DataDiffers", " — no majority of the %d voters has equal data, so nobody can tell which is right, and nothing is restarted, replaced or disarmed — compare them (etcdctl endpoint hashkv --cluster), save what you need, and delete the claims and pods of those that are wrong, or restore a backup into a new cluster", o.Voters())
-	case o.InMemory:
+	case bad[0].InMemory:
 		return wait("DataDiffers", " — what it answers is wrong, and its data goes with its pod, which is not deleted without your word — kubectl delete pod %s, and a new member takes its place", bad[0].Name)
 	default:
 		return wait("Comparing", ": it is replaced once the others are known to be a quorum without it")

@@ -147,7 +147,7 @@ func TestMaintenance(t *testing.T) {
 		"nothing is restarted then":                  {observed: upkept(3, allDiffer, of(1, func(m *Member) { m.PodOutdated = true })), want: Wait, reason: "DataDiffers"},
 		"nor defragmented":                           {observed: upkept(3, allDiffer, all(gigabytes(400, 100))), want: Wait, reason: "DataDiffers"},
 		"nor given up where one is silent":           {observed: upkept(3, differs(1), of(2, silent)), want: Wait, reason: "Degraded"},
-		"data in memory is not deleted unasked":      {observed: upkept(3, differs(1), func(o *Observed) { o.InMemory = true }), want: Wait, reason: "DataDiffers", message: "kubectl delete pod a-0001"},
+		"data in memory is not deleted unasked":      {observed: upkept(3, differs(1), inMemory), want: Wait, reason: "DataDiffers", message: "kubectl delete pod a-0001"},
 		"two of five go one after the other":         {observed: upkept(5, differs(1, 3)), want: Condemn, wantOn: []string{"a-0001"}},
 		"what was given up is replaced":              {observed: upkept(3, corrupt2, differs(1), of(1, volume(VolumeRefused))), want: AllotMember, reason: "Replacing"},
 		"who is given up does not lead":              {observed: upkept(3, differs(0), of(0, volume(VolumeRefused))), want: MoveLeader, wantOn: []string{"a-0000", "a-0001"}},

@@ -272,6 +272,8 @@ func dropJoiner(o Observed) (Step, bool) {
 		why = "its volume is not the one that was made for it"
 	case j.Gone:
 		why = "its node is gone, and its volume cannot follow it to another"
+	case j.MediumDiffers:
+		why = "spec.storage.medium is another than when it was prepared"
 	case j.Stuck && !j.proven():
 		why = "it could not be made to run for failover.learnerTimeout" + because(j.Trouble)
 	case o.missing() < 0 || (o.missing() == 0 && !o.silent()):
@@ -385,6 +387,10 @@ func (m Member) loss() string {
 	switch {
 	case m.Displaced && !m.VolumeElsewhere:
 		return "it runs on an older spec, and its data is in memory"
+	case m.Displaced && m.MediumDiffers && m.InMemory:
+		return "its data is in memory, and spec.storage.medium is Disk"
+	case m.Displaced && m.MediumDiffers:
+		return "its data is on a volume, and spec.storage.medium is Memory"
 	case m.Displaced:
 		return "its volume is of another class than spec.storage.storageClassName"
 	case m.Gone && !m.lost():

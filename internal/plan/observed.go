@@ -46,7 +46,7 @@ type Observed struct {
 	TLSAlone bool
 	// PlaintextPeers says that members reach each other without it, or some of them may.
 	PlaintextPeers bool
-	// InMemory says that a member's data goes with its pod.
+	// InMemory says that the data of the members is to be in memory, and go with their pods.
 	InMemory bool
 	// Operation is the reason of the work that is under way, as status tells it; empty
 	// for none.
@@ -288,12 +288,17 @@ type Member struct {
 	VolumeFixed string
 	// VolumeGrows says that the volume is smaller than its claim asks for.
 	VolumeGrows bool
-	// VolumeElsewhere says that the claim is of another class than the spec's.
+	// InMemory says that the member's data goes with its pod.
+	InMemory bool
+	// VolumeElsewhere says that the claim is of another class than the spec's, or that
+	// MediumDiffers is true.
 	VolumeElsewhere bool
+	// MediumDiffers says that the data is not on the medium that the spec wants.
+	MediumDiffers bool
 	// VolumeSize is how large the volume is, in bytes; zero if that is not known.
 	VolumeSize int64
-	// Displaced says that the member is the one that is being replaced because its volume
-	// is of another class. The planner sets it.
+	// Displaced says that the member is the one that is being replaced because it cannot
+	// follow the spec where its data is. The planner sets it.
 	Displaced bool
 	// RecordedID is the member ID on the claim; zero for none.
 	RecordedID uint64

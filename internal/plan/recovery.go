@@ -53,6 +53,8 @@ func (o Observed) RestoreHeld() string {
 		return "the cluster is not founded — there is nothing to carry back — wait until it is"
 	case r.Blocked != "":
 		return r.Blocked
+	case o.InMemory:
+		return "spec.storage.medium is Memory — a backup is restored onto volumes, before etcd runs, and the new incarnation would begin empty — set it to Disk"
 	case o.Paused, o.Planned:
 		return "the cluster is paused, or only its plan is asked for — nothing of it is changed meanwhile — set spec.paused to false, and take the annotation etcd.quorate.dev/plan away"
 	case r.Begun:
@@ -68,6 +70,8 @@ func (o Observed) RestoreHeld() string {
 		return "a member is about to join — the old members are to be complete when they are kept — wait until it votes or is given up"
 	case o.TLS && o.PlaintextPeers:
 		return "the members are being turned to TLS — stopped half way, they might not find each other again — wait until all of them are reached with it"
+	case o.volatile():
+		return "a member has its data in memory — with its pod it would be gone, and there would be no way back — wait until all of them are on volumes"
 	case len(o.ForeignMembers) > 0:
 		return fmt.Sprintf("%s of etcd's list are not members of this EtcdCluster — they would go on as the old cluster beside the new one — remove them", strings.Join(o.ForeignMembers, ", "))
 	default:

@@ -16,10 +16,10 @@ import (
 // and a database that is full does not hold up a larger quota.
 var rolling = []rule{optionTrouble, rollImage, rollWait, handOver, roll, readdressWait, readdress, beginDowngrade, rollBarred}
 
-// outdated says that a voter runs in a pod that was made from an older spec. One whose
-// pod does not run is made again at once, by restartOutdated.
+// outdated says that a voter runs in a pod that was made from an older spec, and has its
+// data elsewhere. One whose pod does not run is made again at once, by restartOutdated.
 func (m Member) outdated() bool {
-	return m.Voter() && m.PodOutdated && m.Pod == PodRunning && !m.Held && m.Volume == VolumeBound && m.sound() && m.recorded()
+	return m.Voter() && m.PodOutdated && !m.InMemory && m.Pod == PodRunning && !m.Held && m.Volume == VolumeBound && m.sound() && m.recorded()
 }
 
 // recorded says that the member's ID is where its data is. Until then its pod is not made
@@ -29,9 +29,8 @@ func (m Member) recorded() bool { return m.RecordedID != 0 && m.RecordedID == m.
 // stale are the outdated members in the order in which they are restarted: the leader
 // last, and of the others the youngest first.
 func (o Observed) stale() []Member {
-	if o.InMemory || o.OptionTrouble != "" {
-		// With its pod a member in memory would lose its data; and nobody is restarted with
-		// an option that etcd does not start with.
+	if o.OptionTrouble != "" {
+		// Nobody is restarted with an option that etcd does not start with.
 		return nil
 	}
 	return o.inTurn(Member.outdated)
@@ -116,7 +115,7 @@ func rollUnwell(o Observed) (Step, bool) {
 // for long, if it was made from an older spec: that one may be why it hangs, and only its
 // own volume is needed for it to come back.
 func rollSilent(o Observed) (Step, bool) {
-	if o.List || o.InMemory || o.OptionTrouble != "" || o.Barred() != "" {
+	if o.List || o.OptionTrouble != "" || o.Barred() != "" {
 		return Step{}, false
 	}
 	for _, m := range o.Members {
@@ -131,7 +130,7 @@ func rollSilent(o Observed) (Step, bool) {
 // silent says that a member runs in a pod of an older spec, on its own volume, and has
 // answered nobody, the kubelet neither, for long.
 func (m Member) silent() bool {
-	return m.Pod == PodRunning && m.PodOutdated && !m.Held && m.Volume == VolumeBound && m.RecordedID != 0 &&
+	return m.Pod == PodRunning && m.PodOutdated && !m.InMemory && !m.Held && m.Volume == VolumeBound && m.RecordedID != 0 &&
 		!m.Answers && !m.PodReady && m.LongSilent && m.Steady && !m.mistaken() && !m.NodeDown
 }
 

@@ -41,6 +41,14 @@ func of(ordinal int, edits ...edit) change {
 	}
 }
 
+// inMemory is a cluster whose data goes with its pods, as its spec says.
+func inMemory(o *Observed) {
+	o.InMemory = true
+	for i := range o.Members {
+		o.Members[i].InMemory = true
+	}
+}
+
 func upToDate(m *Member)        { m.PodOutdated = false }
 func runsVersion(v string) edit { return func(m *Member) { m.Version = v } }
 func wanted(v string) change    { return func(o *Observed) { o.Version = v } }
@@ -191,8 +199,8 @@ func TestRoll(t *testing.T) {
 		"a member that joins comes first":              {observed: overHTTP(func(o *Observed) { o.Members = append(o.Members, learner(3, learns)) }, size(5)), want: Promote},
 		"nobody is changed without TLS":                {observed: overHTTP(func(o *Observed) { o.TLS = false }), want: Settled},
 		"a downgrade that is enabled":                  {observed: inOrder(3, downgraded, wanted("3.7.3")), want: Wait, reason: "Downgrading"},
-		"data in memory takes another member":          {observed: inOrder(3, func(o *Observed) { o.InMemory = true }), want: AllotMember, reason: "Replacing", message: "a-0002 is to be replaced (it runs on an older spec, and its data is in memory)"},
-		"data in memory while the version is barred":   {observed: inOrder(3, func(o *Observed) { o.InMemory, o.OldEntries = true, 900 }, wanted("3.7.3")), want: Wait, reason: "RollHalted"},
+		"data in memory takes another member":          {observed: inOrder(3, inMemory), want: AllotMember, reason: "Replacing", message: "a-0002 is to be replaced (it runs on an older spec, and its data is in memory)"},
+		"data in memory while the version is barred":   {observed: inOrder(3, inMemory, func(o *Observed) { o.OldEntries = 900 }, wanted("3.7.3")), want: Wait, reason: "RollHalted"},
 		"without a quorum the silent are made again":   {observed: lonely(of(0, hung)), want: RestartMember, wantOn: []string{"a-0000"}, message: "answered nobody"},
 		"if they were silent for long":                 {observed: lonely(of(0, hung, func(m *Member) { m.LongSilent = false })), want: Wait},
 		"and the kubelet does not call them ready":     {observed: lonely(of(0, hung, func(m *Member) { m.PodReady = true })), want: Wait},

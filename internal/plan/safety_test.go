@@ -184,12 +184,12 @@ func membershipViolations(o Observed, kind Kind, m Member) []string {
 	case RestartMember:
 		if !o.List {
 			rule("restarts one that may serve", !m.Answers && !m.PodReady && m.LongSilent && m.Steady)
-			rule("restarts one that would not have its data", !o.InMemory && m.Volume == VolumeBound && m.RecordedID != 0)
+			rule("restarts one that would not have its data", !m.InMemory && m.Volume == VolumeBound && m.RecordedID != 0)
 			break
 		}
 		others, _, steady := tally(o, m.Name)
 		rule("restarts one that does not run, or is of the present spec", m.Listed && !m.Learner && m.PodOutdated && m.Pod == PodRunning)
-		rule("restarts one that would not have its data", !o.InMemory && m.Volume == VolumeBound && m.RecordedID == m.ID)
+		rule("restarts one that would not have its data", !m.InMemory && m.Volume == VolumeBound && m.RecordedID == m.ID)
 		rule("restarts one that the quorum needs", others == 0 || steady*2 > others+1)
 		rule("restarts the leader", !m.Leads || others == 0 || (o.ProposeFailed != "" && len(o.Raised) == 0))
 	case ExpandVolumes:
@@ -202,7 +202,7 @@ func membershipViolations(o Observed, kind Kind, m Member) []string {
 		rule("stands still and leads", kind == Compact || !m.Leads || voters == 0)
 	case Condemn:
 		rule("gives data up that no majority contradicts", slices.Contains(o.Comparison.Differ, m.ID) && o.Comparison.Twice && len(o.Comparison.Agree)*2 > o.Voters())
-		rule("gives data up that goes with a pod", !o.InMemory && m.Volume == VolumeBound)
+		rule("gives data up that goes with a pod", !m.InMemory && m.Volume == VolumeBound)
 	case DeleteVolumes:
 		rule("deletes a volume that was not marked to leave", left && used && m.Leaving)
 		rule("deletes a volume under a pod", m.Pod == PodAbsent || m.Pod == PodTerminating)
@@ -245,7 +245,7 @@ func tally(o Observed, without string) (voters, healthy, steady int) {
 func votersThatLast(o Observed) int {
 	n, moves := 0, false
 	for _, m := range o.Members {
-		moves = moves || m.VolumeElsewhere || (o.InMemory && m.PodOutdated)
+		moves = moves || m.VolumeElsewhere || (m.InMemory && m.PodOutdated)
 		lost := m.Volume != VolumeBound && m.Volume != VolumePending || m.RecordedID != 0 && m.RecordedID != m.ID
 		goes := lost && (!m.Answers || m.Pod != PodTerminating) || m.Gone && !m.Answers
 		if m.Listed && !m.Learner && !goes {

@@ -31,9 +31,9 @@ func (o Observed) cramped() string {
 	return ""
 }
 
-// displace names the one member to be replaced because its volume is of another class than
-// the spec's, or because it runs on an older spec and has its data in memory: the youngest
-// that does not lead. It is replaced as one whose volume will be lost is, learner first. The
+// displace names the one member to be replaced because its data is on another medium or in
+// a volume of another class than the spec's, or because it runs on an older spec and has its
+// data in memory: the youngest that does not lead. It is replaced as one whose volume will be lost is, learner first. The
 // next one's turn comes when it has gone.
 func (o Observed) displace() Observed {
 	lost := slices.ContainsFunc(o.Members, func(m Member) bool { return m.Dead() || m.Doomed() })
@@ -54,10 +54,8 @@ func (o Observed) displace() Observed {
 // moves says that a voter cannot follow the spec where its data is.
 func (o Observed) moves(m Member) bool {
 	there := m.Voter() && m.Volume == VolumeBound && m.Pod != PodTerminating
-	if o.InMemory {
-		return there && m.PodOutdated && m.Pod == PodRunning && !m.Held && o.OptionTrouble == "" && o.Barred() == ""
-	}
-	return there && m.VolumeElsewhere
+	outdated := m.InMemory && m.PodOutdated && m.Pod == PodRunning && !m.Held && o.OptionTrouble == "" && o.Barred() == ""
+	return there && (m.VolumeElsewhere || outdated)
 }
 
 // volumesWait says what keeps the volumes from being what the spec wants.

@@ -17,6 +17,8 @@ func rolledOut(n int, changes ...change) Observed {
 func small(m *Member)      { m.VolumeSmall = true }
 func grows(m *Member)      { m.VolumeGrows = true }
 func otherClass(m *Member) { m.VolumeElsewhere, m.VolumeOutdated = true, true }
+func onVolume(m *Member)   { m.VolumeElsewhere, m.MediumDiffers = true, true }
+func inPod(m *Member)      { m.VolumeElsewhere, m.MediumDiffers, m.InMemory = true, true, true }
 func fixedSize(m *Member)  { m.VolumeSmall, m.VolumeFixed = true, "class slow does not allow expansion" }
 func lean(m *Member)       { m.PodResize = true }
 func resizing(m *Member)   { m.PodResizing = true }
@@ -24,6 +26,8 @@ func has(mib int64) edit   { return func(m *Member) { m.VolumeSize = mib << 20 }
 func quota(mib int64) change {
 	return func(o *Observed) { o.Quota = mib << 20 }
 }
+
+func wantsMemory(o *Observed) { o.InMemory = true }
 
 // TestChangesInPlace holds one look of each kind at volumes and resources that follow the
 // spec without a restart.
@@ -50,6 +54,14 @@ func TestChangesInPlace(t *testing.T) {
 		"the leader is last, and hands over":        {observed: rolledOut(4, of(0, otherClass), size(3)), want: MoveLeader, on: "a-0000"},
 		"a single member moves":                     {observed: rolledOut(1, of(0, otherClass)), want: AllotMember},
 		"a lost member comes before a move":         {observed: rolledOut(3, of(0, otherClass), of(1, crashed, volume(VolumeLost))), want: AllotMember, message: "a-0001 is to be replaced (its volume is gone)"},
+		"memory takes another member, too":          {observed: rolledOut(3, wantsMemory, of(0, onVolume), of(1, onVolume), of(2, onVolume)), want: AllotMember, reason: "Replacing", message: "a-0002 is to be replaced (its data is on a volume, and spec.storage.medium is Memory)"},
+		"and so does a volume for one in memory":    {observed: rolledOut(3, of(0, inPod), of(1, inPod), of(2, inPod)), want: AllotMember, reason: "Replacing", message: "a-0002 is to be replaced (its data is in memory, and spec.storage.medium is Disk)"},
+		"it goes when the other votes":              {observed: rolledOut(4, of(0, inPod), of(1, inPod), of(2, inPod), size(3)), want: RemoveMember, on: "a-0002"},
+		"not while one that stays is unwell":        {observed: rolledOut(4, wantsMemory, of(0, onVolume), of(1, onVolume), of(2, onVolume), of(3, unwell), size(3)), want: Wait},
+		"a single member moves to memory":           {observed: rolledOut(1, wantsMemory, of(0, onVolume)), want: AllotMember},
+		"and hands over when it leads":              {observed: rolledOut(2, wantsMemory, of(0, onVolume), size(1)), want: MoveLeader, on: "a-0000"},
+		"one that is to move is made again first":   {observed: rolledOut(3, wantsMemory, of(1, onVolume, crashed)), want: StartMembers, on: "a-0001"},
+		"a joiner for the other medium is dropped":  {observed: rolledOut(3, of(0, inPod)).with(func(o *Observed) { o.Members = append(o.Members, joiner(3, ready, inPod)); o.Joiner = "a-0003" }), want: DropJoiner, on: "a-0003"},
 		"a pod is given what the spec says":         {observed: rolledOut(3, of(0, lean), of(1, lean)), want: ResizePod, on: "a-0000"},
 		"the next waits until the kubelet has done": {observed: rolledOut(3, of(0, resizing), of(1, lean)), want: Wait, reason: "Resizing"},
 		"and until it is healthy":                   {observed: rolledOut(3, of(0, unwell), of(1, lean)), want: Wait},

@@ -192,8 +192,20 @@ func SelectorString(c *v1alpha1.EtcdCluster) string {
 	return labels.SelectorFromSet(PodSelector(c)).String()
 }
 
-// InMemory says whether the members' data lives in memory, with their pods.
+// InMemory says whether the data of new members lives in memory, with their pods. While
+// the medium of the spec changes, members that were made before have theirs elsewhere.
 func InMemory(c *v1alpha1.EtcdCluster) bool { return c.Spec.Storage.Medium == v1alpha1.MediumMemory }
+
+// OnMedium is the cluster as a member is made from it whose data is on that medium: a pod
+// that is made again for a volume must mount it, whatever the spec wants by now.
+func OnMedium(c *v1alpha1.EtcdCluster, medium v1alpha1.StorageMedium) *v1alpha1.EtcdCluster {
+	if c.Spec.Storage.Medium == medium || (medium == v1alpha1.MediumDisk && !InMemory(c)) {
+		return c
+	}
+	on := *c
+	on.Spec.Storage.Medium = medium
+	return &on
+}
 
 // TLS says whether the cluster has certificates, and its members reach each other with
 // them.

@@ -519,6 +519,15 @@ func dataVolume(c *v1alpha1.EtcdCluster, name string) corev1.VolumeSource {
 	return corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: ClaimName(name)}}
 }
 
+// PodInMemory says whether the data of the member lives in this pod. Its annotations tell,
+// for the operator's cache does not keep its volumes; and one whose annotations somebody took
+// away does not pass for it: that would be taken for a volume that goes with the pod.
+func PodInMemory(pod *corev1.Pod) bool {
+	_, inPod := pod.Annotations[v1alpha1.AnnotationFounders]
+	_, onVolume := pod.Annotations[v1alpha1.AnnotationVolumeUID]
+	return inPod && !onVolume
+}
+
 // spread is the user's, or a soft spread over nodes and zones: a hard one would
 // leave a member without a pod when a node is gone.
 func spread(c *v1alpha1.EtcdCluster) []corev1.TopologySpreadConstraint {

@@ -190,6 +190,17 @@ func TestFlagsAreGivenOnce(t *testing.T) {
 	}
 }
 
+// TestPodInMemory: a pod tells where its member's data is without its spec, which the
+// operator does not keep, and one whose annotations are gone is not in memory.
+func TestPodInMemory(t *testing.T) {
+	onVolume, inPod, bare := MemberPod(cluster(), start("a-0001")), MemberPod(cluster(inMemory), start("a-0001")), MemberPod(cluster(), start("a-0001"))
+	delete(bare.Annotations, v1alpha1.AnnotationVolumeUID)
+	onVolume.Spec, inPod.Spec = corev1.PodSpec{}, corev1.PodSpec{}
+	if PodInMemory(onVolume) || !PodInMemory(inPod) || PodInMemory(bare) {
+		t.Errorf("on a volume: %v, in memory: %v, without annotations: %v", PodInMemory(onVolume), PodInMemory(inPod), PodInMemory(bare))
+	}
+}
+
 // TestTemplateHash: the hash is what restarts a pod. Its values are fixed, so
 // that an upgrade of the operator restarts none.
 func TestTemplateHash(t *testing.T) {

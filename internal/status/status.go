@@ -551,7 +551,7 @@ func storageReady(c *v1alpha1.EtcdCluster, seen plan.Observed) *metav1.Condition
 	}
 	var lost []string
 	for _, m := range seen.Members {
-		listed := m.Listed || (!seen.List && !m.Joiner)
+		listed := (m.Listed || (!seen.List && !m.Joiner)) && !m.InMemory
 		if listed && m.Volume != plan.VolumeBound && m.Volume != plan.VolumePending {
 			lost = append(lost, m.Name+" ("+m.VolumeTrouble()+")")
 		}

@@ -106,7 +106,7 @@ func troubled(reason string, severity plan.Severity) change {
 }
 
 func outdatedPod(o *plan.Observed) { o.Members[1].PodOutdated = true }
-func inMemory(o *plan.Observed)    { o.InMemory = true }
+func inMemory(o *plan.Observed)    { o.InMemory, o.Members[1].InMemory = true, true }
 func wants(version string) change  { return func(o *plan.Observed) { o.Version = version } }
 
 func mistyped(o *plan.Observed) {

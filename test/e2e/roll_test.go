@@ -235,3 +235,55 @@ var _ = Describe("A change of the storage class", func() {
 		c.quarantines(ctx, c.member(0))
 	}, NodeTimeout(2*patience))
 })
+
+// media is the medium of the data in each pod.
+func (c cluster) media(ctx context.Context) map[string]v1alpha1.StorageMedium {
+	GinkgoHelper()
+	out := map[string]v1alpha1.StorageMedium{}
+	for name, pod := range c.pods(ctx) {
+		out[name] = v1alpha1.MediumDisk
+		for _, v := range pod.Spec.Volumes {
+			if v.Name == "data" && v.EmptyDir != nil && v.EmptyDir.Medium == corev1.StorageMediumMemory {
+				out[name] = v1alpha1.MediumMemory
+			}
+		}
+	}
+	return out
+}
+
+var _ = Describe("A change of the medium under load", Ordered, SpecPriority(89), func() {
+	var (
+		c cluster
+		l *load.Load
+	)
+	BeforeAll(func(ctx SpecContext) {
+		c = found(ctx, newNamespace(ctx), "medium", `{storage: {size: 1Gi}, etcd: {quotaBackendBytes: 512Mi},
+			podTemplate: {resources: {requests: {memory: 256Mi}, limits: {memory: 1280Mi}}}}`)
+		c.runs(ctx, c.members(3)...)
+		l = c.startLoad(ctx)
+	}, NodeTimeout(2*patience))
+
+	for _, medium := range []v1alpha1.StorageMedium{v1alpha1.MediumMemory, v1alpha1.MediumDisk} {
+		It("to "+string(medium)+" takes other members, each of which votes before the one goes that it replaces", func(ctx SpecContext) {
+			was, began := c.voters(ctx), time.Now()
+			fewest := c.fewestVoters(ctx, c.members(9)...)
+			c.edit(ctx, `spec: {storage: {medium: `+string(medium)+`}}`)
+			Eventually(ctx, func(g Gomega) {
+				g.Expect(c.media(ctx)).To(And(HaveLen(3), HaveEach(medium)))
+				g.Expect(c.get(ctx).Status.Operation).To(BeNil())
+			}).Should(Succeed())
+			c.settles(ctx)
+			Expect(fewest()).To(BeNumerically(">=", 3))
+			Expect(c.voters(ctx)).To(And(HaveLen(3), Not(ContainElements(was[0])), Not(ContainElements(was[1])), Not(ContainElements(was[2]))))
+			if medium == v1alpha1.MediumMemory {
+				for _, m := range was {
+					c.quarantines(ctx, m)
+				}
+			}
+			AddReportEntry("to "+string(medium), fmt.Sprintf("%s; longest time without an acknowledged write: %s",
+				time.Since(began).Round(time.Millisecond), l.Gap(began, time.Now())))
+		}, NodeTimeout(2*patience))
+	}
+
+	It("loses nothing that was acknowledged", func(ctx SpecContext) { holds(ctx, l) }, NodeTimeout(patience))
+})

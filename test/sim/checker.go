@@ -203,7 +203,7 @@ func (k *checker) latchComesLast(c *v1alpha1.EtcdCluster) {
 	recorded, could := 0, 0
 	for _, m := range truth.Members {
 		name, _ := resources.MemberOfURL(c, m.PeerURLs[0])
-		holder := k.volumeOf(c, name)
+		holder := k.volumeOf(name)
 		if !m.Started() || holder == nil || holder.GetDeletionTimestamp() != nil {
 			continue
 		}
@@ -218,12 +218,12 @@ func (k *checker) latchComesLast(c *v1alpha1.EtcdCluster) {
 }
 
 // volumeOf a member: its claim, or the pod that holds its data in memory.
-func (k *checker) volumeOf(c *v1alpha1.EtcdCluster, name string) client.Object {
+func (k *checker) volumeOf(name string) client.Object {
+	if pod := k.w.Pod(name); pod != nil && resources.PodInMemory(pod) {
+		return pod
+	}
 	if claim := k.w.Claim(name); claim != nil {
 		return claim
-	}
-	if pod := k.w.Pod(name); pod != nil && resources.InMemory(c) {
-		return pod
 	}
 	return nil
 }
@@ -467,9 +467,9 @@ func (k *checker) takesVoter(c *v1alpha1.EtcdCluster, wr write, name string) {
 	if wr.op.heldUp {
 		return
 	}
-	same := pod != nil && pod.Annotations[v1alpha1.AnnotationTemplateHash] == resources.TemplateHash(c) &&
+	same := pod != nil && pod.Annotations[v1alpha1.AnnotationTemplateHash] == resources.TemplateHash(resources.OnMedium(c, v1alpha1.MediumDisk)) &&
 		pod.Annotations[v1alpha1.AnnotationTrust] == k.wantedTrust(c) && !resources.MountsSurvivor(pod)
-	if pod == nil || resources.InMemory(c) || same {
+	if pod == nil || resources.PodInMemory(pod) || same {
 		k.suspect("I2", "pod %s is deleted, a healthy voter of %d, of whom %d are healthy", name, voters, healthy)
 	}
 	if voters > 1 && k.w.Leader() == name {

@@ -83,7 +83,7 @@ func (k *checker) beforeAdd(op *Operator, c *v1alpha1.EtcdCluster, url string) {
 // an empty directory again.
 func (k *checker) beforePromotion(c *v1alpha1.EtcdCluster, truth etcd.Membership, id uint64) {
 	name := nameOf(c, truth, id)
-	pod, volume := k.w.Pod(name), k.volumeOf(c, name)
+	pod, volume := k.w.Pod(name), k.volumeOf(name)
 	if pod == nil || pod.Annotations[member.AnnotationMayBeEmpty] == "true" {
 		k.suspect("I4", "%s is promoted and may start on an empty directory", name)
 	}
@@ -159,7 +159,7 @@ func (k *checker) mayHoldWrites(c *v1alpha1.EtcdCluster, id uint64) bool {
 
 // given up: the member's data or its node is lost.
 func (k *checker) given(c *v1alpha1.EtcdCluster, name string, id uint64) bool {
-	volume := k.volumeOf(c, name)
+	volume := k.volumeOf(name)
 	if volume == nil || volume.GetDeletionTimestamp() != nil {
 		return true
 	}
@@ -187,7 +187,7 @@ func (k *checker) proven(c *v1alpha1.EtcdCluster) bool {
 		return false
 	}
 	claim := k.w.Claim(c.Status.Joiner)
-	return resources.InMemory(c) || (claim != nil && claim.Status.Phase == corev1.ClaimBound)
+	return resources.PodInMemory(pod) || (claim != nil && claim.Status.Phase == corev1.ClaimBound)
 }
 
 // listed says that etcd lists the member, or that nobody can tell.
@@ -205,7 +205,7 @@ func (k *checker) released(c *v1alpha1.EtcdCluster, wr write, live *corev1.Pod) 
 	if release == "" {
 		return
 	}
-	volume := k.volumeOf(c, live.Name)
+	volume := k.volumeOf(live.Name)
 	if volume == nil || volume.GetAnnotations()[v1alpha1.AnnotationMemberID] != release {
 		k.suspect("I4", "%s is released as %s, which is not on record", live.Name, release)
 	}
@@ -272,7 +272,7 @@ func (k *checker) secretDeleted(c *v1alpha1.EtcdCluster, secret *corev1.Secret) 
 		k.suspect("secrets", "Secret %s is deleted", secret.Name)
 		return
 	}
-	if (k.listed(c, name) && k.volumeOf(c, name) != nil) || c.Status.Joiner == name {
+	if (k.listed(c, name) && k.volumeOf(name) != nil) || c.Status.Joiner == name {
 		k.suspect("secrets", "Secret %s is deleted, and its member is one", secret.Name)
 	}
 }
@@ -291,7 +291,7 @@ func (k *checker) settled(c *v1alpha1.EtcdCluster) {
 		if m.Learner || !m.Started() {
 			k.violate("I6", "at rest with %s: learner %t, started %t", name, m.Learner, m.Started())
 		}
-		volume := k.volumeOf(c, name)
+		volume := k.volumeOf(name)
 		if volume == nil || volume.GetAnnotations()[v1alpha1.AnnotationMemberID] != strconv.FormatUint(m.ID, 16) {
 			k.violate("I6", "at rest, and the volume of %s does not name member %x", name, m.ID)
 		}
@@ -302,7 +302,10 @@ func (k *checker) settled(c *v1alpha1.EtcdCluster) {
 	slices.Sort(listed)
 	k.same("status", listed, statusNames(c))
 	k.same("pods", listed, k.podNames())
-	if !resources.InMemory(c) {
+	k.same("volumes", listed, k.volumeNames(c))
+	if resources.InMemory(c) {
+		k.same("claims", nil, k.claimNames(c))
+	} else {
 		k.same("claims", listed, k.claimNames(c))
 	}
 	if resources.TLS(c) {
@@ -342,6 +345,17 @@ func (k *checker) claimNames(c *v1alpha1.EtcdCluster) (names []string) {
 		held := claim.DeletionTimestamp != nil && node != "" && !k.w.nodes.nodeReady(node)
 		if !resources.Quarantined(claim) && ofIncarnation(c, claim) && !held {
 			names = append(names, claim.Labels[v1alpha1.LabelMember])
+		}
+	}
+	return names
+}
+
+// volumeNames are the members that have a claim, or a pod that holds their data.
+func (k *checker) volumeNames(c *v1alpha1.EtcdCluster) []string {
+	names := k.claimNames(c)
+	for _, name := range k.podNames() {
+		if pod := k.w.Pod(name); pod != nil && resources.PodInMemory(pod) {
+			names = append(names, name)
 		}
 	}
 	return names
@@ -389,11 +403,7 @@ func (k *checker) difference(c *v1alpha1.EtcdCluster) string {
 		name, _ := resources.MemberOfURL(c, m.PeerURLs[0])
 		listed = append(listed, name)
 	}
-	if resources.InMemory(c) {
-		ours = k.podNames()
-	} else {
-		ours = k.claimNames(c)
-	}
+	ours = k.volumeNames(c)
 	ours = slices.DeleteFunc(ours, func(name string) bool { return name == c.Status.Joiner })
 	slices.Sort(listed)
 	slices.Sort(ours)

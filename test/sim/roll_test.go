@@ -64,6 +64,18 @@ func rolls() []workflow {
 		})},
 		{name: "changing the class of three volumes", end: (*World).Shape, long: true, shared: true, before: three, begin: wants(class("fast"))},
 		{name: "rolling three in memory", end: (*World).Shape, long: true, before: founded(spec(3, plaintext, inMemory)), begin: wants(snapshotCount(20000))},
+		{name: "replacing three volumes by memory", end: (*World).Shape, long: true, shared: true, before: three, begin: wants(inMemory)},
+		{name: "replacing memory by three volumes", end: (*World).Shape, long: true, shared: true, before: founded(spec(3, plaintext, inMemory)), begin: wants(onDisk)},
+		{name: "replacing one volume by memory", faults: true, end: (*World).Shape, before: one, begin: wants(inMemory)},
+		{name: "replacing memory by one volume", faults: true, end: (*World).Shape, before: founded(spec(1, plaintext, inMemory)), begin: wants(onDisk)},
+		{name: "replacing volumes by memory and changing one's mind", end: (*World).Shape, long: true, before: three, begin: func(w *World) {
+			w.Apply(inMemory)
+			w.After(12*time.Second, func() { w.Apply(onDisk) })
+		}},
+		{name: "replacing volumes by memory while a member is lost", end: (*World).Shape, long: true, before: three, begin: func(w *World) {
+			w.Apply(inMemory)
+			w.After(5*time.Second, func() { lose("c-0001")(w) })
+		}},
 		{name: "changing the class of one volume", end: (*World).Shape, before: one, begin: wants(class("fast"))},
 		{name: "downgrading three", shared: true, before: founded(spec(3, plaintext, version("3.7.3"))), begin: wants(downgrade)},
 		{name: "downgrading and changing one's mind", end: (*World).Shape, long: true, before: founded(spec(3, plaintext, version("3.7.3"))), begin: func(w *World) {

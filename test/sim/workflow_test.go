@@ -48,6 +48,7 @@ func spec(size int32, mutate ...func(*v1alpha1.EtcdClusterSpec)) func(*v1alpha1.
 
 func plaintext(s *v1alpha1.EtcdClusterSpec) { s.TLS.Mode = v1alpha1.TLSDisabled }
 func inMemory(s *v1alpha1.EtcdClusterSpec)  { s.Storage.Medium = v1alpha1.MediumMemory }
+func onDisk(s *v1alpha1.EtcdClusterSpec)    { s.Storage.Medium = v1alpha1.MediumDisk }
 func deleteAll(s *v1alpha1.EtcdClusterSpec) { s.Storage.WhenDeleted = v1alpha1.WhenDeletedDelete }
 func class(name string) func(*v1alpha1.EtcdClusterSpec) {
 	return func(s *v1alpha1.EtcdClusterSpec) { s.Storage.StorageClassName = new(name) }

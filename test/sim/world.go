@@ -168,6 +168,8 @@ func (w *World) Apply(mutate func(*v1alpha1.EtcdClusterSpec)) {
 	c := w.Cluster()
 	if c == nil {
 		c = &v1alpha1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{Namespace: w.Key.Namespace, Name: w.Key.Name}}
+		// As the API server does; a medium of no name would be another one in a pod's hash.
+		c.Spec.Storage.Medium = v1alpha1.MediumDisk
 		mutate(&c.Spec)
 		w.note("the user creates the cluster")
 		w.must(w.API.Create(c))

@@ -305,8 +305,12 @@ func (c Cluster) agreeClaims(ctx context.Context, object *v1alpha1.EtcdCluster, 
 			return fmt.Errorf("claim %s bears member ID %s, not %s, or is being deleted", name, claim.Annotations[v1alpha1.AnnotationMemberID], id)
 		}
 	}
-	if !slices.Equal(names, keys(want)) {
-		return fmt.Errorf("claims of %v, and members %v", names, keys(want))
+	members := keys(want)
+	if resources.InMemory(object) {
+		members = nil // their pods are their volumes.
+	}
+	if !slices.Equal(names, members) {
+		return fmt.Errorf("claims of %v, and members on volumes %v", names, members)
 	}
 	return nil
 }

@@ -17,7 +17,9 @@ type StorageSpecApplyConfiguration struct {
 	Size *resource.Quantity `json:"size,omitempty"`
 	// StorageClassName of the volumes; the cluster's default class if unset.
 	StorageClassName *string `json:"storageClassName,omitempty"`
-	// Medium of the data: Disk or Memory. It cannot be changed.
+	// Medium of the data: Disk or Memory. Where it changes, members on the new medium take
+	// the place of the others, one at a time. In memory a member that loses its pod loses its
+	// data, and a majority that does so at once loses the cluster's.
 	Medium *apiv1alpha1.StorageMedium `json:"medium,omitempty"`
 	// WhenDeleted keeps (Retain) or deletes (Delete) the volumes when the
 	// cluster is deleted. The deletion of a whole namespace takes the claims
