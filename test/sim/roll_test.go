@@ -106,6 +106,7 @@ func rotations() []workflow {
 	return []workflow{
 		{name: "rotating the authorities of three", long: true, shared: true, before: founded(spec(3, brief)), begin: begin, done: over},
 		{name: "rotating the authorities of one", before: founded(spec(1, brief)), begin: begin, done: over},
+		{name: "rotating the authorities of three in memory", end: (*World).Shape, long: true, before: founded(spec(3, brief, inMemory)), begin: begin, done: over},
 		{name: "rotating and growing at once", end: (*World).Shape, long: true, before: founded(spec(3, brief)), begin: func(w *World) {
 			begin(w)
 			w.After(20*time.Second, func() { w.Apply(spec(5)) })
