@@ -284,8 +284,10 @@ func (k *kubernetes) describe(c *v1alpha1.EtcdCluster, m *plan.Member) {
 		k.describePod(made, m)
 	}
 	if made != c {
-		// It is replaced: its claim need not follow a larger storage.size before.
-		m.MediumDiffers, m.VolumeElsewhere, m.VolumeSmall = true, true, false
+		// It is replaced: its claim need not follow a larger storage.size before, nor its pod
+		// the memory that the other medium needs. With less than its data takes it would be
+		// killed, again and again.
+		m.MediumDiffers, m.VolumeElsewhere, m.VolumeSmall, m.PodResize = true, true, false, false
 	}
 }
 

@@ -40,6 +40,9 @@ func TestMedium(t *testing.T) {
 		"its claim need not grow": {all(memory, func(w *world) { w.cluster.Spec.Storage.Size = resource.MustParse("1Ti") }), func(m plan.Member) bool {
 			return m.MediumDiffers && !m.VolumeSmall
 		}},
+		"its pod keeps the memory that its data is in": {all(inPod, func(w *world) {
+			third[*corev1.Pod](w).Annotations[v1alpha1.AnnotationResources] = "of more memory"
+		}), func(m plan.Member) bool { return m.InMemory && !m.PodResize }},
 		"memory where a volume is wanted": {inPod, func(m plan.Member) bool {
 			return m.InMemory && m.MediumDiffers && m.VolumeElsewhere && m.Volume == plan.VolumeBound && m.RecordedID == 3 && !m.PodOutdated
 		}},

@@ -116,6 +116,20 @@ func (o Observed) different() []Member {
 	return out
 }
 
+// doubtful says that somebody's data is not what it should be, and that it is not settled
+// whose.
+func (o Observed) doubtful() bool { return len(o.different()) > 0 || len(o.raised(alarmCorrupt)) > 0 }
+
+// asItStands is the cluster with as many members as it has, while data is in doubt: a new
+// member gets the data of the leader, whatever that is, and with each one that comes or goes
+// by choice the majority may turn out to be the wrong one. Who is lost is replaced.
+func (o Observed) asItStands() Observed {
+	if voters := o.Voters(); voters > 0 && o.doubtful() {
+		o.Size = voters
+	}
+	return o
+}
+
 // decided says that a majority of all voters has equal data: what else there is, is wrong.
 func (o Observed) decided() bool { return len(o.Comparison.Agree) >= Majority(o.Voters()) }
 

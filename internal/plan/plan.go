@@ -163,7 +163,7 @@ var running = slices.Concat([]rule{
 
 // Next names the next step. It is total: when no rule answers, all is well.
 func Next(o Observed) Step {
-	o = o.displace()
+	o = o.asItStands().displace()
 	rules := founding
 	if o.Founded() && len(o.Founders) > 0 {
 		rules = running
@@ -415,7 +415,8 @@ func start(o Observed, reason string, message func(who []string) string) (Step, 
 // removed: it is not made again, and its certificates go with it.
 func restartOutdated(o Observed) (Step, bool) {
 	who := names(o.Members, func(m Member) bool {
-		return (m.Pod == PodWaiting || (m.Held && !m.Started && !m.Booted)) && m.Pod.mayRun() && m.PodOutdated && !o.stranded() && !o.Removed(m)
+		// Between two runs of its container a pod has the data that is in its memory.
+		return (m.Pod == PodWaiting || (m.Held && !m.Started && !m.Booted)) && m.Pod.mayRun() && m.PodOutdated && !m.inPod() && !o.stranded() && !o.Removed(m)
 	})
 	return Step{
 		Kind: DeletePods, Members: who, Reason: "Repairing",
@@ -550,17 +551,21 @@ func lossStep(o Observed, lost []string) Step {
 		without = "while etcd refuses proposals (" + o.ProposeFailed + ")"
 	}
 	return Step{Kind: Wait, Members: lost, Reason: "DataMissing", Message: fmt.Sprintf(
-		"the data of %s is lost or refused%s — starting on an empty volume would lose acknowledged writes, and %s nobody can be replaced, so these members stay down; %d of %d members answer%s — members with a volume are started by themselves; if they are too few, bring a volume back, or go on with a survivor's volume or a backup by spec.recovery",
-		strings.Join(lost, ", "), refusalText(o), without, len(left), len(o.Members), volumesLeft(o))}
+		"the data of %s is lost or refused%s — starting on an empty volume would lose acknowledged writes, and %s nobody can be replaced, so these members stay down; %d of %d members answer%s — members with a volume are started by themselves; if they are too few, %s",
+		strings.Join(lost, ", "), refusalText(o), without, len(left), len(o.Members), volumesLeft(o), o.WayOut())}
 }
 
 // volumesLeft names the members whose data is still there.
 func volumesLeft(o Observed) string {
-	who := names(o.Members, func(m Member) bool { return m.Volume == VolumeBound })
-	if len(who) == 0 {
-		return ", and no volume is left"
+	who := names(o.Members, func(m Member) bool { return m.Volume == VolumeBound && !m.InMemory })
+	left := ", and no volume is left"
+	if len(who) > 0 {
+		left = ", and the volumes of " + strings.Join(who, ", ") + " are left"
 	}
-	return ", and the volumes of " + strings.Join(who, ", ") + " are left"
+	if inPods := o.InPods(); len(inPods) > 0 {
+		left += ", and the data of " + strings.Join(inPods, ", ") + " in memory, until " + podsOf(inPods) + per(inPods, " goes", " go")
+	}
+	return left
 }
 
 func lostMembers(o Observed) []string {

@@ -165,6 +165,10 @@ func (o Observed) wordBlocked() string {
 	if o.Recovery.Blocked != "" {
 		return o.Recovery.Blocked
 	}
+	if who := o.InPods(); len(who) > 0 {
+		return fmt.Sprintf("the data of %s is in the memory of %s — the incarnation is stopped before the next one begins, and what may be the newest data would be gone for good — save it (etcdctl snapshot save), then delete %s; or take spec.recovery away",
+			strings.Join(who, ", "), per(who, "its pod", "their pods"), per(who, "that pod", "those pods"))
+	}
 	return o.survivorBlocked()
 }
 

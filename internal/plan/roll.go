@@ -157,6 +157,9 @@ func (o Observed) Barred() string {
 		case step > 1:
 			return fmt.Sprintf("%s runs etcd %s and spec.version is %s — etcd migrates its data one minor release at a time — set spec.version to a release of the next minor first",
 				m.Name, m.Version, o.Version)
+		case step < 0 && o.lowers() && o.volatile():
+			return fmt.Sprintf("%s runs etcd %s, spec.update.downgradeTo asks for an older release, and a member has its data in memory — it would have to be replaced, and nobody joins during a downgrade — set storage.medium to Disk first, or put spec.version back",
+				m.Name, m.Version)
 		case step < 0 && !o.behind() && !o.lowering():
 			return fmt.Sprintf("every member runs etcd %s or newer and spec.version is %s — an older etcd cannot open the data of a newer one — put spec.version back, or ask for a downgrade with spec.update.downgradeTo",
 				m.Version, o.Version)

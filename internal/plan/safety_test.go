@@ -139,6 +139,7 @@ func memberViolations(o Observed, kind Kind, m Member) []string {
 	case DeletePods:
 		rule("deletes a pod that runs, or is not there, or goes already", m.Pod == PodEnded || m.Pod == PodWaiting || (m.Held && m.Pod == PodRunning))
 		neverStarted := o.List && m.Listed && !m.Started && m.RecordedID == 0 && !m.Booted
+		rule("deletes the data that is in a pod's memory", !m.InMemory || m.Volume != VolumeBound || m.Held || m.Pod == PodEnded)
 		rule("deletes a pod that is as it should be", m.Pod == PodEnded || m.PodOutdated || (m.Refusal != "" && neverStarted))
 	case RecordRefusals:
 		rule("records a refusal that nobody gave", m.Refusal != "" || m.Corrupt != "")

@@ -39,8 +39,26 @@ func (o Observed) Left() []Member {
 }
 
 // survives says that the member has voted, and that its volume is there and was not refused.
+// What is in memory goes with the pod that has to stop before anything is copied.
 func (m Member) survives() bool {
-	return !m.Joiner && !m.WasLearner && m.Volume == VolumeBound && !m.Held
+	return !m.Joiner && !m.WasLearner && m.Volume == VolumeBound && !m.Held && !m.InMemory
+}
+
+// InPods are the members whose data is in the memory of their pods, and nowhere else.
+func (o Observed) InPods() []string {
+	return names(o.Members, func(m Member) bool { return !m.Joiner && m.inPod() })
+}
+
+// inPod says that etcd has run on what is in the memory of the pod. With the pod it is gone.
+func (m Member) inPod() bool { return m.InMemory && m.Volume == VolumeBound && !m.Held }
+
+// WayOut is what the user can do when too little is left for a quorum.
+func (o Observed) WayOut() string {
+	const word = "bring a volume back, or go on with a survivor's volume or a backup by spec.recovery"
+	if o.InMemory {
+		return word + " (and storage.medium: Disk)"
+	}
+	return word
 }
 
 func (p Position) compare(q Position) int { return cmp.Compare(p.Index, q.Index) }

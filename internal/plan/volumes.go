@@ -34,7 +34,8 @@ func (o Observed) cramped() string {
 // displace names the one member to be replaced because its data is on another medium or in
 // a volume of another class than the spec's, or because it runs on an older spec and has its
 // data in memory: the youngest that does not lead. It is replaced as one whose volume will be lost is, learner first. The
-// next one's turn comes when it has gone.
+// next one's turn comes when it has gone. Nobody's does while data is in doubt: those that
+// have the right data might be the ones that go.
 func (o Observed) displace() Observed {
 	lost := slices.ContainsFunc(o.Members, func(m Member) bool { return m.Dead() || m.Doomed() })
 	pick := -1
@@ -43,7 +44,7 @@ func (o Observed) displace() Observed {
 			pick = i
 		}
 	}
-	if lost || pick < 0 {
+	if lost || pick < 0 || o.doubtful() {
 		return o
 	}
 	o.Members = slices.Clone(o.Members)
@@ -53,7 +54,9 @@ func (o Observed) displace() Observed {
 
 // moves says that a voter cannot follow the spec where its data is.
 func (o Observed) moves(m Member) bool {
-	there := m.Voter() && m.Volume == VolumeBound && m.Pod != PodTerminating
+	// One whose pod is on its way out still has to be replaced: were it left out until it is
+	// back, the member that has just come for it would be the one too many.
+	there := m.Voter() && m.Volume == VolumeBound
 	outdated := m.InMemory && m.PodOutdated && m.Pod == PodRunning && !m.Held && o.OptionTrouble == "" && o.Barred() == ""
 	return there && (m.VolumeElsewhere || outdated)
 }

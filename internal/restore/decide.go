@@ -131,7 +131,7 @@ func beginning(o Observed) Step {
 	case o.Cluster.UID == "":
 		wait.Reason, wait.Message = v1alpha1.ReasonClusterNotFound, "there is no EtcdCluster of that name — there is nothing to carry back — create it with restoreFrom, or correct spec.clusterRef in another EtcdRestore"
 	case o.Cluster.InMemory:
-		return Step{Kind: Fail, Reason: v1alpha1.ReasonRestoreBlocked, Message: "the cluster's storage.medium is Memory — a backup is restored onto volumes, before etcd runs — create a new cluster on the medium Disk with restoreFrom"}
+		return Step{Kind: Fail, Reason: v1alpha1.ReasonRestoreBlocked, Message: "the cluster's storage.medium is Memory — a backup is restored onto volumes, before etcd runs — set it to Disk, and create another EtcdRestore"}
 	case !o.Cluster.Founded:
 		wait.Reason, wait.Message = v1alpha1.ReasonClusterNotFounded, "the EtcdCluster has not been founded yet — there is nothing to carry back — see why: kubectl describe ec"
 	case o.Ahead != "":

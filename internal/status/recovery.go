@@ -61,6 +61,9 @@ func positions(s *v1alpha1.EtcdClusterStatus, seen plan.Observed) {
 // furthest names the survivor to go on with.
 func furthest(seen plan.Observed) string {
 	left := seen.Left()
+	if inPods := seen.InPods(); len(inPods) > 0 {
+		return fmt.Sprintf("; the data of %s is in memory, and goes with the pod: save it (etcdctl snapshot save) before anything else", list(inPods))
+	}
 	if len(left) == 0 {
 		return ""
 	}

@@ -54,7 +54,7 @@ func Report(c *v1alpha1.EtcdCluster, o Outcome) {
 	s.Downgrade = downgrade(s.Downgrade, o.Seen)
 	s.Operation = operation(s.Operation, o.Step, metav1.Now())
 	set(c, available(o), ready(o), reconciling(o), stalled(o))
-	setOrRemove(c, v1alpha1.ConditionStorageReady, storageReady(c, o.Seen))
+	setOrRemove(c, v1alpha1.ConditionStorageReady, storageReady(o.Seen))
 	setOrRemove(c, v1alpha1.ConditionKnownDefect, knownDefect(s.Version))
 	setOrRemove(c, v1alpha1.ConditionOldVolumes, oldVolumes(o.Seen))
 	setOrRemove(c, v1alpha1.ConditionTLSReady, tlsReady(c, o))
@@ -244,7 +244,7 @@ func quorumLost(seen plan.Observed, voters []string, running int) string {
 	quorum := plan.Majority(max(1, len(voters)))
 	next := "missing pods are started on their volumes by themselves, and nothing is removed or deleted — see why the others do not answer"
 	if len(data) < quorum {
-		next = "nothing is removed, deleted or started anew — bring a volume back, or go on with a survivor's volume or a backup by spec.recovery"
+		next = "nothing is removed, deleted or started anew — " + seen.WayOut()
 	}
 	if len(applied) > 0 {
 		next += "; of raft's log " + strings.Join(applied, ", ") + " is applied"
@@ -545,8 +545,9 @@ func stalled(o Outcome) metav1.Condition {
 
 // storageReady tells of volumes that are lost or on their way out; nil before there
 // are any, and for members in memory, whose volume is their pod.
-func storageReady(c *v1alpha1.EtcdCluster, seen plan.Observed) *metav1.Condition {
-	if seen.ClusterID == 0 || resources.InMemory(c) {
+func storageReady(seen plan.Observed) *metav1.Condition {
+	onVolumes := slices.ContainsFunc(seen.Members, func(m plan.Member) bool { return !m.InMemory })
+	if seen.ClusterID == 0 || !onVolumes {
 		return nil
 	}
 	var lost []string

@@ -78,7 +78,7 @@ const (
 	recoverWhenWhy = `recovery cannot be set when the cluster is created — no quorum is lost yet, and the word would lie in wait for the first loss — leave it out; a new cluster begins with a backup by restoreFrom`
 	recoverNone    = `spec.recovery: Invalid value: neither backupName nor survivor is set — there is nothing to go on with — name an EtcdBackup in backupName, or in survivor a member whose volume is left`
 	recoverBoth    = `spec.recovery: Invalid value: both backupName and survivor are set — the cluster goes on with one of them — take one away: a survivor has what was written after the backup`
-	recoverDiskWhy = `recovery and storage.medium Memory do not go together — a backup is restored onto volumes, before etcd runs — create a new cluster on the medium Disk`
+	recoverDiskWhy = `recovery and storage.medium Memory do not go together — a backup is restored onto volumes, before etcd runs — set storage.medium to Disk in the same edit`
 	recoverWhatWhy = ` — a word for another one recovers nothing — set it to `
 	adoptUIDWhy    = `" is not the UID of a cluster — no volume would be found — use the value of the label etcd.quorate.dev/cluster-uid of the claims`
 	adoptOnceWhy   = `adopt can only be set when the cluster is created, and stays — the cluster would lose the volumes that it has, or take others for its own — create the cluster anew with it`
