@@ -92,3 +92,18 @@ func TestADowngradeInMemory(t *testing.T) {
 		t.Errorf("Barred() = %q", why)
 	}
 }
+
+// TestTheLastToBegin: a pod that may begin empty is not made again while nobody can say that
+// the next one may: with a member that has lost its data it is the only one left to be a
+// quorum with.
+func TestTheLastToBegin(t *testing.T) {
+	unborn := func(m *Member) { latched(m); waiting(m); m.Volume, m.PodMayBeEmpty, m.PodOutdated, m.Founder = VolumeBound, true, true, true }
+	alone := founders(member(0, up, outdated), member(1, latched, volume(VolumeRefused)), member(2, unborn)).with(latchedID, alone)
+	if got := Next(alone); got.Kind == DeletePods {
+		t.Errorf("Next() = %s %v: %s", got.Kind, got.Members, got.Message)
+	}
+	quorum := rolledOut(3, of(2, crashed, unborn, func(m *Member) { m.Booted, m.Started, m.RecordedID = false, false, 0 }))
+	if got := Next(quorum); got.Kind != DeletePods {
+		t.Errorf("with a quorum: Next() = %s %v: %s", got.Kind, got.Members, got.Message)
+	}
+}

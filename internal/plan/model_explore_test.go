@@ -123,7 +123,9 @@ func (e *explorer) expand(v visit, out []finding, rests []uint32) ([]finding, []
 	calm, goal := false, false
 	before := v.world.recoverable()
 	// What breaks between the look and a removal may escape the performer, who asks
-	// the others once more and does not see that their pods are being deleted.
+	// the others once more and does not see that their pods are being deleted. Nor does he who
+	// makes a pod again that has never run see that another member has lost its volume since:
+	// the next pod may not begin empty, which only a quorum of the others can allow.
 	raced := func(w *world) bool {
 		return w.flight.shaken && kinds[w.flight.kind] != Promote || w.paused.shaken && kinds[w.paused.kind] != Promote
 	}

@@ -282,7 +282,7 @@ func (w *world) recoverableWith(f flight, whom slot) bool {
 		return w.recoverableAfter(promotion, whom)
 	case f.shaken && kinds[f.kind] == RemoveMember:
 		return w.recoverableAfter(removal, whom)
-	case f.shaken && kinds[f.kind] == StopMembers:
+	case f.shaken && (kinds[f.kind] == StopMembers || kinds[f.kind] == DeletePods):
 		return w.recoverableAfter(stop, whom)
 	default:
 		return true
@@ -353,7 +353,7 @@ func (f *flight) settle() {
 	kind := kinds[f.kind]
 	f.listMoved = f.listMoved && kind.settles()
 	f.specMoved = f.specMoved && (kind.reads() || kind.patches())
-	f.shaken = f.shaken && (kind == Promote || kind == RemoveMember || kind == StopMembers)
+	f.shaken = f.shaken && (kind == Promote || kind == RemoveMember || kind == StopMembers || kind == DeletePods)
 }
 
 // sort by insertion: nearly all of them are in order.

@@ -45,6 +45,7 @@ var breaches = map[string]mutants.Mutant{
 	"a downgrade that is put back goes on":          mutants.Of("downgrade.go", "case !o.lowers() || Minor(o.Downgrade) != Minor(o.Version):", "case false:"),
 	"an image of another version is rolled on":      mutants.Of("roll.go", "m.Version != o.Version && o.Version != \"\" {", "m.Version == \"none\" {"),
 	"data in memory is rolled":                      mutants.Of("roll.go", "m.Voter() && m.PodOutdated && !m.InMemory &&", "m.Voter() && m.PodOutdated &&"),
+	"the last that may begin empty is made again":   mutants.Of("plan.go", "return o.ClusterID != 0 && !o.List &&", "return o.ClusterID == 1 && !o.List &&"),
 	"the pod that holds the data is made again":     mutants.Of("plan.go", "m.PodOutdated && !m.inPod() &&", "m.PodOutdated &&"),
 	"data in memory is stopped for a survivor":      mutants.Of("recovery.go", "if who := o.InPods(); len(who) > 0 {", "if who := o.InPods(); len(who) > 9 {"),
 	"a copy of what is in memory is promised":       mutants.Of("survivor.go", "&& !m.Held && !m.InMemory", "&& !m.Held"),

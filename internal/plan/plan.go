@@ -415,13 +415,21 @@ func start(o Observed, reason string, message func(who []string) string) (Step, 
 // removed: it is not made again, and its certificates go with it.
 func restartOutdated(o Observed) (Step, bool) {
 	who := names(o.Members, func(m Member) bool {
+		idle := m.Pod == PodWaiting || (m.Held && !m.Started && !m.Booted)
 		// Between two runs of its container a pod has the data that is in its memory.
-		return (m.Pod == PodWaiting || (m.Held && !m.Started && !m.Booted)) && m.Pod.mayRun() && m.PodOutdated && !m.inPod() && !o.stranded() && !o.Removed(m)
+		return idle && m.Pod.mayRun() && m.PodOutdated && !m.inPod() && !o.lastToBegin(m) && !o.stranded() && !o.Removed(m)
 	})
 	return Step{
 		Kind: DeletePods, Members: who, Reason: "Repairing",
 		Message: podsOf(who) + per(who, " does not run and was made from an older spec; it is made again", " do not run and were made from an older spec; they are made again"),
 	}, len(who) > 0
+}
+
+// lastToBegin says that the pod may begin empty, and that the next one might not: only a
+// quorum of the others can say that its member has never had data. Without one it may be the
+// very member that makes them a quorum.
+func (o Observed) lastToBegin(m Member) bool {
+	return o.ClusterID != 0 && !o.List && m.PodMayBeEmpty && !m.Booted && !m.Started
 }
 
 // restartBlind makes a pod again that was made while nobody could say whether
