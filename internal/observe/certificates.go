@@ -50,16 +50,18 @@ type certificatesSeen struct {
 	rotations []pki.Rotation
 	// lacking says that a member has no certificates and gets none now.
 	lacking bool
+	// lack is why members that are about to come could not start.
+	lack *plan.Lack
 }
 
-func (o *Observer) certificates(ctx context.Context, c *v1alpha1.EtcdCluster, m *memory, kube *kubernetes, members []string) (certificatesSeen, error) {
+func (o *Observer) certificates(ctx context.Context, c *v1alpha1.EtcdCluster, m *memory, kube *kubernetes, members, coming []string) (certificatesSeen, error) {
 	now := o.Clock.Now()
 	if !resources.TLS(c) {
 		return certificatesSeen{credentials: &etcd.Credentials{}, trust: pki.TrustUnknown}, nil
 	}
 	seen := &m.certificates
-	asked := strings.Join(members, ",")
-	inOrder := seen.members == asked && seen.wanted == secrets.Wanted(c) && len(seen.due) == 0 && (seen.ask == nil || !kube.allTrust(*seen.ask)) &&
+	asked := strings.Join(members, ",") + "/" + strings.Join(coming, ",")
+	inOrder := seen.lack == nil && seen.members == asked && seen.wanted == secrets.Wanted(c) && len(seen.due) == 0 && (seen.ask == nil || !kube.allTrust(*seen.ask)) &&
 		len(seen.problems) == 0 && len(seen.conflicts) == 0 && (seen.renewal.IsZero() || now.Before(seen.renewal)) && seen.credentials != nil
 	if inOrder && now.Sub(seen.at) < certificatesAfresh {
 		return *seen, nil
@@ -68,7 +70,7 @@ func (o *Observer) certificates(ctx context.Context, c *v1alpha1.EtcdCluster, m 
 	if inOrder && now.Sub(seen.verified) < certificatesVerified {
 		known = seen.versions
 	}
-	reader := secrets.Reader{Live: o.Live, Now: now, Shake: func(ctx context.Context, who pki.Ask) map[string]pki.Shown {
+	reader := secrets.Reader{Live: o.Live, Now: now, Coming: coming, Shake: func(ctx context.Context, who pki.Ask) map[string]pki.Shown {
 		if !kube.allTrust(who) {
 			return nil
 		}
@@ -87,6 +89,9 @@ func (o *Observer) certificates(ctx context.Context, c *v1alpha1.EtcdCluster, m 
 		wanted: secrets.Wanted(c), ask: set.Plan.Ask,
 		trust: set.Plan.Trust, carried: set.Plan.Carried, rotations: set.Plan.Rotations,
 		lacking: lacking(set, members),
+	}
+	if set.Lack != nil {
+		seen.lack = &plan.Lack{What: set.Lack.What, Do: set.Lack.Do}
 	}
 	for _, secret := range set.Foreign {
 		seen.conflicts = append(seen.conflicts, conflict(c, "Secret", secret))

@@ -119,9 +119,7 @@ func (k *kubernetes) present(c *v1alpha1.EtcdCluster, claims []corev1.Persistent
 }
 
 func (k *kubernetes) addClaim(c *v1alpha1.EtcdCluster, claim *corev1.PersistentVolumeClaim) {
-	if n, ok := resources.Ordinal(c.Name, resources.MemberOfClaim(claim.Name)); ok {
-		k.taken = append(k.taken, n)
-	}
+	k.take(c, resources.MemberOfClaim(claim.Name))
 	switch {
 	case claim.Labels[v1alpha1.LabelCluster] != c.Name:
 	case claim.Labels[v1alpha1.LabelClusterUID] != resources.ClusterUID(c):
@@ -168,11 +166,16 @@ func (m *memory) expired(c *v1alpha1.EtcdCluster, k *kubernetes) []string {
 }
 
 func (k *kubernetes) addPod(c *v1alpha1.EtcdCluster, pod *corev1.Pod) {
-	if n, ok := resources.Ordinal(c.Name, pod.Name); ok {
-		k.taken = append(k.taken, n)
-	}
+	k.take(c, pod.Name)
 	if pod.Labels[v1alpha1.LabelClusterUID] == resources.ClusterUID(c) && pod.Labels[v1alpha1.LabelIncarnation] == resources.Identity(c)[v1alpha1.LabelIncarnation] {
 		k.pods = append(k.pods, *pod)
+	}
+}
+
+// take notes that somebody bears a member's name.
+func (k *kubernetes) take(c *v1alpha1.EtcdCluster, name string) {
+	if n, ok := resources.Ordinal(c.Name, name); ok {
+		k.taken = append(k.taken, n)
 	}
 }
 

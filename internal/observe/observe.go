@@ -115,11 +115,10 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 		return seen, nil
 	}
 	members := kube.members(c)
-	certificates, err := o.certificates(ctx, c, m, kube, plan.Observed{ClusterID: seen.ClusterID, Members: members}.Certified())
+	certificates, err := o.certified(ctx, c, m, kube, members, &seen)
 	if err != nil {
 		return seen, err
 	}
-	seen.CertificatesDue = certificates.due
 	endpoints := kube.endpoints(c)
 	o.remind(m, endpoints, certificates.credentials)
 	look := o.etcd(ctx, c, m, certificates.credentials, endpoints, seen.ClusterID)

@@ -33,6 +33,23 @@ func (w *world) certificate(name string) *unstructured.Unstructured {
 	return out
 }
 
+// TestCertManagerIsAskedInTime: for members that come, before they exist; the operator's own
+// Secrets are made once they do. If they do not come, nobody keeps what was asked for them.
+func TestCertManagerIsAskedInTime(t *testing.T) {
+	w := byCertManager(newWorld(t))
+	w.seen.Coming = []string{"a-0007"}
+	if err := w.perform(plan.IssueCertificates); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(w.writes, "create a-0007-peer-issued") || slices.Contains(w.writes, "create a-0007-tls") {
+		t.Errorf("wrote %v", w.writes)
+	}
+	w.writes, w.seen.Coming = nil, nil
+	if err := w.perform(plan.IssueCertificates); err != nil || !slices.Contains(w.writes, "delete a-0007-peer-issued") || slices.Contains(w.writes, "delete a-0000-peer-issued") {
+		t.Errorf("%v after %v", err, w.writes)
+	}
+}
+
 // TestCertManagerIsAsked for what is wanted, and nobody else's Certificate is touched. What
 // it refuses does not hold up what the operator issues itself.
 func TestCertManagerIsAsked(t *testing.T) {

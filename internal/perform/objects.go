@@ -84,7 +84,7 @@ func (p *Performer) takePorts(ctx context.Context, object resources.Object, live
 // stands there now, so that two operators cannot issue two authorities. A rotation goes
 // on only by what members show in this very moment.
 func (p *Performer) issueCertificates(ctx context.Context, c *v1alpha1.EtcdCluster, seen plan.Observed) error {
-	reader := secrets.Reader{Live: p.Live, Now: p.Clock.Now(), Shake: func(ctx context.Context, who pki.Ask) map[string]pki.Shown {
+	reader := secrets.Reader{Live: p.Live, Now: p.Clock.Now(), Coming: seen.Coming, Shake: func(ctx context.Context, who pki.Ask) map[string]pki.Shown {
 		return p.Etcd.Greet(ctx, c, who)
 	}}
 	set, err := reader.Read(ctx, c, seen.Certified())

@@ -44,7 +44,8 @@ func (o Observed) calm() Observed {
 func (o *Observed) effect(step Step) bool {
 	switch step.Kind {
 	case IssueCertificates:
-		o.CertificatesDue = nil
+		// Whoever is asked for certificates issues them.
+		o.CertificatesDue, o.ComingLack = nil, nil
 	case ApplyObjects:
 		o.ObjectsDue, o.Drifted = nil, nil
 	case SetFinalizer:

@@ -25,8 +25,12 @@ func downgradeOnFile(o *Observed) { o.DowngradeBegun = "3.6" }
 func turning(o *Observed)         { o.TLS, o.PlaintextPeers = true, true }
 func listsOthers(o *Observed)     { o.ForeignMembers = []string{"http://10.0.0.9:2380"} }
 func hasJoiner(o *Observed)       { o.Joiner = "a-0003"; o.Members = append(o.Members, joiner(3)) }
-func planOnly(o *Observed)        { o.Planned = true }
-func notFounded(o *Observed)      { o.ClusterID = 0 }
+func comingLacks(o *Observed) {
+	o.Coming = []string{"a-0003", "a-0004", "a-0005"}
+	o.ComingLack = &Lack{What: "cert-manager has not issued a-0003-peer-issued (no such issuer)", Do: "see its issuer"}
+}
+func planOnly(o *Observed)   { o.Planned = true }
+func notFounded(o *Observed) { o.ClusterID = 0 }
 func everybody(edits ...edit) change {
 	return func(o *Observed) {
 		for i := range o.Members {
@@ -79,6 +83,10 @@ func TestRestoreInPlace(t *testing.T) {
 		"a certificate is due in the meantime": {carriedBack(late).with(certificatesDue), IssueCertificates, "", nil, "is old"},
 		"the list was not read":                {carriedBack().with(alone), Settled, "", nil, "list was not confirmed"},
 		"nor is anybody there":                 {carriedBack().with(alone, everybody(crashed)), StartMembers, "", all, "list was not confirmed"},
+		"who comes has no certificates":        {carriedBack().with(comingLacks), Settled, "", nil, "a-0003, a-0004, a-0005, which begin the next incarnation, could not start — see its issuer, or delete EtcdRestore back"},
+		"they are asked for meanwhile":         {carriedBack().with(comingLacks, certificatesDue), IssueCertificates, "", nil, "no such issuer"},
+		"though it was begun by then":          {carriedBack(begun).with(comingLacks, certificatesDue), StopIncarnation, "Restoring", all, ""},
+		"also for the new incarnation":         {carriedBack(begun).with(comingLacks, alone, everybody(crashed)), RaiseIncarnation, "Restoring", all, ""},
 		"labels are put back in the middle":    {carriedBack(begun).with(everybody(mislabelled)), RestoreLabels, "", all, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -91,6 +99,8 @@ func TestRestoreInPlace(t *testing.T) {
 			}
 			if held := tc.seen.RestoreHeld(); (held == "") != (tc.held == "") || !strings.Contains(held, tc.held) {
 				t.Errorf("RestoreHeld() = %q, want %q", held, tc.held)
+			} else if seen := tc.seen.ComingLack; seen != nil && held != "" && strings.Count(held, " — ") != 2 {
+				t.Errorf("the message is not in three parts: %s", held)
 			}
 		})
 	}
@@ -116,5 +126,12 @@ func TestARestoreIsForecast(t *testing.T) {
 	}
 	if want := "LatchRestore StopIncarnation RaiseIncarnation"; strings.Join(got, " ") != want {
 		t.Errorf("Forecast() = %v, want %s", got, want)
+	}
+	got = nil
+	for _, step := range Forecast(carriedBack().with(planOnly, comingLacks, certificatesDue)) {
+		got = append(got, string(step.Kind))
+	}
+	if want := "IssueCertificates LatchRestore StopIncarnation RaiseIncarnation"; strings.Join(got, " ") != want {
+		t.Errorf("with certificates to be asked for Forecast() = %v, want %s", got, want)
 	}
 }

@@ -64,6 +64,12 @@ type Observed struct {
 	// served under it.
 	RecoveryVoid bool
 
+	// Coming are the founders of the next incarnation, as far as that is known before it
+	// begins; empty while nobody wants one. Nothing is decided by their names.
+	Coming []string
+	// ComingLack is why they could not start if they came now; nil if they could.
+	ComingLack *Lack
+
 	// Copied is what the founder's volume was filled with, once it is filled with a copy of a
 	// survivor's; nil if it was not, or does not tell any more.
 	Copied *Copied
@@ -173,6 +179,12 @@ type Observed struct {
 	Backups *Backups
 	// OldVolumes are claims that bear this cluster's name and another UID.
 	OldVolumes []OldVolume
+}
+
+// Lack is what members that are about to come would miss.
+type Lack struct {
+	// What is missing, and Do what the user can do about it, as parts of a sentence.
+	What, Do string
 }
 
 // Authority is a certificate authority, and how far its rotation is.

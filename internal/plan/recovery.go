@@ -74,6 +74,9 @@ func (o Observed) RestoreHeld() string {
 		return "a member has its data in memory — with its pod it would be gone, and there would be no way back — wait until all of them are on volumes"
 	case len(o.ForeignMembers) > 0:
 		return fmt.Sprintf("%s of etcd's list are not members of this EtcdCluster — they would go on as the old cluster beside the new one — remove them", strings.Join(o.ForeignMembers, ", "))
+	case o.ComingLack != nil:
+		return fmt.Sprintf("%s — the members would be stopped, and %s, which begin the next incarnation, could not start — %s, or delete EtcdRestore %s",
+			o.ComingLack.What, abbreviate(o.Coming), o.ComingLack.Do, r.Restore)
 	default:
 		return ""
 	}

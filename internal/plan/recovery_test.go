@@ -47,6 +47,9 @@ func TestRecovery(t *testing.T) {
 		"nobody runs any more":            {lostForGood(word, crashed), RaiseIncarnation, "Recovering", all, "incarnation 2 begins with backup nightly"},
 		"the survivor may run elsewhere":  {lostForGood(word, elsewhere), RaiseIncarnation, "Recovering", all, ""},
 		"the two others may be a quorum":  {two, Wait, "RecoveryBlocked", all[1:], "out-of-service"},
+		"who comes has no certificates":   {lostForGood(word, crashed).with(comingLacks, certificatesDue), RaiseIncarnation, "Recovering", all, ""},
+		"and the survivor runs":           {lostForGood(word).with(comingLacks, certificatesDue), StopIncarnation, "Recovering", all[:1], ""},
+		"they are asked for before":       {lostForGood(&Recovery{Backup: "nightly"}).with(comingLacks, certificatesDue), IssueCertificates, "", nil, ""},
 		"before the founding is over":     {lostForGood(word, crashed).with(unlatched), StartMembers, "", all[:1], ""},
 		"the pod of the survivor is over": {lostForGood(word, func(m *Member) { m.Pod = PodEnded }), StopIncarnation, "", all[:1], ""},
 	} {

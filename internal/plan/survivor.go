@@ -83,7 +83,9 @@ func (o Observed) survivorBlocked() string {
 	left := o.Left()
 	switch {
 	case o.ClusterID == 0:
-		return fmt.Sprintf("incarnation %d has never served — its members have no data of their own, and %s would be a copy of what could not be begun with — name an EtcdBackup in spec.recovery.backupName instead", o.Incarnation, name)
+		// How far the others had come, who of them was a learner and which release wrote their
+		// logs went with the incarnation before, and without that nobody can say what is lost.
+		return fmt.Sprintf("incarnation %d has never served — its members have no data of their own, and how far %s had come, if it is of an incarnation before, is not on record any more — name an EtcdBackup in spec.recovery.backupName instead; if there is none, bring a copy of the volume up by hand, see docs/old-volumes.md", o.Incarnation, name)
 	case !found || m.Joiner:
 		return fmt.Sprintf("spec.recovery.survivor is %s, which is no member of incarnation %d — there is nothing of it to go on with — %s", name, o.Incarnation, nameAnother(left))
 	case m.WasLearner:

@@ -26,10 +26,10 @@ func byCertManager(name string) v1alpha1.TLSPortSpec {
 
 // certManagerWrites are the Secrets that it makes for Certificates, with certificates that
 // another cluster's operator made.
-func certManagerWrites(t *testing.T) (out []client.Object) {
+func certManagerWrites(t *testing.T, members ...string) (out []client.Object) {
 	t.Helper()
 	made := map[string]map[string][]byte{}
-	for _, o := range issued(t, cluster()) {
+	for _, o := range issued(t, cluster(), members...) {
 		made[o.GetName()] = o.(*corev1.Secret).Data
 	}
 	for _, slot := range pki.Slots("a", members) {
@@ -90,7 +90,7 @@ func TestCertManagerIssues(t *testing.T) {
 	}
 
 	// Secrets of Certificates that were deleted: nobody knows who signed what is in them.
-	left := certManagerWrites(t)
+	left := certManagerWrites(t, members...)
 	for state, there := range map[string][]client.Object{
 		"about to be asked for": left,
 		"not issued yet":        append(slices.Clone(left), ready(first.Asked.Create, "False", "Issuing")...),
@@ -114,7 +114,7 @@ func TestCertManagerIssues(t *testing.T) {
 	if certificates[0].SetResourceVersion("6"); read(certificates...).Versions == before {
 		t.Error("that cert-manager says something else is not noticed")
 	}
-	there := append(certManagerWrites(t), certificates...)
+	there := append(certManagerWrites(t, members...), certificates...)
 	issued := read(there...)
 	if len(issued.Plan.Create) != 6 || len(issued.Plan.Problems) > 0 || issued.Versions == waiting.Versions {
 		t.Fatalf("once they are issued: due %v, problems %+v", issued.Due(), issued.Plan.Problems)

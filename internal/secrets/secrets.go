@@ -28,6 +28,8 @@ type Set struct {
 	Live map[string]*corev1.Secret
 	// Foreign are the Secrets that bear a name we need and are not ours.
 	Foreign []*corev1.Secret
+	// Taken names those that only a coming member would need. The present ones go on.
+	Taken []string
 	// Given are the authorities that the user provides, by the name of ours.
 	Given map[string]pki.Given
 	// Issued are the certificates that others issue, by the name of the authority's Secret.
@@ -38,6 +40,9 @@ type Set struct {
 	Asked Asked
 	// Plan is what is due; empty while Foreign is not.
 	Plan pki.Result
+	// Lack says why a coming member could get no certificates; nil if all of them could, or
+	// there are none.
+	Lack *Lack
 	// Versions tells whether any Secret, or what is wanted of them, has changed
 	// since another Read.
 	Versions string
@@ -76,6 +81,10 @@ type Reader struct {
 	// Shake is asked when a rotation goes on by what members show; without it none
 	// does.
 	Shake Shake
+	// Coming are members that do not exist yet, and are about to begin an incarnation. What
+	// others issue is asked for and tried; the operator's own Secrets are made when the
+	// members exist, so that nothing is left if they never do.
+	Coming []string
 }
 
 // Read reads the Secrets of a cluster with these members, uncached, and plans.
@@ -109,6 +118,7 @@ func (r Reader) fetch(ctx context.Context, c *v1alpha1.EtcdCluster, members []st
 	if !resources.TLS(c) {
 		return set, nil
 	}
+	members = slices.Concat(members, r.Coming)
 	versions := []string{string(c.UID), Wanted(c)}
 	for _, name := range pki.SecretNames(c.Name, members) {
 		secret := &corev1.Secret{}
@@ -120,7 +130,11 @@ func (r Reader) fetch(ctx context.Context, c *v1alpha1.EtcdCluster, members []st
 		case !metav1.IsControlledBy(secret, c) && (secret.Labels[v1alpha1.LabelClusterUID] != resources.ClusterUID(c) || metav1.GetControllerOf(secret) != nil):
 			// One of a deleted cluster whose volumes this one has adopted carries its UID, and
 			// goes in a moment.
-			set.Foreign = append(set.Foreign, secret)
+			if r.comes(name) {
+				set.Taken = append(set.Taken, name)
+			} else {
+				set.Foreign = append(set.Foreign, secret)
+			}
 		default:
 			set.Live[name] = secret
 		}
@@ -164,26 +178,38 @@ func (r Reader) plan(ctx context.Context, s *Set, c *v1alpha1.EtcdCluster, membe
 	}
 	if len(s.Foreign) > 0 {
 		s.Plan.Trust = pki.TrustUnknown
+		if len(r.Coming) > 0 {
+			s.Lack = taken(s.Foreign[0].Name)
+		}
 		return
 	}
-	data := map[string]map[string][]byte{}
-	for name, secret := range s.Live {
-		data[name] = secret.Data
-	}
-	in := pki.Inputs{
-		Cluster: c.Name, Namespace: c.Namespace, Members: members,
-		LeafDuration: c.Spec.TLS.LeafDuration.Duration,
-		Authorities:  authorities(c), Secrets: data,
-		RotateBefore: rotateBefore(c), Soak: c.Spec.TLS.RotationSoak.Duration, Given: s.Given,
-		Issued: s.Issued, Leftover: leftover(c, *s),
-	}
+	in := r.inputs(c, *s, members)
 	s.Plan = pki.Plan(r.Now, in)
+	r.prepare(c, s)
 	s.Asked = asked(c, *s)
 	if s.Plan.Ask == nil || r.Shake == nil {
 		return
 	}
 	if in.Shown = r.Shake(ctx, *s.Plan.Ask); in.Shown != nil {
 		s.Plan = pki.Plan(r.Now, in)
+	}
+}
+
+// inputs for these members. What there is of others is left out: whether the present members'
+// certificates are in order does not depend on those that come.
+func (r Reader) inputs(c *v1alpha1.EtcdCluster, s Set, members []string) pki.Inputs {
+	data := map[string]map[string][]byte{}
+	for name, secret := range s.Live {
+		if !r.comes(name) || slices.Contains(pki.SecretNames(c.Name, members), name) {
+			data[name] = secret.Data
+		}
+	}
+	return pki.Inputs{
+		Cluster: c.Name, Namespace: c.Namespace, Members: members,
+		LeafDuration: c.Spec.TLS.LeafDuration.Duration,
+		Authorities:  authorities(c), Secrets: data,
+		RotateBefore: rotateBefore(c), Soak: c.Spec.TLS.RotationSoak.Duration, Given: s.Given,
+		Issued: r.issuedTo(c, s, members), Leftover: leftover(c, s),
 	}
 }
 

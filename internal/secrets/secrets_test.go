@@ -31,9 +31,13 @@ func cluster() *v1alpha1.EtcdCluster {
 	}
 }
 
-// issued are the Secrets of a cluster in order.
-func issued(t *testing.T, c *v1alpha1.EtcdCluster) []client.Object {
+// issued are the Secrets of a cluster in order, of two members if none are named.
+func issued(t *testing.T, c *v1alpha1.EtcdCluster, named ...string) []client.Object {
 	t.Helper()
+	members := members
+	if len(named) > 0 {
+		members = named
+	}
 	set, err := Reader{Live: fake.NewClientBuilder().Build(), Now: now}.Read(t.Context(), c, members)
 	if err != nil {
 		t.Fatal(err)

@@ -48,6 +48,7 @@ func restorations() []workflow {
 		{name: "restoring in place", every: true, faults: true, shared: true, before: served(spec(3, plaintext)), begin: carryBack("back", 1), done: recovered},
 		{name: "restoring in place with TLS", long: true, before: served(spec(3)), begin: carryBack("back", 1), done: recovered},
 		{name: "restoring one in place", long: true, before: served(spec(1, plaintext)), begin: carryBack("back", 1), done: recovered},
+		coveredLater(),
 		{
 			// What was adopted is over by then: the new volumes are made, and not missed.
 			name: "restoring in place what was adopted", long: true, before: func(w *World) {

@@ -106,3 +106,53 @@ func TestNoOtherSurvivorIsGoneOnWith(t *testing.T) {
 		})
 	}
 }
+
+// TestASurvivorThatCannotBeRead: no other survivor is gone on with once the incarnation has
+// begun, and nothing is stopped for it; a backup is, if nobody of that incarnation has ever
+// lived. The old volumes of all of them stay.
+func TestASurvivorThatCannotBeRead(t *testing.T) {
+	w := newborn()
+	w.StartOperator()
+	founded(spec(5, plaintext))(w)
+	for _, m := range []string{"c-0002", "c-0003", "c-0004"} {
+		deleteClaim(w, m)
+		deletePod(w, m)
+	}
+	w.Run(w.tellsLoss, time.Minute)
+	goOnWith("c-0000")(w)
+	if !w.Run(func() bool { return w.Cluster().Status.Incarnation == 2 }, time.Minute) {
+		t.Fatalf("the incarnation does not begin:\n%s", w.Notes(100))
+	}
+	w.Wipe("c-0000", WipeLog)
+	w.For(30 * time.Second)
+	pod := w.Pod("c-0005")
+	if pod == nil || w.Healthy() {
+		t.Fatalf("the copy did not fail: c-0005 is %v\n%s", pod, w.Notes(60))
+	}
+	old := w.claimUIDs()
+
+	w.Apply(func(s *v1alpha1.EtcdClusterSpec) {
+		s.Recovery = &v1alpha1.RecoverySpec{Incarnation: 2, Survivor: "c-0001"}
+	})
+	w.For(time.Minute)
+	c := w.Cluster()
+	stalled := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionStalled)
+	if now := w.Pod("c-0005"); c.Status.Incarnation != 2 || now == nil || now.UID != pod.UID {
+		t.Errorf("incarnation %d, and c-0005 is %v", c.Status.Incarnation, now)
+	}
+	if stalled == nil || stalled.Reason != v1alpha1.ReasonRecoveryBlocked || !strings.Contains(stalled.Message, "name an EtcdBackup") || strings.Count(stalled.Message, " — ") != 2 {
+		t.Errorf("Stalled is %+v", stalled)
+	}
+
+	backedUpAs(w, "weekly")
+	recoverWith(2, "weekly")(w)
+	if !w.Run(func() bool { return recoveredAgain(w) && w.Cluster().Status.Replicas == 5 }, patience) || len(w.Violations()) > 0 {
+		t.Fatalf("broke %v\n%s", w.Violations(), w.Notes(100))
+	}
+	now := w.claimUIDs()
+	for claim, uid := range old {
+		if now[claim] != uid {
+			t.Errorf("the volume %s is gone", claim)
+		}
+	}
+}
