@@ -97,7 +97,11 @@ func TestADowngradeInMemory(t *testing.T) {
 // the next one may: with a member that has lost its data it is the only one left to be a
 // quorum with.
 func TestTheLastToBegin(t *testing.T) {
-	unborn := func(m *Member) { latched(m); waiting(m); m.Volume, m.PodMayBeEmpty, m.PodOutdated, m.Founder = VolumeBound, true, true, true }
+	unborn := func(m *Member) {
+		latched(m)
+		waiting(m)
+		m.Volume, m.PodMayBeEmpty, m.PodOutdated, m.Founder = VolumeBound, true, true, true
+	}
 	alone := founders(member(0, up, outdated), member(1, latched, volume(VolumeRefused)), member(2, unborn)).with(latchedID, alone)
 	if got := Next(alone); got.Kind == DeletePods {
 		t.Errorf("Next() = %s %v: %s", got.Kind, got.Members, got.Message)
