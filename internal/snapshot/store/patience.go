@@ -82,7 +82,7 @@ func (b *patientBody) Read(p []byte) (int, error) {
 	if n > 0 {
 		b.patience.failures.Store(0)
 	}
-	if err != nil && err != io.EOF { //nolint:errorlint // the end of a body is never wrapped
+	if err != nil && err != io.EOF {
 		b.patience.failed(err)
 	}
 	return n, err

@@ -93,7 +93,7 @@ func gcs(t *testing.T, broken fault) cloud {
 		}
 		return store
 	})
-	store.Server.CreateBucket("backups")
+	store.Server.CreateBucketWithOpts(fakestorage.CreateBucketOpts{Name: "backups"})
 	account, err := store.ServiceAccount()
 	if err != nil {
 		t.Fatal(err)
@@ -124,11 +124,11 @@ func gcs(t *testing.T, broken fault) cloud {
 		store.Server.CreateObject(fakestorage.Object{ObjectAttrs: fakestorage.ObjectAttrs{BucketName: "backups", Name: key}, Content: content})
 	}
 	c.names = func() (names []string) {
-		objects, _, err := store.Server.ListObjects("backups", "", "", false)
+		page, err := store.Server.ListObjectsWithOptionsPaginated("backups", fakestorage.ListOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, o := range objects {
+		for _, o := range page.Objects {
 			names = append(names, o.Name)
 		}
 		return names
