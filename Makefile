@@ -234,6 +234,18 @@ model: ## The membership policy in many more worlds than test-unit tries: 20 min
 test-integration: ## Against a real kube-apiserver and real etcd processes.
 	go test -count=1 -timeout 25m ./test/integration/...
 
+# Microsoft's emulator of Azure's stores, which needs node and npm.
+AZURITE := $(STATE)/azurite/node_modules/azurite/dist/src/blob/main.js
+AZURITE_VERSION := 3.37.0
+
+$(AZURITE):
+	@command -v npm >/dev/null || { echo "there is no npm — azurite cannot be installed — install node, or leave this to make test-integration, which has a fake"; exit 2; }
+	npm install --prefix $(STATE)/azurite --no-audit --no-fund --ignore-scripts azurite@$(AZURITE_VERSION)
+
+.PHONY: test-azure
+test-azure: $(AZURITE) ## The tests of backups in Azure against azurite instead of our fake; needs node.
+	QUORATE_AZURITE=$(AZURITE) go test -count=1 -timeout 15m -run Cloud ./test/integration/snapshot
+
 .PHONY: test-cluster
 test-cluster: ## Tests of the local Kubernetes itself.
 	go test -C test/cluster -count=1 -timeout 15m ./...

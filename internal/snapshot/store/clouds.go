@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"net/http"
 	"net/url"
@@ -11,12 +13,15 @@ import (
 	"strings"
 	"time"
 
+	"cloud.google.com/go/storage"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
+	"github.com/googleapis/gax-go/v2"
 	"gocloud.dev/blob/azureblob"
 	"gocloud.dev/blob/gcsblob"
 	"gocloud.dev/gcp"
+	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/google"
 	"google.golang.org/api/option"
 
@@ -29,6 +34,14 @@ const (
 	connectTimeout = 10 * time.Second
 	answerTimeout  = 2 * time.Minute
 	gcsScope       = "https://www.googleapis.com/auth/devstorage.read_write"
+	// gcsPath is where the JSON API is at each of its hosts.
+	gcsPath = "/storage/v1/"
+	// retryPause is about how long Google's client waits the first time, and
+	// mostRetryPause at the most.
+	retryPause     = 500 * time.Millisecond
+	mostRetryPause = 10 * time.Second
+	// tokenAttempts is how often a token is asked for in one go.
+	tokenAttempts = 3
 )
 
 // transportOptions trust the authorities in the file, or the system's.
@@ -72,15 +85,44 @@ func (s *Store) openGCS(ctx context.Context, c Config, bucket string) error {
 	if err != nil {
 		return err
 	}
+	authorized.Transport = patient{base: authorized.Transport}
 	var options []option.ClientOption
 	if c.Endpoint != "" {
-		options = append(options, option.WithEndpoint(c.Endpoint))
+		endpoint, err := gcsEndpoint(c.Endpoint)
+		if err != nil {
+			return err
+		}
+		options = append(options, option.WithEndpoint(endpoint))
 	}
 	s.bucket, err = gcsblob.OpenBucket(ctx, authorized, bucket, &gcsblob.Options{ClientOptions: options})
 	if err != nil {
 		return usage("the store is %q", s.name)
 	}
+	var api *storage.Client
+	if s.bucket.As(&api) {
+		// What we write again is the same, and what we delete stays deleted: without
+		// this an upload's first request and a deletion are tried once.
+		api.SetRetry(storage.WithPolicy(storage.RetryAlways), storage.WithBackoff(gax.Backoff{Initial: retryPause, Max: mostRetryPause, Multiplier: 2}))
+	}
 	return nil
+}
+
+// gcsEndpoint is the address of the JSON API at a host, which the client takes
+// literally: without the path, and the slash after it, it asks for what is nowhere.
+func gcsEndpoint(given string) (string, error) {
+	parsed, err := url.Parse(given)
+	if err != nil || parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Host == "" {
+		return "", endpointUsage(given)
+	}
+	if strings.Trim(parsed.Path, "/") == "" {
+		parsed.Path = gcsPath
+	}
+	parsed.Path = strings.TrimSuffix(parsed.Path, "/") + "/"
+	return parsed.String(), nil
+}
+
+func endpointUsage(given string) error {
+	return snapshot.Fail(snapshot.ReasonUsage, nil, "the store's endpoint is %q — nothing can be reached there — give the URL of a host, such as https://storage.example.com", given)
 }
 
 func authorizeGCS(ctx context.Context, c Config, transport http.RoundTripper) (*gcp.HTTPClient, error) {
@@ -91,7 +133,11 @@ func authorizeGCS(ctx context.Context, c Config, transport http.RoundTripper) (*
 		if key, err = credential(c.Credentials, snapshot.CredentialGCS); err != nil {
 			return nil, err
 		}
-		credentials, err = google.CredentialsFromJSONWithType(ctx, []byte(key), google.ServiceAccount, gcsScope)
+		// Tokens are fetched by a client of their own, which would wait without end.
+		credentials, err = google.CredentialsFromJSONWithType(tokenContext(ctx, transport), []byte(key), google.ServiceAccount, gcsScope)
+		if err == nil {
+			err = checkKey(key)
+		}
 	} else {
 		credentials, err = gcp.DefaultCredentials(ctx)
 	}
@@ -107,6 +153,50 @@ func authorizeGCS(ctx context.Context, c Config, transport http.RoundTripper) (*
 	return authorized, nil
 }
 
+// checkKey parses the key that a service account signs with. Google's client does when
+// it fetches a token, and its error then looks like one of the way to the store.
+func checkKey(account string) error {
+	var content struct {
+		PrivateKey string `json:"private_key"`
+	}
+	if err := json.Unmarshal([]byte(account), &content); err != nil {
+		return err
+	}
+	block, _ := pem.Decode([]byte(content.PrivateKey))
+	if block == nil {
+		return errors.New("the private key is not PEM")
+	}
+	if _, err := x509.ParsePKCS8PrivateKey(block.Bytes); err != nil {
+		_, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+		return err
+	}
+	return nil
+}
+
+// repeating sends a request for a token again when it is not answered: nobody else
+// does, and a single lost connection would fail the whole work.
+type repeating struct{ base http.RoundTripper }
+
+func (t repeating) RoundTrip(r *http.Request) (*http.Response, error) {
+	answer, err := t.base.RoundTrip(r)
+	for range tokenAttempts - 1 {
+		if err == nil || r.GetBody == nil || r.Context().Err() != nil {
+			break
+		}
+		again := r.Clone(r.Context())
+		if again.Body, err = r.GetBody(); err != nil {
+			return nil, err
+		}
+		answer, err = t.base.RoundTrip(again)
+	}
+	return answer, err
+}
+
+// tokenContext has tokens fetched through a transport.
+func tokenContext(ctx context.Context, transport http.RoundTripper) context.Context {
+	return context.WithValue(ctx, oauth2.HTTPClient, &http.Client{Transport: repeating{base: transport}, Timeout: answerTimeout})
+}
+
 func (s *Store) openAzure(ctx context.Context, c Config, name string) error {
 	client, err := azureClient(c, name)
 	if err != nil {
@@ -116,6 +206,7 @@ func (s *Store) openAzure(ctx context.Context, c Config, name string) error {
 	if err != nil {
 		return usage("the store is %q", s.name)
 	}
+	s.piped = true
 	return nil
 }
 

@@ -1,10 +1,12 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -16,10 +18,18 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/smithy-go"
 	"gocloud.dev/gcerrors"
+	"golang.org/x/oauth2"
 	"google.golang.org/api/googleapi"
 
 	"github.com/quorate/quorate/internal/snapshot"
 )
+
+// badCRC is how Google's client says that what it read is not what its own checksum
+// says. It has no value for that error.
+const badCRC = "storage: bad CRC on read"
+
+// writing is what explain is told of a write.
+const writing = "writing"
 
 // answer is what a store's SDK said, in one form for all of them.
 type answer struct {
@@ -36,6 +46,9 @@ func answerOf(err error) answer {
 	if e, ok := errors.AsType[*googleapi.Error](err); ok {
 		return answer{status: e.Code}
 	}
+	if e, ok := errors.AsType[*oauth2.RetrieveError](err); ok && e.Response != nil {
+		return answer{code: e.ErrorCode, status: e.Response.StatusCode}
+	}
 	var a answer
 	if e, ok := errors.AsType[smithy.APIError](err); ok {
 		a.code = e.ErrorCode()
@@ -48,7 +61,7 @@ func answerOf(err error) answer {
 
 // codes are the words that stores use, by what they mean to us.
 var codes = map[snapshot.Reason][]string{
-	snapshot.ReasonBucketMissing: {"NoSuchBucket", "InvalidBucketName", "ContainerNotFound", "ContainerBeingDeleted"},
+	snapshot.ReasonBucketMissing: {"NoSuchBucket", "InvalidBucketName", "InvalidResourceName", "ContainerNotFound", "ContainerBeingDeleted"},
 	snapshot.ReasonAccessDenied: {
 		"AccessDenied", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthorizationHeaderMalformed", "AccountProblem", "AllAccessDisabled",
 		"XAdminUserNotFound", "AuthenticationFailed", "AuthorizationFailure", "AuthorizationPermissionMismatch", "InsufficientAccountPermissions", "InvalidToken",
@@ -68,7 +81,12 @@ func reasonFor(err error) snapshot.Reason {
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return snapshot.ReasonStoreUntrusted
 	}
+	if _, ok := errors.AsType[*oauth2.RetrieveError](err); ok && a.status >= 400 && a.status < 500 {
+		return snapshot.ReasonAccessDenied
+	}
 	switch {
+	case strings.Contains(err.Error(), badCRC):
+		return snapshot.ReasonCorrupt
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), a.status == http.StatusInsufficientStorage:
 		return snapshot.ReasonNoSpace
 	case errors.Is(err, os.ErrPermission), errors.Is(err, syscall.EROFS), a.status == http.StatusForbidden, a.status == http.StatusUnauthorized:
@@ -86,13 +104,30 @@ func (s *Store) explain(ctx context.Context, doing, key string, err error) error
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s %s in %s: %w", doing, key, s.name, context.Cause(ctx))
 	}
+	missing := isMissing(err)
+	if e, ok := errors.AsType[*exhaustedError](err); ok {
+		err = e.last
+	}
 	reason := reasonFor(err)
-	missing := gcerrors.Code(err) == gcerrors.NotFound || errors.Is(err, os.ErrNotExist)
-	if missing && reason == snapshot.ReasonStoreUnreachable && answerOf(err).status != http.StatusMovedPermanently {
+	if missing && reason == snapshot.ReasonStoreUnreachable {
+		// What is written need not be there: it is the bucket that is not.
+		if doing == writing {
+			return s.bucketMissing(err)
+		}
 		return fmt.Errorf("%s %s in %s: %w", doing, key, s.name, ErrNotExist)
 	}
 	what := fmt.Sprintf("%s %s in %s: %s", doing, key, s.name, plainly(err))
 	return snapshot.Fail(reason, err, "%s — %s", what, advice(reason))
+}
+
+// isMissing says that the store answered that something is not there. An account whose
+// host has no address is called so as well, and would have a backup taken for deleted
+// that nobody has asked for.
+func isMissing(err error) bool {
+	if _, ok := errors.AsType[*net.DNSError](err); ok || answerOf(err).status == http.StatusMovedPermanently {
+		return false
+	}
+	return gcerrors.Code(err) == gcerrors.NotFound || errors.Is(err, os.ErrNotExist)
 }
 
 func (s *Store) bucketMissing(err error) error {
@@ -110,6 +145,8 @@ func advice(reason snapshot.Reason) string {
 		return "the store takes these credentials no more — renew the Secret; the next attempt reads it again"
 	case snapshot.ReasonStoreUntrusted:
 		return "whoever answers may be somebody else, and would be given the data — give the authority that signed its certificate, ca.crt of the store's caSecretRef (--store-ca)"
+	case snapshot.ReasonCorrupt:
+		return "it is not what was written, and cannot be restored — take a new backup, and look at the store"
 	case snapshot.ReasonNoSpace:
 		return "the backup does not fit — make room, or keep fewer backups"
 	default:
@@ -130,6 +167,9 @@ func plainly(err error) string {
 	}
 	if e, ok := errors.AsType[smithy.APIError](err); ok {
 		text = fmt.Sprintf("%s: %s", e.ErrorCode(), e.ErrorMessage())
+	}
+	if e, ok := errors.AsType[*googleapi.Error](err); ok {
+		text = fmt.Sprintf("%s (status %d)", cmp.Or(e.Message, http.StatusText(e.Code)), e.Code)
 	}
 	if e, ok := errors.AsType[*azcore.ResponseError](err); ok {
 		text = fmt.Sprintf("%s (status %d)", e.ErrorCode, e.StatusCode)

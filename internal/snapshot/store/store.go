@@ -17,7 +17,6 @@ import (
 
 	"gocloud.dev/blob"
 	"gocloud.dev/blob/fileblob"
-	"gocloud.dev/gcerrors"
 
 	"github.com/quorate/quorate/internal/snapshot"
 )
@@ -67,6 +66,8 @@ type Store struct {
 	name string
 	// directory of a file store.
 	directory string
+	// piped: see upload.
+	piped bool
 	// uploads that were begun and never ended; nil where the store removes them
 	// by itself.
 	uploads func(ctx context.Context, prefix string, before time.Time) (int, error)
@@ -155,9 +156,36 @@ func (s *Store) Close() error { return s.bucket.Close() }
 type Writer struct {
 	store  *Store
 	key    string
-	blob   *blob.Writer
+	blob   io.WriteCloser
 	file   *os.File
 	cancel context.CancelFunc
+}
+
+// piped is an upload that reads what is written.
+type piped struct {
+	*io.PipeWriter
+
+	done chan error
+}
+
+// Close ends what is written, and waits for the upload.
+func (p piped) Close() error {
+	_ = p.PipeWriter.Close() // it never fails
+	return <-p.done
+}
+
+// upload writes through Upload: the Close of gocloud.dev's own writer to Azure closes a
+// pipe that it has set to nil when the upload failed, and the process dies of it.
+func (s *Store) upload(ctx context.Context, key string, options *blob.WriterOptions) io.WriteCloser {
+	r, w := io.Pipe()
+	p := piped{PipeWriter: w, done: make(chan error, 1)}
+	go func() {
+		err := s.bucket.Upload(ctx, key, r, options)
+		// Whoever writes on is told why nobody reads.
+		_ = r.CloseWithError(err)
+		p.done <- err
+	}()
+	return p
 }
 
 // Condition on a write.
@@ -174,20 +202,25 @@ const (
 
 // Writer begins an object. Either Commit or Abort must follow.
 func (s *Store) Writer(ctx context.Context, key string, condition Condition) (*Writer, error) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(patiently(ctx))
 	w := &Writer{store: s, key: key, cancel: cancel}
-	var err error
-	w.blob, err = s.bucket.NewWriter(ctx, key, &blob.WriterOptions{
+	options := &blob.WriterOptions{
 		BufferSize: partSize, MaxConcurrency: partsInFlight, ContentType: "application/octet-stream",
 		IfNotExist: condition == Create,
-		BeforeWrite: func(as func(any) bool) error {
-			as(&w.file)
-			return nil
-		},
-	})
+	}
+	if s.piped {
+		w.blob = s.upload(ctx, key, options)
+		return w, nil
+	}
+	options.BeforeWrite = func(as func(any) bool) error {
+		as(&w.file)
+		return nil
+	}
+	var err error
+	w.blob, err = s.bucket.NewWriter(ctx, key, options)
 	if err != nil {
 		cancel()
-		return nil, s.explain(ctx, "writing", key, err)
+		return nil, s.explain(ctx, writing, key, err)
 	}
 	return w, nil
 }
@@ -195,7 +228,7 @@ func (s *Store) Writer(ctx context.Context, key string, condition Condition) (*W
 func (w *Writer) Write(p []byte) (int, error) {
 	n, err := w.blob.Write(p)
 	if err != nil {
-		err = w.store.explain(context.Background(), "writing", w.key, err) //nolint:forbidigo // the error is at hand, nothing is waited for
+		err = w.store.explain(context.Background(), writing, w.key, err) //nolint:forbidigo // the error is at hand, nothing is waited for
 	}
 	return n, err
 }
@@ -207,11 +240,11 @@ func (w *Writer) Commit(ctx context.Context) error {
 	if w.file != nil {
 		if err := w.file.Sync(); err != nil {
 			w.Abort()
-			return w.store.explain(ctx, "writing", w.key, err)
+			return w.store.explain(ctx, writing, w.key, err)
 		}
 	}
 	if err := w.blob.Close(); err != nil {
-		return w.store.explain(ctx, "writing", w.key, err)
+		return w.store.explain(ctx, writing, w.key, err)
 	}
 	return w.store.syncParents(w.key)
 }
@@ -265,7 +298,7 @@ func (s *Store) put(ctx context.Context, key string, content []byte, condition C
 
 // Reader reads an object; size is what the store says that it has.
 func (s *Store) Reader(ctx context.Context, key string) (r io.ReadCloser, size int64, err error) {
-	opened, err := s.bucket.NewReader(ctx, key, nil)
+	opened, err := s.bucket.NewReader(patiently(ctx), key, nil)
 	if err != nil {
 		return nil, 0, s.explain(ctx, "reading", key, err)
 	}
@@ -316,7 +349,7 @@ func (s *Store) List(ctx context.Context, prefix string) ([]Object, error) {
 func (s *Store) Each(ctx context.Context, prefix string, tell func(Object)) error {
 	iterator := s.bucket.List(&blob.ListOptions{Prefix: prefix})
 	for {
-		o, err := iterator.Next(ctx)
+		o, err := iterator.Next(patiently(ctx))
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -333,12 +366,17 @@ func (s *Store) Each(ctx context.Context, prefix string, tell func(Object)) erro
 
 // Delete removes an object, and is content if there is none.
 func (s *Store) Delete(ctx context.Context, key string) error {
-	err := s.bucket.Delete(ctx, key)
-	if err == nil || gcerrors.Code(err) == gcerrors.NotFound {
-		s.removeEmptyParent(key)
-		return nil
+	err := s.bucket.Delete(patiently(ctx), key)
+	if err != nil {
+		// Not by the code of gocloud.dev: it calls a deletion that Google refuses, of
+		// an object that is locked for one, a missing object.
+		err = s.explain(ctx, "deleting", key, err)
 	}
-	return s.explain(ctx, "deleting", key, err)
+	if err != nil && !errors.Is(err, ErrNotExist) {
+		return err
+	}
+	s.removeEmptyParent(key)
+	return nil
 }
 
 // removeEmptyParent keeps a directory store from filling with empty directories.

@@ -1,0 +1,110 @@
+package clouds
+
+import (
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/fsouza/fake-gcs-server/fakestorage"
+)
+
+// GCS is a Google Cloud Storage with one service account.
+type GCS struct {
+	// Server holds the buckets; it lets everybody in.
+	Server *fakestorage.Server
+
+	address string
+	key     *rsa.PrivateKey
+	token   string
+}
+
+// TokenPath is where a service account's signed claim is exchanged for a token.
+const TokenPath = "/oauth2/token"
+
+// NewGCS makes a store that will be reached at an address, HOST:PORT.
+func NewGCS(address string) (*GCS, error) {
+	server, err := fakestorage.NewServerWithOptions(fakestorage.Options{NoListener: true, ExternalURL: "http://" + address, PublicHost: address})
+	if err != nil {
+		return nil, fmt.Errorf("starting the fake of Google Cloud Storage: %w", err)
+	}
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return nil, fmt.Errorf("making the key of a service account: %w", err)
+	}
+	return &GCS{Server: server, address: address, key: key, token: "ya29." + rand.Text()}, nil
+}
+
+// ServiceAccount is the JSON key that Google hands out for the account.
+func (g *GCS) ServiceAccount() ([]byte, error) { return g.accountWith(g.key) }
+
+// StrangersAccount is one whose key the store has never seen.
+func (g *GCS) StrangersAccount() ([]byte, error) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return nil, fmt.Errorf("making a stranger's key: %w", err)
+	}
+	return g.accountWith(key)
+}
+
+func (g *GCS) accountWith(key *rsa.PrivateKey) ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the key of a service account: %w", err)
+	}
+	content, err := json.Marshal(map[string]string{
+		"type": "service_account", "project_id": "test", "private_key_id": "1", "client_id": "1",
+		"client_email": "backups@test.iam.gserviceaccount.com", "token_uri": "http://" + g.address + TokenPath,
+		"private_key": string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("encoding a service account: %w", err)
+	}
+	return content, nil
+}
+
+// ServeHTTP serves the API of objects, to those who bring a token of the account, and
+// the tokens.
+func (g *GCS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case r.URL.Path == TokenPath:
+		g.serveToken(w, r)
+	case r.Header.Get("Authorization") != "Bearer "+g.token:
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusUnauthorized)
+		fmt.Fprint(w, `{"error":{"code":401,"message":"Invalid Credentials","errors":[{"reason":"authError","message":"Invalid Credentials"}]}}`)
+	default:
+		g.Server.HTTPHandler().ServeHTTP(w, r)
+	}
+}
+
+func (g *GCS) serveToken(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	if !g.signed(r.FormValue("assertion")) {
+		w.WriteHeader(http.StatusBadRequest)
+		fmt.Fprint(w, `{"error":"invalid_grant","error_description":"Invalid JWT Signature."}`)
+		return
+	}
+	fmt.Fprintf(w, `{"access_token":%q,"token_type":"Bearer","expires_in":3599}`, g.token)
+}
+
+// signed says whether the account's key signed the claim.
+func (g *GCS) signed(claim string) bool {
+	parts := strings.Split(claim, ".")
+	if len(parts) != 3 {
+		return false
+	}
+	signature, err := base64.RawURLEncoding.DecodeString(parts[2])
+	if err != nil {
+		return false
+	}
+	sum := sha256.Sum256([]byte(parts[0] + "." + parts[1]))
+	return rsa.VerifyPKCS1v15(&g.key.PublicKey, crypto.SHA256, sum[:], signature) == nil
+}
