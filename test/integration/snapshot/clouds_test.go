@@ -41,6 +41,7 @@ func TestACloudsBackupsAreRestored(t *testing.T) {
 
 // What retention does not keep is gone; what may not be deleted is said to be there.
 func TestACloudsRetention(t *testing.T) {
+	t.Parallel()
 	source := startEtcd(t, "3.6.16")
 	eachCloud(t, func(t *testing.T, open func(*testing.T, fault) cloud) {
 		var locked string
@@ -80,6 +81,7 @@ func TestACloudsRetention(t *testing.T) {
 
 // At rest, a changed bit is damage, and never restored.
 func TestDamageAtRestInACloud(t *testing.T) {
+	t.Parallel()
 	source := startEtcd(t, "3.6.16")
 	live(t, source.client, 11, 50)
 	eachCloud(t, func(t *testing.T, open func(*testing.T, fault) cloud) {
@@ -106,6 +108,7 @@ func TestDamageAtRestInACloud(t *testing.T) {
 
 // Whatever is wrong with what a user gave is said, and nothing is stored.
 func TestBadInputForACloud(t *testing.T) {
+	t.Parallel()
 	source := startEtcd(t, "3.6.16")
 	eachCloud(t, func(t *testing.T, open func(*testing.T, fault) cloud) {
 		store := open(t, whole)
@@ -149,6 +152,7 @@ func TestBadInputForACloud(t *testing.T) {
 // Whatever a cloud does, a save fails with the right reason, within a time, or leaves
 // what can be restored.
 func TestFaultsOfACloudWhileSaving(t *testing.T) {
+	t.Parallel()
 	source := bigSource(t)
 	eachCloud(t, func(t *testing.T, open func(*testing.T, fault) cloud) {
 		for name, tc := range map[string]struct {
@@ -190,6 +194,7 @@ func TestFaultsOfACloudWhileSaving(t *testing.T) {
 
 // An upload that is interrupted leaves nothing that could be taken for a backup.
 func TestAnUploadToACloudThatIsInterrupted(t *testing.T) {
+	t.Parallel()
 	source := bigSource(t)
 	eachCloud(t, func(t *testing.T, open func(*testing.T, fault) cloud) {
 		for i, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
