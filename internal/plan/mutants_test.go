@@ -78,7 +78,7 @@ var breaches = map[string]mutants.Mutant{
 	"a lost status does not stop volumes":           mutants.Of("plan.go", "m.Founder && trusted && !m.VolumeLatched", "m.Founder && (trusted || true) && !m.VolumeLatched"),
 	"members start before the volumes' record":      mutants.Of("plan.go", "latchVolumes, startFounders,", "startFounders, latchVolumes,"),
 	"the latch comes before the members' record":    mutants.Of("plan.go", "recordMembers, latchCluster,", "latchCluster, recordMembers,"),
-	"pods are stopped for a new spec":               mutants.Of("plan.go", "(m.Pod == PodWaiting || (m.Held && !m.Started && !m.Booted)) && m.Pod.mayRun() && m.PodOutdated", "m.PodOutdated"),
+	"pods are stopped for a new spec":               mutants.Of("plan.go", "idle := m.Pod == PodWaiting || (m.Held && !m.Started && !m.Booted)", "idle := true"),
 	"a bound claim is given up":                     mutants.Of("plan.go", "m.Volume == VolumePending && m.VolumeOutdated", "m.VolumeOutdated"),
 	"a claim is replaced under its pod":             mutants.Of("plan.go", "restartOutdated, replaceUnbound,", "replaceUnbound, restartOutdated,"),
 	"a claim is replaced while its pod goes":        mutants.Of("plan.go", "m.Pod != PodRunning && m.Pod != PodTerminating", "m.Pod != PodRunning"),
