@@ -122,10 +122,12 @@ func (o Observed) doubtful() bool { return len(o.different()) > 0 || len(o.raise
 
 // asItStands is the cluster with as many members as it has, while data is in doubt: a new
 // member gets the data of the leader, whatever that is, and with each one that comes or goes
-// by choice the majority may turn out to be the wrong one. Who is lost is replaced.
+// by choice the majority may turn out to be the wrong one. Who is lost is replaced; of an even
+// number one is there for another that has not gone yet, and is no reason for one more.
 func (o Observed) asItStands() Observed {
-	if voters := o.Voters(); voters > 0 && o.doubtful() {
-		o.Size = voters
+	voters, sound := o.Voters(), count(o.Members, Member.sound)
+	if voters > 0 && o.doubtful() {
+		o.Size = max(sound, min(o.Size, voters-1+voters%2))
 	}
 	return o
 }

@@ -51,16 +51,18 @@ func TestDoubtfulData(t *testing.T) {
 		want     Kind
 		reason   string
 	}{
-		"nobody is added":              {upkept(3, allDiffer, size(5)), Wait, "DataDiffers"},
-		"nor taken away":               {upkept(5, differs(1, 2, 3), size(3)), Wait, "DataDiffers"},
-		"nor moved":                    {upkept(3, allDiffer, of(2, otherClass)), Wait, "DataDiffers"},
-		"nor moved off memory":         {upkept(3, allDiffer, of(0, inPod), of(1, inPod), of(2, inPod)), Wait, "DataDiffers"},
-		"nor added with CORRUPT":       {upkept(3, corrupt2, size(5)), Wait, "Comparing"},
-		"nor moved with CORRUPT":       {upkept(3, corrupt2, of(2, otherClass)), Wait, "Comparing"},
-		"what is wrong is given up":    {upkept(3, differs(1), size(5)), Condemn, "Replacing"},
-		"and then the cluster grows":   {upkept(3, size(5)), AllotMember, "Growing"},
-		"who is lost is replaced":      {upkept(3, differs(1), lostOne), AllotMember, "Replacing"},
-		"after what was done it moves": {upkept(3, of(2, otherClass)), AllotMember, "Replacing"},
+		"nobody is added":                   {upkept(3, allDiffer, size(5)), Wait, "DataDiffers"},
+		"nor taken away":                    {upkept(5, differs(1, 2, 3), size(3)), Wait, "DataDiffers"},
+		"nor moved":                         {upkept(3, allDiffer, of(2, otherClass)), Wait, "DataDiffers"},
+		"nor moved off memory":              {upkept(3, allDiffer, of(0, inPod), of(1, inPod), of(2, inPod)), Wait, "DataDiffers"},
+		"nor added with CORRUPT":            {upkept(3, corrupt2, size(5)), Wait, "Comparing"},
+		"nor moved with CORRUPT":            {upkept(3, corrupt2, of(2, otherClass)), Wait, "Comparing"},
+		"what is wrong is given up":         {upkept(3, differs(1), size(5)), Condemn, "Replacing"},
+		"and then the cluster grows":        {upkept(3, size(5)), AllotMember, "Growing"},
+		"who is lost is replaced":           {upkept(3, differs(1), lostOne), AllotMember, "Replacing"},
+		"who came for the lost is enough":   {upkept(4, corrupt2, of(3, crashed, volume(VolumeRefused), steady), size(3)), RemoveMember, "Replacing"},
+		"also while the cluster is to grow": {upkept(4, corrupt2, of(3, crashed, volume(VolumeRefused), steady), size(5)), RemoveMember, "Replacing"},
+		"after what was done it moves":      {upkept(3, of(2, otherClass)), AllotMember, "Replacing"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := Next(tc.observed); got.Kind != tc.want || got.Reason != tc.reason {
