@@ -50,7 +50,7 @@ var breaches = map[string]mutants.Mutant{
 	"data in memory is stopped for a survivor":      mutants.Of("recovery.go", "if who := o.InPods(); len(who) > 0 {", "if who := o.InPods(); len(who) > 9 {"),
 	"a copy of what is in memory is promised":       mutants.Of("survivor.go", "&& !m.Held && !m.InMemory", "&& !m.Held"),
 	"members move while data differs":               mutants.Of("volumes.go", "pick < 0 || o.doubtful() {", "pick < 0 {"),
-	"each that comes asks for one more":             mutants.Of("maintenance.go", "o.Size = max(sound, min(o.Size, voters-1+voters%2))", "o.Size = voters"),
+	"each that comes asks for one more":             mutants.Of("maintenance.go", "o.Size = max(sound, min(o.Size, voters-1+voters%2))", "o.Size = max(sound, voters)"),
 	"members come and go while data differs":        mutants.Of("maintenance.go", "if voters > 0 && o.doubtful() {", "if voters > 99 && o.doubtful() {"),
 	"who came for one that is evicted goes":         mutants.Of("volumes.go", "m.Voter() && m.Volume == VolumeBound\n\toutdated", "m.Voter() && m.Volume == VolumeBound && m.Pod != PodTerminating\n\toutdated"),
 	"a joiner on another medium joins":              mutants.Of("membership.go", "case j.MediumDiffers:", "case false:"),
