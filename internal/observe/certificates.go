@@ -88,10 +88,7 @@ func (o *Observer) certificates(ctx context.Context, c *v1alpha1.EtcdCluster, m 
 		at: now, members: asked, due: set.Due(), renewal: set.Plan.NextRenewal, versions: set.Versions, verified: now,
 		wanted: secrets.Wanted(c), ask: set.Plan.Ask,
 		trust: set.Plan.Trust, carried: set.Plan.Carried, rotations: set.Plan.Rotations,
-		lacking: lacking(set, members),
-	}
-	if set.Lack != nil {
-		seen.lack = &plan.Lack{What: set.Lack.What, Do: set.Lack.Do}
+		lacking: lacking(set, members), lack: set.Lack,
 	}
 	for _, secret := range set.Foreign {
 		seen.conflicts = append(seen.conflicts, conflict(c, "Secret", secret))

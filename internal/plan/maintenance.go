@@ -125,9 +125,8 @@ func (o Observed) doubtful() bool { return len(o.different()) > 0 || len(o.raise
 // by choice the majority may turn out to be the wrong one. Who is lost is replaced; of an even
 // number one is there for another that has not gone yet, and is no reason for one more.
 func (o Observed) asItStands() Observed {
-	voters, sound := o.Voters(), count(o.Members, Member.sound)
-	if voters > 0 && o.doubtful() {
-		o.Size = max(sound, min(o.Size, voters-1+voters%2))
+	if voters := o.Voters(); voters > 0 && o.doubtful() {
+		o.Size = max(count(o.Members, Member.sound), min(o.Size, voters-1+voters%2))
 	}
 	return o
 }

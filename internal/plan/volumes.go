@@ -33,9 +33,9 @@ func (o Observed) cramped() string {
 
 // displace names the one member to be replaced because its data is on another medium or in
 // a volume of another class than the spec's, or because it runs on an older spec and has its
-// data in memory: the youngest that does not lead. It is replaced as one whose volume will be lost is, learner first. The
-// next one's turn comes when it has gone. Nobody's does while data is in doubt: those that
-// have the right data might be the ones that go.
+// data in memory: the youngest that does not lead. It is replaced as one whose volume will be
+// lost is, learner first. The next one's turn comes when it has gone. Nobody's does while data
+// is in doubt: those that have the right data might be the ones that go.
 func (o Observed) displace() Observed {
 	lost := slices.ContainsFunc(o.Members, func(m Member) bool { return m.Dead() || m.Doomed() })
 	pick := -1

@@ -9,14 +9,8 @@ import (
 
 	"github.com/quorate/quorate/api/v1alpha1"
 	"github.com/quorate/quorate/internal/pki"
+	"github.com/quorate/quorate/internal/plan"
 )
-
-// Lack is why members that are about to come could not start.
-type Lack struct {
-	// What is wrong with their certificates, and Do what the user can do, as parts of a
-	// sentence.
-	What, Do string
-}
 
 // comes says that a Secret is one that a coming member would have.
 func (r Reader) comes(secret string) bool {
@@ -67,17 +61,17 @@ func (r Reader) prepare(c *v1alpha1.EtcdCluster, s *Set) {
 	}
 }
 
-func taken(secret string) *Lack {
-	return &Lack{What: fmt.Sprintf("Secret %s exists and does not belong to this cluster", secret), Do: "delete the Secret"}
+func taken(secret string) *plan.Lack {
+	return &plan.Lack{What: fmt.Sprintf("Secret %s exists and does not belong to this cluster", secret), Do: "delete the Secret"}
 }
 
 // lack tells in a problem's own words what a member lacks. One that the present members do not
 // have goes first.
-func lack(member string, problems, present []pki.Problem) *Lack {
+func lack(member string, problems, present []pki.Problem) *plan.Lack {
 	if len(problems) == 0 {
-		return &Lack{What: "no certificate of " + member + " could be made", Do: "see what TLSReady says"}
+		return &plan.Lack{What: "no certificate of " + member + " could be made", Do: "see what TLSReady says"}
 	}
 	first := problems[max(0, slices.IndexFunc(problems, func(p pki.Problem) bool { return !slices.Contains(present, p) }))]
 	parts := strings.Split(first.Message, " — ")
-	return &Lack{What: parts[0], Do: cmp.Or(strings.Join(parts[min(2, len(parts)):], "; "), "see what TLSReady says")}
+	return &plan.Lack{What: parts[0], Do: cmp.Or(strings.Join(parts[min(2, len(parts)):], "; "), "see what TLSReady says")}
 }

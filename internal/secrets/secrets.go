@@ -19,6 +19,7 @@ import (
 	"github.com/quorate/quorate/api/v1alpha1"
 	"github.com/quorate/quorate/internal/certmanager"
 	"github.com/quorate/quorate/internal/pki"
+	"github.com/quorate/quorate/internal/plan"
 	"github.com/quorate/quorate/internal/resources"
 )
 
@@ -42,7 +43,7 @@ type Set struct {
 	Plan pki.Result
 	// Lack says why a coming member could get no certificates; nil if all of them could, or
 	// there are none.
-	Lack *Lack
+	Lack *plan.Lack
 	// Versions tells whether any Secret, or what is wanted of them, has changed
 	// since another Read.
 	Versions string
