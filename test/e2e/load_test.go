@@ -18,11 +18,14 @@ const (
 
 // startLoad writes to the cluster through all its members, as they come and go,
 // until the end of the node that asked.
-func (c cluster) startLoad(ctx context.Context) *load.Load {
+func (c cluster) startLoad(ctx context.Context, changes ...func(*load.Config)) *load.Load {
 	GinkgoHelper()
 	config, err := c.bed().Load(ctx)
 	Expect(err).NotTo(HaveOccurred())
 	config.WriteRate, config.ContendRate = writeRate, contendRate
+	for _, change := range changes {
+		change(&config)
+	}
 	l, err := load.Start(ctx, config)
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(l.Abort)

@@ -119,12 +119,7 @@ var _ = Describe("The authorities of a cluster under load", Serial, Ordered, fun
 		operatorWorks(ctx)
 		c = found(ctx, newNamespace(ctx), "orphaned", `{tls: {rotationSoak: 0s}}`)
 		c.runs(ctx, c.members(3)...)
-		config, err := c.bed().Load(ctx)
-		Expect(err).NotTo(HaveOccurred())
-		config.WriteRate, config.ContendRate, config.TLS = writeRate, contendRate, c.reading(ctx)
-		l, err = load.Start(ctx, config)
-		Expect(err).NotTo(HaveOccurred())
-		DeferCleanup(l.Abort)
+		l = c.startLoad(ctx, c.reading(ctx))
 		// They outlive the node that starts them.
 		trusted = c.trustAll(context.WithoutCancel(ctx), c.members(3))
 		DeferCleanup(func() { trusted() })

@@ -30,12 +30,12 @@ func (c cluster) phases(ctx context.Context) string {
 	return strings.Join(out, ", ")
 }
 
-// reading is an application that reads its Secret again before each handshake.
-func (c cluster) reading(ctx context.Context) *tls.Config {
+// reading has a load read its Secret again before each handshake, as an application does.
+func (c cluster) reading(ctx context.Context) func(*load.Config) {
 	// The load outlives the node that starts it.
 	ctx = context.WithoutCancel(ctx)
 	read := func() (*tls.Config, error) { return c.bed().Credentials(ctx) }
-	return &tls.Config{
+	config := &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			as, err := read()
@@ -55,6 +55,7 @@ func (c cluster) reading(ctx context.Context) *tls.Config {
 			return err
 		},
 	}
+	return func(l *load.Config) { l.TLS = config }
 }
 
 var _ = Describe("The authorities under load", Ordered, SpecPriority(95), func() {
@@ -72,12 +73,7 @@ var _ = Describe("The authorities under load", Ordered, SpecPriority(95), func()
 		for _, name := range []string{pki.ClientCASecret(c.name), pki.PeerCASecret(c.name)} {
 			ca[name] = parseCertificate(c.secret(ctx, name)[pki.KeyCert])
 		}
-		config, err := c.bed().Load(ctx)
-		Expect(err).NotTo(HaveOccurred())
-		config.WriteRate, config.ContendRate, config.TLS = writeRate, contendRate, c.reading(ctx)
-		l, err = load.Start(ctx, config)
-		Expect(err).NotTo(HaveOccurred())
-		DeferCleanup(l.Abort)
+		l = c.startLoad(ctx, c.reading(ctx))
 	}, NodeTimeout(2*patience))
 
 	It("are replaced on demand: two restarts of each member, one at a time", func(ctx SpecContext) {
@@ -141,12 +137,7 @@ var _ = Describe("Certificates that live for five minutes", Label("long"), func(
 		c := found(ctx, newNamespace(ctx), "brief", `{tls: {leafDuration: 5m}}`)
 		c.runs(ctx, c.members(3)...)
 		before := lives(c.pods(ctx))
-		config, err := c.bed().Load(ctx)
-		Expect(err).NotTo(HaveOccurred())
-		config.WriteRate, config.ContendRate, config.TLS = writeRate, contendRate, c.reading(ctx)
-		l, err := load.Start(ctx, config)
-		Expect(err).NotTo(HaveOccurred())
-		DeferCleanup(l.Abort)
+		l := c.startLoad(ctx, c.reading(ctx))
 
 		served := map[string]string{}
 		for renewal := range 5 {
