@@ -29,6 +29,12 @@ type Config struct {
 	HealthListen string
 	// EtcdHealth is the base URL of etcd's own plain HTTP listener on loopback.
 	EtcdHealth string
+	// EtcdClients is the base URL of etcd's listener for clients, on loopback: the member
+	// is not ready before it answers. Empty: it is not asked.
+	EtcdClients string
+	// ClientsCert and ClientsKey are the files of the pair to show to that listener if it
+	// speaks TLS.
+	ClientsCert, ClientsKey string
 	// TerminationLog is the file for the one-line message of a refusal.
 	TerminationLog string
 	// PeerHost is the member's own DNS name, waited for before a first boot.
@@ -60,6 +66,9 @@ func ParseConfig(args []string, output io.Writer) (Config, error) {
 	flags.StringVar(&c.Identity.VolumeUID, "volume-uid", "", "UID of the PersistentVolumeClaim (required)")
 	flags.StringVar(&c.HealthListen, "health-listen", ":8081", "address to serve /livez and /readyz on")
 	flags.StringVar(&c.EtcdHealth, "etcd-health", "http://127.0.0.1:2382", "base URL of etcd's plain HTTP listener")
+	flags.StringVar(&c.EtcdClients, "etcd-clients", "", "base URL of etcd's listener for clients, which a member that is ready must serve; empty: it is not asked")
+	flags.StringVar(&c.ClientsCert, "etcd-clients-cert", "", "certificate to show to that listener")
+	flags.StringVar(&c.ClientsKey, "etcd-clients-key", "", "key of that certificate")
 	flags.StringVar(&c.TerminationLog, "termination-log", "/dev/termination-log", "file for the message of a refusal")
 	flags.StringVar(&c.PeerHost, "peer-host", "", "DNS name of the member, waited for before its first boot")
 	if err := flags.Parse(args); err != nil {
@@ -80,6 +89,9 @@ func (c Config) validate(environment func(string) (string, bool)) error {
 	// No directory lies between the two, so no symbolic link can either.
 	if !filepath.IsAbs(c.Volume) || c.DataDir != filepath.Join(c.Volume, filepath.Base(c.DataDir)) {
 		errs = append(errs, fmt.Errorf("--data-dir=%s is not directly below --volume=%s", c.DataDir, c.Volume))
+	}
+	if base, err := url.Parse(c.EtcdClients); c.EtcdClients != "" && (err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Host == "") {
+		errs = append(errs, fmt.Errorf("--etcd-clients=%s is not an http or https URL", c.EtcdClients))
 	}
 	if base, err := url.Parse(c.EtcdHealth); err != nil || base.Scheme != "http" || base.Host == "" {
 		errs = append(errs, fmt.Errorf("--etcd-health=%s is not an http URL", c.EtcdHealth))

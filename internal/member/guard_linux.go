@@ -77,7 +77,7 @@ func newGuard(config Config, t timings, log *slog.Logger) *guard {
 		timings: t,
 		place:   place{volume: config.Volume, dataDir: config.DataDir, bootDir: config.BootDir, identity: config.Identity},
 		log:     log,
-		health:  newHealth(config.EtcdHealth, t.probes),
+		health:  newHealth(config.EtcdHealth, newClients(config.EtcdClients, config.ClientsCert, config.ClientsKey), t.probes),
 		resolve: lookUp,
 	}
 }

@@ -71,8 +71,8 @@ type bounds struct {
 	stall time.Duration
 }
 
-// newHealth asks etcd at base (http://127.0.0.1:2382).
-func newHealth(base string, b bounds) *health {
+// newHealth asks etcd at base (http://127.0.0.1:2382), and clients whether it serves them.
+func newHealth(base string, clients *clients, b bounds) *health {
 	base = strings.TrimSuffix(base, "/")
 	return &health{
 		client: &http.Client{
@@ -93,7 +93,7 @@ func newHealth(base string, b bounds) *health {
 		live:   probe{url: base + "/livez"},
 		// A learner that has just started does not know yet that it is one, and may
 		// check that before it reads through the leader. Having read, it knows.
-		ready: probe{url: base + "/readyz", twice: true},
+		ready: probe{url: base + "/readyz", twice: true, also: clients.ask},
 	}
 }
 
@@ -192,6 +192,8 @@ type probe struct {
 	url string
 	// twice asks once more before a good answer is believed that follows a bad one.
 	twice bool
+	// also is asked after a good answer, and has the last word.
+	also func(ctx context.Context, bound time.Duration) answer
 
 	mu     sync.Mutex
 	flight *flight
@@ -214,10 +216,7 @@ func (p *probe) ask(ctx context.Context, client *http.Client, bound, patience ti
 		// The first caller may hang up; the others still want the answer.
 		ctx := context.WithoutCancel(ctx)
 		go func() {
-			f.answer = fetch(ctx, client, p.url, bound)
-			if p.twice && !p.wasGood() && f.answer.code == http.StatusOK {
-				f.answer = fetch(ctx, client, p.url, bound)
-			}
+			f.answer = p.fetch(ctx, client, bound)
 			p.mu.Lock()
 			p.flight, p.good = nil, f.answer.code == http.StatusOK
 			p.mu.Unlock()
@@ -235,6 +234,17 @@ func (p *probe) ask(ctx context.Context, client *http.Client, bound, patience ti
 	case <-ctx.Done():
 		return answer{http.StatusServiceUnavailable, "canceled"}
 	}
+}
+
+func (p *probe) fetch(ctx context.Context, client *http.Client, bound time.Duration) answer {
+	a := fetch(ctx, client, p.url, bound)
+	if p.twice && !p.wasGood() && a.code == http.StatusOK {
+		a = fetch(ctx, client, p.url, bound)
+	}
+	if p.also != nil && a.code == http.StatusOK {
+		a = p.also(ctx, bound)
+	}
+	return a
 }
 
 func (p *probe) wasGood() bool {

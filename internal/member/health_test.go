@@ -23,6 +23,9 @@ var patient = bounds{
 	question: time.Minute, readyPatience: time.Minute, livePatience: time.Minute, grace: time.Hour, stall: time.Hour,
 }
 
+// unasked are clients of whom nothing is asked.
+func unasked() *clients { return newClients("", "", "") }
+
 // answers asks a health in one phase directly, as a handler.
 func answers(h *health, method, target string) string {
 	recorder := httptest.NewRecorder()
@@ -81,7 +84,7 @@ func TestHealth(t *testing.T) {
 			if tc.method == "" {
 				tc.method = http.MethodGet
 			}
-			h := newHealth(base+"/", patient)
+			h := newHealth(base+"/", unasked(), patient)
 			h.enter(tc.phase)
 			if got := answers(h, tc.method, tc.target); got != tc.want {
 				t.Errorf("answer %q, want %q", got, tc.want)
@@ -99,7 +102,7 @@ func TestAReleasedMembersGraceEnds(t *testing.T) {
 	}))
 	defer etcd.Close()
 
-	h := newHealth(etcd.URL, patient)
+	h := newHealth(etcd.URL, unasked(), patient)
 	h.enter(phaseReleased)
 	h.enter(phaseRunning) // etcd was started, and has not answered yet
 	if got := answers(h, "GET", "/livez"); got != "200 starting" {
@@ -116,7 +119,7 @@ func TestAReleasedMembersGraceEnds(t *testing.T) {
 
 	hurried := patient
 	hurried.grace = 0
-	late := newHealth(etcd.URL, hurried)
+	late := newHealth(etcd.URL, unasked(), hurried)
 	late.enter(phaseReleased)
 	if got := answers(late, "GET", "/livez"); got != "503 failed" {
 		t.Errorf("after the grace %q, want 503", got)
@@ -133,7 +136,7 @@ func TestAHangingReadinessDoesNotHoldUpLiveness(t *testing.T) {
 		}
 	}))
 	defer etcd.Close()
-	h := newHealth(etcd.URL, patient)
+	h := newHealth(etcd.URL, unasked(), patient)
 	h.enter(phaseRunning)
 	ready := make(chan string)
 	go func() { ready <- answers(h, "GET", "/readyz") }()
@@ -153,7 +156,7 @@ func TestAHangingReadinessDoesNotHoldUpLiveness(t *testing.T) {
 func TestAFirstGoodReadinessIsAskedForAgain(t *testing.T) {
 	replies := []int{503, 200, 503, 200, 200, 200, 503, 200, 200}
 	asked := 0
-	h := newHealth("http://etcd", patient)
+	h := newHealth("http://etcd", unasked(), patient)
 	h.client.Transport = roundTrip(func(*http.Request) (*http.Response, error) {
 		asked++
 		return &http.Response{StatusCode: replies[asked-1], Body: http.NoBody}, nil
@@ -176,7 +179,7 @@ func (r roundTrip) RoundTrip(q *http.Request) (*http.Response, error) { return r
 func TestProbesAtOneTimeShareAnAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked, hang := 0, make(chan struct{})
-		h := newHealth("http://etcd", patient)
+		h := newHealth("http://etcd", unasked(), patient)
 		h.client.Transport = roundTrip(func(*http.Request) (*http.Response, error) {
 			asked++
 			<-hang
@@ -206,7 +209,7 @@ func TestAProbeThatHangsIsATimeout(t *testing.T) {
 	defer etcd.Close()
 	hurried := patient
 	hurried.question = 10 * time.Millisecond
-	h := newHealth(etcd.URL, hurried)
+	h := newHealth(etcd.URL, unasked(), hurried)
 	h.enter(phaseRunning)
 	for _, path := range []string{"/readyz", "/livez"} {
 		if got := answers(h, "GET", path); got != "503 timeout" {
@@ -220,7 +223,7 @@ func TestAProbeThatHangsIsATimeout(t *testing.T) {
 // questions meanwhile.
 func TestAStalledEtcdIsNotReadyAndStaysAlive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHealth("http://etcd", defaultTimings.probes)
+		h := newHealth("http://etcd", unasked(), defaultTimings.probes)
 		var stalled atomic.Bool
 		var asked atomic.Int32
 		h.client.Transport = roundTrip(func(q *http.Request) (*http.Response, error) {
@@ -273,7 +276,7 @@ func TestOnlySilenceIsAStall(t *testing.T) {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
 	}))
-	h := newHealth(etcd.URL, patient)
+	h := newHealth(etcd.URL, unasked(), patient)
 	h.enter(phaseRunning)
 	if got := answers(h, "GET", "/livez"); got != "200 ok" {
 		t.Fatalf("liveness %q, want 200 ok", got)
@@ -298,7 +301,7 @@ func TestProbesShareOneConnection(t *testing.T) {
 	}
 	etcd.Start()
 	defer etcd.Close()
-	h := newHealth(etcd.URL, patient)
+	h := newHealth(etcd.URL, unasked(), patient)
 	h.enter(phaseRunning)
 	for range 50 {
 		answers(h, "GET", "/livez")
@@ -314,7 +317,7 @@ func TestTheListenerIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := newHealth("http://127.0.0.1:1", patient)
+	h := newHealth("http://127.0.0.1:1", unasked(), patient)
 	h.enter(phaseHeld)
 	defer h.serve(listener)()
 	for name, tc := range map[string]struct{ request, want string }{

@@ -399,8 +399,12 @@ func guardCommand(c *v1alpha1.EtcdCluster, s Start) []string {
 		"--peer-host="+MemberHost(c, s.Member),
 		fmt.Sprintf("--health-listen=:%d", HealthPort),
 		fmt.Sprintf("--etcd-health=http://127.0.0.1:%d", loopbackPort),
-		"--", etcdBinary,
+		"--etcd-clients="+localClients(c),
 	)
+	if TLS(c) {
+		command = append(command, "--etcd-clients-cert="+tlsDir+"/"+pki.KeyServerCert, "--etcd-clients-key="+tlsDir+"/"+pki.KeyServerKey)
+	}
+	command = append(command, "--", etcdBinary)
 	return append(command, etcdFlags(c, s.Member)...)
 }
 
@@ -426,7 +430,7 @@ func volumeUID(c *v1alpha1.EtcdCluster, s Start) string {
 func environment(c *v1alpha1.EtcdCluster) []corev1.EnvVar {
 	env := []corev1.EnvVar{
 		{Name: "POD_UID", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.uid"}}},
-		{Name: "ETCDCTL_ENDPOINTS", Value: fmt.Sprintf("%s://127.0.0.1:%d", scheme(c), ClientPort)},
+		{Name: "ETCDCTL_ENDPOINTS", Value: localClients(c)},
 	}
 	if TLS(c) {
 		env = append(env,
@@ -435,6 +439,11 @@ func environment(c *v1alpha1.EtcdCluster) []corev1.EnvVar {
 			corev1.EnvVar{Name: "ETCDCTL_KEY", Value: tlsDir + "/" + pki.KeyServerKey})
 	}
 	return env
+}
+
+// localClients is where etcd serves clients within the pod.
+func localClients(c *v1alpha1.EtcdCluster) string {
+	return fmt.Sprintf("%s://127.0.0.1:%d", scheme(c), ClientPort)
 }
 
 func ports() []corev1.ContainerPort {

@@ -51,6 +51,8 @@ type node struct {
 
 	// orders are the annotations of the pod.
 	orders map[string]string
+	// flags of its etcd beyond those of all.
+	flags []string
 }
 
 func newCluster(t *testing.T, version string, m mode, size int) *cluster {
@@ -149,6 +151,7 @@ func (n *node) start() {
 		// these tests are about.
 		"--strict-reconfig-check=false",
 	}
+	etcd = append(etcd, n.flags...)
 	if n.c.mode == bare {
 		etcd = append(etcd, "--data-dir="+n.data(),
 			"--initial-cluster="+n.orders[member.AnnotationInitialCluster],
@@ -160,7 +163,7 @@ func (n *node) start() {
 		guardBinary, "run", "--volume=" + n.volume(), "--data-dir=" + n.data(), "--boot-dir=" + n.pod() + "/boot",
 		"--annotations=" + n.pod() + "/annotations", "--termination-log=" + n.pod() + "/termination-log",
 		"--cluster-uid=" + n.c.t.Name(), "--incarnation=1", "--member=" + n.name, "--volume-uid=volume-of-" + n.name,
-		"--health-listen=" + n.health, "--etcd-health=http://" + n.metrics, "--peer-host=127.0.0.1", "--",
+		"--health-listen=" + n.health, "--etcd-health=http://" + n.metrics, "--etcd-clients=http://" + n.client, "--peer-host=127.0.0.1", "--",
 	}, etcd...)...)
 }
 
