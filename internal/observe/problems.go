@@ -40,7 +40,7 @@ func podProblem(pod *corev1.Pod, now time.Time) (plan.Problem, bool) {
 	if text := unscheduled(pod); text != "" {
 		// A cluster autoscaler may help; so this is not for the user yet.
 		return plan.Problem{Reason: v1alpha1.ReasonMemberUnschedulable, Message: fmt.Sprintf(
-			"pod %s cannot be scheduled: %s — the member does not run until it is — add a node, or change spec.podTemplate", pod.Name, text)}, true
+			"pod %s cannot be scheduled: %s — the member does not run until a node takes it, and nothing is lost meanwhile — make room on a node or add one, or change what spec.podTemplate asks of nodes", pod.Name, text)}, true
 	}
 	if pod.Status.Phase == corev1.PodFailed {
 		return plan.Problem{Reason: v1alpha1.ReasonMemberPodRejected, Message: fmt.Sprintf(

@@ -260,8 +260,8 @@ func (o Observed) tend(members []Member, reason string) (Step, bool) {
 			"handing the leadership from %s to %s before %s is defragmented", m.Name, to.Name, m.Name)}, found
 	}
 	return Step{Kind: Defragment, Members: []string{m.Name}, ID: m.ID, Reason: reason, Operation: "Defragmenting", Message: fmt.Sprintf(
-		"defragmenting %s, which answers nobody meanwhile: %s of %s are in use; %d of %d members are left",
-		m.Name, bytes(m.DBSizeInUse), bytes(m.DBSize), len(members)-1, o.Voters())}, true
+		"defragmenting %s, which answers nobody meanwhile: %s of %s are in use%s",
+		m.Name, bytes(m.DBSizeInUse), bytes(m.DBSize), o.more(len(members)-1))}, true
 }
 
 // advise says what to do about a full database that cannot be healed.

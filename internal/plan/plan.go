@@ -537,7 +537,25 @@ func waitForFounders(o Observed) (Step, bool) {
 // under its name would be taken for the old one.
 func dataMissing(o Observed) (Step, bool) {
 	lost := lostMembers(o)
+	if step, ok := leavingBesideQuorum(o, lost); ok {
+		return step, true
+	}
 	return lossStep(o, lost), len(lost) > 0 && !o.comingBack()
+}
+
+// leavingBesideQuorum waits for members that go with their volumes beside a quorum of
+// others. They answer until their processes end, and are replaced then; nobody need do
+// anything, and above all not what is said to those who have lost a quorum.
+func leavingBesideQuorum(o Observed, lost []string) (Step, bool) {
+	for _, name := range lost {
+		if m, _ := o.Member(name); m.Pod != PodTerminating || !m.Voter() {
+			return Step{}, false
+		}
+	}
+	staying := count(o.Members, Member.staying)
+	return Step{Kind: Wait, Members: lost, Reason: "Degraded", Message: fmt.Sprintf(
+		"%s with %s being deleted: each is replaced by a new member as soon as its process has ended; %d of %d voters stay",
+		podsOf(lost), per(lost, "its volume is", "their volumes are"), staying, o.Voters())}, len(lost) > 0 && o.Quorate() && staying >= Majority(o.Voters())
 }
 
 // comingBack says that enough members of an adopted cluster have their volumes. Until they

@@ -349,12 +349,15 @@ func roll(o Observed) (Step, bool) {
 		return Step{}, false
 	}
 	m := stale[0]
-	message := fmt.Sprintf("restarting %s %s; %d of %d members are left", m.Name, m.source(), len(stale)-1, o.Voters())
+	message := fmt.Sprintf("restarting %s %s%s", m.Name, m.source(), o.more(len(stale)-1))
 	if o.Voters() == 1 {
 		message = fmt.Sprintf("restarting %s %s: it is the only member, so nobody is served meanwhile", m.Name, m.source())
 	}
 	return Step{Kind: RestartMember, Members: []string{m.Name}, ID: m.ID, Reason: o.change(), Message: message}, true
 }
+
+// more says how many voters get the same done to them afterwards.
+func (o Observed) more(n int) string { return fmt.Sprintf("; then %d more of %d", n, o.Voters()) }
 
 // source is what a member is restarted from.
 func (m Member) source() string {

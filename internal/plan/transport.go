@@ -54,5 +54,5 @@ func readdress(o Observed) (Step, bool) {
 	}
 	m := due[0]
 	return Step{Kind: UpdateMember, Members: []string{m.Name}, ID: m.ID, Reason: "Rolling", Message: fmt.Sprintf(
-		"having the others reach %s over TLS; %d of %d members are left", m.Name, len(due)-1, o.Voters())}, true
+		"having the others reach %s over TLS%s", m.Name, o.more(len(due)-1))}, true
 }

@@ -28,6 +28,8 @@ func TestStorageReady(t *testing.T) {
 		"one was refused":                {healthy(down(1), volume(plan.VolumeRefused)), metav1.ConditionFalse, "its data was refused"},
 		"one is made for the joiner":     {healthy(sized(5), joining), metav1.ConditionTrue, ""},
 		"two are gone, and nobody asked": {healthy(twoVolumesLost), metav1.ConditionFalse, "a-0001"},
+		"one is gone beside a quorum":    {healthy(lostVolume), metav1.ConditionFalse, "each is replaced as soon as"},
+		"the quorum is gone with two":    {healthy(twoVolumesLost), metav1.ConditionFalse, "nobody is replaced without a quorum of the others; if that does not come back, bring a volume back"},
 		"what a removed member has left": {healthy(removed), metav1.ConditionTrue, ""},
 		"a disk is slow":                 {healthy(slow(1)), metav1.ConditionFalse, "a-0001 1s or longer"},
 		"a disk is slow, a volume gone":  {healthy(slow(1), lostVolume), metav1.ConditionFalse, "its volume is gone"},

@@ -560,14 +560,22 @@ func storageReady(seen plan.Observed) *metav1.Condition {
 	is := condition(v1alpha1.ConditionStorageReady, metav1.ConditionTrue, v1alpha1.ReasonVolumesInOrder, "every member has its volume")
 	if len(lost) > 0 {
 		is = condition(v1alpha1.ConditionStorageReady, metav1.ConditionFalse, v1alpha1.ReasonVolumeLost, fmt.Sprintf(
-			"the volumes of %s are lost or on their way out — these members lose their data, or have lost it — each is replaced as soon as the others are proven to be a quorum; take a backup while they are",
-			strings.Join(lost, ", ")))
+			"the volumes of %s are lost or on their way out — these members lose their data, or have lost it — %s",
+			strings.Join(lost, ", "), afterLoss(seen)))
 	} else if slow := slowDisks(seen); len(slow) > 0 {
 		is = condition(v1alpha1.ConditionStorageReady, metav1.ConditionFalse, v1alpha1.ReasonSlowDisk, fmt.Sprintf(
 			"syncing etcd's log to disk takes long on average: %s — writes wait for the disks of a majority, and a member whose disk stops for longer than the election timeout loses the leadership — see what else uses the disk of its node; nobody is replaced for that, and another member leads if it has a faster disk",
 			strings.Join(slow, ", ")))
 	}
 	return &is
+}
+
+// afterLoss is what comes of volumes that are lost, and what the user can do.
+func afterLoss(seen plan.Observed) string {
+	if !seen.Quorate() {
+		return "nobody is replaced without a quorum of the others; if that does not come back, " + seen.WayOut()
+	}
+	return "each is replaced as soon as the others are proven to be a quorum; take a backup while they are"
 }
 
 func slowDisks(seen plan.Observed) []string {
