@@ -252,7 +252,9 @@ test-cluster: ## Tests of the local Kubernetes itself.
 
 .PHONY: test-e2e
 test-e2e: cluster-up deploy ## User stories on the real cluster.
-	go run github.com/onsi/ginkgo/v2/ginkgo --procs=$(E2E_PROCS) --timeout=45m --label-filter='!long' --output-dir=$(STATE) --json-report=e2e.json ./test/e2e
+	@rm -f $(STATE)/e2e-failures.txt
+	go run github.com/onsi/ginkgo/v2/ginkgo --procs=$(E2E_PROCS) --timeout=45m --label-filter='!long' --output-dir=$(STATE) --json-report=e2e.json ./test/e2e \
+	  || { tail -n 100 $(STATE)/e2e-failures.txt; exit 1; }
 
 # Further flags for soak: "-rounds 2", "-operator-dies always", "-only 'cut a node off,lose a node'".
 SOAK_FLAGS ?=

@@ -102,6 +102,8 @@ var _ = JustAfterEach(func(ctx SpecContext) {
 		}
 		AddReportEntry("namespace "+ns, dump(ctx, ns), ReportEntryVisibilityFailureOrVerbose)
 	}
+	pods, _ := kubectl(ctx, "-n", operatorNamespace, "get", "pods", "--no-headers", "-o", "wide")
+	AddReportEntry(operatorEntry, pods, ReportEntryVisibilityFailureOrVerbose)
 	logs, _ := kubectl(ctx, "-n", operatorNamespace, "logs", "-l", "app.kubernetes.io/name="+operatorName, "--tail=400", "--prefix", "--ignore-errors")
 	AddReportEntry("operator", lastLines(linesWith(logs, inUse...), 60), ReportEntryVisibilityFailureOrVerbose)
 }, NodeTimeout(patience))

@@ -77,7 +77,7 @@ func (c cluster) outrun(ctx context.Context) {
 	for w := range 64 {
 		writers.Go(func() {
 			defer GinkgoRecover()
-			for i := range 90 {
+			for i := range 130 {
 				Expect(etcd.Put(ctx, fmt.Sprintf("outrun/%d/%d", w, i), "x")).Error().NotTo(HaveOccurred())
 			}
 		})

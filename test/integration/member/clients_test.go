@@ -15,7 +15,7 @@ import (
 // then gets a snapshot. Etcd keeps 5000 entries for those who are slow.
 func (n *node) outrun() {
 	n.c.t.Helper()
-	const writers, each = 64, 100
+	const writers, each = 64, 150
 	var (
 		all    sync.WaitGroup
 		failed = make(chan error, writers*each)
