@@ -357,7 +357,12 @@ func roll(o Observed) (Step, bool) {
 }
 
 // more says how many voters get the same done to them afterwards.
-func (o Observed) more(n int) string { return fmt.Sprintf("; then %d more of %d", n, o.Voters()) }
+func (o Observed) more(n int) string {
+	if n == 0 {
+		return fmt.Sprintf("; the last of %d", o.Voters())
+	}
+	return fmt.Sprintf("; then %d more of %d", n, o.Voters())
+}
 
 // source is what a member is restarted from.
 func (m Member) source() string {

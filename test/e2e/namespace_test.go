@@ -23,16 +23,19 @@ import (
 var inUse []string
 
 // newNamespace makes a namespace that takes only pods of the restricted
-// profile. At the end of the node that asked for it, its clusters go; it goes
-// itself at the end of the suite, for Kubernetes lets a namespace with running
-// pods wait for half of their grace period.
+// profile. At the end of the node that asked for it, its clusters go, and their
+// volumes, which are 128 MiB each for etcd's log alone: kept to the end they
+// filled the disk. It goes itself at the end of the suite, for Kubernetes lets a
+// namespace with running pods wait for half of their grace period.
 func newNamespace(ctx context.Context) string {
 	GinkgoHelper()
 	ns := createNamespace(ctx)
 	inUse = append(inUse, ns.Name)
 	DeferCleanup(func(ctx SpecContext) {
 		inUse = slices.DeleteFunc(inUse, func(n string) bool { return n == ns.Name })
-		Expect(client.IgnoreNotFound(kube.DeleteAllOf(ctx, &v1alpha1.EtcdCluster{}, client.InNamespace(ns.Name)))).To(Succeed())
+		for _, kind := range []client.Object{&v1alpha1.EtcdCluster{}, &corev1.PersistentVolumeClaim{}} {
+			Expect(client.IgnoreNotFound(kube.DeleteAllOf(ctx, kind, client.InNamespace(ns.Name)))).To(Succeed())
+		}
 	}, NodeTimeout(patience))
 	return ns.Name
 }
