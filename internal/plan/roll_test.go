@@ -133,10 +133,10 @@ func TestRoll(t *testing.T) {
 		reason   string
 		message  string
 	}{
-		"the youngest follower is first":               {observed: inOrder(3), want: RestartMember, wantOn: []string{"a-0002"}, reason: "Rolling"},
+		"the youngest follower is first":               {observed: inOrder(3), want: RestartMember, wantOn: []string{"a-0002"}, reason: "Rolling", message: "from the new spec; then 2 more of 3"},
 		"then the next":                                {observed: inOrder(3, of(2, upToDate)), want: RestartMember, wantOn: []string{"a-0001"}},
 		"the leader hands over to one of the new spec": {observed: inOrder(3, of(2, upToDate), of(1, upToDate)), want: MoveLeader, wantOn: []string{"a-0000", "a-0001"}},
-		"and is restarted as a follower":               {observed: inOrder(3, of(2, upToDate), of(1, upToDate, leads), of(0, func(m *Member) { m.Leads = false })), want: RestartMember, wantOn: []string{"a-0000"}},
+		"and is restarted as a follower":               {observed: inOrder(3, of(2, upToDate), of(1, upToDate, leads), of(0, func(m *Member) { m.Leads = false })), want: RestartMember, wantOn: []string{"a-0000"}, message: "from the new spec; the last of 3"},
 		"all are of the new spec":                      {observed: inOrder(3, of(2, upToDate), of(1, upToDate), of(0, upToDate)), want: Settled},
 		"a single member has nobody to hand over to":   {observed: inOrder(1), want: RestartMember, wantOn: []string{"a-0000"}, message: "nobody is served"},
 		"a pod that was restarted is made again":       {observed: inOrder(3, of(2, crashed)), want: StartMembers, wantOn: []string{"a-0002"}},
@@ -189,7 +189,7 @@ func TestRoll(t *testing.T) {
 		"certificates that end soon hold it up":        {observed: inOrder(3, func(o *Observed) { o.Expiring = "the authority ends tomorrow" }), want: Wait, message: "ends tomorrow"},
 		"certificates that are due hold it up":         {observed: inOrder(3, func(o *Observed) { o.CertificatesDue, o.Skip = []string{"Secret a"}, []Kind{IssueCertificates} }), want: IssueCertificates},
 		"turning TLS on begins with a roll":            {observed: overHTTP(of(1, upToDate), of(2, outdatedPod)), want: RestartMember, wantOn: []string{"a-0002"}, reason: "Rolling"},
-		"then peer URLs are changed":                   {observed: overHTTP(), want: UpdateMember, wantOn: []string{"a-0002"}, reason: "Rolling", message: "over TLS; 2 of 3"},
+		"then peer URLs are changed":                   {observed: overHTTP(), want: UpdateMember, wantOn: []string{"a-0002"}, reason: "Rolling", message: "over TLS; then 2 more of 3"},
 		"a peer URL after the other":                   {observed: overHTTP(of(2, overTLS)), want: UpdateMember, wantOn: []string{"a-0001"}},
 		"the leader's last":                            {observed: overHTTP(of(2, overTLS), of(1, overTLS)), want: UpdateMember, wantOn: []string{"a-0000"}},
 		"none before all take TLS":                     {observed: overHTTP(of(0, func(m *Member) { m.TakesTLS = false })), want: Settled},
