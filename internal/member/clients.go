@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -38,6 +39,9 @@ func newClients(base, certFile, keyFile string) *clients {
 		Transport: &http.Transport{
 			Proxy:             nil,
 			DisableKeepAlives: true,
+			// A handshake goes on after its request was given up, for others to use the
+			// connection: it would stay for as long as the port is not served.
+			TLSHandshakeTimeout: clientsHandshake,
 			TLSClientConfig: &tls.Config{
 				// Whether it answers is the question, not who it is: it is our own child.
 				InsecureSkipVerify: true, //nolint:gosec // see above; nothing is sent that anybody may not know
@@ -56,6 +60,9 @@ func newClients(base, certFile, keyFile string) *clients {
 	}
 	return c
 }
+
+// clientsHandshake is longer than any question.
+const clientsHandshake = 20 * time.Second
 
 // ask reports whether the port is served, which is found out within bound. Any answer
 // counts, a refusal of our certificate too: a member is not kept from the Service for
@@ -85,6 +92,7 @@ func (c *clients) ask(ctx context.Context, bound time.Duration) answer {
 // silent reports whether nobody answered: the kernel takes connections for a listener
 // that etcd has opened and does not serve.
 func silent(err error) bool {
-	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, context.DeadlineExceeded) ||
+	var slow net.Error
+	return errors.As(err, &slow) && slow.Timeout() || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, context.DeadlineExceeded) ||
 		errors.Is(err, context.Canceled) || errors.Is(err, os.ErrDeadlineExceeded)
 }

@@ -62,9 +62,8 @@ func (a Adoption) Blocked(size int) (reason, message string) {
 	case len(found) < Majority(size):
 		return "AdoptBlocked", fmt.Sprintf("of the %d members that spec.size speaks of, the volumes of %d are here with their data (%s) — %d are needed, for fewer could not serve — bring the others back, set spec.size to the number of members that there were, or restore a backup into a new cluster",
 			size, len(found), a.listed(), Majority(size))
-	case len(found) > size+1:
-		// One more may be the newcomer of a replacement that the deletion cut off.
-		return "AdoptBlocked", fmt.Sprintf("the volumes of %d members are here with their data (%s), and spec.size is %d — the cluster would shrink as soon as it serves, and %d of them be given up — set spec.size to the number of members that there were, and change it afterwards",
+	case len(found) > size:
+		return "AdoptBlocked", fmt.Sprintf("the volumes of %d members are here with their data (%s), and spec.size is %d — the cluster would shrink as soon as it serves, and %d of them be given up — set spec.size to the number of members that there were, or the next odd one, and change it afterwards; label claims of members that had been replaced etcd.quorate.dev/quarantined",
 			len(found), a.listed(), size, len(found)-size)
 	default:
 		return "", ""

@@ -28,6 +28,8 @@ func TestWordsOfMessages(t *testing.T) {
 		"all pods are":             {all(crashed).with(alone), "the pods of a-0000, a-0001, a-0002 are missing and are made again on their volumes"},
 		"one pod has ended":        {founded(crashed, ended), "the pod of a-0002 has ended and is made again"},
 		"one member is down":       {founded(crashed, waiting), "1 of 3 members is not healthy"},
+		"one goes with its volume": {founded(leaving, volume(VolumeTerminating)), "the pod of a-0002 with its volume is being deleted: it is replaced by a new member as soon as the process has ended; 2 of 3 voters stay"},
+		"nobody ends its process":  {founded(leaving, volume(VolumeTerminating), func(m *Member) { m.NodeDown = true }), "the node of a-0002 is not Ready, so that nobody ends the process there — bring the node back, or taint it as out-of-service"},
 		"one voter is too few":     {single, "spec.size is 3 and the cluster has 1 voter: "},
 		"three are too few":        {settledWith(3).with(size(5)), "spec.size is 5 and the cluster has 3 voters: "},
 		"one was removed by hand":  {founded(gone), "a-0002 is a member no more: the volume is kept in quarantine"},

@@ -156,7 +156,7 @@ var breaches = map[string]mutants.Mutant{
 	"different versions are compared":               mutants.Of("maintenance.go", "&& len(versions) == 1 ", ""),
 	"who leaves is lost beside a quorum":            mutants.Of("plan.go", "if step, ok := leavingBesideQuorum(o, lost); ok {", "if step, ok := leavingBesideQuorum(o, lost); ok && o.Size < 0 {"),
 	"who leaves with the quorum is not told of":     mutants.Of("plan.go", "o.Quorate() && staying >= Majority(o.Voters())", "o.Quorate() && staying >= 0"),
-	"an adoption gives volumes up":                  mutants.Of("adopt.go", "case len(found) > size+1:", "case len(found) > size+9:"),
+	"an adoption gives volumes up":                  mutants.Of("adopt.go", "case len(found) > size:", "case len(found) > size+1:"),
 	"a cluster that serves is recovered":            mutants.Of("recovery.go", "!o.List && !o.ReadOK && r.Told", "r.Told"),
 	"a recovery does not wait for its telling":      mutants.Of("recovery.go", "!o.ReadOK && r.Told", "!o.ReadOK"),
 	"a new incarnation begins beside the old":       mutants.Of("recovery.go", "case len(running) > 0:", "case len(running) > 9:"),

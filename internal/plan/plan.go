@@ -547,15 +547,23 @@ func dataMissing(o Observed) (Step, bool) {
 // others. They answer until their processes end, and are replaced then; nobody need do
 // anything, and above all not what is said to those who have lost a quorum.
 func leavingBesideQuorum(o Observed, lost []string) (Step, bool) {
+	var stuck []string
 	for _, name := range lost {
-		if m, _ := o.Member(name); m.Pod != PodTerminating || !m.Voter() {
+		m, _ := o.Member(name)
+		if m.Pod != PodTerminating || m.Volume != VolumeTerminating || !m.Voter() {
 			return Step{}, false
+		}
+		if m.NodeDown {
+			stuck = append(stuck, name)
 		}
 	}
 	staying := count(o.Members, Member.staying)
-	return Step{Kind: Wait, Members: lost, Reason: "Degraded", Message: fmt.Sprintf(
-		"%s with %s being deleted: each is replaced by a new member as soon as its process has ended; %d of %d voters stay",
-		podsOf(lost), per(lost, "its volume is", "their volumes are"), staying, o.Voters())}, len(lost) > 0 && o.Quorate() && staying >= Majority(o.Voters())
+	message := fmt.Sprintf("%s with %s being deleted: %s replaced by a new member as soon as the process has ended; %d of %d voters stay%s",
+		podsOf(lost), per(lost, "its volume is", "their volumes are"), per(lost, "it is", "each is"), staying, o.Voters(), troubles(o))
+	if len(stuck) > 0 {
+		message += fmt.Sprintf(" — the node of %s is not Ready, so that nobody ends the process there — bring the node back, or taint it as out-of-service when it is down", strings.Join(stuck, ", "))
+	}
+	return Step{Kind: Wait, Members: lost, Reason: "Degraded", Message: message}, len(lost) > 0 && o.Quorate() && staying >= Majority(o.Voters())
 }
 
 // comingBack says that enough members of an adopted cluster have their volumes. Until they

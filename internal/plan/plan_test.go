@@ -337,6 +337,7 @@ func TestNext(t *testing.T) {
 		"a volume is going and nobody can be asked":   {observed: founded(volume(VolumeTerminating)).with(alone), want: Wait, wantOn: []string{"a-0002"}, reason: "DataMissing"},
 		"a volume goes with its pod beside a quorum":  {observed: founded(leaving, volume(VolumeTerminating)), want: Wait, wantOn: []string{"a-0002"}, reason: "Degraded"},
 		"a volume goes with its pod after the quorum": {observed: founded(leaving, volume(VolumeTerminating)).with(alone), want: Wait, wantOn: []string{"a-0002"}, reason: "DataMissing"},
+		"refused data goes with its pod":              {observed: founded(leaving, volume(VolumeRefused)), want: Wait, wantOn: []string{"a-0002"}, reason: "DataMissing"},
 		"two volumes of three go with their pods":     {observed: founders(member(0, up), member(1, up, leaving, volume(VolumeTerminating)), member(2, up, leaving, volume(VolumeTerminating))).with(confirmed, latchedID), want: Wait, wantOn: []string{"a-0001", "a-0002"}, reason: "DataMissing"},
 		"one goes beside a quorum, one was refused":   {observed: settledWith(5, member(3, up, steady, leaving, volume(VolumeTerminating)), member(4, up, steady, crashed, waiting, volume(VolumeRefused))), want: AllotMember, reason: "Replacing"},
 		"a lost volume does not hold back a repair":   {observed: founders(member(0, up), member(1, up, crashed), member(2, up, crashed, volume(VolumeLost))).with(latchedID), want: StartMembers, wantOn: []string{"a-0001"}},

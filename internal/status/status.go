@@ -572,8 +572,18 @@ func storageReady(seen plan.Observed) *metav1.Condition {
 
 // afterLoss is what comes of volumes that are lost, and what the user can do.
 func afterLoss(seen plan.Observed) string {
-	if !seen.Quorate() {
-		return "nobody is replaced without a quorum of the others; if that does not come back, " + seen.WayOut()
+	bound := 0
+	for _, m := range seen.Members {
+		if m.Volume == plan.VolumeBound && !m.Joiner {
+			bound++
+		}
+	}
+	switch {
+	case seen.Quorate():
+	case bound < plan.Majority(seen.KnownVoters()):
+		return "nobody is replaced without a quorum of the others, for which too few volumes are left — " + seen.WayOut()
+	default:
+		return "nobody is replaced until the others are proven to be a quorum; Ready says what holds that up"
 	}
 	return "each is replaced as soon as the others are proven to be a quorum; take a backup while they are"
 }

@@ -111,7 +111,8 @@ var _ = Describe("Applications that come through the client Service", Label(loca
 			all     sync.WaitGroup
 		)
 		over, stop := context.WithCancel(ctx)
-		defer stop()
+		// The writers end with their spec, whatever else fails in it.
+		defer func() { stop(); all.Wait() }()
 		for w := range 4 {
 			all.Go(func() {
 				defer GinkgoRecover()
@@ -122,6 +123,9 @@ var _ = Describe("Applications that come through the client Service", Label(loca
 					_, err = etcd.Put(ctx, fmt.Sprintf("served/%d/%d", w, i), "x")
 					took := time.Since(start)
 					_ = etcd.Close()
+					if ctx.Err() != nil {
+						return
+					}
 					Expect(err).NotTo(HaveOccurred())
 					mu.Lock()
 					if writes++; took > longest {
@@ -136,6 +140,9 @@ var _ = Describe("Applications that come through the client Service", Label(loca
 		pauseFor(ctx, 7*time.Second)
 		stop()
 		all.Wait()
+		for _, m := range []string{c.member(3), c.member(4)} {
+			Expect(kubectl(ctx, "-n", c.namespace, "logs", m)).To(ContainSubstring("received and saved database snapshot"), "how %s joined", m)
+		}
 		AddReportEntry("writes through the Service", fmt.Sprintf("%d in %s; the longest took %s, %s after the edit",
 			writes, time.Since(began).Round(time.Second), longest.Round(time.Millisecond), at.Round(time.Second)))
 		// A member that is called ready too early answers after five seconds and more.

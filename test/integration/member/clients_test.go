@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -61,6 +62,9 @@ func TestAReadyMemberServesClients(t *testing.T) {
 		t.Logf("ready after %v, its first client waited for %v", said.Round(time.Millisecond), waited.Round(time.Millisecond))
 		if waited > time.Second {
 			t.Errorf("a member that is ready left its client without an answer for %v", waited)
+		}
+		if _, metrics := get(m1.metrics, "/metrics"); !strings.Contains(metrics, "\netcd_network_snapshot_receive_success{") {
+			t.Error("it joined without a snapshot, and so has shown nothing")
 		}
 		if code, body := get(m1.health, "/readyz"); code != http.StatusOK {
 			t.Errorf("/readyz %d %s", code, body)
