@@ -31,7 +31,11 @@ func (c cluster) plaintextLoad(ctx context.Context) *load.Load {
 	for _, m := range c.voters(ctx) {
 		endpoints = append(endpoints, strings.Replace(c.bed().Endpoint(m), "https://", "http://", 1))
 	}
-	l, err := load.Start(ctx, load.Config{Endpoints: endpoints, Dial: dialHost(c.namespace), Writers: writers, WriteRate: hasty, ContendRate: contendRate})
+	l, err := load.Start(ctx, load.Config{
+		Endpoints: endpoints, Dial: dialHost(c.namespace), Writers: writers, WriteRate: hasty, ContendRate: contendRate,
+		// What is late on two busy processors is not unanswered, which is counted here.
+		Timeout: 3 * time.Second,
+	})
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(l.Abort)
 	return l
