@@ -139,6 +139,59 @@ func TestSchedule(t *testing.T) {
 	}
 }
 
+// TestRetentionSparesWhatIsRestored: founders that are still being filled from a backup could
+// never be filled any more once its objects are gone.
+func TestRetentionSparesWhatIsRestored(t *testing.T) {
+	const oldest = "s-20260101-0300"
+	begins := cluster(func(c *v1alpha1.EtcdCluster) {
+		c.Name, c.UID, c.Spec.RestoreFrom = "new", "ne3", &v1alpha1.RestoreSource{BackupName: oldest}
+	})
+	elsewhere := begins.DeepCopy()
+	elsewhere.Namespace = "elsewhere"
+	back := anEtcdRestore(func(r *v1alpha1.EtcdRestore) { r.Spec.BackupName = oldest })
+	over := func(kind string) client.Object {
+		r := back.DeepCopy()
+		meta.SetStatusCondition(&r.Status.Conditions, metav1.Condition{Type: kind, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonRestored})
+		return r
+	}
+	for name, tc := range map[string]struct {
+		there client.Object
+		goes  bool
+	}{
+		"nobody restores it":             {anEtcdRestore(), true},
+		"a cluster begins with it":       {begins, false},
+		"a cluster of another namespace": {elsewhere, true},
+		"a restore in place":             {back, false},
+		"one that is over":               {over(v1alpha1.ConditionReady), true},
+		"one that was given up":          {over(v1alpha1.ConditionStalled), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSchedules(t, aSchedule(), tc.there)
+			for night := range 3 {
+				s.pass()
+				s.verify(s.names()[len(s.names())-1], int64(night+1))
+				s.clock.SetTime(threeOClock.Add(time.Duration(night+1) * 24 * time.Hour))
+			}
+			s.clock.SetTime(s.clock.Now().Add(-time.Hour))
+			for range 3 {
+				s.pass()
+			}
+			if gone := !slices.Contains(s.names(), oldest); gone != tc.goes {
+				t.Fatalf("backups %v", s.names())
+			}
+			if len(s.writes) > 0 {
+				t.Errorf("it writes for ever: %v", s.writes)
+			}
+			if err := s.api.Delete(t.Context(), tc.there); err != nil {
+				t.Fatal(err)
+			}
+			if s.pass(); slices.Contains(s.names(), oldest) {
+				t.Errorf("nobody restores it any more, and there are %v", s.names())
+			}
+		})
+	}
+}
+
 // TestScheduledBackup carries what the retention and the user need.
 func TestScheduledBackup(t *testing.T) {
 	s := newSchedules(t, aSchedule())
