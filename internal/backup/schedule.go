@@ -37,6 +37,8 @@ type Item struct {
 	Backup snapshot.Backup
 	// Size of the object in the store, in bytes.
 	Size int64
+	// Took is how long it took to be saved; zero if that is not known.
+	Took time.Duration
 	// InUse says that a cluster is being filled from it, or is to be: without its objects
 	// those founders that have not come to it could never be filled.
 	InUse bool
