@@ -15,6 +15,8 @@ var (
 	scheduleLabels = []string{"namespace", "schedule", "cluster"}
 
 	lastSuccess  = gauge("last_success_timestamp_seconds", "Start of the newest backup that is as it was asked for.")
+	lastSize     = gauge("last_success_size_bytes", "Size of that backup in the store, rounded up to three digits.")
+	lastDuration = gauge("last_success_duration_seconds", "How long that backup took to be saved.")
 	lastVerified = gauge("last_verified_timestamp_seconds", "Start of the newest backup that was restored and compared.")
 	nextDue      = gauge("next_due_timestamp_seconds", "When the next backup is due.")
 	overdue      = gauge("overdue", "1 when two backups have been due since the newest good one.")
@@ -34,6 +36,8 @@ func measure(s *v1alpha1.EtcdBackupSchedule, p backup.Plan) {
 	good, verified := p.Newest()
 	if good != nil {
 		lastSuccess.With(of).Set(float64(good.Backup.Began.Unix()))
+		lastSize.With(of).Set(float64(good.Size))
+		lastDuration.With(of).Set(good.Took.Seconds())
 	}
 	if verified != nil {
 		lastVerified.With(of).Set(float64(verified.Backup.Began.Unix()))
@@ -56,7 +60,7 @@ func measure(s *v1alpha1.EtcdBackupSchedule, p backup.Plan) {
 // forgetSchedule that is gone.
 func forgetSchedule(name types.NamespacedName) {
 	of := prometheus.Labels{"namespace": name.Namespace, "schedule": name.Name}
-	for _, g := range []*prometheus.GaugeVec{lastSuccess, lastVerified, nextDue, overdue, kept, failures} {
+	for _, g := range []*prometheus.GaugeVec{lastSuccess, lastSize, lastDuration, lastVerified, nextDue, overdue, kept, failures} {
 		g.DeletePartialMatch(of)
 	}
 }

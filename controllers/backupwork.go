@@ -42,6 +42,7 @@ func (r *EtcdBackupReconciler) work(ctx context.Context, b *v1alpha1.EtcdBackup,
 		return backup.Work{State: backup.WorkForeign}, nil
 	}
 	w := workOf(job)
+	w.Age = r.now().Sub(job.CreationTimestamp.Time)
 	pods := &corev1.PodList{}
 	err = r.Live.List(ctx, pods, client.InNamespace(b.Namespace), client.MatchingLabels{batchv1.JobNameLabel: job.Name, v1alpha1.LabelBackupUID: string(b.UID)})
 	if err != nil {

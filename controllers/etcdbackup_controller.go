@@ -71,6 +71,10 @@ func (r *EtcdBackupReconciler) Reconcile(ctx context.Context, req ctrl.Request) 
 	step := backup.Next(seen)
 	before := b.DeepCopy()
 	err = r.perform(ctx, b, c, step)
+	if next, given := backup.Unmade(seen, step, err); given && refusedJob(err) {
+		step = next
+		err = r.perform(ctx, b, c, step)
+	}
 	if step.Kind == backup.RemoveFinalizer && err == nil {
 		r.tell(b, step)
 		return ctrl.Result{}, nil
@@ -254,6 +258,14 @@ func (r *EtcdBackupReconciler) start(ctx context.Context, b *v1alpha1.EtcdBackup
 		return fmt.Errorf("creating Job %s: %w", job.Name, err)
 	}
 	return nil
+}
+
+// refusedJob says that a Job was refused, for a reason that need not pass by itself.
+func refusedJob(err error) bool {
+	if _, said := errors.AsType[*apierrors.StatusError](err); !said {
+		return errors.Is(err, resources.ErrNoBackupImage)
+	}
+	return !apierrors.IsTimeout(err) && !apierrors.IsServerTimeout(err) && !apierrors.IsTooManyRequests(err) && !apierrors.IsServiceUnavailable(err)
 }
 
 // redo deletes the very Job that has ended without a result.

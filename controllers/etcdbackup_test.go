@@ -377,6 +377,59 @@ func TestBackupDeletion(t *testing.T) {
 	}
 }
 
+// TestBackupDeletedWhileNobodyWorked: however long ago it was, the objects are tried to be
+// deleted, and only a Job that is refused or does not end lets the backup go without.
+func TestBackupDeletedWhileNobodyWorked(t *testing.T) {
+	hourAgo := func(b *v1alpha1.EtcdBackup) { b.DeletionTimestamp.Time = time.Unix(1e9-3600, 0) }
+	gone := func(b *backups) bool {
+		return apierrors.IsNotFound(b.api.Get(t.Context(), backupRequest.NamespacedName, &v1alpha1.EtcdBackup{}))
+	}
+	refuses := func(b *backups, err error) {
+		b.before = func(verb string, o client.Object) error {
+			if _, job := o.(*batchv1.Job); job && verb == "create" {
+				return err
+			}
+			return nil
+		}
+	}
+	since := func(b *backups, at time.Time) {
+		job := stored[batchv1.Job](t, b.api, client.ObjectKey{Namespace: "ns", Name: "b-prune"})
+		job.CreationTimestamp = metav1.NewTime(at)
+		if err := b.api.Update(t.Context(), job); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	b := newBackups(t, anEtcdBackup(leaves, hourAgo), s3Secret())
+	if _, err := b.pass(); err != nil || len(b.writes) == 0 || b.writes[0] != "create b-prune" || gone(b) {
+		t.Fatalf("Reconcile() = %v, wrote %v", err, b.writes)
+	}
+	since(b, time.Unix(1e9-60, 0))
+	if _, err := b.pass(); err != nil || gone(b) {
+		t.Fatalf("a Job that has just begun is not waited for: %v", err)
+	}
+	since(b, time.Unix(1e9-600, 0))
+	if _, err := b.pass(); err != nil || !gone(b) {
+		t.Errorf("a Job that does not end is waited for: %v", err)
+	}
+
+	b = newBackups(t, anEtcdBackup(leaves, hourAgo), s3Secret())
+	refuses(b, apierrors.NewServiceUnavailable("restarting"))
+	if _, err := b.pass(); err == nil || gone(b) {
+		t.Errorf("what passes is taken for a refusal: %v", err)
+	}
+	refuses(b, apierrors.NewForbidden(batchv1.Resource("jobs"), "b-prune", errors.New("exceeded quota")))
+	if _, err := b.pass(); err != nil || !gone(b) {
+		t.Errorf("a Job that is refused is tried for ever: %v", err)
+	}
+	for len(b.events.Events) > 1 {
+		<-b.events.Events
+	}
+	if event := <-b.events.Events; !strings.Contains(event, "exceeded quota") || !strings.Contains(event, "the-id") || !strings.HasPrefix(event, corev1.EventTypeWarning) {
+		t.Errorf("event %q does not say what is left behind, and why", event)
+	}
+}
+
 func TestAskProgress(t *testing.T) {
 	if _, err := AskProgress(t.Context(), "127.0.0.1"); !errors.Is(err, errNoProgress) {
 		t.Errorf("AskProgress() of nobody = %v", err)

@@ -12,10 +12,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	clocktesting "k8s.io/utils/clock/testing"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/quorate/quorate/api/v1alpha1"
 )
@@ -136,6 +138,114 @@ func TestSchedule(t *testing.T) {
 	}
 	if s.pass(); testutil.CollectAndCount(lastVerified) > 0 || len(s.names()) != 2 {
 		t.Errorf("the schedule is gone, and left metrics, or took its backups along: %v", s.names())
+	}
+}
+
+// measured are the metrics of the schedule, by their names.
+func measured(t *testing.T) map[string]float64 {
+	t.Helper()
+	families, err := metrics.Registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]float64{}
+	for _, f := range families {
+		name, ours := strings.CutPrefix(f.GetName(), "quorate_backup_schedule_")
+		for _, m := range f.GetMetric() {
+			labels := map[string]string{}
+			for _, l := range m.GetLabel() {
+				labels[l.GetName()] = l.GetValue()
+			}
+			if ours && labels["namespace"] == "ns" && labels["schedule"] == "s" && labels["cluster"] == "a" {
+				out[name] = m.GetGauge().GetValue()
+			}
+		}
+	}
+	return out
+}
+
+// TestScheduleMetrics: each of them, and none is left of a schedule that is gone.
+func TestScheduleMetrics(t *testing.T) {
+	forgetSchedule(scheduleRequest.NamespacedName)
+	broken := anEtcdBackup(func(b *v1alpha1.EtcdBackup) {
+		b.Name, b.Labels = "broken", map[string]string{v1alpha1.LabelSchedule: "s"}
+	})
+	meta.SetStatusCondition(&broken.Status.Conditions, metav1.Condition{Type: v1alpha1.ConditionStalled, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonFailed})
+	s := newSchedules(t, aSchedule(), broken)
+	s.pass()
+	name, third := s.names()[1], float64(threeOClock.Unix())
+	s.verify(name, 1)
+	b := stored[v1alpha1.EtcdBackup](t, s.api, client.ObjectKey{Namespace: "ns", Name: name})
+	b.Status.Size, b.Status.CompletionTime = resource.NewQuantity(12<<20, resource.BinarySI), &metav1.Time{Time: b.Status.StartTime.Add(90 * time.Second)}
+	if err := s.api.Status().Update(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	s.pass()
+	want := map[string]float64{
+		"last_success_timestamp_seconds": third, "last_success_size_bytes": 12 << 20, "last_success_duration_seconds": 90,
+		"last_verified_timestamp_seconds": third, "next_due_timestamp_seconds": third + 24*3600, "overdue": 0, "backups": 2, "failed": 1,
+	}
+	if diff := cmp.Diff(want, measured(t)); diff != "" {
+		t.Errorf("metrics (-want +got):\n%s", diff)
+	}
+	if err := s.api.Delete(t.Context(), aSchedule()); err != nil {
+		t.Fatal(err)
+	}
+	if s.pass(); len(measured(t)) > 0 {
+		t.Errorf("of a schedule that is gone there are %v", measured(t))
+	}
+}
+
+// TestRetentionSparesWhatIsRestored: founders that are still being filled from a backup could
+// never be filled any more once its objects are gone.
+func TestRetentionSparesWhatIsRestored(t *testing.T) {
+	const oldest = "s-20260101-0300"
+	begins := cluster(func(c *v1alpha1.EtcdCluster) {
+		c.Name, c.UID, c.Spec.RestoreFrom = "new", "ne3", &v1alpha1.RestoreSource{BackupName: oldest}
+	})
+	elsewhere := begins.DeepCopy()
+	elsewhere.Namespace = "elsewhere"
+	back := anEtcdRestore(func(r *v1alpha1.EtcdRestore) { r.Spec.BackupName = oldest })
+	over := func(kind string) client.Object {
+		r := back.DeepCopy()
+		meta.SetStatusCondition(&r.Status.Conditions, metav1.Condition{Type: kind, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonRestored})
+		return r
+	}
+	for name, tc := range map[string]struct {
+		there client.Object
+		goes  bool
+	}{
+		"nobody restores it":             {anEtcdRestore(), true},
+		"a cluster begins with it":       {begins, false},
+		"a cluster of another namespace": {elsewhere, true},
+		"a restore in place":             {back, false},
+		"one that is over":               {over(v1alpha1.ConditionReady), true},
+		"one that was given up":          {over(v1alpha1.ConditionStalled), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSchedules(t, aSchedule(), tc.there)
+			for night := range 3 {
+				s.pass()
+				s.verify(s.names()[len(s.names())-1], int64(night+1))
+				s.clock.SetTime(threeOClock.Add(time.Duration(night+1) * 24 * time.Hour))
+			}
+			s.clock.SetTime(s.clock.Now().Add(-time.Hour))
+			for range 3 {
+				s.pass()
+			}
+			if gone := !slices.Contains(s.names(), oldest); gone != tc.goes {
+				t.Fatalf("backups %v", s.names())
+			}
+			if len(s.writes) > 0 {
+				t.Errorf("it writes for ever: %v", s.writes)
+			}
+			if err := s.api.Delete(t.Context(), tc.there); err != nil {
+				t.Fatal(err)
+			}
+			if s.pass(); slices.Contains(s.names(), oldest) {
+				t.Errorf("nobody restores it any more, and there are %v", s.names())
+			}
+		})
 	}
 }
 

@@ -26,6 +26,9 @@ func ItemOf(b *v1alpha1.EtcdBackup) Item {
 	}
 	if b.Status.StartTime != nil {
 		item.Backup.Began = b.Status.StartTime.Time
+		if b.Status.CompletionTime != nil {
+			item.Took = b.Status.CompletionTime.Sub(b.Status.StartTime.Time)
+		}
 	}
 	if b.Status.VerifiedTime != nil && is(v1alpha1.ConditionVerified) {
 		item.Backup.Verified = &b.Status.VerifiedTime.Time

@@ -31,6 +31,8 @@ const (
 // Work is what is known of a Job.
 type Work struct {
 	State WorkState
+	// Age of the Job; zero if there is none, or if it is somebody else's.
+	Age time.Duration
 	// Result that its last pod has left; nil if it left none.
 	Result *snapshot.Result
 	// Progress of the pod that runs; nil if it does not tell.
@@ -120,7 +122,9 @@ type Step struct {
 }
 
 // DeletionLimit is how long an EtcdBackup is held because its objects cannot be
-// deleted. Holding it for ever would hold its namespace too.
+// deleted. Holding it for ever would hold its namespace too. A Job that can be made is made
+// however long ago the deletion was, since the operator may have been away, and the limit
+// counts from when it was.
 const DeletionLimit = 5 * time.Minute
 
 // Next names the next step.
@@ -290,16 +294,49 @@ func deleting(o Observed) Step {
 	case o.Prune.State == WorkSucceeded:
 		let.Message = "the objects in the store are deleted, as spec.deletionPolicy says"
 		return let
-	case o.Prune.State == WorkFailed, o.DeletedFor > DeletionLimit:
-		_, why := failure(o.Prune)
-		let.Reason, let.Message = v1alpha1.ReasonFailed, fmt.Sprintf("%s; the objects of backup %s stay in the store — nobody knows of them any more — delete them there by hand", why, o.ID)
-		return let
 	case o.Prune.State == WorkAbsent && o.NamespaceEnds:
 		let.Reason, let.Message = v1alpha1.ReasonFailed, fmt.Sprintf("the namespace is being deleted, and no Job can be made in it; the objects of backup %s stay in the store — nobody knows of them any more, and the namespace would wait for them for ever — delete them there by hand, and next time the EtcdBackups before their namespace", o.ID)
 		return let
 	case o.Prune.State == WorkAbsent && o.MissingSecret == "":
 		return Step{Kind: Prune, Reason: v1alpha1.ReasonDeleting, Message: "starting the Job that deletes the objects in the store"}
-	default:
-		return Step{Kind: Wait, Reason: v1alpha1.ReasonDeleting, Message: "the objects in the store are being deleted"}
 	}
+	why, given := hinders(o)
+	if given {
+		return leaves(o, why)
+	}
+	return Step{Kind: Wait, Reason: v1alpha1.ReasonDeleting, Message: why}
+}
+
+// hinders is what stands in the way of a deletion that is not done, and whether it has stood
+// there for too long.
+func hinders(o Observed) (why string, tooLong bool) {
+	switch w := o.Prune; {
+	case w.State == WorkFailed && w.Result != nil && w.Result.Outcome == snapshot.OutcomeFailed:
+		return w.Result.Message, true
+	case w.State == WorkFailed:
+		return "the Job that deletes the objects in the store failed" + because(w.Trouble), true
+	case w.State == WorkForeign:
+		return "a Job of the name that is needed belongs to somebody else", o.DeletedFor > DeletionLimit
+	case w.State == WorkAbsent:
+		return fmt.Sprintf("Secret %s does not exist, and the pod that deletes the objects in the store would never start", o.MissingSecret), o.DeletedFor > DeletionLimit
+	case w.Age > DeletionLimit:
+		return fmt.Sprintf("the Job that deletes the objects in the store has not ended for %s%s", DeletionLimit, because(w.Trouble)), true
+	default:
+		return "the objects in the store are being deleted" + because(w.Trouble), false
+	}
+}
+
+// leaves lets an EtcdBackup go whose objects could not be deleted.
+func leaves(o Observed, why string) Step {
+	return Step{Kind: RemoveFinalizer, Reason: v1alpha1.ReasonFailed, Message: fmt.Sprintf(
+		"%s; what is left of the objects of backup %s stays in the store — nobody knows of it any more — delete it there by hand", why, o.ID)}
+}
+
+// Unmade is what comes after a step whose Job was refused. The one that deletes objects is
+// tried again for a while, and then given up; for any other nothing is lost by trying.
+func Unmade(o Observed, step Step, refusal error) (Step, bool) {
+	if step.Kind != Prune || o.DeletedFor <= DeletionLimit {
+		return step, false
+	}
+	return leaves(o, fmt.Sprintf("the Job that deletes the objects in the store cannot be made: %s", refusal)), true
 }

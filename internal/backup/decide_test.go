@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -37,6 +38,7 @@ func ready(changes ...func(*Observed)) Observed {
 
 func complete(o *Observed)  { o.Complete, o.ID = true, "id" }
 func leaving(o *Observed)   { o.Deleting, o.Held, o.DeletionPolicy = true, true, v1alpha1.BackupDelete }
+func late(o *Observed)      { o.DeletedFor = DeletionLimit + 1 }
 func replaced(o *Observed)  { o.Cluster.UID = "u2" }
 func noneYet(o *Observed)   { o.Cluster, o.ClusterUID = Cluster{}, "" }
 func unfounded(o *Observed) { o.Cluster.Founded = false }
@@ -98,7 +100,11 @@ func TestNext(t *testing.T) {
 		"deleted: the objects cannot go": {ready(leaving, complete, func(o *Observed) {
 			o.Prune = Work{State: WorkFailed, Result: failedResult(snapshot.ReasonAccessDenied)}
 		}), RemoveFinalizer, v1alpha1.ReasonFailed},
-		"deleted: nobody waits for ever":            {ready(leaving, complete, func(o *Observed) { o.Prune.State, o.DeletedFor = WorkRunning, DeletionLimit+1 }), RemoveFinalizer, v1alpha1.ReasonFailed},
+		"deleted: nobody waits for ever":            {ready(leaving, complete, func(o *Observed) { o.Prune = Work{State: WorkRunning, Age: DeletionLimit + 1} }), RemoveFinalizer, v1alpha1.ReasonFailed},
+		"deleted while nobody worked":               {ready(leaving, complete, late), Prune, v1alpha1.ReasonDeleting},
+		"deleted long ago, and it is worked on":     {ready(leaving, complete, late, func(o *Observed) { o.Prune.State = WorkRunning }), Wait, v1alpha1.ReasonDeleting},
+		"deleted: the Job's name is taken":          {ready(leaving, complete, func(o *Observed) { o.Prune.State = WorkForeign }), Wait, v1alpha1.ReasonDeleting},
+		"deleted: the Job's name stays taken":       {ready(leaving, complete, late, func(o *Observed) { o.Prune.State = WorkForeign }), RemoveFinalizer, v1alpha1.ReasonFailed},
 		"deleted, and the Secret is gone":           {ready(leaving, complete, func(o *Observed) { o.MissingSecret = "s3" }), Wait, v1alpha1.ReasonDeleting},
 		"deleted with its namespace":                {ready(leaving, complete, func(o *Observed) { o.NamespaceEnds, o.MissingSecret = true, "s3" }), RemoveFinalizer, v1alpha1.ReasonFailed},
 		"its namespace goes, and so do the objects": {ready(leaving, complete, func(o *Observed) { o.NamespaceEnds, o.Prune.State = true, WorkRunning }), Wait, v1alpha1.ReasonDeleting},
@@ -117,6 +123,42 @@ func TestNext(t *testing.T) {
 				t.Errorf("the message of a failure has not three parts: %s", step.Message)
 			}
 		})
+	}
+}
+
+// TestWhatIsLeftIsNamed: a backup that goes without its objects says which ones and why, and
+// not what is said of a backup that could not be made.
+func TestWhatIsLeftIsNamed(t *testing.T) {
+	running := Work{State: WorkRunning, Age: DeletionLimit + 1, Trouble: "no node has room"}
+	for why, change := range map[string]func(*Observed){
+		"no — because — do; ": func(o *Observed) {
+			o.Prune = Work{State: WorkFailed, Result: failedResult(snapshot.ReasonAccessDenied)}
+		},
+		"failed: exit code 137; ":     func(o *Observed) { o.Prune = Work{State: WorkFailed, Trouble: "exit code 137"} },
+		"for 5m0s: no node has room;": func(o *Observed) { o.Prune = running },
+		"Secret s3 does not exist":    func(o *Observed) { late(o); o.MissingSecret = "s3" },
+		"belongs to somebody else":    func(o *Observed) { late(o); o.Prune.State = WorkForeign },
+	} {
+		step := Next(ready(leaving, complete, change))
+		if step.Kind != RemoveFinalizer || !strings.Contains(step.Message, why) || !strings.Contains(step.Message, "of backup id stays in the store") || strings.Contains(step.Message, "there is no backup") {
+			t.Errorf("%s %q, want it to say %q", step.Kind, step.Message, why)
+		}
+	}
+}
+
+// TestUnmade: a Job that is refused is tried again for a while; then the backup goes.
+func TestUnmade(t *testing.T) {
+	o := ready(leaving, complete)
+	if step, given := Unmade(o, Next(o), errors.New("exceeded quota")); given || step.Kind != Prune {
+		t.Errorf("given up at once: %+v", step)
+	}
+	o = ready(leaving, complete, late)
+	if step, given := Unmade(o, Next(o), errors.New("exceeded quota")); !given || step.Kind != RemoveFinalizer || step.Reason != v1alpha1.ReasonFailed || !strings.Contains(step.Message, "exceeded quota; what is left of the objects of backup id") {
+		t.Errorf("held for ever: %+v", step)
+	}
+	o = ready(late)
+	if step, given := Unmade(o, Next(o), errors.New("exceeded quota")); given || step.Kind != Save {
+		t.Errorf("a backup is let go that nobody deletes: %+v", step)
 	}
 }
 

@@ -15,7 +15,9 @@ var breaches = map[string]mutants.Mutant{
 	"one work's result counts for another":      mutants.Of("decide.go", "r == nil || r.Operation != operation ||", "r == nil ||"),
 	"another cluster of the name is backed up":  mutants.Of("decide.go", `case o.ClusterUID != "" && o.Cluster.UID != o.ClusterUID:`, "case false:"),
 	"work begins before the cluster is on file": mutants.Of("decide.go", `case o.ClusterUID == "":`, "case false:"),
-	"a deletion waits for ever":                 mutants.Of("decide.go", "o.Prune.State == WorkFailed, o.DeletedFor > DeletionLimit", "o.Prune.State == WorkFailed"),
+	"a deletion waits for ever":                 mutants.Of("decide.go", "case w.Age > DeletionLimit:", "case false:"),
+	"objects are left untried":                  mutants.Of("decide.go", `case o.Prune.State == WorkAbsent && o.MissingSecret == "":`, `case o.Prune.State == WorkAbsent && o.MissingSecret == "" && o.DeletedFor <= DeletionLimit:`),
+	"a refused Job holds a backup for ever":     mutants.Of("decide.go", "step.Kind != Prune || o.DeletedFor <= DeletionLimit", "step.Kind != \"\""),
 	"a namespace waits for its backups":         mutants.Of("decide.go", "case o.Prune.State == WorkAbsent && o.NamespaceEnds:", "case false:"),
 	"objects are deleted against the user":      mutants.Of("decide.go", "case o.DeletionPolicy != v1alpha1.BackupDelete:", "case false:"),
 	"what the store refused is called deleted":  mutants.Of("decide.go", "return r != nil && r.Pruned != nil && r.Pruned.Refused > 0", "return false"),
@@ -41,6 +43,8 @@ var breaches = map[string]mutants.Mutant{
 	"a fast clock stops all backups":            mutants.Of("schedulestatus.go", "case p.Last.After(p.Now):", "case false:"),
 	"a suspended schedule deletes":              mutants.Of("schedule.go", "t.Next = time.Time{}\n\t\treturn t", "t.Next = time.Time{}"),
 	"an active backup is dropped for age":       mutants.Of("schedule.go", "switch item.State {\n\t\tcase ItemGood:", "switch max(item.State, ItemGood) {\n\t\tcase ItemGood:"),
+	"what is being restored is dropped":         mutants.Of("schedule.go", "func(d Drop) bool { return d.InUse }", "func(d Drop) bool { return false }"),
+	"what is being restored is replaced":        mutants.Of("schedule.go", "&& !active.InUse:", ":"),
 	"a failed one takes a good one's place":     mutants.Of("schedule.go", "case ItemFailed:\n\t\t\tfailed = append(failed, item)", "case ItemFailed:\n\t\t\tgood = append(good, item.Backup)"),
 }
 

@@ -37,6 +37,11 @@ type Item struct {
 	Backup snapshot.Backup
 	// Size of the object in the store, in bytes.
 	Size int64
+	// Took is how long it took to be saved; zero if that is not known.
+	Took time.Duration
+	// InUse says that a cluster is being filled from it, or is to be: without its objects
+	// those founders that have not come to it could never be filled.
+	InUse bool
 	// Message says why it failed, or why it is still active.
 	Message string
 }
@@ -117,7 +122,7 @@ func (p Plan) Take() Turn {
 	switch {
 	case active == nil:
 		t.Due = due
-	case p.Concurrency == v1alpha1.ConcurrencyReplace:
+	case p.Concurrency == v1alpha1.ConcurrencyReplace && !active.InUse:
 		t.Due, t.Replaces = due, active
 	}
 	return t
@@ -154,7 +159,8 @@ func (p Plan) active() *Item {
 
 // drop is what retention does not keep: of the good ones by the policy, of the failed
 // ones all but the last few. A saved backup whose verification failed counts as failed:
-// it does not take the place of a good one.
+// it does not take the place of a good one. What is being restored is spared for now, and
+// holds nothing else up.
 func (p Plan) drop() []Drop {
 	var good []snapshot.Backup
 	var failed []Item
@@ -181,6 +187,7 @@ func (p Plan) drop() []Drop {
 	for _, item := range failed[min(keptFailures, len(failed)):] {
 		out = append(out, Drop{item, fmt.Sprintf("it failed, and %d later ones that failed are kept", keptFailures)})
 	}
+	out = slices.DeleteFunc(out, func(d Drop) bool { return d.InUse })
 	return out[:min(len(out), max(0, leavingAtOnce-leaving))]
 }
 

@@ -42,6 +42,7 @@ func unverified(i *Item) { i.Backup.Verified = nil }
 func failed(i *Item)     { i.State, i.Message = ItemFailed, "no bucket" }
 func active(i *Item)     { i.State = ItemActive }
 func goes(i *Item)       { i.State = ItemLeaving }
+func inUse(i *Item)      { i.InUse = true }
 
 func hourly(changes ...func(*Plan)) Plan {
 	p := Plan{
@@ -80,6 +81,10 @@ func TestTake(t *testing.T) {
 		"failed ones are kept for a while":               {hourly(with(good(0, failed), good(-1, failed), good(-2, failed), good(-3, failed))), time.Time{}, "", []string{SlotName("s", noon.Add(-3*time.Hour))}},
 		"failed ones take no good one's place":           {hourly(with(good(0, failed), good(-1, failed), good(-2), good(-3))), time.Time{}, "", nil},
 		"not too many at once":                           {hourly(with(good(0), good(-1), good(-2), good(-3), good(-4, goes), good(-5, goes))), time.Time{}, "", []string{SlotName("s", noon.Add(-3*time.Hour))}},
+		"what is being restored stays":                   {hourly(with(good(0), good(-1), good(-2, inUse), good(-3))), time.Time{}, "", []string{SlotName("s", noon.Add(-3*time.Hour))}},
+		"so does a failed one":                           {hourly(with(good(0, failed), good(-1, failed), good(-2, failed), good(-3, failed, inUse))), time.Time{}, "", nil},
+		"it holds nobody else up":                        {hourly(with(good(0), good(-1), good(-2), good(-3), good(-4, inUse), good(-5, inUse), good(-6, inUse))), time.Time{}, "", []string{SlotName("s", noon.Add(-3*time.Hour)), SlotName("s", noon.Add(-2*time.Hour))}},
+		"it is not replaced either":                      {hourly(at(later), with(good(0, active, inUse)), func(p *Plan) { p.Concurrency = v1alpha1.ConcurrencyReplace }), time.Time{}, "", nil},
 		"an invalid schedule does nothing":               {hourly(with(good(0), good(-1), good(-2)), func(p *Plan) { p.Timetable, p.Invalid = nil, "no" }), time.Time{}, "", nil},
 	}
 	for name, tc := range cases {

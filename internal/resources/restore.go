@@ -3,6 +3,7 @@ package resources
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
@@ -51,6 +52,28 @@ func RestoreFrom(c *v1alpha1.EtcdCluster) *v1alpha1.RestoreSource {
 	default:
 		return c.Spec.RestoreFrom
 	}
+}
+
+// Awaits are the EtcdBackups that the cluster cannot do without: the one that its founders
+// begin with, until each of them has started, and the one that spec.recovery wants to go on
+// with, as long as that counts.
+func Awaits(c *v1alpha1.EtcdCluster) []string {
+	var names []string
+	if from := RestoreFrom(c); from != nil && from.BackupName != "" && filling(c) {
+		names = append(names, from.BackupName)
+	}
+	if r := c.Spec.Recovery; r != nil && r.BackupName != "" && r.Incarnation == incarnation(c) && c.Status.VoidRecovery != RecoveryWord(c) {
+		names = append(names, r.BackupName)
+	}
+	return names
+}
+
+// filling says that a founder may still be about to be filled: the cluster is not founded, or
+// one has not been seen to run since a majority of the others was.
+func filling(c *v1alpha1.EtcdCluster) bool {
+	return c.Status.ClusterID == "" || slices.ContainsFunc(c.Status.Members, func(m v1alpha1.MemberStatus) bool {
+		return m.Version == "" && slices.Contains(c.Status.Founders, m.Name)
+	})
 }
 
 // RecoveryWord is spec.recovery in a word; empty without one.

@@ -53,6 +53,63 @@ func TestRestoreFrom(t *testing.T) {
 	}
 }
 
+// TestAwaits: a backup is needed until the last founder has started on it, and for as long as
+// a word stands that wants to go on with it.
+func TestAwaits(t *testing.T) {
+	founding := func(c *v1alpha1.EtcdCluster) {
+		c.Spec.RestoreFrom, c.Status.Founders = &v1alpha1.RestoreSource{BackupName: "nightly"}, []string{"a-0000", "a-0001"}
+	}
+	founded := func(versions ...string) change {
+		return func(c *v1alpha1.EtcdCluster) {
+			founding(c)
+			c.Status.ClusterID = "c1"
+			for i, version := range versions {
+				c.Status.Members = append(c.Status.Members, v1alpha1.MemberStatus{Name: c.Status.Founders[i], Version: version})
+			}
+		}
+	}
+	recovers := func(incarnation int64, of ...change) change {
+		return func(c *v1alpha1.EtcdCluster) {
+			for _, change := range of {
+				change(c)
+			}
+			c.Spec.Recovery = &v1alpha1.RecoverySpec{Incarnation: incarnation, BackupName: "weekly"}
+		}
+	}
+	second := func(id string) change {
+		return func(c *v1alpha1.EtcdCluster) {
+			founding(c)
+			c.Status.Incarnation, c.Status.ClusterID = 2, id
+			c.Status.Recovery = &v1alpha1.RecoveryStatus{Incarnation: 2, BackupName: "older"}
+		}
+	}
+	for name, tc := range map[string]struct {
+		change change
+		want   string
+	}{
+		"an empty beginning":               {func(*v1alpha1.EtcdCluster) {}, ""},
+		"not founded":                      {founding, "nightly"},
+		"a point of an archive":            {func(c *v1alpha1.EtcdCluster) { founding(c); c.Spec.RestoreFrom.ToRevision = 7 }, "nightly"},
+		"from a store":                     {func(c *v1alpha1.EtcdCluster) { c.Spec.RestoreFrom = &v1alpha1.RestoreSource{BackupID: "the-id"} }, ""},
+		"founded, and one is being filled": {founded("3.6.16", ""), "nightly"},
+		"founded, and that one is gone":    {founded("3.6.16"), ""},
+		"founded":                          {founded("3.6.16", "3.6.16"), ""},
+		"a recovery is asked for":          {recovers(1, founded("3.6.16", "3.6.16")), "weekly"},
+		"of an incarnation before":         {recovers(1, second("c2")), ""},
+		"it is void":                       {recovers(1, func(c *v1alpha1.EtcdCluster) { c.Status.VoidRecovery = "1/weekly" }), ""},
+		"with what a survivor has": {func(c *v1alpha1.EtcdCluster) {
+			c.Spec.Recovery = &v1alpha1.RecoverySpec{Incarnation: 1, Survivor: "a-0001"}
+		}, ""},
+		"a recovery has not come to serve": {second(""), "older"},
+		"and another one is asked for":     {recovers(2, second("")), "older weekly"},
+		"a recovery serves":                {second("c2"), ""},
+	} {
+		if got := strings.Join(Awaits(cluster(tc.change)), " "); got != tc.want {
+			t.Errorf("%s: awaits %q, want %q", name, got, tc.want)
+		}
+	}
+}
+
 // TestAClaimNamesItsBackup by its ID too, for status may be lost.
 func TestAClaimNamesItsBackup(t *testing.T) {
 	c := cluster()

@@ -6,7 +6,8 @@ import (
 	"github.com/quorate/quorate/test/mutants"
 )
 
-// breaches give up a rule of the archive each.
+// breaches give up a rule each: of the archive, of the drill, and of whom a snapshot is taken
+// from.
 var breaches = map[string]mutants.Mutant{
 	"a hole in a watch is taken":             mutants.Of("watch.go", "if revision != w.last+1 {", "if false {"),
 	"half a revision is handed out":          mutants.Of("watch.go", "if !r.GetFragment() {", "if true {"),
@@ -36,6 +37,14 @@ var breaches = map[string]mutants.Mutant{
 	"a drill that does not compare keys":     mutants.Of("rebuild.go", "case count.GetCount() != live.KeyCount:", "case false:"),
 	"a drill that does not compare hashes":   mutants.Of("rebuild.go", "case got.hash != live.HashKV:", "case false:"),
 	"hashes of different things":             mutants.Of("rebuild.go", "case got.compacted != live.CompactRevision:", "case false:"),
+	"verified without the last revision":     mutants.Of("drill.go", "if v.SnapshotRevision < m.Etcd.Revision {", "if false {"),
+	"verified without its keys":              mutants.Of("drill.go", "case v.KeyCount != m.Etcd.KeyCount:", "case false:"),
+	"verified by another compaction":         mutants.Of("drill.go", "case got.compacted != m.Etcd.CompactRevision:", "case false:"),
+	"verified with other values":             mutants.Of("drill.go", "case got.hash != m.Etcd.HashKV:", "case false:"),
+	"a snapshot of a learner":                mutants.Of("source.go", "if r.GetIsLearner() {", "if false {"),
+	"a snapshot that nobody confirmed":       mutants.Of("source.go", "err := candidate.confirm(ctx)\n\t\tif err == nil {", "err := candidate.confirm(ctx)\n\t\tif true {"),
+	"a snapshot of any cluster":              mutants.Of("source.go", `m.ClusterID != "" && id != `, `m.ClusterID == "" && id != `),
+	"a snapshot of the leader":               mutants.Of("source.go", "cmp.Compare(leads(a), leads(b))", "0"),
 	"another history is appended":            mutants.Of("archive.go", "if sum != s.next.Last {", "if sum == \"\" {"),
 	"an idle segment forgets what was last":  mutants.Of("archive.go", "tip.BaseRevision, tip.BaseSince, tip.Last", `tip.BaseRevision, tip.BaseSince, ""`),
 	"a base that is deleted is not missed":   mutants.Of("archive.go", "now.Sub(s.checked) >= baseCheck", "now.IsZero()"),
@@ -57,7 +66,7 @@ var breaches = map[string]mutants.Mutant{
 	"rights that were lost by a time":        mutants.Of("replay.go", "if !r.point.target.Time.IsZero() {", "if false {"),
 }
 
-// TestMutants runs the guards of the archive against each.
+// TestMutants runs the guards against each.
 func TestMutants(t *testing.T) {
-	mutants.Caught(t, breaches, "-run=^(TestArchive|TestWatch|TestReplay|TestRecords)")
+	mutants.Caught(t, breaches, "-run=^(TestArchive|TestWatch|TestReplay|TestRecords|TestDrill|TestSource)")
 }

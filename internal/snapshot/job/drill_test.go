@@ -1,0 +1,38 @@
+package job
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/quorate/quorate/internal/snapshot"
+)
+
+// Verified means this comparison: what is served after a restore is, in each of the four,
+// what the live cluster had said of the same revision.
+func TestDrillCompares(t *testing.T) {
+	live := snapshot.Etcd{Revision: 20, CompactRevision: 15, KeyCount: 3, HashKV: 7}
+	for name, tc := range map[string]struct {
+		m        *fakeMember
+		revision int64
+		want     string
+	}{
+		"the same":                           {&fakeMember{count: 3, hash: 7, compactedAt: 15}, 20, ""},
+		"compacted after the snapshot":       {&fakeMember{count: 3, hash: 7, compactedAt: 4}, 20, ""},
+		"a few revisions more":               {&fakeMember{count: 3, hash: 7, compactedAt: 15}, 22, ""},
+		"the last revision is missing":       {&fakeMember{count: 3, hash: 7, compactedAt: 15}, 19, "the last revision"},
+		"a key less":                         {&fakeMember{count: 2, hash: 7, compactedAt: 15}, 20, "the number of keys"},
+		"a key more":                         {&fakeMember{count: 4, hash: 7, compactedAt: 15}, 20, "the number of keys"},
+		"compacted further":                  {&fakeMember{count: 3, hash: 7, compactedAt: 16}, 20, "the compacted revision"},
+		"other values":                       {&fakeMember{count: 3, hash: 8, compactedAt: 15}, 20, "the hash"},
+		"other values, compacted afterwards": {&fakeMember{count: 3, hash: 8, compactedAt: 4}, 20, "the hash"},
+	} {
+		tc.m.revision = func() int64 { return tc.revision }
+		v, err := compareBackup(t.Context(), serve(t, tc.m).conn, snapshot.Manifest{ID: "the-id", Etcd: live})
+		switch {
+		case tc.want == "" && (err != nil || v.SnapshotRevision != tc.revision || v.KeyCount != live.KeyCount || v.HashKV != live.HashKV):
+			t.Errorf("%s: %+v, %v", name, v, err)
+		case tc.want != "" && (snapshot.ReasonOf(err) != snapshot.ReasonDiffers || !strings.HasPrefix(err.Error(), tc.want+" of backup the-id")):
+			t.Errorf("%s: %v, want it to say %q", name, err, tc.want)
+		}
+	}
+}

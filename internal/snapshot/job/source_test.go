@@ -1,0 +1,112 @@
+package job
+
+import (
+	"context"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc"
+
+	"github.com/quorate/quorate/internal/snapshot"
+)
+
+// peer is one member of a cluster whose leader has the ID 1.
+type peer struct {
+	pb.UnimplementedMaintenanceServer
+	pb.UnimplementedClusterServer
+
+	cluster, id, applied uint64
+	learner              bool
+	// cutOff says that no majority confirms anything to it.
+	cutOff bool
+}
+
+func (p *peer) header() *pb.ResponseHeader {
+	return &pb.ResponseHeader{ClusterId: p.cluster, MemberId: p.id}
+}
+
+func (p *peer) Status(context.Context, *pb.StatusRequest) (*pb.StatusResponse, error) {
+	return &pb.StatusResponse{Header: p.header(), Leader: 1, RaftAppliedIndex: p.applied, IsLearner: p.learner}, nil
+}
+
+func (p *peer) MemberList(_ context.Context, r *pb.MemberListRequest) (*pb.MemberListResponse, error) {
+	if p.cutOff && r.GetLinearizable() {
+		return nil, rpctypes.ErrGRPCNoLeader
+	}
+	return &pb.MemberListResponse{Header: p.header(), Members: []*pb.Member{{ID: 99, Name: "another"}, {ID: p.id, Name: nameOf(p)}}}, nil
+}
+
+// nameOf is a letter of the alphabet for each ID.
+func nameOf(p *peer) string { return string(rune('a' - 1 + p.id)) }
+
+// endpoint that the member serves.
+func (p *peer) endpoint(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer()
+	pb.RegisterMaintenanceServer(server, p)
+	pb.RegisterClusterServer(server, p)
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(server.Stop)
+	return "http://" + listener.Addr().String()
+}
+
+// A snapshot is taken from a voter that a majority has just confirmed, of the right cluster:
+// from anybody else it could lack acknowledged writes. Hashing holds a leader's writes up, and
+// of the followers the one that is furthest has least to catch up with.
+func TestSourceIsChosen(t *testing.T) {
+	member := func(id, applied uint64, changes ...func(*peer)) *peer {
+		p := &peer{cluster: 0xc1, id: id, applied: applied}
+		for _, change := range changes {
+			change(p)
+		}
+		return p
+	}
+	learner, cutOff := func(p *peer) { p.learner = true }, func(p *peer) { p.cutOff = true }
+	foreign := func(p *peer) { p.cluster = 0xb2 }
+	for name, tc := range map[string]struct {
+		members []*peer
+		want    string
+		reason  snapshot.Reason
+	}{
+		"a follower before the leader":     {[]*peer{member(1, 10), member(2, 9)}, "b", ""},
+		"the one that does not lag":        {[]*peer{member(1, 10), member(2, 3), member(3, 9), member(4, 5)}, "c", ""},
+		"never a learner":                  {[]*peer{member(2, 12, learner), member(1, 10)}, "a", ""},
+		"not one that is cut off":          {[]*peer{member(2, 10, cutOff), member(3, 9), member(1, 10)}, "c", ""},
+		"rather the leader":                {[]*peer{member(2, 10, cutOff), member(3, 9, cutOff), member(1, 10)}, "a", ""},
+		"not one of another cluster":       {[]*peer{member(2, 99, foreign), member(3, 9)}, "c", ""},
+		"a learner is all that answers":    {[]*peer{member(2, 10, learner)}, "", snapshot.ReasonEtcdUnreachable},
+		"nobody has a majority":            {[]*peer{member(1, 10, cutOff), member(2, 10, cutOff)}, "", snapshot.ReasonEtcdUnreachable},
+		"only one of another cluster":      {[]*peer{member(2, 10, foreign)}, "", snapshot.ReasonWrongCluster},
+		"another cluster, and one cut off": {[]*peer{member(2, 10, cutOff), member(3, 10, foreign)}, "", snapshot.ReasonWrongCluster},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := Members{ClusterID: "00C1"}
+			for _, p := range tc.members {
+				m.Endpoints = append(m.Endpoints, p.endpoint(t))
+			}
+			got, err := m.choose(t.Context())
+			if tc.want == "" {
+				if snapshot.ReasonOf(err) != tc.reason || strings.Count(err.Error(), " — ") < 2 {
+					t.Errorf("choose() = %v, want the reason %s", err, tc.reason)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer got.close()
+			at := slices.IndexFunc(tc.members, func(p *peer) bool { return nameOf(p) == tc.want })
+			if got.name != tc.want || got.endpoint != m.Endpoints[at] {
+				t.Errorf("the snapshot is taken from %q at %s, want %q at %s", got.name, got.endpoint, tc.want, m.Endpoints[at])
+			}
+		})
+	}
+}
