@@ -43,6 +43,9 @@ func (r *EtcdBackupReconciler) work(ctx context.Context, b *v1alpha1.EtcdBackup,
 	}
 	w := workOf(job)
 	w.Age = r.now().Sub(job.CreationTimestamp.Time)
+	if ended := endOf(job); !ended.IsZero() {
+		w.EndedFor = r.now().Sub(ended)
+	}
 	pods := &corev1.PodList{}
 	err = r.Live.List(ctx, pods, client.InNamespace(b.Namespace), client.MatchingLabels{batchv1.JobNameLabel: job.Name, v1alpha1.LabelBackupUID: string(b.UID)})
 	if err != nil {
@@ -68,6 +71,16 @@ func workOf(job *batchv1.Job) backup.Work {
 		}
 	}
 	return w
+}
+
+// endOf a Job; zero while it has not ended.
+func endOf(job *batchv1.Job) time.Time {
+	for _, c := range job.Status.Conditions {
+		if c.Status == corev1.ConditionTrue && (c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed) {
+			return c.LastTransitionTime.Time
+		}
+	}
+	return time.Time{}
 }
 
 // follow the Job's pods: the newest one that runs tells its progress, the newest one

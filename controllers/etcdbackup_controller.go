@@ -89,7 +89,11 @@ func (r *EtcdBackupReconciler) Reconcile(ctx context.Context, req ctrl.Request) 
 	if err != nil {
 		return quietly(fmt.Errorf("performing %s: %w", step.Kind, err))
 	}
-	return ctrl.Result{RequeueAfter: pauseOf(step)}, nil
+	pause := pauseOf(step)
+	if step.Kind == backup.Rest {
+		pause = backup.UntilDrill(b, r.now())
+	}
+	return ctrl.Result{RequeueAfter: pause}, nil
 }
 
 func (r *EtcdBackupReconciler) now() time.Time { return r.ServerTime.Or(r.Clock.Now()) }
@@ -119,6 +123,7 @@ func (r *EtcdBackupReconciler) observe(ctx context.Context, b *v1alpha1.EtcdBack
 		Held: controllerutil.ContainsFinalizer(b, v1alpha1.FinalizerBackup), ClusterUID: b.Status.ClusterUID, ID: b.Status.ID,
 		Complete: is(v1alpha1.ConditionComplete), Verified: is(v1alpha1.ConditionVerified), Failed: is(v1alpha1.ConditionStalled),
 	}
+	o.DrillDue, o.DrillDueFor = backup.DrillDue(b, now)
 	if o.Deleting {
 		o.DeletedFor = now.Sub(b.DeletionTimestamp.Time)
 	}

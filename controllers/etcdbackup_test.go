@@ -211,6 +211,85 @@ func TestBackup(t *testing.T) {
 	}
 }
 
+// stopped sets when the Job of an operation ended, as the API server would.
+func (b *backups) stopped(operation snapshot.Operation, at time.Time) {
+	b.t.Helper()
+	job := &batchv1.Job{}
+	if err := b.api.Get(b.t.Context(), client.ObjectKey{Namespace: "ns", Name: resources.JobName("b", operation)}, job); err != nil {
+		b.t.Fatal(err)
+	}
+	for i := range job.Status.Conditions {
+		job.Status.Conditions[i].LastTransitionTime = metav1.NewTime(at)
+	}
+	if err := b.api.Status().Update(b.t.Context(), job); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// TestBackupIsTriedAgain: a verified backup is tried out when spec.drillAfter says so, by a
+// Job of its own; it stays verified until that shows that it has rotted, and can be tried
+// out once more after that.
+func TestBackupIsTriedAgain(t *testing.T) {
+	b := newBackups(t, anEtcdBackup(), cluster(voting), s3Secret())
+	clock := clocktesting.NewFakePassiveClock(time.Unix(1e9, 0).UTC())
+	b.reconciler.Clock = clock
+	b.passes()
+	b.ends(snapshot.OperationSave, batchv1.JobComplete, savedMessage())
+	b.passes()
+	b.ends(snapshot.OperationDrill, batchv1.JobComplete, drilledMessage())
+	b.stopped(snapshot.OperationDrill, clock.Now())
+	b.passes()
+
+	again := func(after time.Time) {
+		t.Helper()
+		is := b.get()
+		is.Spec.DrillAfter = after.Format(time.RFC3339)
+		if err := b.api.Update(t.Context(), is); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again(clock.Now().Add(time.Hour))
+	if result, err := b.pass(); err != nil || result.RequeueAfter != time.Hour || len(b.writes) > 0 {
+		t.Fatalf("an hour before: %v, %v, wrote %v", result, err, b.writes)
+	}
+	clock.SetTime(clock.Now().Add(time.Hour))
+	var wrote []string
+	for range 4 {
+		if _, err := b.pass(); err != nil {
+			t.Fatal(err)
+		}
+		wrote = append(wrote, b.writes...)
+	}
+	if diff := cmp.Diff([]string{"delete b-drill", "patch status b", "create b-drill", "patch status b", "patch status b"}, wrote); diff != "" {
+		t.Errorf("writes (-want +got):\n%s", diff)
+	}
+	if got := b.condition(v1alpha1.ConditionVerified); got != "True/Verified" {
+		t.Errorf("while it is tried out again Verified is %s", got)
+	}
+	b.ends(snapshot.OperationDrill, batchv1.JobFailed, string(snapshot.Result{
+		Operation: snapshot.OperationDrill, Outcome: snapshot.OutcomeFailed, Reason: snapshot.ReasonCorrupt, Message: "a bit has flipped — no — no",
+	}.Encode()))
+	clock.SetTime(clock.Now().Add(time.Minute))
+	b.stopped(snapshot.OperationDrill, clock.Now())
+	b.passes()
+	if got := b.condition(v1alpha1.ConditionVerified) + " " + b.condition(v1alpha1.ConditionStalled); got != "False/Corrupt True/Corrupt" {
+		t.Errorf("Verified and Stalled are %s", got)
+	}
+	if result, err := b.pass(); err != nil || result != (ctrl.Result{}) || len(b.writes) > 0 {
+		t.Errorf("afterwards: %v, %v, wrote %v", result, err, b.writes)
+	}
+
+	clock.SetTime(clock.Now().Add(time.Minute))
+	again(clock.Now())
+	b.passes()
+	b.ends(snapshot.OperationDrill, batchv1.JobComplete, drilledMessage())
+	b.stopped(snapshot.OperationDrill, clock.Now())
+	b.passes()
+	if got := b.condition(v1alpha1.ConditionVerified) + " " + b.condition(v1alpha1.ConditionStalled); got != "True/Verified False/None" {
+		t.Errorf("after another drill Verified and Stalled are %s", got)
+	}
+}
+
 // TestBackupFails: what the program said is what the user reads, and nothing is tried
 // any more.
 func TestBackupFails(t *testing.T) {

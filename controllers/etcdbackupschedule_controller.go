@@ -64,7 +64,7 @@ func (r *EtcdBackupScheduleReconciler) Reconcile(ctx context.Context, req ctrl.R
 		return ctrl.Result{}, fmt.Errorf("observing: %w", err)
 	}
 	turn := p.Take()
-	if len(turn.Drop) > 0 || !turn.Due.IsZero() {
+	if len(turn.Drop) > 0 || !turn.Due.IsZero() || turn.Drill != nil {
 		// A cache may not have heard of the newest backups. Nothing is made or
 		// deleted on its word.
 		if p, err = r.observe(ctx, s, r.Live); err != nil {
@@ -89,7 +89,7 @@ func (r *EtcdBackupScheduleReconciler) now() time.Time { return r.ServerTime.Or(
 
 // sleep until the next slot. What is made or deleted wakes the operator.
 func (r *EtcdBackupScheduleReconciler) sleep(p backup.Plan, t backup.Turn, made time.Time) time.Duration {
-	if !made.IsZero() || len(t.Drop) > 0 {
+	if !made.IsZero() || len(t.Drop) > 0 || t.Drill != nil {
 		return afterStale
 	}
 	wake := p.Wake(t)
@@ -105,7 +105,7 @@ func (r *EtcdBackupScheduleReconciler) observe(ctx context.Context, s *v1alpha1.
 	p := backup.Plan{
 		Name: s.Name, Now: r.now(), Created: s.CreationTimestamp.Time, Suspend: s.Spec.Suspend, Concurrency: s.Spec.ConcurrencyPolicy,
 		Policy:   snapshot.Policy{Last: int(keep.KeepLast), Hourly: int(keep.KeepHourly), Daily: int(keep.KeepDaily), Weekly: int(keep.KeepWeekly)},
-		Verifies: s.Spec.Backup.Verify != v1alpha1.VerifyReadBack,
+		Verifies: s.Spec.Backup.Verify != v1alpha1.VerifyReadBack, DrillEvery: s.Spec.DrillEvery.Duration,
 	}
 	if s.Status.LastScheduleTime != nil {
 		p.Last = s.Status.LastScheduleTime.Time
@@ -178,6 +178,11 @@ func (r *EtcdBackupScheduleReconciler) perform(ctx context.Context, s *v1alpha1.
 		}
 		made = t.Due
 	}
+	if t.Drill != nil {
+		if err := r.drill(limited, s, *t.Drill); err != nil {
+			return made, err
+		}
+	}
 	for _, d := range t.Drop {
 		if err := r.delete(limited, s, d.Item, d.Reason); err != nil {
 			return made, err
@@ -211,6 +216,25 @@ func (r *EtcdBackupScheduleReconciler) create(ctx context.Context, s *v1alpha1.E
 		return fmt.Errorf("creating EtcdBackup %s: %w", b.Name, err)
 	}
 	r.Recorder.Eventf(s, b, corev1.EventTypeNormal, "BackupCreated", "Create", "backup %s, due at %s", b.Name, slot.UTC().Format(time.RFC3339))
+	return nil
+}
+
+// drill has the very backup that was looked at tried out again.
+func (r *EtcdBackupScheduleReconciler) drill(ctx context.Context, s *v1alpha1.EtcdBackupSchedule, item backup.Item) error {
+	b := &v1alpha1.EtcdBackup{}
+	if err := r.Live.Get(ctx, client.ObjectKey{Namespace: s.Namespace, Name: item.Name}, b); err != nil {
+		return fmt.Errorf("reading EtcdBackup %s: %w", item.Name, err)
+	}
+	if now := backup.ItemOf(b); now.UID != item.UID || now.State != item.State || now.DrillOrdered(r.now()) {
+		return fmt.Errorf("trying out EtcdBackup %s: %w", item.Name, perform.ErrStale)
+	}
+	before := b.DeepCopy()
+	b.Spec.DrillAfter = r.now().UTC().Format(time.RFC3339)
+	patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
+	if err := r.Client.Patch(ctx, b, patch, client.FieldOwner(resources.FieldOwner)); err != nil {
+		return fmt.Errorf("trying out EtcdBackup %s: %w", item.Name, err)
+	}
+	r.Recorder.Eventf(s, b, corev1.EventTypeNormal, "BackupDrilled", "Drill", "backup %s is tried out again, as spec.drillEvery says", item.Name)
 	return nil
 }
 

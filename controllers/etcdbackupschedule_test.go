@@ -249,6 +249,34 @@ func TestRetentionSparesWhatIsRestored(t *testing.T) {
 	}
 }
 
+// TestScheduleTriesOutAgain the good backup whose last drill is the longest ago, once.
+func TestScheduleTriesOutAgain(t *testing.T) {
+	s := newSchedules(t, aSchedule(func(s *v1alpha1.EtcdBackupSchedule) { s.Spec.DrillEvery.Duration = 36 * time.Hour }))
+	for night := range 2 {
+		s.pass()
+		s.verify(s.names()[night], int64(night+1))
+		s.pass()
+		s.clock.SetTime(s.clock.Now().Add(24 * time.Hour))
+	}
+	s.clock.SetTime(threeOClock.Add(36*time.Hour - time.Minute))
+	if got := s.pass().RequeueAfter; got != time.Minute || len(s.writes) > 0 {
+		t.Errorf("a minute before: sleeps for %s, wrote %v", got, s.writes)
+	}
+	s.clock.SetTime(threeOClock.Add(36 * time.Hour))
+	for range 3 {
+		s.pass()
+	}
+	if len(s.writes) > 0 {
+		t.Errorf("it writes for ever: %v", s.writes)
+	}
+	for name, want := range map[string]string{"s-20260101-0300": "2026-01-02T15:00:00Z", "s-20260102-0300": ""} {
+		b := stored[v1alpha1.EtcdBackup](t, s.api, client.ObjectKey{Namespace: "ns", Name: name})
+		if b.Spec.DrillAfter != want {
+			t.Errorf("%s: drillAfter %q, want %q", name, b.Spec.DrillAfter, want)
+		}
+	}
+}
+
 // TestScheduledBackup carries what the retention and the user need.
 func TestScheduledBackup(t *testing.T) {
 	s := newSchedules(t, aSchedule())

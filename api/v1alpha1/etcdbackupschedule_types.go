@@ -71,6 +71,15 @@ type EtcdBackupScheduleSpec struct {
 	// +optional
 	Retention BackupRetention `json:"retention,omitempty,omitzero"`
 
+	// DrillEvery is how often each good backup is tried out again, one at a time, since what
+	// lies in a store can rot: from 1h to 8760h, or 0s for never.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule=`size(self) > 1 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?h)?([0-9]{1,6}([.][0-9]{1,3})?m)?([0-9]{1,9}([.][0-9]{1,3})?s)?$') && (duration(self) == duration('0s') || duration(self) >= duration('1h')) && duration(self) <= duration('8760h')`,message=`"…" is neither 0s nor a duration from 1h to 8760h — a drill takes a whole etcd, and without any nobody sees that a backup has rotted in the store — use hours such as 168h`,messageExpression=`'"' + self + '" is neither 0s nor a duration from 1h to 8760h — a drill takes a whole etcd, and without any nobody sees that a backup has rotted in the store — use hours such as 168h'`
+	// +kubebuilder:default="0s"
+	// +optional
+	DrillEvery metav1.Duration `json:"drillEvery,omitempty,omitzero"`
+
 	// Backup is the spec of every backup that is made. When a backup is deleted by the
 	// retention its objects in the store go with it, unless deletionPolicy is Retain.
 	// +kubebuilder:validation:XValidation:rule=`self.clusterRef.name == oldSelf.clusterRef.name`,message=`clusterRef cannot change — the retention would count the backups of two clusters as one's — create another EtcdBackupSchedule`,fieldPath=`.clusterRef`

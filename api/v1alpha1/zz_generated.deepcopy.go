@@ -537,6 +537,7 @@ func (in *EtcdBackupScheduleList) DeepCopyObject() runtime.Object {
 func (in *EtcdBackupScheduleSpec) DeepCopyInto(out *EtcdBackupScheduleSpec) {
 	*out = *in
 	out.Retention = in.Retention
+	out.DrillEvery = in.DrillEvery
 	in.Backup.DeepCopyInto(&out.Backup)
 }
 
@@ -647,6 +648,10 @@ func (in *EtcdBackupStatus) DeepCopyInto(out *EtcdBackupStatus) {
 	}
 	if in.VerifiedTime != nil {
 		in, out := &in.VerifiedTime, &out.VerifiedTime
+		*out = (*in).DeepCopy()
+	}
+	if in.DrilledTime != nil {
+		in, out := &in.DrilledTime, &out.DrilledTime
 		*out = (*in).DeepCopy()
 	}
 }

@@ -33,6 +33,8 @@ func ItemOf(b *v1alpha1.EtcdBackup) Item {
 	if b.Status.VerifiedTime != nil && is(v1alpha1.ConditionVerified) {
 		item.Backup.Verified = &b.Status.VerifiedTime.Time
 	}
+	item.Drilled = lastDrill(b)
+	item.DrillAfter, _ = DrillAfter(b)
 	if ready := meta.FindStatusCondition(b.Status.Conditions, v1alpha1.ConditionReady); ready != nil {
 		item.Message = ready.Message
 	}
@@ -46,6 +48,9 @@ func ItemOf(b *v1alpha1.EtcdBackup) Item {
 		item.State = ItemFailed
 	case is(v1alpha1.ConditionReady):
 		item.State = ItemGood
+	case item.Saved && !item.Drilled.IsZero():
+		// It failed, and is tried out again: nothing waits for it, nor takes its place.
+		item.State = ItemFailed
 	}
 	return item
 }

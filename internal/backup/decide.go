@@ -39,6 +39,8 @@ type Work struct {
 	Progress *snapshot.Progress
 	// TimedOut says that it was ended because it took too long.
 	TimedOut bool
+	// EndedFor is how long ago it ended; zero while it has not.
+	EndedFor time.Duration
 	// Trouble is why no pod of it runs, or what its last pod said in the end; empty if
 	// there is nothing to tell.
 	Trouble string
@@ -72,6 +74,10 @@ type Observed struct {
 	// ClusterUID, ID, Complete, Verified and Failed are what status says.
 	ClusterUID, ID             string
 	Complete, Verified, Failed bool
+	// DrillDue says that it is to be tried out again, and DrillDueFor since when: what ended
+	// before that does not count.
+	DrillDue    bool
+	DrillDueFor time.Duration
 
 	Cluster Cluster
 	// NamespaceEnds says that its namespace is being deleted: no Job can be made there any
@@ -135,11 +141,11 @@ func Next(o Observed) Step {
 		return deleting(o)
 	case held != o.Held:
 		return Step{Kind: SetFinalizer, Reason: v1alpha1.ReasonPending, Message: "making the finalizer follow spec.deletionPolicy"}
-	case o.Failed:
+	case o.Failed && !o.drillsAgain():
 		return Step{Kind: Rest}
 	case !o.Complete:
 		return saving(o)
-	case o.Verify != v1alpha1.VerifyReadBack && !o.Verified:
+	case o.Verify != v1alpha1.VerifyReadBack && !o.Verified, o.drillsAgain():
 		return verifying(o)
 	default:
 		return Step{Kind: Rest}
@@ -190,9 +196,37 @@ func missing(secret string) Step {
 		"Secret %s does not exist — the pod that needs it would never start — create it in this namespace", secret)}
 }
 
+// drillsAgain says that what lies in the store is to be tried out once more, although a
+// drill has ended.
+func (o Observed) drillsAgain() bool {
+	return o.DrillDue && o.Complete && o.Verify != v1alpha1.VerifyReadBack
+}
+
+// ended says that the Job runs no more.
+func (w Work) ended() bool { return w.State == WorkSucceeded || w.State == WorkFailed }
+
+// undecided says that a verified backup was tried out again, and that the Job told nothing
+// of it: it could not read it, or was ended. It stays verified, or an outage of the store
+// would have the retention drop the last good one.
+func (o Observed) undecided() bool {
+	r := o.Drill.Result
+	told := r != nil && r.Outcome == snapshot.OutcomeFailed && !silent[string(r.Reason)]
+	return o.Verified && o.Drill.State == WorkFailed && !told
+}
+
 // verifying needs no cluster: it is the backup that is tried.
 func verifying(o Observed) Step {
+	redo := Step{Kind: Redo, Operation: snapshot.OperationDrill, Reason: v1alpha1.ReasonVerifying}
 	switch {
+	case o.drillsAgain() && o.Drill.ended() && o.Drill.EndedFor > o.DrillDueFor:
+		redo.Message = "the last drill ended before spec.drillAfter, and does not count"
+		return redo
+	case o.undecided() && o.Drill.EndedFor > drillAgain:
+		redo.Message = "the last drill found out nothing, and is begun again"
+		return redo
+	case o.undecided():
+		_, why := failure(o.Drill)
+		return Step{Kind: Wait, Reason: v1alpha1.ReasonVerifying, Message: fmt.Sprintf("a drill again found out nothing, and is begun anew within %s: %s", drillAgain, why)}
 	case o.Drill.State != WorkAbsent:
 		return follow(o.Drill, snapshot.OperationDrill, RecordDrill, v1alpha1.ReasonVerifying)
 	case o.MissingSecret != "":

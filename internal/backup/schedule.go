@@ -35,6 +35,9 @@ type Item struct {
 	Saved bool
 	// Backup is what retention decides by; its ID is the EtcdBackup's name.
 	Backup snapshot.Backup
+	// Drilled is when its last drill ended; zero if none has. What ended before DrillAfter
+	// does not count.
+	Drilled, DrillAfter time.Time
 	// Size of the object in the store, in bytes.
 	Size int64
 	// Took is how long it took to be saved; zero if that is not known.
@@ -44,6 +47,11 @@ type Item struct {
 	InUse bool
 	// Message says why it failed, or why it is still active.
 	Message string
+}
+
+// DrillOrdered says that it is being tried out again.
+func (i Item) DrillOrdered(now time.Time) bool {
+	return i.Drilled.Before(i.DrillAfter) && !i.DrillAfter.After(now)
 }
 
 // Timetable is a parsed schedule.
@@ -71,6 +79,8 @@ type Plan struct {
 	Policy      snapshot.Policy
 	// Verifies says that every backup is tried out.
 	Verifies bool
+	// DrillEvery is how often each good backup is tried out again; zero for never.
+	DrillEvery time.Duration
 	// Items are the backups of the schedule, in any order.
 	Items []Item
 }
@@ -88,6 +98,8 @@ type Turn struct {
 	Due time.Time
 	// Replaces is the active backup that goes first; nil if none does.
 	Replaces *Item
+	// Drill is the backup to try out again; nil if none is.
+	Drill *Item
 	// Drop are the backups to delete, with the reasons.
 	Drop []Drop
 	// Next is when the next one is due; zero if none ever is.
@@ -114,6 +126,9 @@ func (p Plan) Take() Turn {
 		return t
 	}
 	t.Drop = p.drop()
+	if item := p.nextDrill(); item != nil && p.active() == nil && !p.drillAt(item).After(p.Now) {
+		t.Drill = item
+	}
 	due := p.Timetable.Latest(p.last(), p.Now)
 	if due.IsZero() {
 		return t
@@ -127,6 +142,25 @@ func (p Plan) Take() Turn {
 	}
 	return t
 }
+
+// nextDrill is the good backup whose last drill is the longest ago; nil while another is
+// being tried out again, or if none ever is.
+func (p Plan) nextDrill() *Item {
+	var found *Item
+	for i := range p.Items {
+		item := &p.Items[i]
+		switch {
+		case p.DrillEvery <= 0 || !p.Verifies || item.State == ItemGood && item.DrillOrdered(p.Now):
+			return nil
+		case item.State != ItemGood || item.Drilled.IsZero():
+		case found == nil || item.Drilled.Before(found.Drilled):
+			found = item
+		}
+	}
+	return found
+}
+
+func (p Plan) drillAt(item *Item) time.Time { return item.Drilled.Add(p.DrillEvery) }
 
 // last is the time from which on slots are looked for. One that lies in the future was
 // written while a clock was wrong: nothing that is due from now on may wait for it.

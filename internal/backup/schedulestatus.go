@@ -125,12 +125,17 @@ func (p Plan) overdueAt(good *Item) time.Time {
 }
 
 // Wake is when the schedule must be looked at again although nothing has happened: when
-// a slot comes, or a backup gets overdue; zero for never.
+// a slot comes, a backup gets overdue or is to be tried out again; zero for never.
 func (p Plan) Wake(t Turn) time.Time {
 	good, _ := p.Newest()
 	wake := t.Next
 	if at := p.overdueAt(good); at.After(p.Now) && (wake.IsZero() || at.Before(wake)) {
 		wake = at
+	}
+	if item := p.nextDrill(); item != nil && !p.Suspend {
+		if at := p.drillAt(item); at.After(p.Now) && (wake.IsZero() || at.Before(wake)) {
+			wake = at
+		}
 	}
 	return wake
 }

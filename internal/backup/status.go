@@ -54,7 +54,11 @@ func record(s *v1alpha1.EtcdBackupStatus, o Outcome) {
 	case RecordSave:
 		recordSave(s, o, now)
 	case RecordDrill:
-		s.VerifiedTime = &now
+		s.VerifiedTime, s.DrilledTime = &now, &now
+	case Fail:
+		if o.Seen.Complete {
+			s.DrilledTime = &now
+		}
 	default:
 	}
 }
@@ -107,8 +111,8 @@ type story struct{ reason, message string }
 func conditions(b *v1alpha1.EtcdBackup, o Outcome) []metav1.Condition {
 	readBack := b.Spec.Verify == v1alpha1.VerifyReadBack
 	complete := o.Seen.Complete || (o.Step.Kind == RecordSave && o.Err == nil)
-	verified := o.Seen.Verified || (o.Step.Kind == RecordDrill && o.Err == nil)
 	failed := o.Step.Kind == Fail && o.Err == nil
+	verified := o.Seen.Verified && !failed || (o.Step.Kind == RecordDrill && o.Err == nil)
 	ready := verified || complete && readBack
 	reconciling := !ready && !failed
 
@@ -117,7 +121,7 @@ func conditions(b *v1alpha1.EtcdBackup, o Outcome) []metav1.Condition {
 	tried := story{v1alpha1.ReasonNotTried, "spec.verify is ReadBack: its hashes were compared, and it was not restored"}
 	switch {
 	case verified:
-		now = story{v1alpha1.ReasonVerified, "the backup was restored, served by a real etcd and compared"}
+		now = story{v1alpha1.ReasonVerified, "the backup was restored, served by a real etcd and compared" + o.again()}
 	case ready:
 		now = saved
 	case o.Step.Kind == RecordSave && o.Err == nil:
@@ -138,6 +142,14 @@ func conditions(b *v1alpha1.EtcdBackup, o Outcome) []metav1.Condition {
 		condition(v1alpha1.ConditionComplete, is[complete], saved),
 		condition(v1alpha1.ConditionVerified, is[verified], tried),
 	}
+}
+
+// again is what goes on with a verified backup that is tried out once more.
+func (o Outcome) again() string {
+	if o.Step.Kind == RecordDrill || o.Step.Kind == SetFinalizer || o.Step.Message == "" {
+		return ""
+	}
+	return "; " + o.Step.Message
 }
 
 // tell what goes on, or what stands in its way.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -161,6 +162,24 @@ var _ = Describe("A backup", func() {
 		r := found(ctx, other, "again", fmt.Sprintf(`{size: 3, storage: {size: 1Gi}, etcd: {quotaBackendBytes: 256Mi}, restoreFrom: {store: %s, clusterUID: %s, backupID: %s}}`,
 			store, b.Status.ClusterUID, b.Status.ID))
 		Expect(strings.Fields(r.content(ctx, r.member(2)))).To(Equal([]string{"a", "1"}))
+
+		By("it is tried out again, and has rotted since")
+		again := func() {
+			patch := fmt.Sprintf(`{"spec":{"drillAfter":"%s"}}`, time.Now().UTC().Format(time.RFC3339))
+			Expect(kubectl(ctx, "-n", ns, "patch", "eb", "one", "--type=merge", "-p", patch)).Error().NotTo(HaveOccurred())
+		}
+		pauseFor(ctx, 2*time.Second)
+		again()
+		Eventually(ctx, func() time.Time { return getBackup(ctx, client.ObjectKeyFromObject(b)).Status.VerifiedTime.Time }).Should(BeTemporally(">", b.Status.VerifiedTime.Time))
+		object := filepath.Join(dir, "e2e", b.Status.ClusterUID, b.Status.ID, "snapshot")
+		content, err := os.ReadFile(object) //nolint:gosec // of the spec's own store
+		Expect(err).NotTo(HaveOccurred())
+		content[len(content)/2] ^= 1
+		Expect(os.WriteFile(object, content, 0o600)).To(Succeed())
+		pauseFor(ctx, 2*time.Second)
+		again()
+		b = comesTo(ctx, client.ObjectKeyFromObject(b), v1alpha1.ConditionStalled, "Corrupt")
+		Expect(meta.IsStatusConditionFalse(b.Status.Conditions, v1alpha1.ConditionVerified)).To(BeTrue())
 
 		By("its objects go with it, as deletionPolicy says")
 		Expect(kube.Delete(ctx, b)).To(Succeed())

@@ -382,6 +382,10 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: com.github.quorate.quorate.api.v1alpha1.ConcurrencyPolicy
       default: Forbid
+    - name: drillEvery
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
+      default: 0s
     - name: retention
       type:
         namedType: com.github.quorate.quorate.api.v1alpha1.BackupRetention
@@ -441,6 +445,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: deletionPolicy
       type:
         namedType: com.github.quorate.quorate.api.v1alpha1.BackupDeletionPolicy
+    - name: drillAfter
+      type:
+        scalar: string
     - name: encryption
       type:
         namedType: com.github.quorate.quorate.api.v1alpha1.BackupEncryption
@@ -501,6 +508,9 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             namedType: __untyped_deduced_
           elementRelationship: separable
+    - name: drilledTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
     - name: duration
       type:
         scalar: string

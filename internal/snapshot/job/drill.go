@@ -85,6 +85,7 @@ func (e *Env) Drill(ctx context.Context, d Drill) (Drilled, error) {
 	defer os.RemoveAll(dir)
 	v, err := e.rehearse(ctx, d, m, dir)
 	if err != nil {
+		e.disprove(ctx, m, err)
 		return Drilled{Manifest: m}, err
 	}
 	v.Format, v.ID, v.ManifestChecksum = snapshot.Format, m.ID, m.Checksum
@@ -98,6 +99,21 @@ func (e *Env) record(ctx context.Context, v *snapshot.Verification) error {
 		return err
 	}
 	return e.Store.Put(ctx, e.Place.Key(v.ID, snapshot.VerificationObject), content, store.Replace)
+}
+
+// disprove takes back what an earlier drill has recorded, once one has shown that the
+// backup is bad: whoever reads the store alone would restore it as a verified one, and a
+// retention keep it as the last. A drill that could not read it has shown nothing.
+func (e *Env) disprove(ctx context.Context, m snapshot.Manifest, why error) {
+	switch snapshot.ReasonOf(why) {
+	case snapshot.ReasonCorrupt, snapshot.ReasonNotRestorable, snapshot.ReasonDiffers:
+	default:
+		return
+	}
+	key := e.Place.Key(m.ID, snapshot.VerificationObject)
+	if err := e.Store.Delete(ctx, key); err != nil {
+		e.Log.Warn("The verification of a bad backup stays in the store", "object", key, "error", err.Error())
+	}
 }
 
 // rehearse works in dir.

@@ -49,28 +49,30 @@ const (
 	rateWhy      = `" is not a rate from 64Ki to 10Gi a second — a slower backup never ends, and a faster one is no limit — use a quantity such as 32Mi`
 	timeoutWhy   = `" is not a duration from 1m to 168h — a backup that is given up too soon is never made, and one that hangs holds up the next — use minutes and hours such as 2h`
 	accountSAWhy = `" is not the name of a ServiceAccount — no pod of the backup would be created — use a name from kubectl get serviceaccounts`
-	fixedWhy     = `the spec of a backup cannot change, apart from deletionPolicy — it says what lies in the store, and how it was made — create another EtcdBackup`
+	fixedWhy     = `the spec of a backup cannot change, apart from deletionPolicy and drillAfter — it says what lies in the store, and how it was made — create another EtcdBackup`
 	urlWhy       = `the URL of a backup cannot change — what was verified would be another object than what is restored — read the object again before writing its status`
 	backupWhy    = ` is not a DNS label of at most 56 characters — the names of Jobs are made from it — use lower-case letters, digits and dashes`
 
-	cronWhy     = `" is not a schedule — no backup would ever be made — use five fields with one space between them, such as "0 3 * * *" for every day at three, and timeZone for the zone`
-	neverWhy    = `" names a day that none of its months has — no backup would ever be made — use a day that comes, such as 28`
-	zoneWhy     = `" is not the name of a time zone — it would not be known when a backup is due — use a name such as Etc/UTC or Europe/Berlin`
-	keepWhy     = `the retention keeps no backup — each would be deleted as soon as there is a newer one — set keepLast, keepHourly, keepDaily or keepWeekly to at least 1`
-	lastWhy     = ` backups are not between 0 and 1000 — each is an object that is read on every pass — use keepHourly, keepDaily and keepWeekly to keep a few of many`
-	hourlyWhy   = ` hours are not between 0 and 1000 — each keeps an object that is read on every pass — use keepDaily and keepWeekly to look further back`
-	dailyWhy    = ` days are not between 0 and 1000 — each keeps an object that is read on every pass — use keepWeekly to look further back`
-	weeklyWhy   = ` weeks are not between 0 and 1000 — each keeps an object that is read on every pass — use at most 1000`
-	sameWhy     = `clusterRef cannot change — the retention would count the backups of two clusters as one's — create another EtcdBackupSchedule`
-	drillKeyWhy = `drillEvery is not 0s and the encryption has no identitySecretRef — an archive that cannot be decrypted cannot be tried out — name the Secret of one of the recipients' private keys, or set drillEvery to 0s`
-	oneArchive  = `clusterRef cannot change — status would tell of one cluster's writes and the pod archive another's — create another EtcdArchive`
-	sealWhy     = `" is not a duration from 100ms to 1m — what is gathered is lost with the cluster, and every object has its price — use seconds such as 2s`
-	lagWhy      = `" is not a duration from 10s to 168h — nobody would be told in time that writes are not archived, or would be at every restart of a pod — use minutes such as 5m`
-	drillWhy    = `" is neither 0s nor a duration from 1h to 8760h — a drill takes a whole etcd, and without any nobody has seen that the archive can be restored — use hours such as 168h`
-	archiverWhy = `" is not the name of a ServiceAccount — no pod of the archive would be created — use a name from kubectl get serviceaccounts`
-	archiveWhy  = ` is not a DNS label of at most 40 characters — the names of its pods are made from it — use lower-case letters, digits and dashes`
-	archivedWhy = `the cluster of an archive cannot change — two clusters' writes would be told as one's — create another EtcdArchive`
-	scheduleWhy = ` is not a DNS label of at most 40 characters — the names of its backups are made from it and the time — use lower-case letters, digits and dashes`
+	cronWhy       = `" is not a schedule — no backup would ever be made — use five fields with one space between them, such as "0 3 * * *" for every day at three, and timeZone for the zone`
+	neverWhy      = `" names a day that none of its months has — no backup would ever be made — use a day that comes, such as 28`
+	zoneWhy       = `" is not the name of a time zone — it would not be known when a backup is due — use a name such as Etc/UTC or Europe/Berlin`
+	keepWhy       = `the retention keeps no backup — each would be deleted as soon as there is a newer one — set keepLast, keepHourly, keepDaily or keepWeekly to at least 1`
+	lastWhy       = ` backups are not between 0 and 1000 — each is an object that is read on every pass — use keepHourly, keepDaily and keepWeekly to keep a few of many`
+	hourlyWhy     = ` hours are not between 0 and 1000 — each keeps an object that is read on every pass — use keepDaily and keepWeekly to look further back`
+	dailyWhy      = ` days are not between 0 and 1000 — each keeps an object that is read on every pass — use keepWeekly to look further back`
+	weeklyWhy     = ` weeks are not between 0 and 1000 — each keeps an object that is read on every pass — use at most 1000`
+	sameWhy       = `clusterRef cannot change — the retention would count the backups of two clusters as one's — create another EtcdBackupSchedule`
+	drillKeyWhy   = `drillEvery is not 0s and the encryption has no identitySecretRef — an archive that cannot be decrypted cannot be tried out — name the Secret of one of the recipients' private keys, or set drillEvery to 0s`
+	oneArchive    = `clusterRef cannot change — status would tell of one cluster's writes and the pod archive another's — create another EtcdArchive`
+	sealWhy       = `" is not a duration from 100ms to 1m — what is gathered is lost with the cluster, and every object has its price — use seconds such as 2s`
+	lagWhy        = `" is not a duration from 10s to 168h — nobody would be told in time that writes are not archived, or would be at every restart of a pod — use minutes such as 5m`
+	drillAfterWhy = `" is not a time — a drill that ended before it would not count — use the form 2026-03-01T12:00:00Z, which date -u +%FT%TZ prints`
+	rotWhy        = `" is neither 0s nor a duration from 1h to 8760h — a drill takes a whole etcd, and without any nobody sees that a backup has rotted in the store — use hours such as 168h`
+	drillWhy      = `" is neither 0s nor a duration from 1h to 8760h — a drill takes a whole etcd, and without any nobody has seen that the archive can be restored — use hours such as 168h`
+	archiverWhy   = `" is not the name of a ServiceAccount — no pod of the archive would be created — use a name from kubectl get serviceaccounts`
+	archiveWhy    = ` is not a DNS label of at most 40 characters — the names of its pods are made from it — use lower-case letters, digits and dashes`
+	archivedWhy   = `the cluster of an archive cannot change — two clusters' writes would be told as one's — create another EtcdArchive`
+	scheduleWhy   = ` is not a DNS label of at most 40 characters — the names of its backups are made from it and the time — use lower-case letters, digits and dashes`
 )
 
 // backupOf is the spec of a backup with this store and what else is said.
@@ -139,6 +141,8 @@ var backupCases = []specCase{
 	{name: "more time, later", before: backupOf(s3Store), spec: backupOf(s3Store, `timeout: 3h`), want: fixedWhy},
 	{name: "another rate, later", before: backupOf(s3Store), spec: backupOf(s3Store, `rateLimit: 1Mi`), want: fixedWhy},
 	{name: "another account, later", before: backupOf(s3Store), spec: backupOf(s3Store, `serviceAccountName: a`), want: fixedWhy},
+	{name: "another drill, later", before: backupOf(s3Store), spec: backupOf(s3Store, `drillAfter: "2026-03-01T12:00:00Z"`)},
+	{name: "a word for another drill", spec: backupOf(s3Store, `drillAfter: now`), want: `spec.drillAfter: Invalid value: "now": "now` + drillAfterWhy},
 	{name: "the end of its objects, later", before: backupOf(s3Store), spec: backupOf(s3Store, `deletionPolicy: Delete`)},
 }
 
@@ -176,6 +180,9 @@ var scheduleCases = []specCase{
 	{name: "a store that is wrong", spec: `{schedule: "0 3 * * *", backup: ` + backupOf(`{}`) + `}`, want: `spec.backup.store: Invalid value: the store names 0` + storeWhy},
 	{name: "the longest name", object: strings.Repeat("a", 40), spec: every("0 3 * * *")},
 	{name: "too long a name", object: strings.Repeat("a", 41), spec: every("0 3 * * *"), want: `metadata.name ` + strings.Repeat("a", 41) + scheduleWhy},
+	{name: "drills every month", spec: every("0 3 * * *", `drillEvery: 720h`)},
+	{name: "no drills", spec: every("0 3 * * *", `drillEvery: 0s`)},
+	{name: "drills every minute", spec: every("0 3 * * *", `drillEvery: 1m`), want: `spec.drillEvery: Invalid value: "1m": "1m` + rotWhy},
 	{name: "another time, later", before: every("0 3 * * *"), spec: every("0 4 * * *")},
 	{name: "another store, later", before: every("0 3 * * *"), spec: `{schedule: "0 3 * * *", backup: ` + backupOf(`{gcs: {bucket: abc}}`) + `}`},
 	{name: "another cluster, later", before: every("0 3 * * *"), spec: `{schedule: "0 3 * * *", backup: {clusterRef: {name: b}, store: ` + s3Store + `}}`, want: `spec.backup.clusterRef: Invalid value: ` + sameWhy},

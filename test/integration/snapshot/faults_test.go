@@ -373,6 +373,38 @@ func TestDamageAtRest(t *testing.T) {
 	}
 }
 
+// A backup that has rotted since its drill is verified no more, also for those who read the
+// store alone; a drill that could not be written to the store, or read from it, takes
+// nothing away.
+func TestWhatHasRottedIsVerifiedNoMore(t *testing.T) {
+	source := startEtcd(t, "3.6.16")
+	live(t, source.client, 11, 50)
+	store := s3Bucket(t)
+	id := store.save(t, source).mustSucceed(t).result.Backup.ID
+	store.drill(t, "3.6.16", "--backup="+id).mustSucceed(t)
+	wanted := func(verified bool) {
+		t.Helper()
+		if list := store.list(t); len(list) != 1 || (list[0].Verified != nil) != verified {
+			t.Errorf("the backups are %+v; verified: want %v", list, verified)
+		}
+	}
+	wanted(true)
+	path := store.object(id, snapshot.SnapshotObject)
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content[len(content)/2] ^= 1
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// Of a flag that is given twice the last one counts.
+	store.drill(t, "3.6.16", "--backup="+id, "--credentials="+secret(t, accessKey, "another")).mustFail(t, snapshot.ReasonAccessDenied)
+	wanted(true)
+	store.drill(t, "3.6.16", "--backup="+id).mustFail(t, snapshot.ReasonCorrupt)
+	wanted(false)
+}
+
 // Killed at any moment, a save leaves what can be restored or nothing that is listed,
 // and prune clears the rest away.
 func TestASaveThatIsKilled(t *testing.T) {

@@ -4,6 +4,7 @@ package v1alpha1
 
 import (
 	apiv1alpha1 "github.com/quorate/quorate/api/v1alpha1"
+	v1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // EtcdBackupScheduleSpecApplyConfiguration represents a declarative configuration of the EtcdBackupScheduleSpec type for use
@@ -25,6 +26,9 @@ type EtcdBackupScheduleSpecApplyConfiguration struct {
 	ConcurrencyPolicy *apiv1alpha1.ConcurrencyPolicy `json:"concurrencyPolicy,omitempty"`
 	// Retention says which backups are kept.
 	Retention *BackupRetentionApplyConfiguration `json:"retention,omitempty"`
+	// DrillEvery is how often each good backup is tried out again, one at a time, since what
+	// lies in a store can rot: from 1h to 8760h, or 0s for never.
+	DrillEvery *v1.Duration `json:"drillEvery,omitempty"`
 	// Backup is the spec of every backup that is made. When a backup is deleted by the
 	// retention its objects in the store go with it, unless deletionPolicy is Retain.
 	Backup *EtcdBackupSpecApplyConfiguration `json:"backup,omitempty"`
@@ -73,6 +77,14 @@ func (b *EtcdBackupScheduleSpecApplyConfiguration) WithConcurrencyPolicy(value a
 // If called multiple times, the Retention field is set to the value of the last call.
 func (b *EtcdBackupScheduleSpecApplyConfiguration) WithRetention(value *BackupRetentionApplyConfiguration) *EtcdBackupScheduleSpecApplyConfiguration {
 	b.Retention = value
+	return b
+}
+
+// WithDrillEvery sets the DrillEvery field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the DrillEvery field is set to the value of the last call.
+func (b *EtcdBackupScheduleSpecApplyConfiguration) WithDrillEvery(value v1.Duration) *EtcdBackupScheduleSpecApplyConfiguration {
+	b.DrillEvery = &value
 	return b
 }
 

@@ -22,6 +22,10 @@ type EtcdBackupSpecApplyConfiguration struct {
 	// Verify says how much of the backup is tried before it is called good: Drill
 	// (restored, started and compared) or ReadBack (read back and its hashes compared).
 	Verify *apiv1alpha1.BackupVerify `json:"verify,omitempty"`
+	// DrillAfter has the backup tried out again: a drill that ended before this time
+	// (RFC 3339) does not count. A time in the future is a date for it. It may change at any
+	// time, and does nothing where verify is ReadBack.
+	DrillAfter *string `json:"drillAfter,omitempty"`
 	// RateLimit is how many bytes a second are read from etcd at most, 64Ki to 10Gi, so
 	// that the cluster's own work is not slowed.
 	RateLimit *resource.Quantity `json:"rateLimit,omitempty"`
@@ -72,6 +76,14 @@ func (b *EtcdBackupSpecApplyConfiguration) WithEncryption(value *BackupEncryptio
 // If called multiple times, the Verify field is set to the value of the last call.
 func (b *EtcdBackupSpecApplyConfiguration) WithVerify(value apiv1alpha1.BackupVerify) *EtcdBackupSpecApplyConfiguration {
 	b.Verify = &value
+	return b
+}
+
+// WithDrillAfter sets the DrillAfter field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the DrillAfter field is set to the value of the last call.
+func (b *EtcdBackupSpecApplyConfiguration) WithDrillAfter(value string) *EtcdBackupSpecApplyConfiguration {
+	b.DrillAfter = &value
 	return b
 }
 

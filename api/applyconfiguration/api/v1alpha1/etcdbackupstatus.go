@@ -49,6 +49,8 @@ type EtcdBackupStatusApplyConfiguration struct {
 	CompletionTime *metav1.Time `json:"completionTime,omitempty"`
 	// VerifiedTime is when it had been restored and compared.
 	VerifiedTime *metav1.Time `json:"verifiedTime,omitempty"`
+	// DrilledTime is when the last drill ended, whatever it found.
+	DrilledTime *metav1.Time `json:"drilledTime,omitempty"`
 	// Duration from StartTime to CompletionTime, in words.
 	Duration *string `json:"duration,omitempty"`
 }
@@ -189,6 +191,14 @@ func (b *EtcdBackupStatusApplyConfiguration) WithCompletionTime(value metav1.Tim
 // If called multiple times, the VerifiedTime field is set to the value of the last call.
 func (b *EtcdBackupStatusApplyConfiguration) WithVerifiedTime(value metav1.Time) *EtcdBackupStatusApplyConfiguration {
 	b.VerifiedTime = &value
+	return b
+}
+
+// WithDrilledTime sets the DrilledTime field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the DrilledTime field is set to the value of the last call.
+func (b *EtcdBackupStatusApplyConfiguration) WithDrilledTime(value metav1.Time) *EtcdBackupStatusApplyConfiguration {
+	b.DrilledTime = &value
 	return b
 }
 

@@ -1,0 +1,49 @@
+package backup
+
+import (
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+
+	"github.com/quorate/quorate/api/v1alpha1"
+)
+
+// DrillAfter is the time before which no drill of the backup counts; false if none was
+// asked for, or none that can be read.
+func DrillAfter(b *v1alpha1.EtcdBackup) (time.Time, bool) {
+	at, err := time.Parse(time.RFC3339, b.Spec.DrillAfter)
+	return at, err == nil
+}
+
+// DrillDue says that the backup is to be tried out again, and since when.
+func DrillDue(b *v1alpha1.EtcdBackup, now time.Time) (due bool, since time.Duration) {
+	after, ordered := DrillAfter(b)
+	if !ordered || after.After(now) || !lastDrill(b).Before(after) {
+		return false, 0
+	}
+	return true, now.Sub(after)
+}
+
+// UntilDrill is how long until the backup is to be tried out again; zero if nothing is
+// known of that yet, or it is due.
+func UntilDrill(b *v1alpha1.EtcdBackup, now time.Time) time.Duration {
+	after, ordered := DrillAfter(b)
+	tried := meta.IsStatusConditionTrue(b.Status.Conditions, v1alpha1.ConditionComplete) && b.Spec.Verify != v1alpha1.VerifyReadBack
+	if !ordered || !tried || !lastDrill(b).Before(after) {
+		return 0
+	}
+	return max(0, after.Sub(now))
+}
+
+// lastDrill is when the last drill ended; zero if none has. A status of before has only
+// the time of one that went well.
+func lastDrill(b *v1alpha1.EtcdBackup) time.Time {
+	switch {
+	case b.Status.DrilledTime != nil:
+		return b.Status.DrilledTime.Time
+	case b.Status.VerifiedTime != nil:
+		return b.Status.VerifiedTime.Time
+	default:
+		return time.Time{}
+	}
+}
