@@ -394,7 +394,7 @@ func TestASaveThatIsKilled(t *testing.T) {
 	for _, b := range store.list(t) {
 		store.drill(t, "3.6.16", "--backup="+b.ID).mustSucceed(t)
 	}
-	makeOlder(t, store.dir, 25*time.Hour)
+	makeOlder(t, store.dir, snapshot.OrphansAfter+time.Hour)
 	pruned := store.run(t, "prune").mustSucceed(t)
 	t.Logf("%d listed, %d unfinished removed", len(store.list(t)), pruned.result.Pruned.Orphans)
 	if again := store.run(t, "prune").mustSucceed(t); again.result.Pruned.Orphans != 0 || again.result.Pruned.DroppedCount != 0 {
@@ -463,7 +463,7 @@ func TestAStaleListingLosesNothing(t *testing.T) {
 	}
 	through, direct := proxied(t, always(isList, hide))
 	direct.save(t, source).mustSucceed(t)
-	makeOlder(t, direct.dir, 48*time.Hour)
+	makeOlder(t, direct.dir, snapshot.OrphansAfter+time.Hour)
 	if pruned := through.run(t, "prune", "--keep-last=1").mustSucceed(t); pruned.result.Pruned.Orphans != 0 {
 		t.Errorf("pruned: %+v", pruned.result.Pruned)
 	}
