@@ -109,7 +109,7 @@
 //	--time-zone NAME        of IANA, default UTC
 //	--drop ID,...           drop just these, and ask no other rule
 //	--verified ID,...       backups known to be verified, beside those that say so in the store
-//	--orphans-after D       age of what is removed as unfinished, default 24h, at least 1h
+//	--orphans-after D       age of what is removed as unfinished, default 192h, at least 1h
 //	--dry-run               say, and delete nothing
 //
 // list:

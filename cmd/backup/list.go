@@ -35,6 +35,9 @@ func (o *options) doList(ctx context.Context, env *job.Env, stdout io.Writer) er
 		for id, err := range catalog.Unreadable {
 			remarks = append(remarks, id+": "+err.Error())
 		}
+		for id, err := range catalog.Doubtful {
+			remarks = append(remarks, id+": "+err.Error())
+		}
 		for _, id := range catalog.UnfinishedIDs() {
 			remarks = append(remarks, id+": no manifest — it is unfinished, and no backup — prune removes it in time")
 		}

@@ -238,7 +238,7 @@ func (o *options) registerPrune(f *flag.FlagSet) {
 	f.StringVar(&o.zone, "time-zone", "UTC", "where days begin, a name of IANA")
 	f.StringVar(&o.drop, "drop", "", "IDs of backups to drop whatever is kept otherwise, separated by commas")
 	f.StringVar(&o.verified, "verified", "", "IDs of backups that are known to be verified, separated by commas")
-	f.DurationVar(&p.OrphansAfter, "orphans-after", 24*time.Hour, "age of what is removed as unfinished, at least 1h")
+	f.DurationVar(&p.OrphansAfter, "orphans-after", snapshot.OrphansAfter, "age of what is removed as unfinished, at least 1h")
 	f.BoolVar(&p.Rehearsal, "dry-run", false, "say what would be deleted, and delete nothing")
 }
 

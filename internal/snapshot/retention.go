@@ -7,6 +7,11 @@ import (
 	"time"
 )
 
+// OrphansAfter is the age from which what has no manifest, and an upload that was not ended, is
+// taken for left behind. A backup may be made for 168h (an EtcdBackup's timeout), and whoever
+// prunes does not see who works on it.
+const OrphansAfter = 192 * time.Hour
+
 // Policy says how many backups stay. A backup stays if any of the rules keeps it.
 // The zero Policy keeps everything.
 type Policy struct {

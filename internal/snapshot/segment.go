@@ -462,24 +462,3 @@ func At(links []Link, moment time.Time) ([]Link, error) {
 	}
 	return append(found, torn...), nil
 }
-
-// Obsolete returns the links that no backup needs any more, of which the oldest is at
-// this revision. The last link stays, so that an archive goes on from it, and so does the
-// one before the first that is needed: it says what was there when that one began.
-func Obsolete(links []Link, oldest int64) []Link {
-	tip, _ := Tip(links)
-	needed := func(l Link) bool { return l.To > oldest || l == tip }
-	index, kept := bySum(links), map[Link]bool{}
-	for _, l := range links {
-		if earlier, ok := before(index, l); ok && needed(l) {
-			kept[earlier] = true
-		}
-	}
-	var obsolete []Link
-	for _, l := range links {
-		if !needed(l) && !kept[l] {
-			obsolete = append(obsolete, l)
-		}
-	}
-	return obsolete
-}

@@ -246,12 +246,21 @@ func TestHasBase(t *testing.T) {
 	}
 }
 
+// obsolete is what a sweep finds in a listing.
+func obsolete(links []Link, oldest int64) []Link {
+	s := NewSweep(oldest)
+	for _, l := range links {
+		s.Add(l)
+	}
+	return s.Obsolete()
+}
+
 // Whatever is dropped, each point after the oldest backup is still there, and the
 // archive goes on from its end.
 func TestObsoleteLosesNothing(t *testing.T) {
 	links := linkChain(firstLink(), 5, 0, 7, 1)
 	for oldest := int64(1); oldest < 40; oldest++ {
-		obsolete := Obsolete(links, oldest)
+		obsolete := obsolete(links, oldest)
 		left := slices.DeleteFunc(slices.Clone(links), func(l Link) bool { return slices.Contains(obsolete, l) })
 		for target := max(oldest, 10) + 1; target <= 33; target++ {
 			if _, err := Path(left, max(oldest, 10), target); err != nil {
@@ -263,6 +272,34 @@ func TestObsoleteLosesNothing(t *testing.T) {
 		}
 		if oldest > 25 && len(obsolete) == 0 {
 			t.Errorf("oldest %d: nothing goes", oldest)
+		}
+	}
+	if gone := obsolete(links, 0); len(gone) > 0 {
+		t.Errorf("without a backup: %v", gone)
+	}
+}
+
+// However two processes have written, all that is needed stays with what it stands behind,
+// and all else goes.
+func TestObsoleteOfBranches(t *testing.T) {
+	random := rand.New(rand.NewPCG(5, 5))
+	for range 500 {
+		sizes := make([]int64, 20)
+		for i := range sizes {
+			sizes[i] = random.Int64N(3)
+		}
+		trunk := linkChain(firstLink(), sizes...)
+		links := append(slices.Clone(trunk), linkChain(trunk[random.IntN(len(trunk))], 4, 1, 0, 5)[1:]...)
+		slices.SortFunc(links, func(a, b Link) int { return strings.Compare(a.Name(), b.Name()) })
+		tip, _ := Tip(links)
+		oldest := 1 + random.Int64N(tip.To+3)
+		needed := func(l Link) bool { return l.To > oldest || l == tip }
+		gone := obsolete(links, oldest)
+		for _, l := range links {
+			stays := needed(l) || slices.ContainsFunc(links, func(next Link) bool { return needed(next) && next.Follows(l) })
+			if stays == slices.Contains(gone, l) {
+				t.Fatalf("oldest %d: %+v stays: %t, of %+v", oldest, l, !stays, links)
+			}
 		}
 	}
 }

@@ -124,7 +124,7 @@ func (w *archiver) trail(ctx context.Context, next snapshot.Segment, backups []s
 		}
 		oldest := slices.MinFunc(bases, func(a, b snapshot.Backup) int { return strings.Compare(a.ID, b.ID) })
 		trail := snapshot.NewTrail(oldest.Revision, next.Sequence-1, next.PreviousSum())
-		err := w.Store.Each(ctx, w.Place.ArchiveDirectory(next.Cluster.ID), func(o store.Object) {
+		err := w.each(ctx, w.Place.ArchiveDirectory(next.Cluster.ID), func(o store.Object) {
 			if _, l, ok := w.Place.ParseSegment(o.Key); ok {
 				trail.Add(l)
 			}
@@ -150,7 +150,7 @@ func (w *archiver) trail(ctx context.Context, next snapshot.Segment, backups []s
 // listed says whether the segment before the next one is there.
 func (w *archiver) listed(ctx context.Context, next snapshot.Segment) (there bool, err error) {
 	prefix := w.Place.ArchiveDirectory(next.Cluster.ID) + snapshot.SequencePrefix(next.Sequence-1)
-	err = w.Store.Each(ctx, prefix, func(o store.Object) {
+	err = w.each(ctx, prefix, func(o store.Object) {
 		_, l, ok := w.Place.ParseSegment(o.Key)
 		there = there || ok && l.Sum == next.PreviousSum()
 	})
@@ -168,7 +168,7 @@ func (e *Env) lostBefore(ctx context.Context, clusterID string, latest int64) (*
 		if !entry.complete || !strings.HasSuffix(entry.id, "-"+ArchiveBase) {
 			continue
 		}
-		m, err := e.manifest(ctx, entry.id)
+		m, err := e.find(ctx, entry.id)
 		switch {
 		case err == nil && m.UID == "" && m.Name == ArchiveBase && m.Cluster.ID == clusterID && m.Etcd.Revision < latest:
 			return &snapshot.Gap{From: m.Etcd.Revision + 1, To: latest, Reason: snapshot.GapLost}, nil

@@ -26,19 +26,33 @@ type entry struct {
 	objects []string
 }
 
+// each lists as the store does, and gives up on one that stalls while it answers.
+func (e *Env) each(ctx context.Context, prefix string, tell func(store.Object)) error {
+	return e.watched(ctx, 1, func(ctx context.Context, _ int) error {
+		return e.Store.Each(ctx, prefix, func(o store.Object) {
+			e.Tracker.read(0)
+			tell(o)
+		})
+	})
+}
+
+// get reads one of a backup's small objects. That it was answered is a movement for whoever
+// watches: a catalog is as many of them as there are backups.
+func (e *Env) get(ctx context.Context, id, object string) ([]byte, error) {
+	content, err := e.Store.Get(ctx, e.Place.Key(id, object), snapshot.MaxManifest)
+	e.Tracker.read(0)
+	return content, err
+}
+
 // list returns the backups of the place, the lowest revision first.
 func (e *Env) list(ctx context.Context) ([]entry, error) {
+	byID := map[string]*entry{}
 	// Their IDs begin with the digits of a revision, of 20 places. An archive beside them
 	// may have a million objects.
-	objects, err := e.Store.List(ctx, e.Place.Directory()+"0")
-	if err != nil {
-		return nil, err
-	}
-	byID := map[string]*entry{}
-	for _, o := range objects {
+	err := e.each(ctx, e.Place.Directory()+"0", func(o store.Object) {
 		id, object, ok := e.Place.Parse(o.Key)
 		if !ok {
-			continue
+			return
 		}
 		found := byID[id]
 		if found == nil {
@@ -52,6 +66,9 @@ func (e *Env) list(ctx context.Context) ([]entry, error) {
 		if o.Modified.After(found.newest) {
 			found.newest = o.Modified
 		}
+	})
+	if err != nil {
+		return nil, err
 	}
 	entries := make([]entry, 0, len(byID))
 	for _, found := range byID {
@@ -64,7 +81,7 @@ func (e *Env) list(ctx context.Context) ([]entry, error) {
 // manifest reads and judges one manifest.
 func (e *Env) manifest(ctx context.Context, id string) (snapshot.Manifest, error) {
 	key := e.Place.Key(id, snapshot.ManifestObject)
-	content, err := e.Store.Get(ctx, key, snapshot.MaxManifest)
+	content, err := e.get(ctx, id, snapshot.ManifestObject)
 	if errors.Is(err, store.ErrNotExist) {
 		return snapshot.Manifest{}, snapshot.Fail(snapshot.ReasonBackupMissing, err,
 			"there is no %s in %s — without its manifest there is no backup %s — choose one that is listed", key, e.Store.Name(), id)
@@ -88,17 +105,30 @@ func (e *Env) manifest(ctx context.Context, id string) (snapshot.Manifest, error
 	return m, nil
 }
 
-// verification reads the record of a drill; nil if it says nothing about m.
-func (e *Env) verification(ctx context.Context, m snapshot.Manifest) *snapshot.Verification {
-	content, err := e.Store.Get(ctx, e.Place.Key(m.ID, snapshot.VerificationObject), snapshot.MaxManifest)
+// verification reads the record of a drill. It is nil only if nothing has that name, or what
+// has it speaks of another manifest: a record that could not be read is an error, and says
+// nothing of whether there was a drill.
+func (e *Env) verification(ctx context.Context, m snapshot.Manifest) (*snapshot.Verification, error) {
+	content, err := e.get(ctx, m.ID, snapshot.VerificationObject)
+	if errors.Is(err, store.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	v, err := snapshot.DecodeVerification(content)
-	if err != nil || !v.Of(&m) {
-		return nil
+	reason := snapshot.ReasonCorrupt
+	if errors.Is(err, snapshot.ErrNewer) {
+		reason = snapshot.ReasonNewerFormat
 	}
-	return &v
+	if err != nil {
+		return nil, snapshot.Fail(reason, err, "%s: %v — nobody can tell whether the backup was restored on trial — have it drilled again, which writes the record anew",
+			e.Place.Key(m.ID, snapshot.VerificationObject), err)
+	}
+	if !v.Of(&m) {
+		return nil, nil
+	}
+	return &v, nil
 }
 
 // Catalog is what lies in a place.
@@ -109,6 +139,12 @@ type Catalog struct {
 	Unreadable map[string]error
 	// Unfinished have no manifest in the listing.
 	Unfinished []entry
+	// Doubtful are backups whose records of a drill are damaged or newer, with why: whether
+	// they are verified nobody can tell.
+	Doubtful map[string]error
+
+	// manifests of Backups, by their IDs.
+	manifests map[string]snapshot.Manifest
 }
 
 // UnfinishedIDs names the unfinished ones.
@@ -120,13 +156,22 @@ func (c Catalog) UnfinishedIDs() []string {
 	return ids
 }
 
-// Catalog reads all manifests.
+// Catalog reads all manifests. The records of drills it reads where the listing shows one.
 func (e *Env) Catalog(ctx context.Context) (Catalog, error) {
+	var c Catalog
+	err := e.try(ctx, func(ctx context.Context, _ int) (err error) {
+		c, err = e.catalogOnce(ctx)
+		return err
+	})
+	return c, err
+}
+
+func (e *Env) catalogOnce(ctx context.Context) (Catalog, error) {
 	entries, err := e.list(ctx)
 	if err != nil {
 		return Catalog{}, err
 	}
-	c := Catalog{Unreadable: map[string]error{}}
+	c := Catalog{Unreadable: map[string]error{}, Doubtful: map[string]error{}, manifests: map[string]snapshot.Manifest{}}
 	for _, entry := range entries {
 		if !entry.complete {
 			c.Unfinished = append(c.Unfinished, entry)
@@ -142,11 +187,12 @@ func (e *Env) Catalog(ctx context.Context) (Catalog, error) {
 				return Catalog{}, err
 			}
 		}
+		c.manifests[m.ID] = m
 		b := m.Backup()
 		b.Unfit = entry.unfit
 		if entry.verified {
-			if v := e.verification(ctx, m); v != nil {
-				b.Verified = &v.Time
+			if b.Verified, err = e.verified(ctx, c, m.ID); err != nil {
+				return Catalog{}, err
 			}
 		}
 		c.Backups = append(c.Backups, b)
@@ -155,18 +201,45 @@ func (e *Env) Catalog(ctx context.Context) (Catalog, error) {
 	return c, nil
 }
 
+// verified asks for the record of a backup's drill by its name, whatever a listing shows. It
+// is nil if there was none, or nobody can tell, which the catalog then says.
+func (e *Env) verified(ctx context.Context, c Catalog, id string) (*time.Time, error) {
+	v, err := e.verification(ctx, c.manifests[id])
+	if reason := snapshot.ReasonOf(err); reason == snapshot.ReasonCorrupt || reason == snapshot.ReasonNewerFormat {
+		c.Doubtful[id] = err
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	delete(c.Doubtful, id)
+	if v == nil {
+		return nil, nil
+	}
+	return &v.Time, nil
+}
+
 // Latest is the name by which the newest backup is asked for.
 const Latest = "latest"
 
 // find resolves Latest and checks an ID.
 func (e *Env) find(ctx context.Context, id string) (snapshot.Manifest, error) {
+	var m snapshot.Manifest
+	err := e.try(ctx, func(ctx context.Context, _ int) (err error) {
+		m, err = e.findOnce(ctx, id)
+		return err
+	})
+	return m, err
+}
+
+func (e *Env) findOnce(ctx context.Context, id string) (snapshot.Manifest, error) {
 	if id != Latest {
 		if !snapshot.ValidID(id) {
 			return snapshot.Manifest{}, snapshot.Fail(snapshot.ReasonUsage, nil, "the backup is %q — it cannot be found — give the ID of one, or %q", id, Latest)
 		}
 		return e.manifest(ctx, id)
 	}
-	c, err := e.Catalog(ctx)
+	c, err := e.catalogOnce(ctx)
 	if err != nil {
 		return snapshot.Manifest{}, err
 	}
@@ -184,17 +257,13 @@ func (e *Env) Clusters(ctx context.Context) ([]string, error) {
 	if e.Place.Prefix != "" {
 		prefix = e.Place.Prefix + "/"
 	}
-	objects, err := e.Store.List(ctx, prefix)
-	if err != nil {
-		return nil, err
-	}
 	var uids []string
-	for _, o := range objects {
+	err := e.each(ctx, prefix, func(o store.Object) {
 		uid, _, _ := strings.Cut(strings.TrimPrefix(o.Key, prefix), "/")
 		place := snapshot.Place{Prefix: e.Place.Prefix, ClusterUID: uid}
 		if _, _, ok := place.Parse(o.Key); ok && !slices.Contains(uids, uid) {
 			uids = append(uids, uid)
 		}
-	}
-	return uids, nil
+	})
+	return uids, err
 }

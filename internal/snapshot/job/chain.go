@@ -68,7 +68,7 @@ func (e *Env) endOf(ctx context.Context, clusterID string) (c *chain, tip *snaps
 // listChain lists an archive. After each link it keeps what keep returns.
 func (e *Env) listChain(ctx context.Context, clusterID string, keep func([]snapshot.Link) []snapshot.Link) (*chain, error) {
 	c := &chain{env: e, clusterID: clusterID}
-	err := e.Store.Each(ctx, e.Place.ArchiveDirectory(clusterID), func(o store.Object) {
+	err := e.each(ctx, e.Place.ArchiveDirectory(clusterID), func(o store.Object) {
 		if id, l, ok := e.Place.ParseSegment(o.Key); ok && id == clusterID {
 			c.links = keep(append(c.links, l))
 		}

@@ -6,8 +6,8 @@ import (
 	"github.com/quorate/quorate/test/mutants"
 )
 
-// breaches give up a rule each: of the archive, of the drill, and of whom a snapshot is taken
-// from.
+// breaches give up a rule each: of the archive, of the drill, of whom a snapshot is taken
+// from, of retention, or of a look into the store.
 var breaches = map[string]mutants.Mutant{
 	"a hole in a watch is taken":             mutants.Of("watch.go", "if revision != w.last+1 {", "if false {"),
 	"half a revision is handed out":          mutants.Of("watch.go", "if !r.GetFragment() {", "if true {"),
@@ -63,10 +63,23 @@ var breaches = map[string]mutants.Mutant{
 	"a user's backup is taken for a base":    mutants.Of("base.go", `m.UID == "" && m.Name == ArchiveBase`, "m.Name == ArchiveBase"),
 	"a refused base is tried first":          mutants.Of("point.go", "append(sound, refused...)", "append(refused, sound...)"),
 	"a base is refused for being ahead":      mutants.Of("rebuild.go", "errors.Is(err, errBeyond) || (", "(err == nil) || ("),
+	"what cannot be read was not drilled":    mutants.Of("catalog.go", "if errors.Is(err, store.ErrNotExist) {\n\t\treturn nil, nil", "if err != nil {\n\t\treturn nil, nil"),
+	"a listing says what was not drilled":    mutants.Of("prune.go", "asked[backups[i].ID] = backups[i].Verified != nil", "asked[backups[i].ID] = true"),
+	"a damaged record is none":               mutants.Of("prune.go", "return catalog.Doubtful[d.ID] != nil", "return false"),
+	"a damaged record is not told":           mutants.Of("catalog.go", "c.Doubtful[id] = err", ""),
+	"a listing says what has no manifest":    mutants.Of("prune.go", "if errors.Is(err, store.ErrNotExist) {", "if err != nil || true {"),
+	"one backup waits for every segment":     mutants.Of("prune.go", "if len(p.Drop) == 0 && ", "if "),
+	"an archive of now is dropped":           mutants.Of("prune.go", "oldest > 0 || !tip.Ended.Before(before)", "oldest > 0 || tip.Sequence < 0"),
+	"an archive that nobody needs stays":     mutants.Of("prune.go", "oldest > 0 || !tip.Ended.Before(before)", "oldest > 0 || tip.Sequence >= 0"),
+	"a listing that stalls is waited for":    mutants.Of("catalog.go", "return e.watched(ctx, 1, func(", "return func(work func(context.Context, int) error) error { return work(ctx, 1) }(func("),
+	"a manifest that stalls is waited for":   mutants.Of("catalog.go", "e.try(ctx, func(ctx context.Context, _ int) (err error) {\n\t\tm, err", "func(work func(context.Context, int) error) error { return work(ctx, 1) }(func(ctx context.Context, _ int) (err error) {\n\t\tm, err"),
+	"a catalog that stalls is waited for":    mutants.Of("catalog.go", "e.try(ctx, func(ctx context.Context, _ int) (err error) {\n\t\tc, err", "func(work func(context.Context, int) error) error { return work(ctx, 1) }(func(ctx context.Context, _ int) (err error) {\n\t\tc, err"),
+	"what stalls is taken for missing":       mutants.Of("save.go", "if ctx.Err() != nil { // what", "if false { // what"),
+	"a long catalog is given up on":          mutants.Of("catalog.go", "snapshot.MaxManifest)\n\te.Tracker.read(0)", "snapshot.MaxManifest)"),
 	"rights that were lost by a time":        mutants.Of("replay.go", "if !r.point.target.Time.IsZero() {", "if false {"),
 }
 
 // TestMutants runs the guards against each.
 func TestMutants(t *testing.T) {
-	mutants.Caught(t, breaches, "-run=^(TestArchive|TestWatch|TestReplay|TestRecords|TestDrill|TestSource)")
+	mutants.Caught(t, breaches, "-run=^(TestArchive|TestWatch|TestReplay|TestRecords|TestDrill|TestSource|TestPrune|TestLooking)")
 }

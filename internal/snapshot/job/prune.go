@@ -15,7 +15,8 @@ import (
 type Prune struct {
 	Policy snapshot.Policy
 	// Drop names backups that go whatever the policy says; if there are any, the
-	// policy is not asked.
+	// policy is not asked, and archives are left alone: whoever waits for one backup to go
+	// should not wait for the listing of a million segments.
 	Drop []string
 	// Verified names backups that are known to be verified.
 	Verified []string
@@ -37,7 +38,13 @@ func (e *Env) Prune(ctx context.Context, p Prune) (pruned snapshot.Pruned, warni
 	for _, id := range sortedIDs(catalog.Unreadable) {
 		warnings = append(warnings, catalog.Unreadable[id].Error())
 	}
-	drop := e.decide(p, catalog)
+	drop, err := e.decide(ctx, p, catalog)
+	if err != nil {
+		return pruned, warnings, err
+	}
+	for _, id := range sortedIDs(catalog.Doubtful) {
+		warnings = append(warnings, catalog.Doubtful[id].Error())
+	}
 	gone := map[string]bool{}
 	for _, dropped := range drop {
 		if !p.Rehearsal {
@@ -64,8 +71,8 @@ func (e *Env) Prune(ctx context.Context, p Prune) (pruned snapshot.Pruned, warni
 	}
 	pruned.Kept = len(left)
 	// A backup that cannot be read may need any of them.
-	if len(catalog.Unreadable) == 0 {
-		segments, more := e.pruneArchives(ctx, p, left)
+	if len(p.Drop) == 0 && len(catalog.Unreadable) == 0 {
+		segments, more := e.pruneArchives(ctx, p, catalog, left)
 		pruned.Segments, warnings = segments, append(warnings, more...)
 	}
 	orphans, more := e.orphans(ctx, p, catalog)
@@ -82,24 +89,44 @@ func sortedIDs(unreadable map[string]error) []string {
 	return ids
 }
 
-// decide says which go.
-func (e *Env) decide(p Prune, catalog Catalog) []snapshot.Dropped {
+// decide says which go. Before one does whose record of a drill no listing shows, that is
+// asked for by name: the last verified backup must not go with a listing that is stale. Where
+// nobody can tell whether there was a drill, the backup stays.
+func (e *Env) decide(ctx context.Context, p Prune, catalog Catalog) ([]snapshot.Dropped, error) {
 	if len(p.Drop) > 0 {
-		var drop []snapshot.Dropped
-		for _, id := range p.Drop {
-			if snapshot.ValidID(id) {
-				drop = append(drop, snapshot.Dropped{ID: id, Reason: "named to be dropped"})
-			}
-		}
-		return drop
+		return named(p.Drop), nil
 	}
 	backups := slices.Clone(catalog.Backups)
+	asked := map[string]bool{}
 	for i := range backups {
 		if slices.Contains(p.Verified, backups[i].ID) && backups[i].Verified == nil {
 			backups[i].Verified = &backups[i].Ended
 		}
+		asked[backups[i].ID] = backups[i].Verified != nil
 	}
-	_, drop := snapshot.Retain(p.Policy, backups)
+	for {
+		_, drop := snapshot.Retain(p.Policy, backups)
+		next := slices.IndexFunc(drop, func(d snapshot.Dropped) bool { return !asked[d.ID] })
+		if next < 0 {
+			return slices.DeleteFunc(drop, func(d snapshot.Dropped) bool { return catalog.Doubtful[d.ID] != nil }), nil
+		}
+		id := drop[next].ID
+		at, err := e.verified(ctx, catalog, id)
+		if err != nil {
+			return nil, err
+		}
+		asked[id] = true
+		backups[slices.IndexFunc(backups, func(b snapshot.Backup) bool { return b.ID == id })].Verified = at
+	}
+}
+
+// named are backups that somebody wants to be dropped.
+func named(ids []string) (drop []snapshot.Dropped) {
+	for _, id := range ids {
+		if snapshot.ValidID(id) {
+			drop = append(drop, snapshot.Dropped{ID: id, Reason: "named to be dropped"})
+		}
+	}
 	return drop
 }
 
@@ -123,7 +150,7 @@ func (e *Env) orphans(ctx context.Context, p Prune, catalog Catalog) (removed in
 			continue
 		}
 		// A listing may be stale; reading one object is not.
-		_, err := e.Store.Get(ctx, e.Place.Key(orphan.id, snapshot.ManifestObject), snapshot.MaxManifest)
+		_, err := e.get(ctx, orphan.id, snapshot.ManifestObject)
 		if !errors.Is(err, store.ErrNotExist) {
 			continue
 		}
@@ -146,20 +173,31 @@ func (e *Env) orphans(ctx context.Context, p Prune, catalog Catalog) (removed in
 	return removed + uploads, warnings
 }
 
-// pruneArchives removes the segments that no backup needs.
-func (e *Env) pruneArchives(ctx context.Context, p Prune, backups []snapshot.Backup) (removed int, warnings []string) {
-	objects, err := e.Store.List(ctx, e.Place.Archives())
+// pruneArchives removes the segments that none of the backups that are left needs.
+func (e *Env) pruneArchives(ctx context.Context, p Prune, catalog Catalog, left []snapshot.Backup) (removed int, warnings []string) {
+	if err := e.missed(ctx, catalog); err != nil {
+		return 0, []string{err.Error()}
+	}
+	sweeps := map[string]*snapshot.Sweep{}
+	err := e.each(ctx, e.Place.Archives(), func(o store.Object) {
+		id, l, ok := e.Place.ParseSegment(o.Key)
+		if !ok {
+			return
+		}
+		if sweeps[id] == nil {
+			sweeps[id] = snapshot.NewSweep(oldest(left, id))
+		}
+		sweeps[id].Add(l)
+	})
 	if err != nil {
 		return 0, []string{err.Error()}
 	}
-	archives := map[string][]snapshot.Link{}
-	for _, o := range objects {
-		if id, l, ok := e.Place.ParseSegment(o.Key); ok {
-			archives[id] = append(archives[id], l)
+	for _, id := range slices.Sorted(maps.Keys(sweeps)) {
+		links, err := e.obsolete(ctx, id, sweeps[id], oldest(left, id), p.OrphansAfter)
+		if err != nil {
+			return removed, append(warnings, err.Error())
 		}
-	}
-	for _, id := range slices.Sorted(maps.Keys(archives)) {
-		for _, l := range e.obsolete(archives[id], id, backups, p.OrphansAfter) {
+		for _, l := range links {
 			if !p.Rehearsal {
 				if err := e.Store.Delete(ctx, e.Place.ArchiveDirectory(id)+l.Name()); err != nil {
 					warnings = append(warnings, err.Error())
@@ -172,20 +210,41 @@ func (e *Env) pruneArchives(ctx context.Context, p Prune, backups []snapshot.Bac
 	return removed, warnings
 }
 
-// obsolete segments of one cluster ID: those of before its oldest backup. Without any
-// backup an archive is of no use, unless its first base is only being taken.
-func (e *Env) obsolete(links []snapshot.Link, clusterID string, backups []snapshot.Backup, orphansAfter time.Duration) []snapshot.Link {
-	var oldest int64
-	for _, b := range backups {
-		if b.ClusterID == clusterID && (oldest == 0 || b.Revision < oldest) {
-			oldest = b.Revision
+// missed says that a backup may need any segment, although it is not among those that were
+// read: a listing may be stale, and reading one object is not.
+func (e *Env) missed(ctx context.Context, catalog Catalog) error {
+	for _, unfinished := range catalog.Unfinished {
+		_, err := e.get(ctx, unfinished.id, snapshot.ManifestObject)
+		if errors.Is(err, store.ErrNotExist) {
+			continue
 		}
-	}
-	if oldest > 0 {
-		return snapshot.Obsolete(links, oldest)
-	}
-	if tip, _ := snapshot.Tip(links); tip.Ended.Before(e.Now().Add(-orphansAfter)) {
-		return links
+		return snapshot.Fail(snapshot.ReasonStoreUnreachable, err,
+			"the manifest of backup %s is in no listing, and it is there or cannot be read — the backup may need any segment of an archive, so all of them stay — prune again later", unfinished.id)
 	}
 	return nil
+}
+
+// oldest revision that is needed of a cluster ID; zero if none is.
+func oldest(backups []snapshot.Backup, clusterID string) (revision int64) {
+	for _, b := range backups {
+		if b.ClusterID == clusterID && (revision == 0 || b.Revision < revision) {
+			revision = b.Revision
+		}
+	}
+	return revision
+}
+
+// obsolete segments of one cluster ID: those of before its oldest backup. Without any
+// backup an archive is of no use, unless its first base is only being taken.
+func (e *Env) obsolete(ctx context.Context, clusterID string, sweep *snapshot.Sweep, oldest int64, orphansAfter time.Duration) (links []snapshot.Link, err error) {
+	before := e.Now().Add(-orphansAfter)
+	if tip, _ := sweep.Tip(); oldest > 0 || !tip.Ended.Before(before) {
+		return sweep.Obsolete(), nil
+	}
+	err = e.each(ctx, e.Place.ArchiveDirectory(clusterID), func(o store.Object) {
+		if id, l, ok := e.Place.ParseSegment(o.Key); ok && id == clusterID && l.Ended.Before(before) {
+			links = append(links, l)
+		}
+	})
+	return links, err
 }

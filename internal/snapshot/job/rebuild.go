@@ -116,7 +116,7 @@ func (r *replay) facts(ctx context.Context) (snapshot.Etcd, error) {
 // else the base. An archive may have been encrypted only after its base was taken, and what
 // was written since must not become readable by a restore.
 func (e *Env) storePoint(ctx context.Context, source *Env, r Rebuild, replayed Replayed, facts snapshot.Etcd, file string) (m snapshot.Manifest, err error) {
-	base, err := source.manifest(ctx, replayed.Base.ID)
+	base, err := source.find(ctx, replayed.Base.ID)
 	if err != nil {
 		return m, err
 	}

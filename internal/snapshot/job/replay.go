@@ -48,7 +48,7 @@ type Replayed struct {
 func (e *Env) rebuild(ctx context.Context, p *point, tools Tools, identities []age.Identity, dir string, finish finisher) (Replayed, error) {
 	var first error
 	for _, base := range p.bases {
-		m, err := e.manifest(ctx, base.ID)
+		m, err := e.find(ctx, base.ID)
 		if err != nil {
 			return Replayed{}, err
 		}

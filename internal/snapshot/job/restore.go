@@ -152,7 +152,7 @@ func (e *Env) usable(ctx context.Context, p *point, version string) (first snaps
 	var why error
 	var bases []snapshot.Backup
 	for _, b := range p.bases {
-		m, err := e.manifest(ctx, b.ID)
+		m, err := e.find(ctx, b.ID)
 		if err == nil {
 			err = compatible(m, version)
 		}

@@ -2,6 +2,7 @@ package job
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,7 +37,9 @@ type Env struct {
 	// Attempts of the whole work, at least 1.
 	Attempts int
 	// Pause before the second attempt; it doubles.
-	Pause   time.Duration
+	Pause time.Duration
+	// Stall is how long nothing may move; zero for three minutes.
+	Stall   time.Duration
 	Tracker *Tracker
 	Log     *slog.Logger
 	Now     func() time.Time
@@ -112,7 +115,7 @@ func lastWord(full, err error) error {
 }
 
 func (e *Env) watched(ctx context.Context, attempt int, work func(ctx context.Context, attempt int) error) error {
-	ctx, cancel := e.Tracker.watch(ctx, stallTimeout)
+	ctx, cancel := e.Tracker.watch(ctx, cmp.Or(e.Stall, stallTimeout))
 	defer cancel()
 	err := work(ctx, attempt)
 	if err != nil && errors.Is(context.Cause(ctx), errStalled) {
@@ -124,7 +127,15 @@ func (e *Env) watched(ctx context.Context, attempt int, work func(ctx context.Co
 // existing looks at what lies there already: nothing of another cluster's may, and a
 // finished backup of this EtcdBackup is not made again, since the process may have
 // been killed after the manifest and before its result was read.
-func (e *Env) existing(ctx context.Context, s Save) (*snapshot.Manifest, error) {
+func (e *Env) existing(ctx context.Context, s Save) (done *snapshot.Manifest, err error) {
+	err = e.try(ctx, func(ctx context.Context, attempt int) (err error) {
+		done, err = e.existingOnce(ctx, s, attempt)
+		return err
+	})
+	return done, err
+}
+
+func (e *Env) existingOnce(ctx context.Context, s Save, attempt int) (*snapshot.Manifest, error) {
 	entries, err := e.list(ctx)
 	if err != nil {
 		return nil, err
@@ -137,13 +148,19 @@ func (e *Env) existing(ctx context.Context, s Save) (*snapshot.Manifest, error) 
 		}
 		newest = false
 		m, err := e.manifest(ctx, entry.id)
+		if ctx.Err() != nil { // what was given up on says nothing of what lies there
+			return nil, cmp.Or(err, context.Cause(ctx))
+		}
 		if snapshot.ReasonOf(err) == snapshot.ReasonForeignPrefix {
 			return nil, err
 		}
 		if err != nil || !ours || m.UID != s.UID {
 			continue
 		}
-		if err := e.readBack(ctx, m, 1); err != nil {
+		if err := e.readBack(ctx, m, attempt); err != nil {
+			if ctx.Err() != nil {
+				return nil, err
+			}
 			e.Log.Warn("A finished backup cannot be read back; another one is made", "id", m.ID, "error", err.Error())
 			continue
 		}

@@ -142,7 +142,7 @@ func advice(reason snapshot.Reason) string {
 	case snapshot.ReasonAccessDenied:
 		return "the store does not let these credentials do it — check them, and that they may list, read, write and delete below the prefix"
 	case snapshot.ReasonCredentialsExpired:
-		return "the store takes these credentials no more — renew the Secret; the next attempt reads it again"
+		return "the store takes these credentials no more — renew the Secret, which S3 reads again by itself, and the other stores when the next process starts"
 	case snapshot.ReasonStoreUntrusted:
 		return "whoever answers may be somebody else, and would be given the data — give the authority that signed its certificate, ca.crt of the store's caSecretRef (--store-ca)"
 	case snapshot.ReasonCorrupt:

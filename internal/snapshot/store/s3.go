@@ -19,8 +19,9 @@ import (
 )
 
 // credentialsLife is how long credentials from files are used before the files are
-// read again.
-const credentialsLife = time.Minute
+// read again: no longer than the pause before a second attempt, which would only fail once
+// more with those that have expired.
+const credentialsLife = 5 * time.Second
 
 func (s *Store) openS3(ctx context.Context, c Config, bucket string) error {
 	transport, err := transportOptions(c.CA)

@@ -126,17 +126,19 @@ func (s *Store) openDirectory(path string) error {
 
 // removeTemporary removes the files of writes that were never finished.
 func (s *Store) removeTemporary(ctx context.Context, prefix string, before time.Time) (int, error) {
-	objects, err := s.List(ctx, prefix)
+	var left []string
+	err := s.Each(ctx, prefix, func(o Object) {
+		if strings.HasSuffix(o.Key, ".tmp") && o.Modified.Before(before) {
+			left = append(left, o.Key)
+		}
+	})
 	if err != nil {
 		return 0, err
 	}
 	var errs []error
 	removed := 0
-	for _, o := range objects {
-		if !strings.HasSuffix(o.Key, ".tmp") || !o.Modified.Before(before) {
-			continue
-		}
-		if err := s.Delete(ctx, o.Key); err != nil {
+	for _, key := range left {
+		if err := s.Delete(ctx, key); err != nil {
 			errs = append(errs, err)
 			continue
 		}

@@ -426,12 +426,33 @@ func TestASaveThatIsKilled(t *testing.T) {
 	for _, b := range store.list(t) {
 		store.drill(t, "3.6.16", "--backup="+b.ID).mustSucceed(t)
 	}
-	makeOlder(t, store.dir, 25*time.Hour)
+	begun := uploads(t, store)
+	if begun == 0 {
+		t.Fatal("no upload was interrupted: nothing is shown of what clears them away")
+	}
+	if pruned := store.run(t, "prune").mustSucceed(t); pruned.result.Pruned.Orphans != 0 || uploads(t, store) != begun {
+		t.Errorf("what may still be going on was removed: %+v, and %d of %d uploads are left", pruned.result.Pruned, uploads(t, store), begun)
+	}
+	makeOlder(t, store.dir, snapshot.OrphansAfter+time.Hour)
 	pruned := store.run(t, "prune").mustSucceed(t)
-	t.Logf("%d listed, %d unfinished removed", len(store.list(t)), pruned.result.Pruned.Orphans)
+	t.Logf("%d listed, %d uploads begun, %d unfinished removed", len(store.list(t)), begun, pruned.result.Pruned.Orphans)
+	if left := uploads(t, store); left != 0 || pruned.result.Pruned.Orphans < begun {
+		t.Errorf("%d of %d uploads are left, and %d unfinished ones were removed", left, begun, pruned.result.Pruned.Orphans)
+	}
 	if again := store.run(t, "prune").mustSucceed(t); again.result.Pruned.Orphans != 0 || again.result.Pruned.DroppedCount != 0 {
 		t.Errorf("a second prune found %+v", again.result.Pruned)
 	}
+}
+
+// uploads that were begun and not ended, as the S3 server keeps them: a directory for each,
+// below one for each object.
+func uploads(t *testing.T, b bucket) int {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(b.dir, ".sgwtmp", "multipart", "*", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(found)
 }
 
 // makeOlder makes everything below a directory look older.
@@ -495,25 +516,41 @@ func TestAStaleListingLosesNothing(t *testing.T) {
 	}
 	through, direct := proxied(t, always(isList, hide))
 	direct.save(t, source).mustSucceed(t)
-	makeOlder(t, direct.dir, 48*time.Hour)
+	makeOlder(t, direct.dir, snapshot.OrphansAfter+time.Hour)
 	if pruned := through.run(t, "prune", "--keep-last=1").mustSucceed(t); pruned.result.Pruned.Orphans != 0 {
 		t.Errorf("pruned: %+v", pruned.result.Pruned)
 	}
 	direct.drill(t, "3.6.16").mustSucceed(t)
 }
 
-// A Secret that is renewed while an upload goes on is used for the rest of it.
+// A Secret that is renewed while an upload goes on is used for the rest of it: the store takes
+// nothing any more that is signed with the one of before, and the files hold another by then.
 func TestCredentialsThatExpireMeanwhile(t *testing.T) {
 	source := bigSource(t)
-	var expired atomic.Bool
+	credentials := secret(t, accessKey, secretKey)
+	token := filepath.Join(credentials, snapshot.CredentialS3Token)
+	write(t, token, "old")
+	var expired, refused, renewed atomic.Int32
 	through, direct := proxied(t, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
-		if isPart(r) && r.URL.Query().Get("partNumber") == "2" && !expired.Swap(true) {
-			s3Error(w, http.StatusBadRequest, "ExpiredToken")
+		if isPart(r) && r.URL.Query().Get("partNumber") == "2" && expired.CompareAndSwap(0, 1) {
+			write(t, token, "new")
+		}
+		switch old := r.Header.Get("X-Amz-Security-Token") == "old"; {
+		case old && expired.Load() > 0:
+			refused.Add(1)
+			answer(http.StatusBadRequest, "ExpiredToken")(w, r, next)
 			return
+		case !old && isPart(r):
+			renewed.Add(1)
 		}
 		next.ServeHTTP(w, r)
 	})
-	checkNothingFalseIsListed(t, direct, through.save(t, source).mustSucceed(t))
+	// The rig's pause is shorter than that of the program, in which the files are read again.
+	saved := through.save(t, source, "--credentials="+credentials, "--pause=5s").mustSucceed(t)
+	if refused.Load() == 0 || renewed.Load() == 0 {
+		t.Errorf("%d requests with the old token were refused, and %d parts came with the new one", refused.Load(), renewed.Load())
+	}
+	checkNothingFalseIsListed(t, direct, saved)
 }
 
 func TestBadInput(t *testing.T) {

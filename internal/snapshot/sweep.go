@@ -1,0 +1,51 @@
+package snapshot
+
+import "slices"
+
+// Sweep goes through the links of an archive in the order of their names, and keeps in memory
+// only those that no backup needs any more: an archive of a month has a million.
+type Sweep struct {
+	oldest   int64
+	seen     bool
+	tip      Link
+	obsolete []Link
+}
+
+// NewSweep for backups of which the oldest is at this revision; zero if there is none, and
+// then no link is obsolete.
+func NewSweep(oldest int64) *Sweep { return &Sweep{oldest: oldest} }
+
+// Add the next link of the listing.
+func (s *Sweep) Add(l Link) {
+	if !s.seen || further(l, s.tip) > 0 {
+		s.seen, s.tip = true, l
+	}
+	if l.To > s.oldest {
+		s.spareBefore(l)
+		return
+	}
+	s.obsolete = append(s.obsolete, l)
+}
+
+// spareBefore takes the link out that l stands behind.
+func (s *Sweep) spareBefore(l Link) {
+	i := len(s.obsolete)
+	for i > 0 && s.obsolete[i-1].Sequence >= l.Sequence-1 {
+		i--
+	}
+	s.obsolete = append(s.obsolete[:i], slices.DeleteFunc(s.obsolete[i:], l.Follows)...)
+}
+
+// Tip is that of the links that were added.
+func (s *Sweep) Tip() (Link, bool) { return s.tip, s.seen }
+
+// Obsolete returns, when all were added, the links that no backup needs any more. The last
+// link stays, so that an archive goes on from it, and so does the one before the first that is
+// needed: it says what was there when that one began.
+func (s *Sweep) Obsolete() []Link {
+	if s.tip.To <= s.oldest {
+		s.spareBefore(s.tip)
+		s.obsolete = slices.DeleteFunc(s.obsolete, func(l Link) bool { return l == s.tip })
+	}
+	return s.obsolete
+}
