@@ -217,6 +217,20 @@ func bigSource(t *testing.T) *etcd {
 	return source
 }
 
+// A backup at a rate takes at least the time that the rate says: without it, it would take
+// what the cluster's disks have.
+func TestTheRateIsKept(t *testing.T) {
+	source, store := bigSource(t), s3Bucket(t)
+	const rate = 4 << 20
+	began := time.Now()
+	saved := store.save(t, source, fmt.Sprintf("--rate-limit=%d", rate)).mustSucceed(t)
+	// The first second's worth may come at once.
+	least := time.Duration(float64(saved.result.Backup.PlainBytes-rate) / rate * float64(time.Second))
+	if took := time.Since(began); took < least || least < time.Second {
+		t.Errorf("%d bytes took %s at %d a second, want at least %s", saved.result.Backup.PlainBytes, took, rate, least)
+	}
+}
+
 // Whatever the store does, a save either fails with the right reason or leaves a
 // backup that can be restored; and there is never anything listed that cannot.
 func TestFaultsOfTheStoreWhileSaving(t *testing.T) {

@@ -33,8 +33,10 @@ type state struct {
 	Keys map[string]key
 	// Leases by their granted time to live.
 	Leases map[int64]int64
-	Users  []string
-	Roles  []string
+	// Auth says that authentication is on. Users are by their names, with their roles; Roles
+	// with what they permit.
+	Auth         bool
+	Users, Roles map[string][]string
 }
 
 func read(t testing.TB, c *clientv3.Client) state {
@@ -58,16 +60,43 @@ func read(t testing.TB, c *clientv3.Client) state {
 		}
 		s.Leases[int64(l.ID)] = ttl.GrantedTTL
 	}
-	users, err := c.UserList(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	roles, err := c.RoleList(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Users, s.Roles = users.Users, roles.Roles
+	s.Auth, s.Users, s.Roles = rights(t, c)
 	return s
+}
+
+// rights are who may do what.
+func rights(t testing.TB, c *clientv3.Client) (on bool, users, roles map[string][]string) {
+	t.Helper()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	status, err := c.AuthStatus(t.Context())
+	must(err)
+	users, roles = map[string][]string{}, map[string][]string{}
+	names, err := c.UserList(t.Context())
+	must(err)
+	for _, name := range names.Users {
+		user, err := c.UserGet(t.Context(), name)
+		must(err)
+		users[name] = user.Roles
+	}
+	list, err := c.RoleList(t.Context())
+	must(err)
+	for _, name := range list.Roles {
+		role, err := c.RoleGet(t.Context(), name)
+		must(err)
+		roles[name] = []string{}
+		if name == "root" {
+			continue // it may do all, which 3.6 and later say, and 3.5 does not
+		}
+		for _, p := range role.Perm {
+			roles[name] = append(roles[name], fmt.Sprintf("%s %q to %q", p.PermType, p.Key, p.RangeEnd))
+		}
+	}
+	return status.Enabled, users, roles
 }
 
 // live makes a random history: puts, deletions of ranges, transactions, leases and
@@ -140,6 +169,19 @@ func history(t testing.TB, c *clientv3.Client, seed uint64, steps int, compactin
 func enableAuth(t testing.TB, c *clientv3.Client) {
 	t.Helper()
 	prepareAuth(t, c)
+	ctx := t.Context()
+	for _, step := range []func() error{
+		func() error { _, err := c.RoleAdd(ctx, "app"); return err },
+		func() error {
+			_, err := c.RoleGrantPermission(ctx, "app", "k/", "k0", clientv3.PermissionType(clientv3.PermReadWrite))
+			return err
+		},
+		func() error { _, err := c.UserGrantRole(ctx, "alice", "app"); return err },
+	} {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if _, err := c.AuthEnable(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -252,6 +294,11 @@ func checkRestore(t *testing.T, store bucket, version string, want state, revisi
 		target.connect(t)
 		if diff := cmp.Diff(want, read(t, target.client)); diff != "" {
 			t.Fatalf("restored data (-source +restored):\n%s", diff)
+		}
+		if want.Auth {
+			if _, err := target.client.Authenticate(t.Context(), "alice", "secret"); err != nil {
+				t.Errorf("alice's password is not what it was: %v", err)
+			}
 		}
 		checkNobodyIsCarriedBack(t, target.client, revision)
 		// Again, as an init container would before every start: nothing happens.
