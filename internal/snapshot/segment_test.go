@@ -279,18 +279,25 @@ func TestObsoleteLosesNothing(t *testing.T) {
 	}
 }
 
+// forked are the links of a random archive, in the order of their names, from one of which on
+// a second process has written too.
+func forked(random *rand.Rand, length int, branch ...int64) []Link {
+	sizes := make([]int64, length)
+	for i := range sizes {
+		sizes[i] = random.Int64N(3)
+	}
+	trunk := linkChain(firstLink(), sizes...)
+	links := append(slices.Clone(trunk), linkChain(trunk[random.IntN(len(trunk))], branch...)[1:]...)
+	slices.SortFunc(links, func(a, b Link) int { return strings.Compare(a.Name(), b.Name()) })
+	return links
+}
+
 // However two processes have written, all that is needed stays with what it stands behind,
 // and all else goes.
 func TestObsoleteOfBranches(t *testing.T) {
 	random := rand.New(rand.NewPCG(5, 5))
 	for range 500 {
-		sizes := make([]int64, 20)
-		for i := range sizes {
-			sizes[i] = random.Int64N(3)
-		}
-		trunk := linkChain(firstLink(), sizes...)
-		links := append(slices.Clone(trunk), linkChain(trunk[random.IntN(len(trunk))], 4, 1, 0, 5)[1:]...)
-		slices.SortFunc(links, func(a, b Link) int { return strings.Compare(a.Name(), b.Name()) })
+		links := forked(random, 20, 4, 1, 0, 5)
 		tip, _ := Tip(links)
 		oldest := 1 + random.Int64N(tip.To+3)
 		needed := func(l Link) bool { return l.To > oldest || l == tip }
@@ -309,14 +316,7 @@ func TestObsoleteOfBranches(t *testing.T) {
 func TestRecentSegments(t *testing.T) {
 	random := rand.New(rand.NewPCG(2, 2))
 	for range 300 {
-		sizes := make([]int64, 60)
-		for i := range sizes {
-			sizes[i] = random.Int64N(3)
-		}
-		trunk := linkChain(firstLink(), sizes...)
-		branch := linkChain(trunk[random.IntN(len(trunk))], 4, 100, 5)[1:]
-		all := append(slices.Clone(trunk), branch...)
-		slices.SortFunc(all, func(a, b Link) int { return strings.Compare(a.Name(), b.Name()) })
+		all := forked(random, 60, 4, 100, 5)
 		tip, _ := Tip(all)
 		var kept []Link
 		for _, l := range all {
