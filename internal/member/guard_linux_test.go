@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/quorate/quorate/test/freeport"
 )
 
 // pod is what a guard finds in its pod.
@@ -44,8 +46,8 @@ func newPod(t *testing.T, plan ...string) *pod {
 		BootDir:        filepath.Join(root, "run", "boot"),
 		Annotations:    filepath.Join(root, "annotations"),
 		Identity:       own,
-		HealthListen:   freeAddress(t),
-		EtcdHealth:     "http://" + freeAddress(t),
+		HealthListen:   freeport.Address(t),
+		EtcdHealth:     "http://" + freeport.Address(t),
 		TerminationLog: filepath.Join(root, "termination-log"),
 	}}
 	p.Etcd = []string{os.Args[0], "--record=" + p.record, "--name=m-0000"}
@@ -53,14 +55,6 @@ func newPod(t *testing.T, plan ...string) *pod {
 	must(t, os.Mkdir(p.Volume, 0o755))
 	p.annotate(AnnotationMayBeEmpty, "true")
 	return p
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer listener.Close()
-	return listener.Addr().String()
 }
 
 // annotate replaces the file as the kubelet does: whole.

@@ -20,6 +20,7 @@ import (
 
 	"github.com/quorate/quorate/internal/etcd"
 	"github.com/quorate/quorate/internal/pki"
+	"github.com/quorate/quorate/test/freeport"
 )
 
 // server is a member that answers as it is told.
@@ -193,30 +194,16 @@ func TestTimeouts(t *testing.T) {
 }
 
 func TestNobodyListensIsUnreachableAtOnce(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	address := freeport.Address(t)
 	began := time.Now()
-	_, err = dial(t, newPool(t), address, etcd.Credentials{}).Status(t.Context())
+	_, err := dial(t, newPool(t), address, etcd.Credentials{}).Status(t.Context())
 	if !errors.Is(err, etcd.ErrUnreachable) || time.Since(began) > time.Second {
 		t.Errorf("after %v: %v", time.Since(began), err)
 	}
 }
 
 func TestAMemberThatAppearsIsSeenWithinTheBackoff(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	address := freeport.Address(t)
 	c := dial(t, newPool(t), address, etcd.Credentials{})
 	for range 45 {
 		if _, err := c.Status(t.Context()); err == nil {
@@ -224,7 +211,8 @@ func TestAMemberThatAppearsIsSeenWithinTheBackoff(t *testing.T) {
 		}
 		<-time.After(100 * time.Millisecond)
 	}
-	if l, err = net.Listen("tcp", address); err != nil {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
 		t.Fatal(err)
 	}
 	s := &server{grpc: grpc.NewServer()}

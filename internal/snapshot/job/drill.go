@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -170,12 +171,19 @@ func newServer(binary, dir string) (*server, error) {
 	return s, nil
 }
 
+// freeAddress is one that etcd can leave and take again. The kernel's choice (":0") is not:
+// it lies among the ports of outgoing connections, one of which may take it in between, and
+// the drill would fail for no fault of the backup.
 func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("finding a free port: %w", err)
+	const lowest, count, tries = 10000, 7000, 100
+	var err error
+	for range tries {
+		var l net.Listener
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", lowest+mathrand.IntN(count))); err == nil {
+			return l.Addr().String(), l.Close()
+		}
 	}
-	return l.Addr().String(), l.Close()
+	return "", fmt.Errorf("finding a free port: %w", err)
 }
 
 // issue writes ca.crt, tls.crt and tls.key, which the server and the client use.

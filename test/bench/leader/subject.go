@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"slices"
@@ -19,6 +18,8 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/utils/ptr"
+
+	"github.com/quorate/quorate/test/freeport"
 )
 
 // subject is a kind of candidate; three of them hold an election of their own.
@@ -125,12 +126,10 @@ func (s *subject) watch(ctx context.Context, opened chan<- error) {
 
 // add a candidate, and wait until it knows of the election.
 func (s *subject) add(ctx context.Context) error {
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	address, err := freeport.Find()
 	if err != nil {
-		return fmt.Errorf("finding a port: %w", err)
+		return err
 	}
-	address := l.Addr().String()
-	_ = l.Close()
 	s.made++
 	id := fmt.Sprintf("%s-%d", s.election, s.made)
 	args := append([]string{"--election=" + s.election, "--election-namespace=" + namespace, "--id=" + id, "--http=" + address}, s.flags...)

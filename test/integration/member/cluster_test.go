@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/quorate/quorate/internal/member"
+	"github.com/quorate/quorate/test/freeport"
 	"github.com/quorate/quorate/test/integration/etcdbinary"
 )
 
@@ -67,7 +68,7 @@ func newCluster(t *testing.T, version string, m mode, size int) *cluster {
 // grow makes a member that is not started and knows nothing yet.
 func (c *cluster) grow() *node {
 	c.t.Helper()
-	address := func() string { return fmt.Sprintf("127.0.0.1:%d", freePort(c.t)) }
+	address := func() string { return freeport.Address(c.t) }
 	n := &node{
 		c: c, name: fmt.Sprintf("m%d", len(c.members)), root: c.t.TempDir(),
 		client: address(), peer: address(), metrics: address(), health: address(),

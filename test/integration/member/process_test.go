@@ -1,11 +1,8 @@
 package member
 
 import (
-	"errors"
 	"flag"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -157,33 +154,4 @@ func must(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-var (
-	portsMu sync.Mutex
-	ports   = map[int]bool{}
-)
-
-// freePort gives a loopback port that no other test has. It lies below the range
-// from which the kernel takes ports for outgoing connections, so that a member
-// that is down finds its own again.
-func freePort(t *testing.T) int {
-	t.Helper()
-	portsMu.Lock()
-	defer portsMu.Unlock()
-	for range 1000 {
-		port := 20000 + rand.IntN(12000)
-		if ports[port] {
-			continue
-		}
-		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err != nil {
-			continue
-		}
-		must(t, listener.Close())
-		ports[port] = true
-		return port
-	}
-	t.Fatal(errors.New("no free port in 1000 tries"))
-	return 0
 }

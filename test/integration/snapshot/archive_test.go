@@ -21,6 +21,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/quorate/quorate/internal/snapshot"
+	"github.com/quorate/quorate/test/freeport"
 )
 
 // archiver is a running "backup archive".
@@ -38,7 +39,7 @@ func archiveFlags(t testing.TB, e *etcd) []string {
 func (b bucket) archive(t testing.TB, e *etcd, flags ...string) *archiver {
 	t.Helper()
 	dir := t.TempDir()
-	a := &archiver{progressAt: freeAddress(t), termination: filepath.Join(dir, "termination"), log: filepath.Join(dir, "log")}
+	a := &archiver{progressAt: freeport.Address(t), termination: filepath.Join(dir, "termination"), log: filepath.Join(dir, "log")}
 	flags = append(append(archiveFlags(t, e), "--progress-listen="+a.progressAt), flags...)
 	a.process = start(t, a.log, b.command(t, a.termination, "archive", flags...))
 	return a

@@ -22,6 +22,7 @@ import (
 
 	"github.com/quorate/quorate/internal/snapshot"
 	"github.com/quorate/quorate/test/clouds"
+	"github.com/quorate/quorate/test/freeport"
 )
 
 // cloud is a store of a public cloud, served on the loopback.
@@ -139,7 +140,7 @@ func gcs(t *testing.T, broken fault) cloud {
 // azurite starts Microsoft's own emulator.
 func azurite(t *testing.T, program string) http.Handler {
 	t.Helper()
-	address := freeAddress(t)
+	address := freeport.Address(t)
 	_, port, _ := strings.Cut(address, ":")
 	dir := t.TempDir()
 	p := start(t, filepath.Join(dir, "log"), exec.Command("node", program, "--blobPort", port, "--location", dir, "--silent", "--disableTelemetry", "--skipApiVersionCheck"))

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/internal/snapshot"
+	"github.com/quorate/quorate/test/freeport"
 )
 
 // What is saved to a cloud, by parts and whole, is found, verified and restored.
@@ -129,7 +130,7 @@ func TestBadInputForACloud(t *testing.T) {
 		}
 		check("a missing bucket", snapshot.ReasonBucketMissing, store.missing...)
 		check("no Secret", snapshot.ReasonCredentialsMissing, "--credentials="+filepath.Join(t.TempDir(), "none"))
-		nobody := strings.Replace(store.endpoint, strings.Split(store.endpoint, "/")[2], freeAddress(t), 1)
+		nobody := strings.Replace(store.endpoint, strings.Split(store.endpoint, "/")[2], freeport.Address(t), 1)
 		check("nobody at the endpoint", snapshot.ReasonStoreUnreachable, "--store-endpoint="+nobody)
 		for name, r := range store.refused {
 			check(name, r.reason, "--credentials="+r.secret)

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/internal/snapshot"
+	"github.com/quorate/quorate/test/freeport"
 )
 
 // fault breaks an exchange with the store. It returns true when it has answered
@@ -564,10 +565,10 @@ func TestBadInput(t *testing.T) {
 		"an unknown key":            {good("--credentials=" + secret(t, "unknown", secretKey)), snapshot.ReasonAccessDenied},
 		"no Secret":                 {good("--credentials=" + filepath.Join(t.TempDir(), "none")), snapshot.ReasonCredentialsMissing},
 		"an empty Secret":           {good("--credentials=" + secret(t, "", "")), snapshot.ReasonCredentialsMissing},
-		"nobody at the endpoint":    {good("--s3-endpoint=http://"+freeAddress(t), "--attempts=1"), snapshot.ReasonStoreUnreachable},
+		"nobody at the endpoint":    {good("--s3-endpoint=http://"+freeport.Address(t), "--attempts=1"), snapshot.ReasonStoreUnreachable},
 		"a missing directory":       {good("--store=file:///there/is/none"), snapshot.ReasonBucketMissing},
 		"another cluster's members": {good("--cluster-id=abc"), snapshot.ReasonWrongCluster},
-		"nobody at etcd":            {good("--endpoints=https://"+freeAddress(t), "--attempts=1"), snapshot.ReasonEtcdUnreachable},
+		"nobody at etcd":            {good("--endpoints=https://"+freeport.Address(t), "--attempts=1"), snapshot.ReasonEtcdUnreachable},
 		"not a URL":                 {good("--endpoints=127.0.0.1"), snapshot.ReasonUsage},
 		"an odd prefix":             {good("--prefix=../x"), snapshot.ReasonUsage},
 		"an odd store":              {good("--store=ftp://x"), snapshot.ReasonUsage},

@@ -18,6 +18,7 @@ import (
 
 	"github.com/quorate/quorate/internal/member"
 	"github.com/quorate/quorate/internal/snapshot"
+	"github.com/quorate/quorate/test/freeport"
 	"github.com/quorate/quorate/test/integration/etcdbinary"
 )
 
@@ -232,13 +233,13 @@ func (v *volume) restoreFlags(t testing.TB, e *etcd, initial string) []string {
 // guard starts etcd on the volume through the real guard, as a founder's pod does.
 func (v *volume) guard(t testing.TB, e *etcd, initial string) {
 	t.Helper()
-	health := freeAddress(t)
+	health := freeport.Address(t)
 	write(t, v.annotations, fmt.Sprintf("%s=%q\n%s=%q\n%s=%q\n",
 		member.AnnotationInitialCluster, initial, member.AnnotationInitialClusterState, "new", member.AnnotationMayBeEmpty, "true"))
 	args := []string{
 		"run", "--volume=" + v.path, "--data-dir=" + v.dataDir(), "--boot-dir=" + v.boot, "--annotations=" + v.annotations,
 		"--cluster-uid=" + v.identity.ClusterUID, fmt.Sprintf("--incarnation=%d", v.identity.Incarnation), "--member=" + e.name, "--volume-uid=" + v.identity.VolumeUID,
-		"--health-listen=" + freeAddress(t), "--etcd-health=http://" + health, "--termination-log=" + filepath.Join(e.dir, "termination"), "--", etcdbinary.Find(t, e.version),
+		"--health-listen=" + freeport.Address(t), "--etcd-health=http://" + health, "--termination-log=" + filepath.Join(e.dir, "termination"), "--", etcdbinary.Find(t, e.version),
 	}
 	for _, flag := range e.flags(initial) {
 		if !strings.HasPrefix(flag, "--initial-cluster=") {

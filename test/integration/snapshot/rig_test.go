@@ -29,6 +29,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/quorate/quorate/internal/snapshot"
+	"github.com/quorate/quorate/test/freeport"
 	"github.com/quorate/quorate/test/integration/etcdbinary"
 )
 
@@ -99,16 +100,6 @@ func start(t testing.TB, log string, command *exec.Cmd) *process {
 func (p *process) kill() {
 	_ = p.command.Process.Signal(syscall.SIGKILL)
 	<-p.done
-}
-
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func eventually(t testing.TB, within time.Duration, what string, try func() error) {
@@ -196,7 +187,7 @@ func newEtcd(t testing.TB, version, name string) *etcd {
 	t.Helper()
 	dir := t.TempDir()
 	return &etcd{
-		version: version, name: name, dir: dir, clientURL: "https://" + freeAddress(t), peer: freeAddress(t), log: filepath.Join(dir, "log"), pair: newKeyPair(t),
+		version: version, name: name, dir: dir, clientURL: "https://" + freeport.Address(t), peer: freeport.Address(t), log: filepath.Join(dir, "log"), pair: newKeyPair(t),
 	}
 }
 
@@ -287,7 +278,7 @@ func versitygw(t testing.TB) string {
 func startGateway(t testing.TB) (url, dir string) {
 	t.Helper()
 	dir = t.TempDir()
-	address := freeAddress(t)
+	address := freeport.Address(t)
 	command := exec.Command(versitygw(t), "--port", address, "posix", dir)
 	command.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+accessKey, "ROOT_SECRET_KEY="+secretKey)
 	p := start(t, filepath.Join(t.TempDir(), "log"), command)
