@@ -272,9 +272,9 @@ BENCH_GAPS ?= 40
 # Further flags for bench: "-runs 1" for a quick look, "-only sizes,gaps" for some of the figures.
 BENCH_FLAGS ?=
 .PHONY: bench
-bench: cluster-up deploy ## Figures, with ratios against a bare StatefulSet in the same run; then bench-scale.
+bench: cluster-up deploy ## Figures, with ratios against a bare StatefulSet in the same run; then bench-backup and bench-scale.
 	go run ./test/bench -gaps $(BENCH_GAPS) $(BENCH_FLAGS)
-	@$(MAKE) bench-scale
+	@$(MAKE) bench-backup bench-scale
 
 # How many clusters, for bench-scale; 50 for a quick look.
 CLUSTERS ?= 500

@@ -185,7 +185,8 @@ func (b *bench) backup(ctx context.Context, q *quorate, store v1alpha1.BackupSto
 // restore begins a cluster with the backup.
 func (b *bench) restore(ctx context.Context) (time.Duration, error) {
 	q := newLarge(b.bed, "restored")
-	q.cluster.Spec.RestoreFrom = &v1alpha1.RestoreSource{BackupName: "large"}
+	// It was read back and not tried out: the drill is no part of either figure.
+	q.cluster.Spec.RestoreFrom = &v1alpha1.RestoreSource{BackupName: "large", AllowUnverified: true}
 	began := time.Now()
 	if err := q.apply(ctx); err != nil {
 		return 0, fmt.Errorf("applying cluster %s: %w", q.cluster.Name, err)
