@@ -58,7 +58,7 @@ func (r *EtcdBackupReconciler) work(ctx context.Context, b *v1alpha1.EtcdBackup,
 // workOf is what the Job itself says. One that is being deleted is there until it is
 // gone.
 func workOf(job *batchv1.Job) backup.Work {
-	w := backup.Work{State: backup.WorkRunning}
+	w := backup.Work{State: backup.WorkRunning, Ending: !job.DeletionTimestamp.IsZero()}
 	for _, c := range job.Status.Conditions {
 		switch {
 		case c.Status != corev1.ConditionTrue || !job.DeletionTimestamp.IsZero():

@@ -353,7 +353,7 @@ func (r *EtcdArchiveReconciler) patchDeployment(ctx context.Context, a *v1alpha1
 
 // redo deletes the very Job that has ended.
 func (r *EtcdArchiveReconciler) redo(ctx context.Context, a *v1alpha1.EtcdArchive) error {
-	return deleteJob(ctx, r.Client, r.Live, client.ObjectKey{Namespace: a.Namespace, Name: resources.ArchiveDrillName(a.Name)}, v1alpha1.LabelArchiveUID, string(a.UID))
+	return deleteJob(ctx, r.Client, r.Live, client.ObjectKey{Namespace: a.Namespace, Name: resources.ArchiveDrillName(a.Name)}, metav1.DeletePropagationBackground, v1alpha1.LabelArchiveUID, string(a.UID))
 }
 
 // patchStatus writes status, once a pass and only when it has changed, on condition

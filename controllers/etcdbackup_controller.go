@@ -157,12 +157,11 @@ func (r *EtcdBackupReconciler) works(ctx context.Context, b *v1alpha1.EtcdBackup
 	}
 	if o.Held && o.ID == "" {
 		// It may have been saved, and nobody has written that down yet.
-		saved, err := r.work(ctx, b, snapshot.OperationSave)
-		if err != nil {
+		if o.Save, err = r.work(ctx, b, snapshot.OperationSave); err != nil {
 			return err
 		}
-		if saved.Result != nil && saved.Result.Backup != nil {
-			b.Status.ID, o.ID = saved.Result.Backup.ID, saved.Result.Backup.ID
+		if saved := o.Save.Result; saved != nil && saved.Backup != nil {
+			b.Status.ID, o.ID = saved.Backup.ID, saved.Backup.ID
 		}
 	}
 	if o.Prune, err = r.work(ctx, b, snapshot.OperationPrune); err == nil && backup.Deletes(*o) {
@@ -236,17 +235,25 @@ func (r *EtcdBackupReconciler) perform(ctx context.Context, b *v1alpha1.EtcdBack
 	case backup.Prune:
 		return r.start(limited, b, resources.Work{Operation: snapshot.OperationPrune, Cluster: c})
 	case backup.Redo:
-		return r.redo(limited, b, step.Operation)
+		return r.deleteJob(limited, b, step.Operation, metav1.DeletePropagationBackground)
+	case backup.End:
+		// In the foreground: the Job is there for as long as a pod of it may write.
+		return r.deleteJob(limited, b, step.Operation, metav1.DeletePropagationForeground)
 	default:
 		return nil
 	}
 }
 
 // etcdImage of the version that the snapshot was taken from: from the cluster's own
-// repository while there is a cluster.
+// repository while there is a cluster. A digest names the release of spec.version, and no
+// other: an old backup is tried out with what its tag names, or etcd of today would refuse it.
 func etcdImage(b *v1alpha1.EtcdBackup, c *v1alpha1.EtcdCluster) string {
 	if c == nil {
 		c = &v1alpha1.EtcdCluster{Spec: v1alpha1.EtcdClusterSpec{Image: v1alpha1.ImageSpec{Repository: "quay.io/coreos/etcd"}}}
+	}
+	if c.Spec.Image.Digest != "" && b.Status.EtcdVersion != "" && c.Spec.Version != b.Status.EtcdVersion {
+		c = c.DeepCopy()
+		c.Spec.Image.Digest = ""
 	}
 	return resources.Image(resources.AtVersion(c, b.Status.EtcdVersion))
 }
@@ -273,13 +280,13 @@ func refusedJob(err error) bool {
 	return !apierrors.IsTimeout(err) && !apierrors.IsServerTimeout(err) && !apierrors.IsTooManyRequests(err) && !apierrors.IsServiceUnavailable(err)
 }
 
-// redo deletes the very Job that has ended without a result.
-func (r *EtcdBackupReconciler) redo(ctx context.Context, b *v1alpha1.EtcdBackup, operation snapshot.Operation) error {
-	return deleteJob(ctx, r.Client, r.Live, client.ObjectKey{Namespace: b.Namespace, Name: resources.JobName(b.Name, operation)}, v1alpha1.LabelBackupUID, string(b.UID))
+func (r *EtcdBackupReconciler) deleteJob(ctx context.Context, b *v1alpha1.EtcdBackup, operation snapshot.Operation, how metav1.DeletionPropagation) error {
+	key := client.ObjectKey{Namespace: b.Namespace, Name: resources.JobName(b.Name, operation)}
+	return deleteJob(ctx, r.Client, r.Live, key, how, v1alpha1.LabelBackupUID, string(b.UID))
 }
 
 // deleteJob deletes the Job of this name, as it is now, if the label says that it is ours.
-func deleteJob(ctx context.Context, writer client.Writer, live client.Reader, key client.ObjectKey, label, uid string) error {
+func deleteJob(ctx context.Context, writer client.Writer, live client.Reader, key client.ObjectKey, how metav1.DeletionPropagation, label, uid string) error {
 	job := &batchv1.Job{}
 	if err := live.Get(ctx, key, job); err != nil {
 		return client.IgnoreNotFound(err)
@@ -287,8 +294,7 @@ func deleteJob(ctx context.Context, writer client.Writer, live client.Reader, ke
 	if job.Labels[label] != uid {
 		return fmt.Errorf("deleting Job %s: %w", key.Name, perform.ErrStale)
 	}
-	err := writer.Delete(ctx, job, client.Preconditions{UID: &job.UID, ResourceVersion: &job.ResourceVersion},
-		client.PropagationPolicy(metav1.DeletePropagationBackground))
+	err := writer.Delete(ctx, job, client.Preconditions{UID: &job.UID, ResourceVersion: &job.ResourceVersion}, client.PropagationPolicy(how))
 	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("deleting Job %s: %w", key.Name, err)
 	}

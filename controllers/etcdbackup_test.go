@@ -456,6 +456,72 @@ func TestBackupDeletion(t *testing.T) {
 	}
 }
 
+// TestBackupDeletedWhileItIsSaved: the Job ends first, and whatever it has stored goes, finished
+// or not, whether or not anybody has read its result.
+func TestBackupDeletedWhileItIsSaved(t *testing.T) {
+	b := newBackups(t, anEtcdBackup(withObjects), cluster(voting), s3Secret())
+	for range 4 {
+		if _, err := b.pass(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	key := client.ObjectKey{Namespace: "ns", Name: "b-save"}
+	job := stored[batchv1.Job](t, b.api, key)
+	job.Finalizers = []string{metav1.FinalizerDeleteDependents} // as the API server would
+	if err := b.api.Update(t.Context(), job); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.api.Delete(t.Context(), b.get()); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if _, err := b.pass(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	job = stored[batchv1.Job](t, b.api, key)
+	if err := b.api.Get(t.Context(), client.ObjectKey{Namespace: "ns", Name: "b-prune"}, &batchv1.Job{}); !apierrors.IsNotFound(err) || job.DeletionTimestamp.IsZero() {
+		t.Fatalf("the Job that saves is deleted at %v, and the one that deletes is there beside it (%v)", job.DeletionTimestamp, err)
+	}
+	job.Finalizers = nil
+	if err := b.api.Update(t.Context(), job); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.pass(); err != nil {
+		t.Fatal(err)
+	}
+	prune := stored[batchv1.Job](t, b.api, client.ObjectKey{Namespace: "ns", Name: "b-prune"})
+	command := strings.Join(prune.Spec.Template.Spec.Containers[0].Command, " ")
+	if !strings.Contains(command, "--drop-made-by=b1 --name=b") || strings.Contains(command, "--drop= ") {
+		t.Errorf("it runs %s", command)
+	}
+	b.ends(snapshot.OperationPrune, batchv1.JobComplete, string(snapshot.Result{Operation: snapshot.OperationPrune, Outcome: snapshot.OutcomeSucceeded}.Encode()))
+	if _, err := b.pass(); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.api.Get(t.Context(), backupRequest.NamespacedName, &v1alpha1.EtcdBackup{}); !apierrors.IsNotFound(err) {
+		t.Errorf("the backup is still held: %v", err)
+	}
+}
+
+// TestDrillOfAnOldBackup: a digest is of the release that serves now; what another one wrote is
+// tried out with that.
+func TestDrillOfAnOldBackup(t *testing.T) {
+	const digest = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
+	pinned := cluster(func(c *v1alpha1.EtcdCluster) {
+		c.Spec.Version, c.Spec.Image = "3.7.3", v1alpha1.ImageSpec{Repository: "r/etcd", Digest: digest}
+	})
+	for version, want := range map[string]string{"3.7.3": "r/etcd@" + digest, "3.5.35": "r/etcd:v3.5.35", "": "r/etcd@" + digest} {
+		b := anEtcdBackup(func(b *v1alpha1.EtcdBackup) { b.Status.EtcdVersion = version })
+		if got := etcdImage(b, pinned); got != want {
+			t.Errorf("of %q: %s, want %s", version, got, want)
+		}
+	}
+	if pinned.Spec.Image.Digest != digest {
+		t.Error("the cluster was changed")
+	}
+}
+
 // TestBackupDeletedWhileNobodyWorked: however long ago it was, the objects are tried to be
 // deleted, and only a Job that is refused or does not end lets the backup go without.
 func TestBackupDeletedWhileNobodyWorked(t *testing.T) {

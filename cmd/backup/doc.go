@@ -108,6 +108,7 @@
 //	--keep-last N, --keep-hourly N, --keep-daily N, --keep-weekly N   0: no such rule
 //	--time-zone NAME        of IANA, default UTC
 //	--drop ID,...           drop just these, and ask no other rule
+//	--drop-made-by UID --name N   drop just what was stored for this EtcdBackup, finished or not
 //	--verified ID,...       backups known to be verified, beside those that say so in the store
 //	--orphans-after D       age of what is removed as unfinished, default 192h, at least 1h
 //	--dry-run               say, and delete nothing

@@ -237,6 +237,8 @@ func (o *options) registerPrune(f *flag.FlagSet) {
 	f.IntVar(&p.Policy.Weekly, "keep-weekly", 0, "keep the newest of so many weeks")
 	f.StringVar(&o.zone, "time-zone", "UTC", "where days begin, a name of IANA")
 	f.StringVar(&o.drop, "drop", "", "IDs of backups to drop whatever is kept otherwise, separated by commas")
+	f.StringVar(&p.MadeBy.UID, "drop-made-by", "", "UID of an EtcdBackup: drop just what was stored for it, finished or not; needs --name")
+	f.StringVar(&p.MadeBy.Name, "name", "", "name of that EtcdBackup")
 	f.StringVar(&o.verified, "verified", "", "IDs of backups that are known to be verified, separated by commas")
 	f.DurationVar(&p.OrphansAfter, "orphans-after", snapshot.OrphansAfter, "age of what is removed as unfinished, at least 1h")
 	f.BoolVar(&p.Rehearsal, "dry-run", false, "say what would be deleted, and delete nothing")
@@ -281,6 +283,9 @@ func (o *options) check(operation snapshot.Operation) error {
 	case snapshot.OperationDrillArchive:
 		require(map[string]string{"cluster-id": o.drill.ClusterID, "endpoints": o.endpoints})
 	case snapshot.OperationPrune:
+		if made := o.prune.MadeBy; (made.UID == "") != (made.Name == "") {
+			errs = append(errs, errors.New("--drop-made-by and --name name one EtcdBackup together, and one of them is missing"))
+		}
 		if o.prune.OrphansAfter < time.Hour {
 			errs = append(errs, fmt.Errorf("--orphans-after=%s is less than an hour: a backup that is being made would be removed", o.prune.OrphansAfter))
 		}

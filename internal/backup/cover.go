@@ -33,6 +33,9 @@ func ItemOf(b *v1alpha1.EtcdBackup) Item {
 	if b.Status.VerifiedTime != nil && is(v1alpha1.ConditionVerified) {
 		item.Backup.Verified = &b.Status.VerifiedTime.Time
 	}
+	if tried := meta.FindStatusCondition(b.Status.Conditions, v1alpha1.ConditionVerified); tried != nil && tried.Status == metav1.ConditionFalse {
+		item.Condemned = snapshot.Reason(tried.Reason).Condemns()
+	}
 	item.Drilled = lastDrill(b)
 	item.DrillAfter, _ = DrillAfter(b)
 	if ready := meta.FindStatusCondition(b.Status.Conditions, v1alpha1.ConditionReady); ready != nil {

@@ -37,6 +37,8 @@ type Work struct {
 	Result *snapshot.Result
 	// Progress of the pod that runs; nil if it does not tell.
 	Progress *snapshot.Progress
+	// Ending says that somebody has deleted it, and that it waits for its pods to end.
+	Ending bool
 	// TimedOut says that it was ended because it took too long.
 	TimedOut bool
 	// EndedFor is how long ago it ended; zero while it has not.
@@ -110,6 +112,8 @@ const (
 	Prune Kind = "Prune"
 	// Redo deletes a Job that has ended without a word, so that it is made again.
 	Redo Kind = "Redo"
+	// End has a Job end whose work nobody wants any more.
+	End Kind = "End"
 	// RecordSave and RecordDrill write into status what a Job has done.
 	RecordSave  Kind = "RecordSave"
 	RecordDrill Kind = "RecordDrill"
@@ -120,7 +124,7 @@ const (
 // Step is the one thing to do next. Message is read by users.
 type Step struct {
 	Kind Kind
-	// Operation whose Job a Redo is about.
+	// Operation whose Job a Redo or an End is about.
 	Operation snapshot.Operation
 	// Reason is a condition reason.
 	Reason  string
@@ -205,12 +209,13 @@ func (o Observed) drillsAgain() bool {
 // ended says that the Job runs no more.
 func (w Work) ended() bool { return w.State == WorkSucceeded || w.State == WorkFailed }
 
-// undecided says that a verified backup was tried out again, and that the Job told nothing
-// of it: it could not read it, or was ended. It stays verified, or an outage of the store
-// would have the retention drop the last good one.
+// undecided says that a verified backup was tried out again, and that the Job showed nothing
+// against it: it could not read it, had the wrong key or another etcd, or was ended. It stays
+// verified, or an outage of the store or a new key would have the retention drop the last good
+// one.
 func (o Observed) undecided() bool {
 	r := o.Drill.Result
-	told := r != nil && r.Outcome == snapshot.OutcomeFailed && !silent[string(r.Reason)]
+	told := r != nil && r.Outcome == snapshot.OutcomeFailed && r.Reason.Condemns()
 	return o.Verified && o.Drill.State == WorkFailed && !told
 }
 
@@ -307,30 +312,65 @@ func refused(r *snapshot.Result) bool { return r != nil && r.Pruned != nil && r.
 
 // Deletes says that a Job has yet to delete the objects of a backup that is on its way out.
 func Deletes(o Observed) bool {
-	return o.Deleting && o.Held && o.DeletionPolicy == v1alpha1.BackupDelete && o.ID != "" && o.Prune.State == WorkAbsent
+	return o.Deleting && o.Held && o.DeletionPolicy == v1alpha1.BackupDelete && o.stored() && o.Prune.State == WorkAbsent
+}
+
+// stored says that something may lie in the store: what has an ID does, and a Job that nobody
+// has heard of since may have come as far as that, or to the half of it. One that told of its
+// failure has cleared up.
+func (o Observed) stored() bool {
+	cleared := o.Save.State == WorkFailed && o.Save.Result != nil && o.Save.Result.Outcome == snapshot.OutcomeFailed
+	return o.ID != "" || o.ClusterUID != "" && !cleared
+}
+
+// objects names what is to be deleted.
+func (o Observed) objects() string {
+	if o.ID == "" {
+		return "what the Job that saved had stored"
+	}
+	return "the objects of backup " + o.ID
+}
+
+// ending has a Job that still saves end before what it stores is deleted: it would store the
+// rest, and a manifest, after that. A node that is lost never tells that the pod on it has
+// ended, and is not waited for.
+func ending(o Observed) (Step, bool) {
+	if o.ID != "" || o.Save.State != WorkRunning || o.DeletedFor > DeletionLimit {
+		return Step{}, false
+	}
+	step := Step{Kind: End, Operation: snapshot.OperationSave, Reason: v1alpha1.ReasonDeleting, Message: "ending the Job that saves"}
+	if o.Save.Ending {
+		step.Kind, step.Message = Wait, "the Job that saves is told to end"
+	}
+	return step, true
 }
 
 // deleting never waits for long: what cannot be deleted stays, and is told.
 func deleting(o Observed) Step {
 	let := Step{Kind: RemoveFinalizer, Reason: v1alpha1.ReasonDeleting}
+	step, saves := ending(o)
 	switch {
 	case !o.Held:
 		return Step{Kind: Rest}
 	case o.DeletionPolicy != v1alpha1.BackupDelete:
 		let.Message = "the objects in the store stay, as spec.deletionPolicy says"
 		return let
-	case o.ID == "":
+	case !o.stored():
 		let.Message = "there are no objects in the store"
 		return let
+	case saves:
+		return step
 	case o.Prune.State == WorkSucceeded && refused(o.Prune.Result):
-		let.Reason, let.Message = v1alpha1.ReasonFailed, fmt.Sprintf("the store does not let the objects of backup %s be deleted%s — they stay there, and nobody knows of them any more — delete them by hand when the store lets you", o.ID, because(strings.Join(o.Prune.Result.Warnings, "; ")))
+		let.Reason, let.Message = v1alpha1.ReasonFailed, fmt.Sprintf("the store does not let %s be deleted%s — it stays there, and nobody knows of it any more — delete it by hand when the store lets you", o.objects(), because(strings.Join(o.Prune.Result.Warnings, "; ")))
 		return let
 	case o.Prune.State == WorkSucceeded:
 		let.Message = "the objects in the store are deleted, as spec.deletionPolicy says"
 		return let
 	case o.Prune.State == WorkAbsent && o.NamespaceEnds:
-		let.Reason, let.Message = v1alpha1.ReasonFailed, fmt.Sprintf("the namespace is being deleted, and no Job can be made in it; the objects of backup %s stay in the store — nobody knows of them any more, and the namespace would wait for them for ever — delete them there by hand, and next time the EtcdBackups before their namespace", o.ID)
+		let.Reason, let.Message = v1alpha1.ReasonFailed, fmt.Sprintf("the namespace is being deleted, and no Job can be made in it; %s stays in the store — nobody knows of it any more, and the namespace would wait for it for ever — delete it there by hand, and next time the EtcdBackups before their namespace", o.objects())
 		return let
+	case o.Prune.State == WorkFailed && o.DeletedFor <= DeletionLimit && !permanent(o.Prune):
+		return Step{Kind: Redo, Operation: snapshot.OperationPrune, Reason: v1alpha1.ReasonDeleting, Message: "the Job that deletes the objects in the store failed, and is begun again"}
 	case o.Prune.State == WorkAbsent && o.MissingSecret == "":
 		return Step{Kind: Prune, Reason: v1alpha1.ReasonDeleting, Message: "starting the Job that deletes the objects in the store"}
 	}
@@ -339,6 +379,11 @@ func deleting(o Observed) Step {
 		return leaves(o, why)
 	}
 	return Step{Kind: Wait, Reason: v1alpha1.ReasonDeleting, Message: why}
+}
+
+// permanent says that the Job has told of a failure that does not pass by itself.
+func permanent(w Work) bool {
+	return w.Result != nil && w.Result.Outcome == snapshot.OutcomeFailed && w.Result.Reason.Permanent()
 }
 
 // hinders is what stands in the way of a deletion that is not done, and whether it has stood
@@ -363,7 +408,7 @@ func hinders(o Observed) (why string, tooLong bool) {
 // leaves lets an EtcdBackup go whose objects could not be deleted.
 func leaves(o Observed, why string) Step {
 	return Step{Kind: RemoveFinalizer, Reason: v1alpha1.ReasonFailed, Message: fmt.Sprintf(
-		"%s; what is left of the objects of backup %s stays in the store — nobody knows of it any more — delete it there by hand", why, o.ID)}
+		"%s; what is left of %s stays in the store — nobody knows of it any more — delete it there by hand", why, o.objects())}
 }
 
 // Unmade is what comes after a step whose Job was refused. The one that deletes objects is

@@ -41,6 +41,7 @@ func leaving(o *Observed)   { o.Deleting, o.Held, o.DeletionPolicy = true, true,
 func late(o *Observed)      { o.DeletedFor = DeletionLimit + 1 }
 func replaced(o *Observed)  { o.Cluster.UID = "u2" }
 func noneYet(o *Observed)   { o.Cluster, o.ClusterUID = Cluster{}, "" }
+func saves(o *Observed)     { o.Save.State = WorkRunning }
 func unfounded(o *Observed) { o.Cluster.Founded = false }
 
 func TestNext(t *testing.T) {
@@ -86,10 +87,24 @@ func TestNext(t *testing.T) {
 		"failed":                {ready(func(o *Observed) { o.Failed = true }), Rest, ""},
 		"failed, and complete":  {ready(complete, func(o *Observed) { o.Failed = true }), Rest, ""},
 
-		"its objects are to go with it":       {ready(func(o *Observed) { o.DeletionPolicy = v1alpha1.BackupDelete }), SetFinalizer, v1alpha1.ReasonPending},
-		"they are to stay after all":          {ready(func(o *Observed) { o.Held = true }), SetFinalizer, v1alpha1.ReasonPending},
-		"deleted, and nothing to wait for":    {ready(func(o *Observed) { o.Deleting = true }), Rest, ""},
-		"deleted before it was saved":         {ready(leaving), RemoveFinalizer, v1alpha1.ReasonDeleting},
+		"its objects are to go with it":    {ready(func(o *Observed) { o.DeletionPolicy = v1alpha1.BackupDelete }), SetFinalizer, v1alpha1.ReasonPending},
+		"they are to stay after all":       {ready(func(o *Observed) { o.Held = true }), SetFinalizer, v1alpha1.ReasonPending},
+		"deleted, and nothing to wait for": {ready(func(o *Observed) { o.Deleting = true }), Rest, ""},
+		"deleted before it was begun":      {ready(leaving, noneYet), RemoveFinalizer, v1alpha1.ReasonDeleting},
+		"deleted, and nobody knows":        {ready(leaving), Prune, v1alpha1.ReasonDeleting},
+		"deleted while it is saved":        {ready(leaving, saves), End, v1alpha1.ReasonDeleting},
+		"deleted, and the Job ends":        {ready(leaving, saves, func(o *Observed) { o.Save.Ending = true }), Wait, v1alpha1.ReasonDeleting},
+		"deleted, and the Job never ends":  {ready(leaving, saves, late, func(o *Observed) { o.Save.Ending = true }), Prune, v1alpha1.ReasonDeleting},
+		"deleted, and the result is lost":  {ready(leaving, func(o *Observed) { o.Save = Work{State: WorkSucceeded} }), Prune, v1alpha1.ReasonDeleting},
+		"deleted after it was killed":      {ready(leaving, func(o *Observed) { o.Save = Work{State: WorkFailed} }), Prune, v1alpha1.ReasonDeleting},
+		"deleted after it had cleared up": {ready(leaving, func(o *Observed) {
+			o.Save = Work{State: WorkFailed, Result: failedResult(snapshot.ReasonNoSpace)}
+		}), RemoveFinalizer, v1alpha1.ReasonDeleting},
+		"deleted: the Job failed once": {ready(leaving, complete, func(o *Observed) {
+			o.Prune = Work{State: WorkFailed, Result: failedResult(snapshot.ReasonStoreUnreachable)}
+		}), Redo, v1alpha1.ReasonDeleting},
+		"deleted: the Job took too long":      {ready(leaving, complete, func(o *Observed) { o.Prune = Work{State: WorkFailed, TimedOut: true} }), Redo, v1alpha1.ReasonDeleting},
+		"deleted: it fails for too long":      {ready(leaving, complete, late, func(o *Observed) { o.Prune = Work{State: WorkFailed, TimedOut: true} }), RemoveFinalizer, v1alpha1.ReasonFailed},
 		"deleted: the objects go":             {ready(leaving, complete), Prune, v1alpha1.ReasonDeleting},
 		"deleted: the objects stay after all": {ready(leaving, complete, func(o *Observed) { o.DeletionPolicy = v1alpha1.BackupRetain }), RemoveFinalizer, v1alpha1.ReasonDeleting},
 		"deleted: the objects are going":      {ready(leaving, complete, func(o *Observed) { o.Prune.State = WorkRunning }), Wait, v1alpha1.ReasonDeleting},
@@ -134,7 +149,7 @@ func TestWhatIsLeftIsNamed(t *testing.T) {
 		"no — because — do; ": func(o *Observed) {
 			o.Prune = Work{State: WorkFailed, Result: failedResult(snapshot.ReasonAccessDenied)}
 		},
-		"failed: exit code 137; ":     func(o *Observed) { o.Prune = Work{State: WorkFailed, Trouble: "exit code 137"} },
+		"failed: exit code 137; ":     func(o *Observed) { late(o); o.Prune = Work{State: WorkFailed, Trouble: "exit code 137"} },
 		"for 5m0s: no node has room;": func(o *Observed) { o.Prune = running },
 		"Secret s3 does not exist":    func(o *Observed) { late(o); o.MissingSecret = "s3" },
 		"belongs to somebody else":    func(o *Observed) { late(o); o.Prune.State = WorkForeign },

@@ -15,6 +15,10 @@ var breaches = map[string]mutants.Mutant{
 	"one work's result counts for another":      mutants.Of("decide.go", "r == nil || r.Operation != operation ||", "r == nil ||"),
 	"another cluster of the name is backed up":  mutants.Of("decide.go", `case o.ClusterUID != "" && o.Cluster.UID != o.ClusterUID:`, "case false:"),
 	"work begins before the cluster is on file": mutants.Of("decide.go", `case o.ClusterUID == "":`, "case false:"),
+	"what a Job stores after a deletion stays":  mutants.Of("decide.go", "if o.ID != \"\" || o.Save.State != WorkRunning || o.DeletedFor > DeletionLimit {", "if true {"),
+	"a lost node holds a backup for ever":       mutants.Of("decide.go", "|| o.Save.State != WorkRunning || o.DeletedFor > DeletionLimit {", "|| o.Save.State != WorkRunning {"),
+	"what a killed Job has stored stays":        mutants.Of("decide.go", "o.ClusterUID != \"\" && !cleared", "false && !cleared"),
+	"one failure leaves the objects":            mutants.Of("decide.go", "o.DeletedFor <= DeletionLimit && !permanent(o.Prune):", "false:"),
 	"a deletion waits for ever":                 mutants.Of("decide.go", "case w.Age > DeletionLimit:", "case false:"),
 	"objects are left untried":                  mutants.Of("decide.go", `case o.Prune.State == WorkAbsent && o.MissingSecret == "":`, `case o.Prune.State == WorkAbsent && o.MissingSecret == "" && o.DeletedFor <= DeletionLimit:`),
 	"a refused Job holds a backup for ever":     mutants.Of("decide.go", "step.Kind != Prune || o.DeletedFor <= DeletionLimit", "step.Kind != \"\""),
@@ -55,7 +59,13 @@ var breaches = map[string]mutants.Mutant{
 	"an active backup is dropped for age":       mutants.Of("schedule.go", "switch item.State {\n\t\tcase ItemGood:", "switch max(item.State, ItemGood) {\n\t\tcase ItemGood:"),
 	"what is being restored is dropped":         mutants.Of("schedule.go", "func(d Drop) bool { return d.InUse }", "func(d Drop) bool { return false }"),
 	"what is being restored is replaced":        mutants.Of("schedule.go", "&& !active.InUse:", ":"),
-	"a failed one takes a good one's place":     mutants.Of("schedule.go", "case ItemFailed:\n\t\t\tfailed = append(failed, item)", "case ItemFailed:\n\t\t\tgood = append(good, item.Backup)"),
+	"a failed one takes a good one's place":     mutants.Of("schedule.go", "counted{item.Backup.ClusterUID, item.State == ItemFailed}", "counted{item.Backup.ClusterUID, false}"),
+	"a new cluster drops those of the lost one": mutants.Of("schedule.go", "counted{item.Backup.ClusterUID, item.State == ItemFailed}", "counted{\"\", item.State == ItemFailed}"),
+	"what could not be tried out is dropped":    mutants.Of("schedule.go", "item.State == ItemFailed && item.Saved && !item.Condemned:", "false:"),
+	"what is of no use is counted":              mutants.Of("schedule.go", "item.State == ItemFailed && item.Saved && !item.Condemned:", "item.State == ItemFailed && item.Saved:"),
+	"an earlier cluster's backup reassures":     mutants.Of("schedule.go", "item.Backup.ClusterUID == present {", "(item.Backup.ClusterUID == present || true) {"),
+	"a slot in the future hides an outage":      mutants.Of("schedulestatus.go", "!p.Now.IsZero() && slot.After(p.Now)", "false"),
+	"a new key takes the verification away":     mutants.Of("decide.go", "r.Outcome == snapshot.OutcomeFailed && r.Reason.Condemns()", "r.Outcome == snapshot.OutcomeFailed && r.Reason.Permanent()"),
 }
 
 // TestMutants runs the guards against each mutant.

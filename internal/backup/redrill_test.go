@@ -1,10 +1,13 @@
 package backup
 
 import (
+	"os"
+	"regexp"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/quorate/quorate/api/v1alpha1"
@@ -28,6 +31,45 @@ func triedOut(ago time.Duration, failed snapshot.Reason) func(*Observed) {
 }
 
 func killed(o *Observed) { o.Drill = Work{State: WorkFailed, EndedFor: time.Minute} }
+
+// Only what shows that the backup is bad takes its verification away: with a key that was
+// replaced, another etcd or a machine that is short of everything it may be as good as ever.
+func TestWhatShowsNothingTakesNoVerificationAway(t *testing.T) {
+	condemning := map[snapshot.Reason]bool{
+		snapshot.ReasonCorrupt: true, snapshot.ReasonBackupMissing: true, snapshot.ReasonNotRestorable: true, snapshot.ReasonDiffers: true,
+	}
+	for _, reason := range reasons(t) {
+		o := ready(verified, due, triedOut(time.Minute, reason))
+		want := Wait
+		if condemning[reason] {
+			want = Fail
+		}
+		if step := Next(o); step.Kind != want {
+			t.Errorf("%s: %s, want %s", reason, step.Kind, want)
+		}
+		b := object("b", 0, savedObject)
+		meta.SetStatusCondition(&b.Status.Conditions, metav1.Condition{Type: v1alpha1.ConditionVerified, Status: metav1.ConditionFalse, Reason: string(reason)})
+		if got := ItemOf(&b).Condemned; got != condemning[reason] {
+			t.Errorf("%s: a schedule takes it for condemned: %v", reason, got)
+		}
+	}
+}
+
+// reasons are all those that the program may end with, out of its source.
+func reasons(t *testing.T) (all []snapshot.Reason) {
+	t.Helper()
+	source, err := os.ReadFile("../snapshot/result.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile(`(?m)^\tReason\w+ +Reason = "(\w+)"$`).FindAllStringSubmatch(string(source), -1) {
+		all = append(all, snapshot.Reason(m[1]))
+	}
+	if len(all) < 30 {
+		t.Fatalf("found only %d reasons", len(all))
+	}
+	return all
+}
 
 func TestDrillAgain(t *testing.T) {
 	const before, since, long = 11 * time.Minute, time.Minute, 2 * drillAgain

@@ -33,6 +33,8 @@ type Item struct {
 	State ItemState
 	// Saved says that it lies in the store, whatever has become of its verification.
 	Saved bool
+	// Condemned says that a drill has shown that it cannot be restored.
+	Condemned bool
 	// Backup is what retention decides by; its ID is the EtcdBackup's name.
 	Backup snapshot.Backup
 	// Drilled is when its last drill ended; zero if none has. What ended before DrillAfter
@@ -191,32 +193,44 @@ func (p Plan) active() *Item {
 	return found
 }
 
-// drop is what retention does not keep: of the good ones by the policy, of the failed
-// ones all but the last few. A saved backup whose verification failed counts as failed:
-// it does not take the place of a good one. What is being restored is spared for now, and
-// holds nothing else up.
+// counted are the backups that retention counts together.
+type counted struct {
+	// clusterUID: a cluster that was made anew under the name of one that is gone is another
+	// one, and its backups do not take the place of those of the data that was lost.
+	clusterUID string
+	// untried are saved, and no drill has ended that shows them to be good or bad: they do not
+	// take the place of a good one, and may be all that there is.
+	untried bool
+}
+
+// drop is what retention does not keep: of the good ones of each cluster, and of those that
+// could not be tried out, by the policy; of those that are of no use all but the last few.
+// What is being restored is spared for now, and holds nothing else up.
 func (p Plan) drop() []Drop {
-	var good []snapshot.Backup
+	byPolicy := map[counted][]snapshot.Backup{}
 	var failed []Item
 	byName := map[string]Item{}
 	leaving := 0
 	for _, item := range p.Items {
 		byName[item.Name] = item
-		switch item.State {
-		case ItemGood:
-			good = append(good, item.Backup)
-		case ItemFailed:
+		switch {
+		case item.State == ItemGood, item.State == ItemFailed && item.Saved && !item.Condemned:
+			kind := counted{item.Backup.ClusterUID, item.State == ItemFailed}
+			byPolicy[kind] = append(byPolicy[kind], item.Backup)
+		case item.State == ItemFailed:
 			failed = append(failed, item)
-		case ItemLeaving:
+		case item.State == ItemLeaving:
 			leaving++
-		case ItemActive:
 		}
 	}
 	var out []Drop
-	_, dropped := snapshot.Retain(p.Policy, good)
-	for _, d := range slices.Backward(dropped) {
-		out = append(out, Drop{byName[d.ID], d.Reason})
+	for _, backups := range byPolicy {
+		_, dropped := snapshot.Retain(p.Policy, backups)
+		for _, d := range dropped {
+			out = append(out, Drop{byName[d.ID], d.Reason})
+		}
 	}
+	slices.SortFunc(out, func(a, b Drop) int { return cmp.Or(a.Slot.Compare(b.Slot), cmp.Compare(a.Name, b.Name)) })
 	slices.SortFunc(failed, func(a, b Item) int { return cmp.Or(b.Slot.Compare(a.Slot), cmp.Compare(a.Name, b.Name)) })
 	for _, item := range failed[min(keptFailures, len(failed)):] {
 		out = append(out, Drop{item, fmt.Sprintf("it failed, and %d later ones that failed are kept", keptFailures)})
@@ -225,12 +239,13 @@ func (p Plan) drop() []Drop {
 	return out[:min(len(out), max(0, leavingAtOnce-leaving))]
 }
 
-// Newest good backup, and the newest verified one; nil if there is none.
+// Newest good backup, and the newest verified one of the same cluster; nil if there is none.
 func (p Plan) Newest() (good, verified *Item) {
 	var backups []snapshot.Backup
 	byName := map[string]*Item{}
+	present := p.present()
 	for i := range p.Items {
-		if item := &p.Items[i]; item.State == ItemGood {
+		if item := &p.Items[i]; item.State == ItemGood && item.Backup.ClusterUID == present {
 			backups = append(backups, item.Backup)
 			byName[item.Name] = item
 		}
@@ -244,6 +259,21 @@ func (p Plan) Newest() (good, verified *Item) {
 		}
 	}
 	return good, verified
+}
+
+// present is the UID of the cluster that the latest good backup is of. Those of an earlier one
+// of its name say nothing of what it holds.
+func (p Plan) present() string {
+	var latest *Item
+	for i := range p.Items {
+		if item := &p.Items[i]; item.State == ItemGood && (latest == nil || item.Backup.Began.After(latest.Backup.Began)) {
+			latest = item
+		}
+	}
+	if latest == nil {
+		return ""
+	}
+	return latest.Backup.ClusterUID
 }
 
 // SlotName is the name of the backup of a slot: the same for every operator that

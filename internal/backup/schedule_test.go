@@ -39,7 +39,10 @@ func good(hour int, changes ...func(*Item)) Item {
 }
 
 func unverified(i *Item) { i.Backup.Verified = nil }
-func failed(i *Item)     { i.State, i.Message = ItemFailed, "no bucket" }
+func failed(i *Item)     { i.State, i.Message, i.Saved = ItemFailed, "no bucket", false }
+func untried(i *Item)    { i.State, i.Message, i.Backup.Verified = ItemFailed, "no key", nil }
+func useless(i *Item)    { untried(i); i.Condemned = true }
+func earlier(i *Item)    { i.Backup.ClusterUID, i.Backup.ClusterID = "u0", "c0" }
 func active(i *Item)     { i.State = ItemActive }
 func goes(i *Item)       { i.State = ItemLeaving }
 func inUse(i *Item)      { i.InUse = true }
@@ -80,6 +83,12 @@ func TestTake(t *testing.T) {
 		"one that is not tried yet does not push it out": {hourly(with(good(0, active), good(-1), good(-2))), time.Time{}, "", nil},
 		"failed ones are kept for a while":               {hourly(with(good(0, failed), good(-1, failed), good(-2, failed), good(-3, failed))), time.Time{}, "", []string{SlotName("s", noon.Add(-3*time.Hour))}},
 		"failed ones take no good one's place":           {hourly(with(good(0, failed), good(-1, failed), good(-2), good(-3))), time.Time{}, "", nil},
+		"nor do those that could not be tried out":       {hourly(with(good(0, untried), good(-1, untried), good(-2), good(-3))), time.Time{}, "", nil},
+		"which are counted by themselves":                {hourly(with(good(0, untried), good(-1, untried), good(-2, untried), good(-3, untried), good(-4))), time.Time{}, "", []string{SlotName("s", noon.Add(-3*time.Hour)), SlotName("s", noon.Add(-2*time.Hour))}},
+		"those of no use are kept like failed ones":      {hourly(with(good(0, useless), good(-1, failed), good(-2, useless), good(-3, useless))), time.Time{}, "", []string{SlotName("s", noon.Add(-3*time.Hour))}},
+		"a new cluster drops none of one that is lost":   {hourly(with(good(0), good(-1), good(-2, earlier), good(-3, earlier))), time.Time{}, "", nil},
+		"nor any that was tried in vain":                 {hourly(with(good(0), good(-1), good(-2, earlier, untried), good(-3, earlier, untried))), time.Time{}, "", nil},
+		"each has its own policy":                        {hourly(with(good(0), good(-1), good(-2), good(-3, earlier), good(-4, earlier), good(-5, earlier))), time.Time{}, "", []string{SlotName("s", noon.Add(-5*time.Hour)), SlotName("s", noon.Add(-2*time.Hour))}},
 		"not too many at once":                           {hourly(with(good(0), good(-1), good(-2), good(-3), good(-4, goes), good(-5, goes))), time.Time{}, "", []string{SlotName("s", noon.Add(-3*time.Hour))}},
 		"what is being restored stays":                   {hourly(with(good(0), good(-1), good(-2, inUse), good(-3))), time.Time{}, "", []string{SlotName("s", noon.Add(-3*time.Hour))}},
 		"so does a failed one":                           {hourly(with(good(0, failed), good(-1, failed), good(-2, failed), good(-3, failed, inUse))), time.Time{}, "", nil},
@@ -108,7 +117,8 @@ func TestTake(t *testing.T) {
 	}
 }
 
-// TestTheLastVerifiedStays: whatever there is, and whatever the policy says.
+// TestTheLastVerifiedStays: of each cluster that bore the name, whatever there is, and whatever
+// the policy says. Of what was saved and could not be tried out the last one stays as well.
 func TestTheLastVerifiedStays(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	states := []ItemState{ItemActive, ItemGood, ItemGood, ItemGood, ItemFailed, ItemLeaving}
@@ -122,19 +132,48 @@ func TestTheLastVerifiedStays(t *testing.T) {
 					item.Backup.Verified = nil
 				}
 				item.Backup.Revision += int64(random.IntN(3) * 1000)
+				item.Condemned = item.State == ItemFailed && random.IntN(2) == 0
+				if random.IntN(3) == 0 {
+					earlier(&item)
+				}
 				p.Items = append(p.Items, item)
 			}
 		})
-		_, verified := p.Newest()
-		for _, d := range p.Take().Drop {
-			if verified != nil && d.Name == verified.Name {
-				t.Fatalf("the last verified backup is dropped: %+v", p)
+		drop := p.Take().Drop
+		for _, last := range lasts(p.Items) {
+			if slices.ContainsFunc(drop, func(d Drop) bool { return d.Name == last }) {
+				t.Fatalf("%s, which may be all that there is, is dropped: %+v", last, p)
 			}
+		}
+		for _, d := range drop {
 			if d.State != ItemGood && d.State != ItemFailed {
 				t.Fatalf("dropped although it is not known what becomes of it: %+v", d)
 			}
 		}
 	}
+}
+
+// lasts are the newest verified backup of each cluster, and the newest that could not be tried
+// out, by name.
+func lasts(items []Item) (names []string) {
+	for _, uid := range []string{"", "u0"} {
+		var verified, untried []snapshot.Backup
+		for _, item := range items {
+			switch {
+			case item.Backup.ClusterUID != uid:
+			case item.State == ItemGood && item.Backup.Verified != nil:
+				verified = append(verified, item.Backup)
+			case item.State == ItemFailed && !item.Condemned:
+				untried = append(untried, item.Backup)
+			}
+		}
+		for _, of := range [][]snapshot.Backup{verified, untried} {
+			if len(of) > 0 {
+				names = append(names, snapshot.Newest(of)[0].ID)
+			}
+		}
+	}
+	return names
 }
 
 // TestAtMostOncePerSlot: no slot gets two backups, whether the clock jumps back and
@@ -195,18 +234,22 @@ func TestScheduleReady(t *testing.T) {
 		failure error
 		want    string
 	}{
-		"well":                     {hourly(with(good(0))), nil, "True/OnSchedule"},
-		"not due yet":              {hourly(func(p *Plan) { p.Created = noon }), nil, "True/Pending"},
-		"the last failed":          {hourly(with(good(-1), good(0, failed))), nil, "False/Failed"},
-		"an older one failed":      {hourly(with(good(-1, failed), good(0))), nil, "True/OnSchedule"},
-		"overdue":                  {hourly(with(good(0)), at(later)), nil, "False/Overdue"},
-		"none ever":                {hourly(), nil, "False/Overdue"},
-		"nothing is verified":      {hourly(with(good(0, unverified))), nil, "False/NotVerified"},
-		"nothing is to be":         {hourly(with(good(0, unverified)), func(p *Plan) { p.Verifies = false }), nil, "True/OnSchedule"},
-		"suspended":                {hourly(with(good(0)), at(later), func(p *Plan) { p.Suspend = true }), nil, "True/Suspended"},
-		"invalid":                  {hourly(func(p *Plan) { p.Timetable, p.Invalid = nil, "no — why — do" }), nil, "False/InvalidSchedule"},
-		"the API server refuses":   {hourly(with(good(0))), fmt.Errorf("quota"), "False/ApplyFailed"},
-		"one under way in between": {hourly(with(good(0), good(1, active)), at(noon.Add(90*time.Minute))), nil, "True/OnSchedule"},
+		"well":                      {hourly(with(good(0))), nil, "True/OnSchedule"},
+		"not due yet":               {hourly(func(p *Plan) { p.Created = noon }), nil, "True/Pending"},
+		"the last failed":           {hourly(with(good(-1), good(0, failed))), nil, "False/Failed"},
+		"an older one failed":       {hourly(with(good(-1, failed), good(0))), nil, "True/OnSchedule"},
+		"overdue":                   {hourly(with(good(0)), at(later)), nil, "False/Overdue"},
+		"none ever":                 {hourly(), nil, "False/Overdue"},
+		"nothing is verified":       {hourly(with(good(0, unverified))), nil, "False/NotVerified"},
+		"nothing is to be":          {hourly(with(good(0, unverified)), func(p *Plan) { p.Verifies = false }), nil, "True/OnSchedule"},
+		"only an earlier one's are": {hourly(with(good(0, unverified), good(-1, earlier))), nil, "False/NotVerified"},
+		"a clock ran ahead":         {hourly(with(good(0), good(100)), at(later)), nil, "False/Overdue"},
+		"and what comes then fails": {hourly(with(good(100), good(0, failed)), at(noon.Add(time.Minute)), func(p *Plan) { p.Created = noon.Add(-time.Minute) }), nil, "False/Failed"},
+		"a failure from ahead":      {hourly(with(good(100, failed), good(0))), nil, "True/OnSchedule"},
+		"suspended":                 {hourly(with(good(0)), at(later), func(p *Plan) { p.Suspend = true }), nil, "True/Suspended"},
+		"invalid":                   {hourly(func(p *Plan) { p.Timetable, p.Invalid = nil, "no — why — do" }), nil, "False/InvalidSchedule"},
+		"the API server refuses":    {hourly(with(good(0))), fmt.Errorf("quota"), "False/ApplyFailed"},
+		"one under way in between":  {hourly(with(good(0), good(1, active)), at(noon.Add(90*time.Minute))), nil, "True/OnSchedule"},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {

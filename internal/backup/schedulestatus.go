@@ -93,14 +93,32 @@ func scheduleReady(p Plan, good, verified *Item, failure error) metav1.Condition
 // lastFailure is the newest backup that failed, if no good one is newer.
 func (p Plan) lastFailure(good *Item) *Item {
 	var last *Item
+	since := p.lastGood(good)
 	for i := range p.Items {
 		item := &p.Items[i]
-		if item.State == ItemFailed && (last == nil || item.Slot.After(last.Slot)) && (good == nil || item.Slot.After(good.Slot)) {
+		if item.State == ItemFailed && !p.ahead(item.Slot) && (last == nil || item.Slot.After(last.Slot)) && item.Slot.After(since) {
 			last = item
 		}
 	}
 	return last
 }
+
+// lastGood is the last slot of a good backup of the same cluster as this one; zero if there is
+// none. One in the future was made while a clock was wrong, and hides nothing until then.
+func (p Plan) lastGood(good *Item) (last time.Time) {
+	if good == nil {
+		return last
+	}
+	for _, item := range p.Items {
+		if item.State == ItemGood && item.Backup.ClusterUID == good.Backup.ClusterUID && !p.ahead(item.Slot) && item.Slot.After(last) {
+			last = item.Slot
+		}
+	}
+	return last
+}
+
+// ahead says that the slot lies in the future. Where no clock is read nothing does.
+func (p Plan) ahead(slot time.Time) bool { return !p.Now.IsZero() && slot.After(p.Now) }
 
 // Overdue says that two slots have passed since the newest good backup, or since the
 // schedule was made: one may be under way.
@@ -114,8 +132,8 @@ func (p Plan) overdueAt(good *Item) time.Time {
 		return time.Time{}
 	}
 	since := p.Created
-	if good != nil && good.Slot.After(since) {
-		since = good.Slot
+	if last := p.lastGood(good); last.After(since) {
+		since = last
 	}
 	first := p.Timetable.Next(since)
 	if first.IsZero() {

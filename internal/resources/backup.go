@@ -204,7 +204,11 @@ func workMounts(b *v1alpha1.EtcdBackup, w Work) mounted {
 		m.identity(b.Spec.Encryption)
 		m.workingDir()
 	case snapshot.OperationPrune:
-		m.flag("--drop=" + b.Status.ID)
+		if b.Status.ID == "" {
+			m.flag("--drop-made-by="+string(b.UID), "--name="+b.Name)
+		} else {
+			m.flag("--drop=" + b.Status.ID)
+		}
 	}
 	return m
 }

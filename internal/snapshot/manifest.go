@@ -318,6 +318,13 @@ func BeganOf(id string) time.Time {
 	return began
 }
 
+// NameOf an ID: the name that NewID was told; empty for what is none of its IDs.
+func NameOf(id string) string {
+	_, rest, _ := strings.Cut(id, "-")
+	_, name, _ := strings.Cut(rest, "-")
+	return name
+}
+
 // ValidID says whether id is one of NewID's. Anything else in a store is not ours.
 func ValidID(id string) bool { return len(id) <= 512 && idOf.MatchString(id) }
 

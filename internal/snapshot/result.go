@@ -146,6 +146,14 @@ var permanent = map[Reason]bool{
 	ReasonDiffers:     true, ReasonIncompatibleVersion: true, ReasonVolumeInUse: true, ReasonDataLost: true,
 }
 
+// condemning are the reasons that show that a backup cannot be restored. Each of the others
+// says something of the store, of a key, of a machine or of a program: the backup may be good.
+var condemning = map[Reason]bool{ReasonBackupMissing: true, ReasonCorrupt: true, ReasonNotRestorable: true, ReasonDiffers: true}
+
+// Condemns says that who failed by this reason has found a backup to be of no use. Nothing
+// else may take away what an earlier drill has shown.
+func (r Reason) Condemns() bool { return condemning[r] }
+
 // Permanent says that another try fails as well, until somebody changes something.
 func (r Reason) Permanent() bool { return permanent[r] }
 

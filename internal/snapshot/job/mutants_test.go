@@ -9,6 +9,9 @@ import (
 // breaches give up a rule each: of the archive, of the drill, of whom a snapshot is taken
 // from, of retention, or of a look into the store.
 var breaches = map[string]mutants.Mutant{
+	"a namesake's backup is dropped":         mutants.Of("madeby.go", "case err == nil && m.UID == who.UID:", "case err == nil:"),
+	"one of another name is dropped":         mutants.Of("madeby.go", "snapshot.NameOf(found.id) != who.Name", "false"),
+	"who has stored nothing drops others":    mutants.Of("prune.go", "err != nil || len(p.Drop) == 0 {", "err != nil {"),
 	"a hole in a watch is taken":             mutants.Of("watch.go", "if revision != w.last+1 {", "if false {"),
 	"half a revision is handed out":          mutants.Of("watch.go", "if !r.GetFragment() {", "if true {"),
 	"writes that go on are never stored":     mutants.Of("archive.go", "if due {\n\t\t\treturn s.seal(ctx)", "if due && s == nil {\n\t\t\treturn s.seal(ctx)"),

@@ -18,6 +18,8 @@ type Prune struct {
 	// policy is not asked, and archives are left alone: whoever waits for one backup to go
 	// should not wait for the listing of a million segments.
 	Drop []string
+	// MadeBy says whose backups go, as Drop does by their IDs; zero for nobody's.
+	MadeBy MadeBy
 	// Verified names backups that are known to be verified.
 	Verified []string
 	// OrphansAfter is the age of what is removed as unfinished.
@@ -31,6 +33,11 @@ type Prune struct {
 // object may be locked for a time.
 func (e *Env) Prune(ctx context.Context, p Prune) (pruned snapshot.Pruned, warnings []string, err error) {
 	e.Tracker.enter(snapshot.PhaseDeleting, 1, 0)
+	if p.MadeBy != (MadeBy{}) {
+		if p.Drop, warnings, err = e.madeBy(ctx, p.MadeBy); err != nil || len(p.Drop) == 0 {
+			return pruned, warnings, err
+		}
+	}
 	catalog, err := e.Catalog(ctx)
 	if err != nil {
 		return pruned, nil, err
