@@ -104,7 +104,7 @@ func work(ctx context.Context, operation snapshot.Operation, args []string, stdo
 	switch {
 	case err == nil:
 		return snapshot.ExitSucceeded
-	case result.Reason.Permanent():
+	case result.Permanent():
 		return snapshot.ExitPermanent
 	default:
 		return snapshot.ExitFailed

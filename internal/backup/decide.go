@@ -383,7 +383,7 @@ func deleting(o Observed) Step {
 
 // permanent says that the Job has told of a failure that does not pass by itself.
 func permanent(w Work) bool {
-	return w.Result != nil && w.Result.Outcome == snapshot.OutcomeFailed && w.Result.Reason.Permanent()
+	return w.Result != nil && w.Result.Outcome == snapshot.OutcomeFailed && w.Result.Permanent()
 }
 
 // hinders is what stands in the way of a deletion that is not done, and whether it has stood

@@ -267,6 +267,13 @@ type Pruned struct {
 	Segments int `json:"segments,omitempty"`
 }
 
+// Permanent says that the same work would fail again. A drill has read the backup anew in each
+// of its attempts: what it found in the last one another pod would find as well, and whoever
+// relies on the backup is to know now.
+func (r Result) Permanent() bool {
+	return r.Reason.Permanent() || r.Operation == OperationDrill && r.Reason.Condemns()
+}
+
 // Encode returns at most MaxResult bytes of JSON: first the list of what was
 // dropped gives way, then the warnings, then the end of the message.
 func (r Result) Encode() []byte {

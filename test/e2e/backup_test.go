@@ -11,6 +11,7 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -162,6 +163,26 @@ var _ = Describe("A backup", func() {
 		r := found(ctx, other, "again", fmt.Sprintf(`{size: 3, storage: {size: 1Gi}, etcd: {quotaBackendBytes: 256Mi}, restoreFrom: {store: %s, clusterUID: %s, backupID: %s}}`,
 			store, b.Status.ClusterUID, b.Status.ID))
 		Expect(strings.Fields(r.content(ctx, r.member(2)))).To(Equal([]string{"a", "1"}))
+
+		By("one that is deleted while it is saved leaves nothing there, and no Job")
+		for i := range 10 {
+			c.etcdctl(ctx, c.member(0), "put", fmt.Sprint("filler/", i), strings.Repeat("v", 100_000))
+		}
+		slow := named[v1alpha1.EtcdBackup](ns, "slow")
+		c.backsUp(ctx, slow.Name, store, "deletionPolicy: Delete", "rateLimit: 64Ki")
+		Eventually(ctx, func(g Gomega) {
+			progress := getBackup(ctx, client.ObjectKeyFromObject(slow)).Status.Progress
+			g.Expect(progress).NotTo(BeNil())
+			g.Expect(progress.Bytes).To(BeNumerically(">", 0))
+		}).Should(Succeed())
+		Expect(kube.Delete(ctx, slow)).To(Succeed())
+		Eventually(ctx, func() error { return kube.Get(ctx, client.ObjectKeyFromObject(slow), slow) }).ShouldNot(Succeed())
+		Expect(filepath.Glob(filepath.Join(dir, "e2e", b.Status.ClusterUID, "*-slow", "*"))).To(BeEmpty())
+		var jobs batchv1.JobList
+		Expect(kube.List(ctx, &jobs, client.InNamespace(ns), client.MatchingLabels{v1alpha1.LabelBackup: slow.Name})).To(Succeed())
+		for _, job := range jobs.Items {
+			Expect(job.Status.Active).To(BeZero(), job.Name)
+		}
 
 		By("it is tried out again, and has rotted since")
 		again := func() {

@@ -122,6 +122,8 @@ func dump(ctx context.Context, ns string) string {
 	for _, args := range [][]string{
 		{"get", "etcdclusters", "-o", "yaml"},
 		{"get", "pods,pvc,svc,pdb", "-o", "wide"},
+		{"get", "etcdbackups,etcdbackupschedules,etcdarchives,etcdrestores,jobs", "-o", "custom-columns=KIND:.kind,NAME:.metadata.name,AGE:.metadata.creationTimestamp,CONDITIONS:.status.conditions"},
+		{"logs", "--selector=" + v1alpha1.LabelBackup, "--prefix", "--tail=8", "--ignore-errors"},
 		{"get", "events", "--sort-by=.metadata.creationTimestamp", "-o", "custom-columns=LAST:.lastTimestamp,TYPE:.type,REASON:.reason,OBJECT:.involvedObject.name,MESSAGE:.message"},
 	} {
 		text, err := kubectl(ctx, append([]string{"-n", ns}, args...)...)

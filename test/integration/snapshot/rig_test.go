@@ -411,7 +411,7 @@ func (o outcome) mustSucceed(t testing.TB) outcome {
 func (o outcome) mustFail(t testing.TB, reason snapshot.Reason) outcome {
 	t.Helper()
 	code := snapshot.ExitFailed
-	if reason.Permanent() {
+	if o.result.Permanent() {
 		code = snapshot.ExitPermanent
 	}
 	if o.code != code || o.result.Reason != reason || o.result.Outcome != snapshot.OutcomeFailed {
