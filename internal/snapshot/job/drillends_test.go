@@ -145,7 +145,8 @@ func awaitFile(t *testing.T, path string) {
 // The same for what is served to put an archive together, whose bases would be refused.
 func TestDrillServerThatIsToldToEnd(t *testing.T) {
 	here := filepath.Join(t.TempDir(), "here")
-	s, err := newServer(fakeTools{serve: ": > " + here + "; exec sleep 60"}.write(t), t.TempDir())
+	tools := fakeTools{serve: "trap 'exit 1' TERM; : > " + here + "; while :; do sleep 0.1; done"}.write(t)
+	s, err := newServer(tools, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,6 +161,9 @@ func TestDrillServerThatIsToldToEnd(t *testing.T) {
 	// Whoever ends this process may end etcd first.
 	if err := s.ended(ctx); snapshot.ReasonOf(err) != snapshot.ReasonInterrupted {
 		t.Errorf("told to end when etcd has ended: %v", err)
+	}
+	if _, err := versionOf(ctx, tools.Etcd, "--version"); snapshot.ReasonOf(err) != snapshot.ReasonInterrupted {
+		t.Errorf("told to end before etcd says its version: %v", err)
 	}
 }
 
