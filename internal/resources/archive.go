@@ -110,7 +110,7 @@ func ArchiveDrillJob(a *v1alpha1.EtcdArchive, w Work) *batchv1.Job {
 	m.members(w.Cluster)
 	m.flag("--work-dir=" + workDir)
 	m.identity(a.Spec.Encryption)
-	m.workingDir()
+	m.workingDir(nil)
 	job := workJob(metav1.ObjectMeta{
 		Name: ArchiveDrillName(a.Name), Namespace: a.Namespace, Labels: labels, Annotations: annotations,
 		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(a, v1alpha1.GroupVersion.WithKind("EtcdArchive"))},

@@ -136,20 +136,21 @@ func seconds(d time.Duration) *int64 {
 	return new(int64(d.Seconds()))
 }
 
-// giveUpEarly ends a Job whose next try would fail as well, and does not count a pod
-// that somebody else has ended, such as a node that is drained.
+// giveUpEarly does not count a pod that somebody else has ended, such as a node that is
+// drained, and ends a Job whose next try would fail as well. The first rule that fits is the
+// one that counts: what a pod says while it is ended must not be the last word.
 func giveUpEarly() *batchv1.PodFailurePolicy {
 	return &batchv1.PodFailurePolicy{Rules: []batchv1.PodFailurePolicyRule{
-		{
-			Action: batchv1.PodFailurePolicyActionFailJob,
-			OnExitCodes: &batchv1.PodFailurePolicyOnExitCodesRequirement{
-				ContainerName: new(BackupContainer), Operator: batchv1.PodFailurePolicyOnExitCodesOpIn, Values: []int32{snapshot.ExitPermanent},
-			},
-		},
 		{
 			Action: batchv1.PodFailurePolicyActionIgnore,
 			OnPodConditions: []batchv1.PodFailurePolicyOnPodConditionsPattern{
 				{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue},
+			},
+		},
+		{
+			Action: batchv1.PodFailurePolicyActionFailJob,
+			OnExitCodes: &batchv1.PodFailurePolicyOnExitCodesRequirement{
+				ContainerName: new(BackupContainer), Operator: batchv1.PodFailurePolicyOnExitCodesOpIn, Values: []int32{snapshot.ExitPermanent},
 			},
 		},
 	}}
@@ -202,7 +203,7 @@ func workMounts(b *v1alpha1.EtcdBackup, w Work) mounted {
 	case snapshot.OperationDrill:
 		m.flag("--backup="+b.Status.ID, "--work-dir="+workDir)
 		m.identity(b.Spec.Encryption)
-		m.workingDir()
+		m.workingDir(drillRoom(b))
 	case snapshot.OperationPrune:
 		if b.Status.ID == "" {
 			m.flag("--drop-made-by="+string(b.UID), "--name="+b.Name)
@@ -234,9 +235,21 @@ func (m *mounted) members(c *v1alpha1.EtcdCluster) {
 	}
 }
 
+// drillRoom bounds what a drill writes to its node: the snapshot, what is restored from it,
+// and etcd's log. Whoever can write to the store could make it more. It is nil while nobody
+// has recorded how large the database is.
+func drillRoom(b *v1alpha1.EtcdBackup) *resource.Quantity {
+	const log = 1 << 30
+	size := b.Status.DatabaseSize
+	if size == nil || size.Sign() <= 0 {
+		return nil
+	}
+	return resource.NewQuantity(3*size.Value()+log, resource.BinarySI)
+}
+
 // workingDir has room for what is restored on trial, and for the program.
-func (m *mounted) workingDir() {
-	m.mount("work", workDir, corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}})
+func (m *mounted) workingDir(room *resource.Quantity) {
+	m.mount("work", workDir, corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: room}})
 	m.mount("backup", backupDir, emptyDir("256Mi"))
 }
 

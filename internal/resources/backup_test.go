@@ -73,6 +73,36 @@ func TestBackupJobs(t *testing.T) {
 	}
 }
 
+// TestADrillHasItsRoom: whoever can write to the store could have a drill fill its node, so
+// that it has room for what was recorded when the backup was made, and no more.
+func TestADrillHasItsRoom(t *testing.T) {
+	for size, want := range map[string]string{"": "", "0": "", "200Mi": "1624Mi", "8Gi": "25Gi"} {
+		b := backupTo(stores["s3"])
+		if size != "" {
+			b.Status.DatabaseSize = new(resource.MustParse(size))
+		}
+		for _, v := range job(b, snapshot.OperationDrill).Spec.Template.Spec.Volumes {
+			if v.Name != "work" {
+				continue
+			}
+			if limit := v.EmptyDir.SizeLimit; (limit == nil) != (want == "") || limit != nil && limit.Cmp(resource.MustParse(want)) != 0 {
+				t.Errorf("of a database of %q: room for %s, want %q", size, limit, want)
+			}
+		}
+	}
+}
+
+// TestAPodThatSomebodyEndedDoesNotEndItsJob: of the rules the first that fits counts, and a pod
+// that is ended may say anything.
+func TestAPodThatSomebodyEndedDoesNotEndItsJob(t *testing.T) {
+	for _, operation := range operations {
+		rules := job(backupTo(stores["s3"]), operation).Spec.PodFailurePolicy.Rules
+		if first := rules[0]; first.Action != batchv1.PodFailurePolicyActionIgnore || len(first.OnPodConditions) != 1 || first.OnPodConditions[0].Type != corev1.DisruptionTarget {
+			t.Errorf("%s: the first rule is %+v", operation, first)
+		}
+	}
+}
+
 // TestStores: how the program is told where a store is.
 func TestStores(t *testing.T) {
 	want := map[string]string{

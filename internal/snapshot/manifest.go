@@ -30,6 +30,10 @@ const (
 // MaxManifest bounds what is read of a manifest or a verification, in bytes.
 const MaxManifest = 64 << 10
 
+// MaxPlain bounds a plain snapshot, in bytes: what a manifest says of it is believed before
+// anything is written to a disk. It is four times the largest database of an EtcdCluster.
+const MaxPlain = 64 << 30
+
 // Compression of the stored object.
 type Compression string
 
@@ -232,7 +236,7 @@ func (m *Manifest) Validate() error {
 	wrong(m.Etcd.Revision < 1, "etcd.revision", m.Etcd.Revision)
 	wrong(m.Etcd.CompactRevision > m.Etcd.Revision, "etcd.compactRevision", m.Etcd.CompactRevision)
 	wrong(m.Etcd.KeyCount < 0, "etcd.keyCount", m.Etcd.KeyCount)
-	wrong(m.Plain.Bytes <= sha256.Size, "plain.bytes", m.Plain.Bytes)
+	wrong(m.Plain.Bytes <= sha256.Size || m.Plain.Bytes > MaxPlain, "plain.bytes", m.Plain.Bytes)
 	wrong(!hex64.MatchString(m.Plain.SHA256), "plain.sha256", m.Plain.SHA256)
 	wrong(m.Stored.Bytes < 1, "stored.bytes", m.Stored.Bytes)
 	wrong(!hex64.MatchString(m.Stored.SHA256), "stored.sha256", m.Stored.SHA256)

@@ -141,6 +141,26 @@ func TestValidateNamesWhatIsWrong(t *testing.T) {
 	}
 }
 
+// What a manifest says of a size is believed before anything is unpacked, so it is bounded.
+func TestPlainIsBounded(t *testing.T) {
+	for bytes, fits := range map[int64]bool{MaxPlain: true, MaxPlain + 1: false} {
+		m := sample()
+		m.Plain.Bytes = bytes
+		content, err := seal(&m, &m.Checksum)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := DecodeManifest(content); errors.Is(err, ErrDamaged) == fits {
+			t.Errorf("%d bytes: %v", bytes, err)
+		}
+	}
+	s := segmentFor(1, 5, 9, "", []byte("x"))
+	s.Plain.Bytes = maxSegmentPlain + 1
+	if err := s.Validate(); err == nil {
+		t.Errorf("a segment of %d bytes is taken", s.Plain.Bytes)
+	}
+}
+
 func TestKeysAndTheirOrder(t *testing.T) {
 	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	random := rand.New(rand.NewPCG(1, 2))

@@ -24,10 +24,12 @@ var breaches = map[string]mutants.Mutant{
 	"what is there is told to be lost":   mutants.Of("trail.go", "From: t.reached + 1", "From: t.base + 1"),
 	"an end that is gone is not missed":  mutants.Of("trail.go", "return t.end != nil && (", "return t.end == nil || ("),
 	"a base that was refused is a base":  mutants.Of("segment.go", "return !b.Unfit && s.followsFrom(b)", "return s.followsFrom(b)"),
+	"any size of a snapshot is believed": mutants.Of("manifest.go", " || m.Plain.Bytes > MaxPlain", ""),
+	"any size of a segment is believed":  mutants.Of("segment.go", " || s.Plain.Bytes > maxSegmentPlain", ""),
 	"a first segment without its reason": mutants.Of("segment.go", "s.Sequence == 1 && s.Gap == nil", "false"),
 }
 
 // TestMutants runs the guards of the archive against each.
 func TestMutants(t *testing.T) {
-	mutants.Caught(t, breaches, "-run=Trail|Segment|Path|Missing|Branch|HasBase|Obsolete|TestAt")
+	mutants.Caught(t, breaches, "-run=IsBounded|Trail|Segment|Path|Missing|Branch|HasBase|Obsolete|TestAt")
 }

@@ -76,7 +76,8 @@ const (
 	ReasonUsage Reason = "Usage"
 	// ReasonInternal: something that this program should have named otherwise.
 	ReasonInternal Reason = "Internal"
-	// ReasonInterrupted: the process was told to end.
+	// ReasonInterrupted: the process was told to end, or a program of etcd's that it ran was
+	// ended from outside.
 	ReasonInterrupted Reason = "Interrupted"
 
 	// ReasonBucketMissing: the store has no such bucket, container or directory.
@@ -107,7 +108,8 @@ const (
 	// ReasonBadRecipient: a recipient or an identity is not one of age.
 	ReasonBadRecipient Reason = "BadRecipient"
 
-	// ReasonEtcdUnreachable: no member answered a linearizable read.
+	// ReasonEtcdUnreachable: no member answered a linearizable read, or the etcd that is to
+	// serve restored data does not in time.
 	ReasonEtcdUnreachable Reason = "EtcdUnreachable"
 	// ReasonEtcdDenied: etcd does not take the client certificate for root's.
 	ReasonEtcdDenied Reason = "EtcdDenied"
@@ -123,7 +125,8 @@ const (
 	// ReasonNotArchived: the archive does not hold what is asked for.
 	ReasonNotArchived Reason = "NotArchived"
 
-	// ReasonNotRestorable: etcd's own tool or etcd itself refuses the snapshot.
+	// ReasonNotRestorable: etcd's own tool or etcd itself refuses the snapshot. That either
+	// was ended, was slow or had no room is none of this.
 	ReasonNotRestorable Reason = "NotRestorable"
 	// ReasonDiffers: the restored data is not what the manifest says.
 	ReasonDiffers Reason = "Differs"

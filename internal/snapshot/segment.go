@@ -112,6 +112,10 @@ func (s *Segment) followsFrom(b Backup) bool {
 // single revision is larger.
 const MaxSegmentContent = 4 << 20
 
+// maxSegmentPlain bounds it in any case: what a segment's manifest says is believed before the
+// content is unpacked.
+const maxSegmentPlain = 2 << 30
+
 // segmentMagic begins a segment's object; the size of the manifest in bytes follows.
 const segmentMagic = "quorate-segment "
 
@@ -183,6 +187,7 @@ func (s *Segment) Validate() error {
 	wrong(s.BaseSince.IsZero() || s.BaseSince.Location() != time.UTC, "baseSince", s.BaseSince)
 	wrong(s.Last != "" && !hex64.MatchString(s.Last), "last", s.Last)
 	wrong(s.AuthAfter < s.AuthBefore, "authAfter", s.AuthAfter)
+	wrong(s.Plain.Bytes < 0 || s.Plain.Bytes > maxSegmentPlain, "plain.bytes", s.Plain.Bytes)
 	wrong(!hex64.MatchString(s.Plain.SHA256), "plain.sha256", s.Plain.SHA256)
 	wrong(!hex64.MatchString(s.Stored.SHA256), "stored.sha256", s.Stored.SHA256)
 	wrong(s.Compression != CompressionNone && s.Compression != CompressionZstd, "compression", s.Compression)

@@ -80,9 +80,36 @@ func (g *GCS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusUnauthorized)
 		fmt.Fprint(w, `{"error":{"code":401,"message":"Invalid Credentials","errors":[{"reason":"authError","message":"Invalid Credentials"}]}}`)
-	default:
+	case strings.HasPrefix(r.URL.Path, "/storage/"), strings.HasPrefix(r.URL.Path, "/upload/"):
 		g.Server.HTTPHandler().ServeHTTP(w, r)
+	default:
+		g.Server.HTTPHandler().ServeHTTP(&inXML{ResponseWriter: w}, r)
 	}
+}
+
+// inXML says of a missing object what Google does through its API of XML, where the server
+// says no more than the status.
+type inXML struct {
+	http.ResponseWriter
+
+	missing bool
+}
+
+func (w *inXML) WriteHeader(status int) {
+	if w.missing = status == http.StatusNotFound; w.missing {
+		w.Header().Set("Content-Type", "application/xml; charset=UTF-8")
+	}
+	w.ResponseWriter.WriteHeader(status)
+	if w.missing {
+		fmt.Fprint(w.ResponseWriter, "<?xml version='1.0' encoding='UTF-8'?><Error><Code>NoSuchKey</Code><Message>The specified key does not exist.</Message></Error>")
+	}
+}
+
+func (w *inXML) Write(p []byte) (int, error) {
+	if w.missing {
+		return len(p), nil
+	}
+	return w.ResponseWriter.Write(p)
 }
 
 func (g *GCS) serveToken(w http.ResponseWriter, r *http.Request) {

@@ -1215,6 +1215,9 @@ func TestReplayRefusesBases(t *testing.T) {
 	if got := refusedLast(backups[:3]); got[0].ID != "late" || got[1].ID != "good" || got[2].ID != "bad" {
 		t.Errorf("tried in the order %v", got)
 	}
+	if slow, is := errors.AsType[*unfitError](ofBase(fail(snapshot.ReasonEtcdUnreachable, nil))); !is || slow.lasting {
+		t.Errorf("a base that is not served in time: %+v, want another one to be tried, and none refused", slow)
+	}
 	for reason, lasting := range map[snapshot.Reason]bool{snapshot.ReasonCorrupt: true, snapshot.ReasonNotRestorable: true, snapshot.ReasonStoreUnreachable: false, snapshot.ReasonKeyMissing: false} {
 		unfit, is := errors.AsType[*unfitError](ofBase(fail(reason, nil)))
 		if is != lasting || (is && !unfit.lasting) {

@@ -1,6 +1,7 @@
 package job
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -31,6 +32,8 @@ import (
 )
 
 const (
+	// portTries is how often etcd gets other ports because its own were taken.
+	portTries = 5
 	// serveTimeout: etcd reads its whole index before it serves.
 	serveTimeout = 10 * time.Minute
 	// serveInterval between two looks whether it does.
@@ -39,7 +42,7 @@ const (
 	stopTimeout = 20 * time.Second
 	// drillQuota, in bytes: above any database that etcd is made for, so that a
 	// drill is never short of what the cluster had.
-	drillQuota = 64 << 30
+	drillQuota = snapshot.MaxPlain
 	// replayOps and replayBytes bound one revision that is replayed: deleting a range, a
 	// short request, is as many deletions as there were keys.
 	replayOps, replayBytes = 1 << 24, 1 << 29
@@ -85,6 +88,9 @@ func (e *Env) Drill(ctx context.Context, d Drill) (Drilled, error) {
 	}
 	defer os.RemoveAll(dir)
 	v, err := e.rehearse(ctx, d, m, dir)
+	if err != nil && ctx.Err() != nil {
+		err = interrupted(ctx)
+	}
 	if err != nil {
 		e.disprove(ctx, m, err)
 		return Drilled{Manifest: m}, err
@@ -124,7 +130,7 @@ func (e *Env) rehearse(ctx context.Context, d Drill, m snapshot.Manifest, dir st
 		return v, err
 	}
 	e.Tracker.enter(snapshot.PhaseRestoring, 1, 0)
-	server, err := newServer(d.Tools.Etcd, dir)
+	server, err := newServer(d.Tools, dir)
 	if err != nil {
 		return v, err
 	}
@@ -146,44 +152,62 @@ func (e *Env) rehearse(ctx context.Context, d Drill, m snapshot.Manifest, dir st
 // loopback, with certificates that live as long as the drill. The client's common
 // name is root, since the data may have authentication on.
 type server struct {
-	binary, dir  string
+	binary, dir string
+	// patience is how long etcd may take until it serves.
+	patience     time.Duration
 	client, peer string // host:port
 	transport    credentials.TransportCredentials
 	// flags beside those that every server has.
 	flags   []string
 	command *exec.Cmd
 	done    chan struct{}
-	words   lastWords
+	words   *lastWords
 }
 
-func newServer(binary, dir string) (*server, error) {
-	s := &server{binary: binary, dir: dir, done: make(chan struct{})}
+func newServer(tools Tools, dir string) (*server, error) {
+	s := &server{binary: tools.Etcd, dir: dir, patience: cmp.Or(tools.Patience, serveTimeout)}
+	if err := s.choosePorts(); err != nil {
+		return nil, err
+	}
 	var err error
-	if s.client, err = freeAddress(); err != nil {
-		return nil, err
-	}
-	if s.peer, err = freeAddress(); err != nil {
-		return nil, err
-	}
 	if s.transport, err = issue(dir); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-// freeAddress is one that etcd can leave and take again. The kernel's choice (":0") is not:
-// it lies among the ports of outgoing connections, one of which may take it in between, and
-// the drill would fail for no fault of the backup.
-func freeAddress() (string, error) {
+func (s *server) choosePorts() (err error) {
+	s.client, s.peer, err = twoPorts(mathrand.IntN)
+	return err
+}
+
+// twoPorts are addresses that differ: the one is held until the other is found.
+func twoPorts(random func(n int) int) (client, peer string, err error) {
+	first, err := freePort(random)
+	if err != nil {
+		return "", "", err
+	}
+	defer first.Close()
+	second, err := freePort(random)
+	if err != nil {
+		return "", "", err
+	}
+	return first.Addr().String(), second.Addr().String(), second.Close()
+}
+
+// freePort is held, and is one that etcd can take when it is let go. The kernel's choice
+// (":0") is not: it lies among the ports of outgoing connections, one of which may take it in
+// between, and the drill would fail for no fault of the backup.
+func freePort(random func(n int) int) (net.Listener, error) {
 	const lowest, count, tries = 10000, 7000, 100
 	var err error
 	for range tries {
 		var l net.Listener
-		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", lowest+mathrand.IntN(count))); err == nil {
-			return l.Addr().String(), l.Close()
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", lowest+random(count))); err == nil {
+			return l, nil
 		}
 	}
-	return "", fmt.Errorf("finding a free port: %w", err)
+	return nil, fmt.Errorf("finding a free port: %w", err)
 }
 
 // issue writes ca.crt, tls.crt and tls.key, which the server and the client use.
@@ -231,8 +255,21 @@ func (s *server) as() As {
 	return As{Name: drillMember, InitialCluster: drillMember + "=http://" + s.peer, Token: "drill", PeerURLs: "http://" + s.peer}
 }
 
-// start returns when etcd answers a linearizable read.
+// start returns when etcd answers a linearizable read. Somebody may have taken a port since
+// it was chosen: then etcd gets others, which are all the same to the data.
 func (s *server) start(ctx context.Context) error {
+	for try := 1; ; try++ {
+		err := s.launch(ctx)
+		if !errors.Is(err, syscall.EADDRINUSE) || try == portTries {
+			return err
+		}
+		if err := s.choosePorts(); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *server) launch(ctx context.Context) error {
 	as := s.as()
 	file := func(name string) string { return filepath.Join(s.dir, name) }
 	s.command = exec.Command(s.binary, append([]string{
@@ -244,9 +281,10 @@ func (s *server) start(ctx context.Context) error {
 	}, s.flags...)...)
 	// Nothing of the environment may configure it.
 	s.command.Env = []string{"PATH=" + os.Getenv("PATH")}
-	s.command.Stdout, s.command.Stderr = &s.words, &s.words
+	s.done, s.words = make(chan struct{}), &lastWords{}
+	s.command.Stdout, s.command.Stderr = s.words, s.words
 	if err := s.command.Start(); err != nil {
-		return snapshot.Fail(snapshot.ReasonUsage, err, "%s cannot be run: %v — a real etcd has to serve the data — run this in etcd's image", s.binary, err)
+		return cannotRun(s.binary, err)
 	}
 	go func() {
 		// Its exit code says no more than its last words.
@@ -260,8 +298,10 @@ func (s *server) start(ctx context.Context) error {
 	return err
 }
 
+// awaitServing says that a backup is bad only if etcd itself ends on it: that nobody waited, or
+// that etcd is slow, shows nothing.
 func (s *server) awaitServing(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, serveTimeout)
+	within, cancel := context.WithTimeout(ctx, s.patience)
 	defer cancel()
 	conn, err := s.dial()
 	if err != nil {
@@ -271,18 +311,33 @@ func (s *server) awaitServing(ctx context.Context) error {
 	ticker := time.NewTicker(serveInterval)
 	defer ticker.Stop()
 	for {
-		_, _, err := (&source{conn: conn}).latest(ctx)
+		_, _, err := (&source{conn: conn}).latest(within)
 		if err == nil {
 			return nil
 		}
 		select {
 		case <-s.done:
-			return snapshot.Fail(snapshot.ReasonNotRestorable, nil, "etcd ends on the restored data: %s — this backup cannot be restored — take a new one", &s.words)
-		case <-ctx.Done():
-			return snapshot.Fail(snapshot.ReasonNotRestorable, err, "etcd does not serve the restored data after %s: %v — it is not known to be restorable — take a new one", serveTimeout, err)
+			return s.ended(ctx)
+		case <-within.Done():
+			if ctx.Err() != nil {
+				return interrupted(ctx)
+			}
+			return snapshot.Fail(snapshot.ReasonEtcdUnreachable, err,
+				"etcd does not serve the restored data after %s: %v — whether that can be restored is not known — it will be tried again; give the pod more of a processor if it stays", s.patience, err)
 		case <-ticker.C:
 		}
 	}
+}
+
+// ended is why etcd has ended before it served anything.
+func (s *server) ended(ctx context.Context) error {
+	if ctx.Err() != nil { // whoever told this process to end may have told etcd as well
+		return interrupted(ctx)
+	}
+	if err := blameless(s.command, s.words, s.dataDir()); err != nil {
+		return err
+	}
+	return snapshot.Fail(snapshot.ReasonNotRestorable, nil, "etcd ends on the restored data: %s — this backup cannot be restored — take a new one", s.words)
 }
 
 func (s *server) dial() (*grpc.ClientConn, error) {

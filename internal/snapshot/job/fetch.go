@@ -72,7 +72,7 @@ func (e *Env) decode(r io.Reader, m snapshot.Manifest, identities []age.Identity
 	disk := &remembering{writer: file}
 	content, release, err := unpack(raw, m, identities)
 	if err == nil {
-		_, err = io.CopyBuffer(io.MultiWriter(disk, plain), content, make([]byte, chunk))
+		_, err = io.CopyBuffer(io.MultiWriter(disk, plain), longest(content, m.Plain), make([]byte, chunk))
 		release()
 	}
 	if disk.err != nil {
@@ -95,6 +95,12 @@ func (e *Env) decode(r io.Reader, m snapshot.Manifest, identities []age.Identity
 		return snapshot.Fail(snapshot.ReasonCorrupt, err, "%s holds a snapshot of %d bytes instead of %d, or another one — it cannot be restored — take a new backup", key, plain.bytes, m.Plain.Bytes)
 	}
 	return nil
+}
+
+// longest reads what was packed, and a byte more if there is more: a small object may unpack
+// to what fills any volume, or the disk of a node.
+func longest(content io.Reader, packed snapshot.Content) io.Reader {
+	return io.LimitReader(content, packed.Bytes+1)
 }
 
 // remembering keeps the first error of a reader or writer, which decoders wrap

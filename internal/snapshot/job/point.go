@@ -262,7 +262,7 @@ func eachRecord(s snapshot.Segment, content []byte, identities []age.Identity, y
 	}
 	defer release()
 	digest := newDigest()
-	records := bufio.NewReaderSize(io.TeeReader(plain, digest), chunk)
+	records := bufio.NewReaderSize(io.TeeReader(longest(plain, s.Plain), digest), chunk)
 	for {
 		r, err := readRecord(records)
 		if errors.Is(err, io.EOF) && digest.content() == s.Plain {

@@ -98,6 +98,8 @@ func ofBase(err error) error {
 	switch snapshot.ReasonOf(err) {
 	case snapshot.ReasonCorrupt, snapshot.ReasonNotRestorable:
 		return &unfitError{err, true}
+	case snapshot.ReasonEtcdUnreachable: // it may serve another time
+		return &unfitError{err, false}
 	default:
 		return err
 	}
@@ -149,7 +151,7 @@ func (e *Env) serveBase(ctx context.Context, m snapshot.Manifest, tools Tools, i
 	if held, err = tools.revisionOf(ctx, base); err != nil {
 		return nil, 0, err
 	}
-	if served, err = newServer(tools.Etcd, work); err != nil {
+	if served, err = newServer(tools, work); err != nil {
 		return nil, 0, err
 	}
 	if err := tools.restore(ctx, base, served.dataDir(), served.as()); err != nil {

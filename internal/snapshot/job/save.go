@@ -87,7 +87,7 @@ func (e *Env) try(ctx context.Context, work func(ctx context.Context, attempt in
 			return nil
 		}
 		if ctx.Err() != nil {
-			return snapshot.Fail(snapshot.ReasonInterrupted, context.Cause(ctx), "the process was told to end — the work is not done — start it again")
+			return interrupted(ctx)
 		}
 		if snapshot.ReasonOf(err) == snapshot.ReasonNoSpace {
 			full = err

@@ -73,7 +73,7 @@ func (e *Env) fillFrom(ctx context.Context, r Restore, from Survivor, record Res
 	if err := os.Mkdir(copied, 0o700); err != nil {
 		return record, explainDisk("preparing "+working, err)
 	}
-	served, err := newServer(r.Tools.Etcd, copied)
+	served, err := newServer(r.Tools, copied)
 	if err != nil {
 		return record, err
 	}
@@ -123,11 +123,11 @@ func (e *Env) serveAlone(ctx context.Context, served *server, found *snapshot.Su
 	}
 	served.flags = []string{"--force-new-cluster"}
 	if err := served.start(ctx); err != nil {
-		if errors.Is(err, context.Canceled) {
+		if snapshot.ReasonOf(err) != snapshot.ReasonNotRestorable {
 			return err
 		}
 		return snapshot.Fail(snapshot.ReasonNotRestorable, err,
-			"etcd does not go on with a copy of the data of %s: %s — there is nothing to begin with, and the volume of %s is as it was — name another survivor, or a backup", found.Member, &served.words, found.Member)
+			"etcd does not go on with a copy of the data of %s: %s — there is nothing to begin with, and the volume of %s is as it was — name another survivor, or a backup", found.Member, served.words, found.Member)
 	}
 	defer served.stop()
 	conn, err := served.dial()

@@ -5,11 +5,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -21,8 +21,9 @@ import (
 const (
 	// versionTimeout: a program that says its version does nothing else.
 	versionTimeout = 30 * time.Second
-	// maxWords of a program's last words that are passed on, in bytes.
-	maxWords = 600
+	// maxWords of a program's last words that are passed on, in bytes, and keptWords are
+	// those that are looked through for why it has ended: after that a trace may follow.
+	maxWords, keptWords = 600, 64 << 10
 )
 
 // Tools are etcd's own programs, of the version that is to serve the data: their
@@ -30,16 +31,25 @@ const (
 type Tools struct {
 	// Etcd and Etcdutl are paths; a restore needs no Etcd.
 	Etcd, Etcdutl string
+	// Patience with an etcd that does not serve what was restored; zero for ten minutes.
+	Patience time.Duration
 }
 
 // versionOf runs "PROGRAM VERB" and finds the version in what it prints, without a
 // leading v.
 func versionOf(ctx context.Context, program, verb string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, versionTimeout)
+	within, cancel := context.WithTimeout(ctx, versionTimeout)
 	defer cancel()
-	printed, err := exec.CommandContext(ctx, program, verb).Output()
+	command := exec.CommandContext(within, program, verb)
+	printed, err := command.Output()
+	if err != nil && ctx.Err() != nil {
+		return "", interrupted(ctx)
+	}
+	if killed(command) {
+		return "", fromOutside(program, err)
+	}
 	if err != nil {
-		return "", snapshot.Fail(snapshot.ReasonUsage, err, "%s cannot be run: %v — etcd's own programs restore and serve the data — run this in etcd's image", program, err)
+		return "", cannotRun(program, err)
 	}
 	for line := range strings.Lines(string(printed)) {
 		name, value, found := strings.Cut(strings.TrimSpace(line), ":")
@@ -48,6 +58,49 @@ func versionOf(ctx context.Context, program, verb string) (string, error) {
 		}
 	}
 	return "", snapshot.Fail(snapshot.ReasonUsage, nil, "%s does not say its version — it may not be etcd's — run this in etcd's image", program)
+}
+
+func cannotRun(program string, err error) error {
+	return snapshot.Fail(snapshot.ReasonUsage, err, "%s cannot be run: %v — etcd's own programs restore and serve the data — run this in etcd's image", program, err)
+}
+
+// interrupted is why work is left as it is once ctx has ended.
+func interrupted(ctx context.Context) error {
+	return snapshot.Fail(snapshot.ReasonInterrupted, context.Cause(ctx), "the process was told to end — the work is not done — start it again")
+}
+
+// killed says that a signal has ended the program: that of a kernel without memory, or of
+// somebody who did not wait.
+func killed(command *exec.Cmd) bool {
+	return command.ProcessState != nil && !command.ProcessState.Exited()
+}
+
+func fromOutside(program string, err error) error {
+	return snapshot.Fail(snapshot.ReasonInterrupted, err, "%s was ended from outside: %v — that shows nothing of the backup — it will be tried again; give the pod more memory, and more of a processor, if it stays", program, err)
+}
+
+// exhausted is what programs say that have no memory, thread or file left.
+var exhausted = []string{syscall.ENOMEM.Error(), "out of memory", "failed to create new OS thread", syscall.EMFILE.Error(), syscall.ENFILE.Error()}
+
+// blameless is why a program of etcd's has ended, if that was no fault of the data that it had
+// in dir; nil otherwise. Only what is somebody else's fault is known by its words: a backup
+// that is bad can be so in any way.
+func blameless(command *exec.Cmd, words *lastWords, dir string) error {
+	for _, fault := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EIO, syscall.EROFS} {
+		if words.hold(fault.Error()) {
+			return explainDisk("working in "+dir, fault)
+		}
+	}
+	switch {
+	case killed(command):
+		return fromOutside(command.Path, errors.New(command.ProcessState.String()))
+	case slices.ContainsFunc(exhausted, words.hold):
+		return fromOutside(command.Path, errors.New(words.String()))
+	case words.hold(syscall.EADDRINUSE.Error()):
+		return snapshot.Fail(snapshot.ReasonEtcdUnreachable, syscall.EADDRINUSE, "etcd cannot listen: %s — that shows nothing of the backup — it will be tried again", words)
+	default:
+		return nil
+	}
 }
 
 // compatible says whether etcd of this version can take the snapshot: of the same
@@ -121,12 +174,15 @@ func (t Tools) restore(ctx context.Context, file, dataDir string, as As, open ..
 	command.Stdout, command.Stderr = words, words
 	err := command.Run()
 	if ctx.Err() != nil {
-		return fmt.Errorf("restoring: %w", context.Cause(ctx))
+		return interrupted(ctx)
 	}
-	if err != nil && noSpace(words.String()) {
-		return explainDisk("restoring into "+dataDir, syscall.ENOSPC)
+	if err != nil && command.ProcessState == nil {
+		return cannotRun(t.Etcdutl, err)
 	}
 	if err != nil {
+		if other := blameless(command, words, dataDir); other != nil {
+			return other
+		}
 		return snapshot.Fail(snapshot.ReasonNotRestorable, err, "etcdutl refuses the snapshot (%v): %s — this backup cannot be restored — take a new one, or restore another", err, words)
 	}
 	return syncTree(dataDir)
@@ -141,7 +197,10 @@ func (t Tools) revisionOf(ctx context.Context, file string) (int64, error) {
 	command.Stderr = words
 	printed, err := command.Output()
 	if ctx.Err() != nil {
-		return 0, fmt.Errorf("reading the snapshot: %w", context.Cause(ctx))
+		return 0, interrupted(ctx)
+	}
+	if err != nil && command.ProcessState == nil {
+		return 0, cannotRun(t.Etcdutl, err)
 	}
 	var status struct {
 		Revision int64 `json:"revision"`
@@ -150,12 +209,13 @@ func (t Tools) revisionOf(ctx context.Context, file string) (int64, error) {
 		err = json.Unmarshal(printed, &status)
 	}
 	if err != nil {
+		if other := blameless(command, words, filepath.Dir(file)); other != nil {
+			return 0, other
+		}
 		return 0, snapshot.Fail(snapshot.ReasonNotRestorable, err, "etcdutl does not say what the snapshot holds (%v): %s — this backup cannot be restored — take a new one, or restore another", err, words)
 	}
 	return max(status.Revision, 1), nil // which no key has: etcd begins with it
 }
-
-func noSpace(text string) bool { return strings.Contains(text, syscall.ENOSPC.Error()) }
 
 // syncTree makes a directory and all below it durable.
 func syncTree(root string) error {
@@ -180,11 +240,14 @@ type lastWords struct{ kept []byte }
 
 func (w *lastWords) Write(p []byte) (int, error) {
 	w.kept = append(w.kept, p...)
-	if over := len(w.kept) - 4*maxWords; over > 0 {
+	if over := len(w.kept) - keptWords; over > 0 {
 		w.kept = w.kept[over:]
 	}
 	return len(p), nil
 }
+
+// hold says that the program has said so, as far as its words were kept.
+func (w *lastWords) hold(text string) bool { return bytes.Contains(w.kept, []byte(text)) }
 
 // String is the last line, where a program says why it ends.
 func (w *lastWords) String() string {

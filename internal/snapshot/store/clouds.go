@@ -1,12 +1,16 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"encoding/xml"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -85,7 +89,7 @@ func (s *Store) openGCS(ctx context.Context, c Config, bucket string) error {
 	if err != nil {
 		return err
 	}
-	authorized.Transport = patient{base: authorized.Transport}
+	authorized.Transport = patient{base: ownWords{base: authorized.Transport}}
 	var options []option.ClientOption
 	if c.Endpoint != "" {
 		endpoint, err := gcsEndpoint(c.Endpoint)
@@ -105,6 +109,46 @@ func (s *Store) openGCS(ctx context.Context, c Config, bucket string) error {
 		api.SetRetry(storage.WithPolicy(storage.RetryAlways), storage.WithBackoff(gax.Backoff{Initial: retryPause, Max: mostRetryPause, Multiplier: 2}))
 	}
 	return nil
+}
+
+// maxAnswer is what is read of an answer that says that something is not there, in bytes.
+const maxAnswer = 64 << 10
+
+// ownWords is a transport that lets an answer pass which says that something is not there
+// only if it is Google's: their client looks at nothing but the status, with which a proxy
+// answers as well that does not know the store.
+type ownWords struct{ base http.RoundTripper }
+
+func (t ownWords) RoundTrip(r *http.Request) (*http.Response, error) {
+	answer, err := t.base.RoundTrip(r)
+	if err != nil || answer.StatusCode != http.StatusNotFound {
+		return answer, err
+	}
+	said, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
+	_ = answer.Body.Close() // what was read of it counts
+	if err != nil {
+		return nil, err
+	}
+	if !saysMissing(said) {
+		return nil, fmt.Errorf("%s, and not in Google's words", answer.Status)
+	}
+	answer.Body = io.NopCloser(bytes.NewReader(said))
+	return answer, nil
+}
+
+// saysMissing knows the words of both of Google's APIs: objects are read through that of
+// XML, and all else is asked through that of JSON.
+func saysMissing(said []byte) bool {
+	var words struct{ Code string }
+	if xml.Unmarshal(said, &words) == nil && (words.Code == "NoSuchKey" || words.Code == "NoSuchBucket") {
+		return true
+	}
+	var wrapped struct {
+		Error struct {
+			Code int `json:"code"`
+		} `json:"error"`
+	}
+	return json.Unmarshal(said, &wrapped) == nil && wrapped.Error.Code == http.StatusNotFound
 }
 
 // gcsEndpoint is the address of the JSON API at a host, which the client takes

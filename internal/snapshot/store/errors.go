@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -14,10 +13,11 @@ import (
 	"strings"
 	"syscall"
 
+	"cloud.google.com/go/storage"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/bloberror"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/smithy-go"
-	"gocloud.dev/gcerrors"
 	"golang.org/x/oauth2"
 	"google.golang.org/api/googleapi"
 
@@ -104,7 +104,7 @@ func (s *Store) explain(ctx context.Context, doing, key string, err error) error
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s %s in %s: %w", doing, key, s.name, context.Cause(ctx))
 	}
-	missing := isMissing(err)
+	missing := s.isMissing(err)
 	if e, ok := errors.AsType[*exhaustedError](err); ok {
 		err = e.last
 	}
@@ -120,14 +120,18 @@ func (s *Store) explain(ctx context.Context, doing, key string, err error) error
 	return snapshot.Fail(reason, err, "%s — %s", what, advice(reason))
 }
 
-// isMissing says that the store answered that something is not there. An account whose
-// host has no address is called so as well, and would have a backup taken for deleted
-// that nobody has asked for.
-func isMissing(err error) bool {
-	if _, ok := errors.AsType[*net.DNSError](err); ok || answerOf(err).status == http.StatusMovedPermanently {
-		return false
+// missing are the words that stores have for an object that is not there.
+var missing = []string{"NoSuchKey", string(bloberror.BlobNotFound)}
+
+// isMissing says that the store itself has answered that something is not there. HTTP's 404
+// says nothing: a proxy answers so for all that it does not know, such as a store that is
+// being replaced, and a backup would be taken for deleted that nobody has asked for. Google's
+// client tells no words; see ownWords.
+func (s *Store) isMissing(err error) bool {
+	if s.directory != "" {
+		return errors.Is(err, os.ErrNotExist)
 	}
-	return gcerrors.Code(err) == gcerrors.NotFound || errors.Is(err, os.ErrNotExist)
+	return slices.Contains(missing, answerOf(err).code) || errors.Is(err, storage.ErrObjectNotExist) || errors.Is(err, storage.ErrBucketNotExist)
 }
 
 func (s *Store) bucketMissing(err error) error {

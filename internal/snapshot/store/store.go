@@ -68,6 +68,8 @@ type Store struct {
 	directory string
 	// piped: see upload.
 	piped bool
+	// remove an object; nil for the bucket's own way.
+	remove func(ctx context.Context, key string) error
 	// uploads that were begun and never ended; nil where the store removes them
 	// by itself.
 	uploads func(ctx context.Context, prefix string, before time.Time) (int, error)
@@ -368,7 +370,11 @@ func (s *Store) Each(ctx context.Context, prefix string, tell func(Object)) erro
 
 // Delete removes an object, and is content if there is none.
 func (s *Store) Delete(ctx context.Context, key string) error {
-	err := s.bucket.Delete(patiently(ctx), key)
+	remove := s.remove
+	if remove == nil {
+		remove = s.bucket.Delete
+	}
+	err := remove(patiently(ctx), key)
 	if err != nil {
 		// Not by the code of gocloud.dev: it calls a deletion that Google refuses, of
 		// an object that is locked for one, a missing object.

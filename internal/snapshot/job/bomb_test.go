@@ -1,0 +1,81 @@
+package job
+
+import (
+	"bytes"
+	"io"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/quorate/quorate/internal/snapshot"
+)
+
+// packed is an object as somebody else might put it into the bucket: the manifest says what is
+// stored, and of what it unpacks to what it likes.
+func packed(t *testing.T, content io.Reader) []byte {
+	t.Helper()
+	var object bytes.Buffer
+	p, err := pack(&object, snapshot.CompressionZstd, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(p, content); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return object.Bytes()
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// counted is a disk.
+type counted struct{ bytes int64 }
+
+func (c *counted) Write(p []byte) (int, error) { c.bytes += int64(len(p)); return len(p), nil }
+
+// A kilobyte may unpack to a terabyte, in a member's volume or on a node. Nothing is written
+// but what the manifest says, and a byte more.
+func TestRecordsOfABombAreNotWritten(t *testing.T) {
+	for name, behind := range map[string]int64{"a byte more": 1, "much more": 64 << 20} {
+		e, _ := newEnv(t)
+		content := fake(1)
+		m := snapshot.Manifest{ID: "bomb", Compression: snapshot.CompressionZstd, Plain: snapshot.ContentOf(content)}
+		object := packed(t, io.MultiReader(bytes.NewReader(content), io.LimitReader(zeros{}, behind)))
+		m.Stored = snapshot.ContentOf(object)
+		disk := &counted{}
+		if err := e.decode(bytes.NewReader(object), m, nil, "bomb/snapshot", disk); snapshot.ReasonOf(err) != snapshot.ReasonCorrupt {
+			t.Errorf("%s: %v, want Corrupt", name, err)
+		}
+		if disk.bytes > m.Plain.Bytes+1 {
+			t.Errorf("%s: %d bytes were written, and the manifest says %d", name, disk.bytes, m.Plain.Bytes)
+		}
+	}
+}
+
+// The same for segments, whose records are replayed while they are unpacked.
+func TestRecordsBeyondTheSegmentAreNotReplayed(t *testing.T) {
+	var content []byte
+	var err error
+	for id := range int64(3) {
+		if content, err = appendRecord(content, recordGrant, time.Now(), &pb.LeaseGrantRequest{ID: id + 1, TTL: 60}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := snapshot.Segment{Sequence: 1, Compression: snapshot.CompressionZstd, Plain: snapshot.ContentOf(content)}
+	read := func(object []byte) (records int, err error) {
+		err = eachRecord(s, object, nil, func(record) (bool, error) { records++; return true, nil })
+		return records, err
+	}
+	if n, err := read(packed(t, bytes.NewReader(content))); n != 3 || err != nil {
+		t.Fatalf("%d records, %v", n, err)
+	}
+	n, err := read(packed(t, bytes.NewReader(bytes.Repeat(content, 1000))))
+	if n != 3 || snapshot.ReasonOf(err) != snapshot.ReasonCorrupt {
+		t.Errorf("%d records of 3, %v", n, err)
+	}
+}

@@ -1,0 +1,23 @@
+package store
+
+import (
+	"testing"
+
+	"github.com/quorate/quorate/test/mutants"
+)
+
+// breaches give up a rule each of what counts as missing.
+var breaches = map[string]mutants.Mutant{
+	"any 404 is a missing object":          mutants.Of("errors.go", "return slices.Contains(missing, answerOf(err).code) ||", "return answerOf(err).status == 404 || slices.Contains(missing, answerOf(err).code) ||"),
+	"a missing Secret is a missing object": mutants.Of("errors.go", "if s.directory != \"\" {\n\t\treturn errors.Is", "if true {\n\t\treturn errors.Is"),
+	"what S3 misses is not missing":        mutants.Of("errors.go", `"NoSuchKey", string(`, `string(`),
+	"what Azure misses is not missing":     mutants.Of("errors.go", `, string(bloberror.BlobNotFound)}`, `, "no " + string(bloberror.BlobNotFound)}`),
+	"what Google misses is not missing":    mutants.Of("clouds.go", `words.Code == "NoSuchKey"`, `words.Code == "no such key"`),
+	"it asks before it deletes":            mutants.Of("store.go", "if remove == nil {", "if remove != nil {"),
+	"Google's client believes a proxy":     mutants.Of("clouds.go", "if !saysMissing(said) {", "if false {"),
+}
+
+// TestMutants runs the guards against each.
+func TestMutants(t *testing.T) {
+	mutants.Caught(t, breaches, "-run=^(TestWhoSaysThatItIsMissing|TestAMissingFile)")
+}
