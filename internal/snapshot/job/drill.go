@@ -112,9 +112,7 @@ func (e *Env) record(ctx context.Context, v *snapshot.Verification) error {
 // backup is bad: whoever reads the store alone would restore it as a verified one, and a
 // retention keep it as the last. A drill that could not read it has shown nothing.
 func (e *Env) disprove(ctx context.Context, m snapshot.Manifest, why error) {
-	switch snapshot.ReasonOf(why) {
-	case snapshot.ReasonCorrupt, snapshot.ReasonNotRestorable, snapshot.ReasonDiffers:
-	default:
+	if !snapshot.ReasonOf(why).Condemns() {
 		return
 	}
 	key := e.Place.Key(m.ID, snapshot.VerificationObject)
