@@ -42,8 +42,9 @@ type Item struct {
 	Size int64
 	// Took is how long it took to be saved; zero if that is not known.
 	Took time.Duration
-	// InUse says that a cluster is being filled from it, or is to be: without its objects
-	// those founders that have not come to it could never be filled.
+	// InUse says that a cluster is being filled from it, or is to be, or that it may be what a
+	// point of an archive is put together from: without its objects those founders that have
+	// not come to it could never be filled.
 	InUse bool
 	// Message says why it failed, or why it is still active.
 	Message string
