@@ -152,6 +152,9 @@ const (
 	ConditionLagExceeded = "LagExceeded"
 	// ConditionGapInHistory: revisions are missing in the archive. Absent otherwise.
 	ConditionGapInHistory = "GapInHistory"
+	// ConditionHistoryBounded: what spec.keepFor of an archive does not keep was deleted. Absent
+	// where it keeps everything.
+	ConditionHistoryBounded = "HistoryBounded"
 )
 
 // Reasons of conditions and events. Ready's reason is the Status column.

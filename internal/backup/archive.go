@@ -68,15 +68,28 @@ type ArchiveObserved struct {
 	Drill      Work
 	DrillBegan time.Time
 	DrillJobOf string
+
+	// KeepFor is how far back every point is kept; zero for ever. LastPrune is when it was last
+	// looked for what goes, zero for never, and PruneFailed says that this failed.
+	KeepFor     time.Duration
+	LastPrune   time.Time
+	PruneFailed bool
+	// PruneHeld names whoever is being filled from the archive; empty if nobody is.
+	PruneHeld string
+	// Prune is the Job that deletes what goes, and PruneBegan when it was made.
+	Prune      Work
+	PruneBegan time.Time
 }
 
-// The kinds of steps of an archive; Rest, Wait, Begin, Drill, Redo, RecordDrill and Fail are
-// those of a backup.
+// The kinds of steps of an archive; Rest, Wait, Begin, Drill, Prune, Redo, RecordDrill and Fail
+// are those of a backup.
 const (
 	// Archive makes the Deployment that archives, or makes it follow the spec.
 	Archive Kind = "Archive"
 	// StopArchiver has it want no pod.
 	StopArchiver Kind = "StopArchiver"
+	// RecordPrune writes into status what a Job has deleted.
+	RecordPrune Kind = "RecordPrune"
 )
 
 // drillAgain is how soon a drill is tried again that failed: what was in its way may have
@@ -105,6 +118,9 @@ func NextOfArchive(o ArchiveObserved) Step {
 		return Step{Kind: Archive, Reason: v1alpha1.ReasonPending, Message: "starting the pod that archives"}
 	}
 	if step, due := drillStep(o); due {
+		return step
+	}
+	if step, due := pruneStep(o); due {
 		return step
 	}
 	return Step{Kind: Wait, Reason: v1alpha1.ReasonArchiving}

@@ -44,6 +44,12 @@ func ReportArchive(a *v1alpha1.EtcdArchive, o ArchiveOutcome) (newGap *v1alpha1.
 	if o.Step.Kind == RecordDrill && o.Err == nil {
 		recordArchiveDrill(s, o.Seen)
 	}
+	if o.Step.Kind == RecordPrune && o.Err == nil {
+		s.LastPruneTime = timeOf(o.Seen.Now)
+	}
+	if o.Seen.KeepFor <= 0 {
+		meta.RemoveStatusCondition(&s.Conditions, v1alpha1.ConditionHistoryBounded)
+	}
 	if p := o.Seen.Archiver.Progress; p != nil {
 		newGap = takeOver(s, p, o.Seen.MaxLag)
 	}
@@ -135,6 +141,9 @@ func archiveConditions(s *v1alpha1.EtcdArchiveStatus, o ArchiveOutcome) []metav1
 		condition(v1alpha1.ConditionReconciling, is[reconciling], where[reconciling]),
 		condition(v1alpha1.ConditionStalled, is[stalled], where[stalled]),
 	}
+	if o.Seen.KeepFor > 0 {
+		out = append(out, boundedCondition(s, o))
+	}
 	if n := len(s.Gaps); n > 0 {
 		out = append(out, condition(v1alpha1.ConditionGapInHistory, metav1.ConditionTrue, gapStory(s.Gaps[n-1])))
 	}
@@ -155,7 +164,7 @@ func archivingCondition(o ArchiveOutcome) metav1.Condition {
 	}
 	a, p := o.Seen.Archiver, o.Seen.Archiver.Progress
 	switch {
-	case o.Err != nil:
+	case o.Err != nil && o.Step.Operation != snapshot.OperationPrune:
 		return no(v1alpha1.ReasonJobRejected, fmt.Sprintf("%s: %s — nothing is archived without it — mend what the message names; it is tried again by itself", o.Step.Message, o.Err))
 	case o.Step.Kind == Fail || o.Step.Kind == StopArchiver || o.Step.Kind == Wait && o.Step.Reason != v1alpha1.ReasonArchiving:
 		return no(o.Step.Reason, o.Step.Message)

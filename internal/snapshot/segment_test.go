@@ -300,7 +300,7 @@ func TestObsoleteOfBranches(t *testing.T) {
 		links := forked(random, 20, 4, 1, 0, 5)
 		tip, _ := Tip(links)
 		oldest := 1 + random.Int64N(tip.To+3)
-		needed := func(l Link) bool { return l.To > oldest || l == tip }
+		needed := func(l Link) bool { return l.To >= oldest || l == tip }
 		gone := obsolete(links, oldest)
 		for _, l := range links {
 			stays := needed(l) || slices.ContainsFunc(links, func(next Link) bool { return needed(next) && next.Follows(l) })

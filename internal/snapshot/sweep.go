@@ -20,7 +20,7 @@ func (s *Sweep) Add(l Link) {
 	if !s.seen || further(l, s.tip) > 0 {
 		s.seen, s.tip = true, l
 	}
-	if l.To > s.oldest {
+	if l.To >= s.oldest {
 		s.spareBefore(l)
 		return
 	}
@@ -40,10 +40,11 @@ func (s *Sweep) spareBefore(l Link) {
 func (s *Sweep) Tip() (Link, bool) { return s.tip, s.seen }
 
 // Obsolete returns, when all were added, the links that no backup needs any more. The last
-// link stays, so that an archive goes on from it, and so does the one before the first that is
-// needed: it says what was there when that one began.
+// link stays, so that an archive goes on from it, and so do the one that holds the revision of
+// the oldest backup, and the one before it: a time at which nothing had been written since is a
+// point as well, and the last change before it says which revision that is.
 func (s *Sweep) Obsolete() []Link {
-	if s.tip.To <= s.oldest {
+	if s.tip.To < s.oldest {
 		s.spareBefore(s.tip)
 		s.obsolete = slices.DeleteFunc(s.obsolete, func(l Link) bool { return l == s.tip })
 	}

@@ -14,6 +14,9 @@ import (
 // Prune is what to delete.
 type Prune struct {
 	Policy snapshot.Policy
+	// PointsSince has only bases go that an archiver took by itself, and that no point since
+	// this time needs; the policy is not asked then. It is zero if the policy is.
+	PointsSince time.Time
 	// Drop names backups that go whatever the policy says; if there are any, the
 	// policy is not asked, and archives are left alone: whoever waits for one backup to go
 	// should not wait for the listing of a million segments.
@@ -105,7 +108,7 @@ func (e *Env) decide(ctx context.Context, p Prune, catalog Catalog) ([]snapshot.
 		asked[backups[i].ID] = backups[i].Verified != nil
 	}
 	for {
-		_, drop := snapshot.Retain(p.Policy, backups)
+		drop := p.unkept(backups)
 		next := slices.IndexFunc(drop, func(d snapshot.Dropped) bool { return !asked[d.ID] })
 		if next < 0 {
 			return slices.DeleteFunc(drop, func(d snapshot.Dropped) bool { return catalog.Doubtful[d.ID] != nil }), nil
@@ -118,6 +121,15 @@ func (e *Env) decide(ctx context.Context, p Prune, catalog Catalog) ([]snapshot.
 		asked[id] = true
 		backups[slices.IndexFunc(backups, func(b snapshot.Backup) bool { return b.ID == id })].Verified = at
 	}
+}
+
+// unkept are the backups that no rule keeps.
+func (p Prune) unkept(backups []snapshot.Backup) []snapshot.Dropped {
+	if !p.PointsSince.IsZero() {
+		return snapshot.Expire(p.PointsSince, backups)
+	}
+	_, drop := snapshot.Retain(p.Policy, backups)
+	return drop
 }
 
 // named are backups that somebody wants to be dropped.
