@@ -46,13 +46,22 @@ func (r *EtcdBackupReconciler) work(ctx context.Context, b *v1alpha1.EtcdBackup,
 	if ended := endOf(job); !ended.IsZero() {
 		w.EndedFor = r.now().Sub(ended)
 	}
-	pods := &corev1.PodList{}
-	err = r.Live.List(ctx, pods, client.InNamespace(b.Namespace), client.MatchingLabels{batchv1.JobNameLabel: job.Name, v1alpha1.LabelBackupUID: string(b.UID)})
+	pods, err := podsOf(ctx, r.Live, job, v1alpha1.LabelBackupUID)
 	if err != nil {
-		return w, fmt.Errorf("listing the pods of Job %s: %w", job.Name, err)
+		return w, err
 	}
-	follow(ctx, r.Progress, &w, pods.Items)
+	follow(ctx, r.Progress, &w, pods)
 	return w, nil
+}
+
+// podsOf the very Job; by says in which label it and its pods name whom they work for.
+func podsOf(ctx context.Context, live client.Reader, job *batchv1.Job, by string) ([]corev1.Pod, error) {
+	pods := &corev1.PodList{}
+	err := live.List(ctx, pods, client.InNamespace(job.Namespace), client.MatchingLabels{batchv1.JobNameLabel: job.Name, by: job.Labels[by]})
+	if err != nil {
+		return nil, fmt.Errorf("listing the pods of Job %s: %w", job.Name, err)
+	}
+	return slices.DeleteFunc(pods.Items, func(pod corev1.Pod) bool { return !resources.MadeBy(&pod, job) }), nil
 }
 
 // workOf is what the Job itself says. One that is being deleted is there until it is

@@ -307,12 +307,11 @@ func (r *EtcdArchiveReconciler) job(ctx context.Context, a *v1alpha1.EtcdArchive
 		return nil, nil
 	}
 	*w = workOf(job)
-	pods := &corev1.PodList{}
-	err = r.Live.List(ctx, pods, client.InNamespace(a.Namespace), client.MatchingLabels{batchv1.JobNameLabel: job.Name, v1alpha1.LabelArchiveUID: string(a.UID)})
+	pods, err := podsOf(ctx, r.Live, job, v1alpha1.LabelArchiveUID)
 	if err != nil {
-		return nil, fmt.Errorf("listing the pods of Job %s: %w", job.Name, err)
+		return nil, err
 	}
-	follow(ctx, r.Progress, w, pods.Items)
+	follow(ctx, r.Progress, w, pods)
 	return job, nil
 }
 

@@ -270,7 +270,7 @@ func refusedJob(err error) bool {
 	if _, said := errors.AsType[*apierrors.StatusError](err); !said {
 		return errors.Is(err, resources.ErrNoBackupImage)
 	}
-	return !apierrors.IsTimeout(err) && !apierrors.IsServerTimeout(err) && !apierrors.IsTooManyRequests(err) && !apierrors.IsServiceUnavailable(err)
+	return !status.Passing(err)
 }
 
 // redo deletes the very Job that has ended without a result.

@@ -47,7 +47,7 @@ var breaches = map[string]mutants.Mutant{
 	"a bad backup is still called verified":     mutants.Of("status.go", "o.Seen.Verified && !failed ||", "o.Seen.Verified ||"),
 	"what was never saved is tried out":         mutants.Of("decide.go", "return o.DrillDue && o.Complete &&", "return o.DrillDue &&"),
 	"all are tried out at once":                 mutants.Of("schedule.go", "|| item.State == ItemGood && item.DrillOrdered(p.Now):", "|| false:"),
-	"a drill in the future holds up all others": mutants.Of("schedule.go", "&& !i.DrillAfter.After(now)", ""),
+	"a drill in the future holds up all others": mutants.Of("redrill.go", "&& !after.After(now)", ""),
 	"who is tried out again takes a slot":       mutants.Of("cover.go", "case item.Saved && !item.Drilled.IsZero():", "case false:"),
 	"a slot is taken twice":                     mutants.Of("schedule.go", "if item.Slot.After(last) && !item.Slot.After(p.Now) {", "if false {"),
 	"a fast clock stops all backups":            mutants.Of("schedulestatus.go", "case p.Last.After(p.Now):", "case false:"),
