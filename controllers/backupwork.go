@@ -39,7 +39,7 @@ func (r *EtcdBackupReconciler) work(ctx context.Context, b *v1alpha1.EtcdBackup,
 		return backup.Work{}, fmt.Errorf("reading Job %s: %w", key.Name, err)
 	}
 	if job.Labels[v1alpha1.LabelBackupUID] != string(b.UID) {
-		return backup.Work{State: backup.WorkForeign}, nil
+		return backup.Work{Name: job.Name, State: backup.WorkForeign}, nil
 	}
 	w := workOf(job)
 	w.Age = r.now().Sub(job.CreationTimestamp.Time)
@@ -67,7 +67,7 @@ func podsOf(ctx context.Context, live client.Reader, job *batchv1.Job, by string
 // workOf is what the Job itself says. One that is being deleted is there until it is
 // gone.
 func workOf(job *batchv1.Job) backup.Work {
-	w := backup.Work{State: backup.WorkRunning}
+	w := backup.Work{Name: job.Name, State: backup.WorkRunning}
 	for _, c := range job.Status.Conditions {
 		switch {
 		case c.Status != corev1.ConditionTrue || !job.DeletionTimestamp.IsZero():

@@ -107,7 +107,7 @@ func (r *EtcdArchiveReconciler) observe(ctx context.Context, a *v1alpha1.EtcdArc
 	o := backup.ArchiveObserved{
 		Now: r.now(), Created: a.CreationTimestamp.Time, Deleting: !a.DeletionTimestamp.IsZero(), Suspend: a.Spec.Suspend,
 		MaxLag: a.Spec.MaxLag.Duration, DrillEvery: a.Spec.DrillEvery.Duration, ClusterUID: a.Status.ClusterUID,
-		KeepFor: a.Spec.KeepFor.Duration, PruneFailed: backup.PruneFailed(&a.Status),
+		Cluster: backup.Cluster{Name: a.Spec.ClusterRef.Name}, KeepFor: a.Spec.KeepFor.Duration, PruneFailed: backup.PruneFailed(&a.Status),
 	}
 	if o.Deleting {
 		return o, w, nil
@@ -150,10 +150,10 @@ func (r *EtcdArchiveReconciler) archiver(ctx context.Context, a *v1alpha1.EtcdAr
 	if err != nil || d == nil {
 		return backup.Archiver{}, err
 	}
-	out := backup.Archiver{State: backup.ArchiverOutdated}
+	out := backup.Archiver{Name: d.Name, State: backup.ArchiverOutdated}
 	switch {
 	case d.Labels[v1alpha1.LabelArchiveUID] != string(a.UID):
-		return backup.Archiver{State: backup.ArchiverForeign}, nil
+		return backup.Archiver{Name: d.Name, State: backup.ArchiverForeign}, nil
 	case d.Spec.Replicas != nil && *d.Spec.Replicas == 0:
 		return backup.Archiver{State: backup.ArchiverStopped}, nil
 	case w.Cluster != nil && o.Cluster.Founded:
@@ -303,7 +303,7 @@ func (r *EtcdArchiveReconciler) job(ctx context.Context, a *v1alpha1.EtcdArchive
 		return nil, fmt.Errorf("reading Job %s: %w", name, err)
 	}
 	if job.Labels[v1alpha1.LabelArchiveUID] != string(a.UID) {
-		w.State = backup.WorkForeign
+		w.Name, w.State = name, backup.WorkForeign
 		return nil, nil
 	}
 	*w = workOf(job)

@@ -239,11 +239,11 @@ func TestArchiveIsBounded(t *testing.T) {
 		if command := strings.Join(job.Spec.Template.Spec.Containers[0].Command, " "); !strings.Contains(command, "--points-since=2001-09-") {
 			t.Errorf("%s", command)
 		}
-		job.Status.Conditions = []batchv1.JobCondition{{Type: with, Status: corev1.ConditionTrue}}
 		job.CreationTimestamp = metav1.NewTime(a.clock.Now().Add(-time.Minute))
 		if err := a.api.Update(t.Context(), job); err != nil {
 			t.Fatal(err)
 		}
+		job.Status.Conditions = []batchv1.JobCondition{{Type: with, Status: corev1.ConditionTrue}}
 		if err := a.api.Status().Update(t.Context(), job); err != nil {
 			t.Fatal(err)
 		}

@@ -127,6 +127,7 @@ func (r *EtcdBackupReconciler) observe(ctx context.Context, b *v1alpha1.EtcdBack
 	if o.Deleting {
 		o.DeletedFor = now.Sub(b.DeletionTimestamp.Time)
 	}
+	o.Cluster.Name = b.Spec.ClusterRef.Name
 	if backup.Next(o).Kind == backup.Rest {
 		return o, nil, nil
 	}
@@ -194,7 +195,7 @@ func clusterNamed(ctx context.Context, reader client.Reader, namespace, name str
 }
 
 func asCluster(c *v1alpha1.EtcdCluster) backup.Cluster {
-	return backup.Cluster{UID: resources.ClusterUID(c), Founded: c.Status.ClusterID != "" && c.Status.Replicas > 0}
+	return backup.Cluster{Name: c.Name, UID: resources.ClusterUID(c), Founded: c.Status.ClusterID != "" && c.Status.Replicas > 0}
 }
 
 // missingSecret is one that the pod which is about to be made would wait for, in vain

@@ -229,7 +229,7 @@ func (b *backups) stopped(operation snapshot.Operation, at time.Time) {
 // TestTheLastJobsPods: a Job that is made again under the name of the last one does not take over
 // what the pods of that have left, which go after it.
 func TestTheLastJobsPods(t *testing.T) {
-	for of, want := range map[string]string{"the-last-one": "True/Failed", "": "True/Corrupt"} {
+	for of, want := range map[string]string{"the-last-one": "True/Failed", "uid-of-": "True/Corrupt"} {
 		b := newBackups(t, anEtcdBackup(), cluster(voting), s3Secret())
 		b.passes()
 		b.ends(snapshot.OperationSave, batchv1.JobComplete, savedMessage())
@@ -237,7 +237,7 @@ func TestTheLastJobsPods(t *testing.T) {
 		message := string(snapshot.Result{Operation: snapshot.OperationDrill, Outcome: snapshot.OutcomeFailed, Reason: snapshot.ReasonCorrupt, Message: "a bit has flipped — no — no"}.Encode())
 		b.ends(snapshot.OperationDrill, batchv1.JobFailed, message)
 		pod := stored[corev1.Pod](t, b.api, client.ObjectKey{Namespace: "ns", Name: "pod-of-drill"})
-		pod.Labels[batchv1.ControllerUidLabel] = of // the Job of a fake server has no UID
+		pod.Labels[batchv1.ControllerUidLabel] = of
 		if err := b.api.Update(t.Context(), pod); err != nil {
 			t.Fatal(err)
 		}

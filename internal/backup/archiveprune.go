@@ -89,7 +89,7 @@ func boundedCondition(s *v1alpha1.EtcdArchiveStatus, o ArchiveOutcome) metav1.Co
 		reason, message := pruneFailure(o.Seen.KeepFor, w)
 		return tell(metav1.ConditionFalse, reason, message)
 	case w.State == WorkForeign:
-		return tell(metav1.ConditionFalse, v1alpha1.ReasonNameConflict, "a Job of the name that is needed belongs to somebody else — what spec.keepFor does not keep cannot be deleted — delete or rename it")
+		return tell(metav1.ConditionFalse, v1alpha1.ReasonNameConflict, fmt.Sprintf("Job %s belongs to somebody else — what spec.keepFor does not keep cannot be deleted — delete or rename it", w.Name))
 	case o.Seen.PruneHeld != "":
 		return tell(metav1.ConditionFalse, v1alpha1.ReasonQueued, fmt.Sprintf("EtcdCluster %s is being filled from the archive — what is deleted now could be what it needs — it is waited for", o.Seen.PruneHeld))
 	case before != nil && !waits(before.Reason):
@@ -118,9 +118,9 @@ func pruneFailure(keepFor time.Duration, w Work) (reason, message string) {
 	case w.Result != nil && w.Result.Outcome == snapshot.OutcomeFailed:
 		return string(w.Result.Reason), w.Result.Message
 	case w.TimedOut:
-		return v1alpha1.ReasonTimedOut, fmt.Sprintf("the Job that deletes what is not kept did not end in time%s — the archive grows — it is tried again by itself, and goes on where it was", because(w.Trouble))
+		return v1alpha1.ReasonTimedOut, fmt.Sprintf("Job %s, which deletes what is not kept, did not end in time%s — the archive grows — it is tried again by itself, and goes on where it was", w.Name, because(w.Trouble))
 	default:
-		return v1alpha1.ReasonFailed, fmt.Sprintf("the Job that deletes what is not kept failed%s — the archive grows — see the logs of its pods; it is tried again by itself", because(w.Trouble))
+		return v1alpha1.ReasonFailed, fmt.Sprintf("Job %s, which deletes what is not kept, failed%s — the archive grows — see the logs of its pods; it is tried again by itself", w.Name, because(w.Trouble))
 	}
 }
 

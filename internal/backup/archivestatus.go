@@ -232,7 +232,7 @@ func verifiedCondition(s *v1alpha1.EtcdArchiveStatus, o ArchiveOutcome) metav1.C
 		}
 		return tell(metav1.ConditionFalse, reason, message)
 	case w.State == WorkForeign && (moved(o.Seen) || !condemned(before)):
-		return tell(metav1.ConditionFalse, v1alpha1.ReasonNameConflict, "a Job of the name that a drill needs belongs to somebody else — the archive cannot be tried out — delete or rename it")
+		return tell(metav1.ConditionFalse, v1alpha1.ReasonNameConflict, fmt.Sprintf("Job %s belongs to somebody else — the archive cannot be tried out — delete or rename it", w.Name))
 	case moved(o.Seen):
 		return tell(metav1.ConditionFalse, v1alpha1.ReasonPending, "spec.store, spec.encryption or the cluster's ID is another one than that of the last drill — nobody has seen that what is archived now can be restored — wait: a drill is due")
 	case before != nil && before.Reason != v1alpha1.ReasonNotTried && before.Reason != v1alpha1.ReasonNameConflict:
@@ -247,9 +247,9 @@ func drillFailure(w Work) (reason, message string) {
 	case w.Result != nil && w.Result.Outcome == snapshot.OutcomeFailed:
 		return string(w.Result.Reason), w.Result.Message
 	case w.TimedOut:
-		return v1alpha1.ReasonTimedOut, fmt.Sprintf("the drill did not end in time%s — nobody has seen that the archive can be restored — take backups more often, which keeps a replay short; it is tried again by itself", because(w.Trouble))
+		return v1alpha1.ReasonTimedOut, fmt.Sprintf("Job %s, the drill, did not end in time%s — nobody has seen that the archive can be restored — take backups more often, which keeps a replay short; it is tried again by itself", w.Name, because(w.Trouble))
 	default:
-		return v1alpha1.ReasonFailed, fmt.Sprintf("the drill failed%s — nobody has seen that the archive can be restored — see the logs of its pods; it is tried again by itself", because(w.Trouble))
+		return v1alpha1.ReasonFailed, fmt.Sprintf("Job %s, the drill, failed%s — nobody has seen that the archive can be restored — see the logs of its pods; it is tried again by itself", w.Name, because(w.Trouble))
 	}
 }
 
