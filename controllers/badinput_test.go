@@ -193,14 +193,13 @@ func TestWaitsNameWhatIsMissing(t *testing.T) {
 // TestSchedulesThatAreNeverDue: what the schema of the API lets pass, and no clock ever shows.
 func TestSchedulesThatAreNeverDue(t *testing.T) {
 	for name, tc := range map[string]struct{ schedule, zone, value string }{
-		"the 30th of February":       {"0 0 30 2 *", "Etc/UTC", "0 0 30 2 *"},
-		"it, by a range of months":   {"0 0 30 2-2 *", "Etc/UTC", "0 0 30 2-2 *"},
-		"it, by a step":              {"0 0 30/1 2 *", "Etc/UTC", "0 0 30/1 2 *"},
-		"a zone in the schedule":     {"TZ=0 3 * * *", "Etc/UTC", "TZ=0 3 * * *"},
-		"a zone that nobody has":     {"0 3 * * *", "Mars/Olympus_Mons", "Mars/Olympus_Mons"},
-		"what makes parsers panic":   {"TZ=0", "Etc/UTC", "TZ=0"},
-		"more than any number can":   {"99999999999999999999 * * * *", "Etc/UTC", "99999999999999999999 * * * *"},
-		"a range that runs backward": {"5-1 * * * *", "Etc/UTC", "5-1 * * * *"},
+		"the 30th of February":     {"0 0 30 2 *", "Etc/UTC", "0 0 30 2 *"},
+		"it, by a range of months": {"0 0 30 2-2 *", "Etc/UTC", "0 0 30 2-2 *"},
+		"it, by a step":            {"0 0 30/1 2 *", "Etc/UTC", "0 0 30/1 2 *"},
+		"a zone in the schedule":   {"TZ=0 3 * * *", "Etc/UTC", "TZ=0 3 * * *"},
+		"a zone that nobody has":   {"0 3 * * *", "Mars/Olympus_Mons", "Mars/Olympus_Mons"},
+		"what makes parsers panic": {"TZ=0", "Etc/UTC", "TZ=0"},
+		"more than any number can": {"99999999999999999999 * * * *", "Etc/UTC", "99999999999999999999 * * * *"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSchedules(t, aSchedule(func(s *v1alpha1.EtcdBackupSchedule) { s.Spec.Schedule, s.Spec.TimeZone = tc.schedule, tc.zone }), secretWith("s3"))

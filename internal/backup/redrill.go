@@ -18,15 +18,15 @@ func DrillAfter(b *v1alpha1.EtcdBackup) (time.Time, bool) {
 // DrillDue says that the backup is to be tried out again, and since when.
 func DrillDue(b *v1alpha1.EtcdBackup, now time.Time) (due bool, since time.Duration) {
 	after, _ := DrillAfter(b)
-	if !drillDue(lastDrill(b), after, now) {
+	if !redrillDue(lastDrill(b), after, now) {
 		return false, 0
 	}
 	return true, now.Sub(after)
 }
 
-// drillDue says that what was last tried out at a time is to be tried out again. What ended
+// redrillDue says that what was last tried out at a time is to be tried out again. What ended
 // before after does not count; that is zero if nothing was ordered.
-func drillDue(last, after, now time.Time) bool {
+func redrillDue(last, after, now time.Time) bool {
 	return last.Before(after) && !after.After(now)
 }
 

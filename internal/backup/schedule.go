@@ -52,7 +52,7 @@ type Item struct {
 
 // DrillOrdered says that it is being tried out again.
 func (i Item) DrillOrdered(now time.Time) bool {
-	return drillDue(i.Drilled, i.DrillAfter, now)
+	return redrillDue(i.Drilled, i.DrillAfter, now)
 }
 
 // Timetable is a parsed schedule.
