@@ -98,6 +98,19 @@ func TestRefusalsOfTheProgram(t *testing.T) {
 				t.Errorf("Complete is %s", got)
 			}
 		})
+		t.Run("EtcdBackupSchedule makes one with "+name, func(t *testing.T) {
+			s := newSchedules(t, aSchedule(), secretWith("s3"))
+			s.pass()
+			b := stored[v1alpha1.EtcdBackup](t, s.api, client.ObjectKey{Namespace: "ns", Name: s.names()[0]})
+			for kind, is := range map[string]metav1.ConditionStatus{v1alpha1.ConditionReady: "False", v1alpha1.ConditionStalled: "True"} {
+				meta.SetStatusCondition(&b.Status.Conditions, metav1.Condition{Type: kind, Status: is, Reason: reason, Message: tc.message})
+			}
+			if err := s.api.Status().Update(t.Context(), b); err != nil {
+				t.Fatal(err)
+			}
+			s.pass()
+			said(t, s.operator, s.get().Status.Conditions, metav1.Condition{Type: v1alpha1.ConditionReady, Status: "False", Reason: v1alpha1.ReasonFailed, Message: tc.message}, b.Name)
+		})
 		t.Run("EtcdArchive runs with "+name, func(t *testing.T) {
 			a := newArchives(t, anEtcdArchive(undrilled), cluster(voting), secretWith("s3"))
 			a.passes()

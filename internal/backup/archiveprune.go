@@ -2,6 +2,7 @@ package backup
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -102,13 +103,14 @@ func boundedCondition(s *v1alpha1.EtcdArchiveStatus, o ArchiveOutcome) metav1.Co
 // deleted says what is gone.
 func deleted(keepFor time.Duration, p *snapshot.Pruned) string {
 	what := fmt.Sprintf("what no point of the last %s needs was deleted: %d bases, %d segments, %d unfinished backups and uploads", keepFor, p.DroppedCount, p.Segments, p.Orphans)
-	for i, d := range p.Dropped {
-		if i == 0 {
-			what += "; bases:"
-		}
-		what += " " + d.ID
+	if len(p.Dropped) == 0 {
+		return what
 	}
-	return what
+	var ids []string
+	for _, d := range p.Dropped {
+		ids = append(ids, d.ID)
+	}
+	return what + "; bases: " + strings.Join(ids, " ")
 }
 
 func pruneFailure(keepFor time.Duration, w Work) (reason, message string) {
