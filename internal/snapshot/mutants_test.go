@@ -13,6 +13,7 @@ var breaches = map[string]mutants.Mutant{
 	"a path that ends too early":         mutants.Of("segment.go", "if l.From <= target && target <= l.To {", "if l.From <= target {"),
 	"a base of before a change":          mutants.Of("segment.go", "&& !b.Began.Before(s.BaseSince)", ""),
 	"a base of before the gap":           mutants.Of("segment.go", "b.Revision >= s.BaseRevision", "true"),
+	"all that goes is kept in memory":    mutants.Of("sweep.go", "if len(s.obsolete) >= s.most {", "if false {"),
 	"a quiet time after a base is lost":  mutants.Of("sweep.go", "if l.To >= s.oldest {", "if l.To > s.oldest {"),
 	"a base that points need expires":    mutants.Of("retention.go", "range sorted[base+1:]", "range sorted[base:]"),
 	"a base of the time itself expires":  mutants.Of("retention.go", "b.ArchiveBase && before(b) &&", "b.ArchiveBase &&"),

@@ -2,10 +2,16 @@ package snapshot
 
 import "slices"
 
+// sweptAtOnce is how many links a Sweep keeps in memory.
+const sweptAtOnce = 100_000
+
 // Sweep goes through the links of an archive in the order of their names, and keeps in memory
-// only those that no backup needs any more: an archive of a month has a million.
+// only those that no backup needs any more, and of these the first: an archive of a month has a
+// million.
 type Sweep struct {
 	oldest   int64
+	most     int
+	more     bool
 	seen     bool
 	tip      Link
 	obsolete []Link
@@ -13,7 +19,7 @@ type Sweep struct {
 
 // NewSweep for backups of which the oldest is at this revision; zero if there is none, and
 // then no link is obsolete.
-func NewSweep(oldest int64) *Sweep { return &Sweep{oldest: oldest} }
+func NewSweep(oldest int64) *Sweep { return &Sweep{oldest: oldest, most: sweptAtOnce} }
 
 // Add the next link of the listing.
 func (s *Sweep) Add(l Link) {
@@ -24,8 +30,15 @@ func (s *Sweep) Add(l Link) {
 		s.spareBefore(l)
 		return
 	}
+	if len(s.obsolete) >= s.most {
+		s.more = true
+		return
+	}
 	s.obsolete = append(s.obsolete, l)
 }
+
+// More says that others may be obsolete, for which another Sweep has to go through what is left.
+func (s *Sweep) More() bool { return s.more }
 
 // spareBefore takes the link out that l stands behind.
 func (s *Sweep) spareBefore(l Link) {

@@ -185,11 +185,23 @@ func (e *Env) orphans(ctx context.Context, p Prune, catalog Catalog) (removed in
 	return removed + uploads, warnings
 }
 
-// pruneArchives removes the segments that none of the backups that are left needs.
+// pruneArchives removes the segments that none of the backups that are left needs: so many at
+// once as memory has room for, and again until nothing more goes.
 func (e *Env) pruneArchives(ctx context.Context, p Prune, catalog Catalog, left []snapshot.Backup) (removed int, warnings []string) {
 	if err := e.missed(ctx, catalog); err != nil {
 		return 0, []string{err.Error()}
 	}
+	for {
+		gone, more, trouble := e.sweep(ctx, p, left)
+		removed, warnings = removed+gone, append(warnings, trouble...)
+		if !more || gone == 0 || p.Rehearsal || len(trouble) > 0 {
+			return removed, warnings
+		}
+	}
+}
+
+// sweep removes segments once. It says whether there may be more.
+func (e *Env) sweep(ctx context.Context, p Prune, left []snapshot.Backup) (removed int, more bool, warnings []string) {
 	sweeps := map[string]*snapshot.Sweep{}
 	err := e.each(ctx, e.Place.Archives(), func(o store.Object) {
 		id, l, ok := e.Place.ParseSegment(o.Key)
@@ -202,13 +214,14 @@ func (e *Env) pruneArchives(ctx context.Context, p Prune, catalog Catalog, left 
 		sweeps[id].Add(l)
 	})
 	if err != nil {
-		return 0, []string{err.Error()}
+		return 0, false, []string{err.Error()}
 	}
 	for _, id := range slices.Sorted(maps.Keys(sweeps)) {
 		links, err := e.obsolete(ctx, id, sweeps[id], oldest(left, id), p.OrphansAfter)
 		if err != nil {
-			return removed, append(warnings, err.Error())
+			return removed, false, append(warnings, err.Error())
 		}
+		more = more || sweeps[id].More()
 		for _, l := range links {
 			if !p.Rehearsal {
 				if err := e.Store.Delete(ctx, e.Place.ArchiveDirectory(id)+l.Name()); err != nil {
@@ -219,7 +232,7 @@ func (e *Env) pruneArchives(ctx context.Context, p Prune, catalog Catalog, left 
 			removed++
 		}
 	}
-	return removed, warnings
+	return removed, more, warnings
 }
 
 // missed says that a backup may need any segment, although it is not among those that were
