@@ -331,7 +331,8 @@ const (
 
 	// Of restores in place.
 
-	// ReasonQueued: another EtcdRestore of the cluster is under way.
+	// ReasonQueued: another EtcdRestore of the cluster is under way; or, of an archive that is to
+	// be shortened, a cluster is being filled from it.
 	ReasonQueued = "Queued"
 	// ReasonSafetyBackup: the cluster is backed up before it is carried back.
 	ReasonSafetyBackup = "SafetyBackup"

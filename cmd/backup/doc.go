@@ -48,8 +48,8 @@
 //
 //	--seal-every D          how long writes are gathered for one object, default 2s
 //	--idle-every D          how often an idle cluster gets an object that says so, default 10m
-//	--base-every D          how old the newest base may be before another is taken, at least 1h;
-//	                        default 0: one is taken only when there is none
+//	--base-every D          how old the newest base that was taken by itself may be before another
+//	                        is, at least 1h; default 0: only when there is no backup to begin with
 //
 // How far it is stands in /progress, and at /metrics for Prometheus.
 //

@@ -184,7 +184,7 @@ func (o *options) registerPoint(f *flag.FlagSet) {
 
 func (o *options) registerArchive(f *flag.FlagSet) {
 	f.DurationVar(&o.archive.SealEvery, "seal-every", 2*time.Second, "how long writes are gathered for one object, at least 100ms")
-	f.DurationVar(&o.archive.BaseEvery, "base-every", 0, "how old the newest base may be before another is taken, at least 1h; 0: one is taken only when there is none")
+	f.DurationVar(&o.archive.BaseEvery, "base-every", 0, "how old the newest base that was taken by itself may be before another is, at least 1h; 0: one is taken only when there is no backup to begin with")
 	f.DurationVar(&o.archive.IdleEvery, "idle-every", 10*time.Minute, "how often a cluster that is not written to gets an object that says so")
 }
 

@@ -19,6 +19,7 @@ var breaches = map[string]mutants.Mutant{
 	"a base of the time itself expires":  mutants.Of("retention.go", "b.ArchiveBase && before(b) &&", "b.ArchiveBase &&"),
 	"a user's backup expires":            mutants.Of("retention.go", "b.ArchiveBase && before(b) &&", "before(b) &&"),
 	"the last verified base expires":     mutants.Of("retention.go", "base+1+i != verified", "(base+1+i != verified || true)"),
+	"an EtcdBackup is relied upon":       mutants.Of("retention.go", "!b.Unfit && b.ArchiveBase", "!b.Unfit"),
 	"an unfit base is relied upon":       mutants.Of("retention.go", "before(b) && !b.Unfit", "before(b)"),
 	"the end of an archive is dropped":   mutants.Of("sweep.go", "if s.tip.To < s.oldest {", "if false {"),
 	"what a backup needs is dropped":     mutants.Of("sweep.go", "if l.To >= s.oldest {", "if l.To >= s.oldest+5 {"),

@@ -81,13 +81,13 @@ func Retain(policy Policy, backups []Backup) (keep []Kept, drop []Dropped) {
 }
 
 // Expire names the bases that an archiver took by itself and that no point since a time needs.
-// The newest fit backup of before that time is what those points are put together from, so it
-// stays, whoever took it, and with it all that is newer. So does the newest verified backup,
-// and whatever is no archiver's.
+// The newest of before that time that is fit is what those points are put together from, so it
+// stays, and with it all that is newer. So does the newest verified backup, and whatever is no
+// archiver's: that may go any day, so nothing goes because of it either.
 func Expire(since time.Time, backups []Backup) (drop []Dropped) {
 	sorted := Newest(backups)
 	before := func(b Backup) bool { return !b.Began.After(since) }
-	base := slices.IndexFunc(sorted, func(b Backup) bool { return before(b) && !b.Unfit })
+	base := slices.IndexFunc(sorted, func(b Backup) bool { return before(b) && !b.Unfit && b.ArchiveBase })
 	verified := slices.IndexFunc(sorted, func(b Backup) bool { return b.Verified != nil })
 	if base < 0 {
 		return nil

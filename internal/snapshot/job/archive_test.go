@@ -1021,13 +1021,12 @@ func TestArchivePruneKeepsThePointsSince(t *testing.T) {
 		want     string
 		segments int
 	}{
-		"no base is of before":                    {at(10), nil, "17 14 11", 11},
-		"the first is":                            {at(13), nil, "17 14 11", 11},
-		"the second is":                           {at(14), nil, "17 14", 9},
-		"all are":                                 {at(100), nil, "17", 4},
-		"an EtcdBackup is not an archiver's":      {at(14), []int64{12}, "17 14 12", 11},
-		"an EtcdBackup serves in place of a base": {at(16), []int64{16}, "17 16", 7},
-		"one of after that time does not":         {at(14), []int64{16}, "17 16 14", 9},
+		"no base is of before":               {at(10), nil, "17 14 11", 11},
+		"the first is":                       {at(13), nil, "17 14 11", 11},
+		"the second is":                      {at(14), nil, "17 14", 9},
+		"all are":                            {at(100), nil, "17", 4},
+		"an EtcdBackup is not an archiver's": {at(14), []int64{12}, "17 14 12", 11},
+		"an EtcdBackup may go any day":       {at(16), []int64{16}, "17 16 14", 9},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, now, dir := clocked(t, &fakeMember{auth: 1, revision: func() int64 { return 10 }})
@@ -1078,18 +1077,22 @@ func TestArchivePruneKeepsThePointsSince(t *testing.T) {
 // there it goes on to serve.
 func TestArchiveTakesAnotherBaseInTime(t *testing.T) {
 	for name, tc := range map[string]struct {
-		every, age time.Duration
-		tried      bool
+		every, age   time.Duration
+		users, tried bool
 	}{
-		"only when there is none": {0, 1000 * time.Hour, false},
-		"it is young":             {time.Hour, 59 * time.Minute, false},
-		"it is old":               {time.Hour, time.Hour, true},
+		"only when there is none":         {0, 1000 * time.Hour, false, false},
+		"it is young":                     {time.Hour, 59 * time.Minute, false, false},
+		"it is old":                       {time.Hour, time.Hour, false, true},
+		"it is old, and an EtcdBackup is": {time.Hour, time.Hour - time.Second, true, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, now, _ := clocked(t, &fakeMember{auth: 1, revision: func() int64 { return 10 }})
 			var log bytes.Buffer
 			s.Log, s.BaseEvery = slog.New(slog.NewTextHandler(&log, nil)), tc.every
-			m := stored(t, s.Env, 10, snapshot.CompressionNone)
+			m := based(t, s.Env, 10)
+			if tc.users {
+				m = stored(t, s.Env, 12, snapshot.CompressionNone)
+			}
 			*now = m.Began.Add(tc.age)
 			// Nobody answers who could send one.
 			found, err := s.base(t.Context(), s.next)

@@ -87,7 +87,7 @@ func (w *archiver) base(ctx context.Context, segment snapshot.Segment) (foundBas
 			return foundBase{}, err
 		}
 		if trail == nil || trail.Whole(segment.From-1) {
-			return w.renewed(ctx, &env, segment, there), nil
+			return w.renewed(ctx, &env, segment, catalog.Backups, there), nil
 		}
 		return foundBase{broken: true, lost: trail.Lost(segment.From - 1)}, nil
 	}
@@ -107,11 +107,15 @@ func (w *archiver) take(ctx context.Context, env *Env) (snapshot.Manifest, error
 	})
 }
 
-// renewed is a base that is younger than BaseEvery, so that what is older can go one day. While
-// another cannot be taken the one that is there goes on to serve, and the next look tries again.
-func (w *archiver) renewed(ctx context.Context, env *Env, segment snapshot.Segment, there *snapshot.Backup) foundBase {
+// renewed makes sure of a base of its own that is younger than BaseEvery, so that what is older
+// can go one day. An EtcdBackup is none: it goes when its schedule says so. While another cannot
+// be taken the one that is there goes on to serve, and the next look tries again.
+func (w *archiver) renewed(ctx context.Context, env *Env, segment snapshot.Segment, backups []snapshot.Backup, there *snapshot.Backup) foundBase {
 	found := foundBase{since: segment.BaseSince, id: there.ID}
-	if w.BaseEvery <= 0 || w.Now().Sub(there.Began) < w.BaseEvery {
+	young := func(b snapshot.Backup) bool {
+		return b.ArchiveBase && !b.Unfit && w.Now().Sub(b.Began) < w.BaseEvery
+	}
+	if w.BaseEvery <= 0 || slices.ContainsFunc(segment.BasesOf(backups), young) {
 		return found
 	}
 	m, err := w.take(ctx, env)
