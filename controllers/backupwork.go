@@ -39,26 +39,35 @@ func (r *EtcdBackupReconciler) work(ctx context.Context, b *v1alpha1.EtcdBackup,
 		return backup.Work{}, fmt.Errorf("reading Job %s: %w", key.Name, err)
 	}
 	if job.Labels[v1alpha1.LabelBackupUID] != string(b.UID) {
-		return backup.Work{State: backup.WorkForeign}, nil
+		return backup.Work{Name: job.Name, State: backup.WorkForeign}, nil
 	}
 	w := workOf(job)
 	w.Age = r.now().Sub(job.CreationTimestamp.Time)
 	if ended := endOf(job); !ended.IsZero() {
 		w.EndedFor = r.now().Sub(ended)
 	}
-	pods := &corev1.PodList{}
-	err = r.Live.List(ctx, pods, client.InNamespace(b.Namespace), client.MatchingLabels{batchv1.JobNameLabel: job.Name, v1alpha1.LabelBackupUID: string(b.UID)})
+	pods, err := podsOf(ctx, r.Live, job, v1alpha1.LabelBackupUID)
 	if err != nil {
-		return w, fmt.Errorf("listing the pods of Job %s: %w", job.Name, err)
+		return w, err
 	}
-	follow(ctx, r.Progress, &w, pods.Items)
+	follow(ctx, r.Progress, &w, pods)
 	return w, nil
+}
+
+// podsOf the very Job; by says in which label it and its pods name whom they work for.
+func podsOf(ctx context.Context, live client.Reader, job *batchv1.Job, by string) ([]corev1.Pod, error) {
+	pods := &corev1.PodList{}
+	err := live.List(ctx, pods, client.InNamespace(job.Namespace), client.MatchingLabels{batchv1.JobNameLabel: job.Name, by: job.Labels[by]})
+	if err != nil {
+		return nil, fmt.Errorf("listing the pods of Job %s: %w", job.Name, err)
+	}
+	return slices.DeleteFunc(pods.Items, func(pod corev1.Pod) bool { return !resources.MadeBy(&pod, job) }), nil
 }
 
 // workOf is what the Job itself says. One that is being deleted is there until it is
 // gone.
 func workOf(job *batchv1.Job) backup.Work {
-	w := backup.Work{State: backup.WorkRunning, Ending: !job.DeletionTimestamp.IsZero()}
+	w := backup.Work{Name: job.Name, State: backup.WorkRunning, Ending: !job.DeletionTimestamp.IsZero()}
 	for _, c := range job.Status.Conditions {
 		switch {
 		case c.Status != corev1.ConditionTrue || !job.DeletionTimestamp.IsZero():

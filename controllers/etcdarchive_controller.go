@@ -107,6 +107,7 @@ func (r *EtcdArchiveReconciler) observe(ctx context.Context, a *v1alpha1.EtcdArc
 	o := backup.ArchiveObserved{
 		Now: r.now(), Created: a.CreationTimestamp.Time, Deleting: !a.DeletionTimestamp.IsZero(), Suspend: a.Spec.Suspend,
 		MaxLag: a.Spec.MaxLag.Duration, DrillEvery: a.Spec.DrillEvery.Duration, ClusterUID: a.Status.ClusterUID,
+		Cluster: backup.Cluster{Name: a.Spec.ClusterRef.Name}, KeepFor: a.Spec.KeepFor.Duration, PruneFailed: backup.PruneFailed(&a.Status),
 	}
 	if o.Deleting {
 		return o, w, nil
@@ -134,6 +135,9 @@ func (r *EtcdArchiveReconciler) observe(ctx context.Context, a *v1alpha1.EtcdArc
 	if err = r.drill(ctx, a, &o); err != nil {
 		return o, w, err
 	}
+	if err = r.prune(ctx, a, &o); err != nil {
+		return o, w, err
+	}
 	if !o.Archiver.Running {
 		o.MissingSecret, err = missingOf(ctx, r.Live, a.Namespace, resources.SecretsOf(a.Spec.Store, a.Spec.Encryption))
 	}
@@ -146,10 +150,10 @@ func (r *EtcdArchiveReconciler) archiver(ctx context.Context, a *v1alpha1.EtcdAr
 	if err != nil || d == nil {
 		return backup.Archiver{}, err
 	}
-	out := backup.Archiver{State: backup.ArchiverOutdated}
+	out := backup.Archiver{Name: d.Name, State: backup.ArchiverOutdated}
 	switch {
 	case d.Labels[v1alpha1.LabelArchiveUID] != string(a.UID):
-		return backup.Archiver{State: backup.ArchiverForeign}, nil
+		return backup.Archiver{Name: d.Name, State: backup.ArchiverForeign}, nil
 	case d.Spec.Replicas != nil && *d.Spec.Replicas == 0:
 		return backup.Archiver{State: backup.ArchiverStopped}, nil
 	case w.Cluster != nil && o.Cluster.Founded:
@@ -251,28 +255,64 @@ func running(pod *corev1.Pod) bool {
 
 // drill notes what is known of the Job that tries the archive out.
 func (r *EtcdArchiveReconciler) drill(ctx context.Context, a *v1alpha1.EtcdArchive, o *backup.ArchiveObserved) error {
-	job := &batchv1.Job{}
-	key := client.ObjectKey{Namespace: a.Namespace, Name: resources.ArchiveDrillName(a.Name)}
-	// Read from the API server: the cache does not hold a Job that is not ours.
-	err := r.Live.Get(ctx, key, job)
-	if apierrors.IsNotFound(err) {
+	job, err := r.job(ctx, a, resources.ArchiveDrillName(a.Name), &o.Drill)
+	if err == nil && job != nil {
+		o.DrillBegan, o.DrillJobOf = job.CreationTimestamp.Time, job.Annotations[v1alpha1.AnnotationTemplateHash]
+	}
+	return err
+}
+
+// prune notes what is known of the Job that deletes what the archive does not keep and, when
+// it is time for one, who is being filled from the archive.
+func (r *EtcdArchiveReconciler) prune(ctx context.Context, a *v1alpha1.EtcdArchive, o *backup.ArchiveObserved) error {
+	if o.KeepFor <= 0 {
 		return nil
 	}
+	if a.Status.LastPruneTime != nil {
+		o.LastPrune = a.Status.LastPruneTime.Time
+	}
+	job, err := r.job(ctx, a, resources.ArchivePruneName(a.Name), &o.Prune)
 	if err != nil {
-		return fmt.Errorf("reading Job %s: %w", key.Name, err)
+		return err
+	}
+	if job != nil {
+		o.PruneBegan = job.CreationTimestamp.Time
+	}
+	if !backup.PruneDue(*o) {
+		return nil
+	}
+	used, err := inUse(ctx, r.Client, r.Live, a.Namespace)
+	for _, s := range used.sources {
+		if s.ClusterUID == a.Status.ClusterUID {
+			o.PruneHeld = s.cluster.String()
+		}
+	}
+	return err
+}
+
+// job of the archive, and what is known of its work; nil if there is none, or if it is somebody
+// else's.
+func (r *EtcdArchiveReconciler) job(ctx context.Context, a *v1alpha1.EtcdArchive, name string, w *backup.Work) (*batchv1.Job, error) {
+	job := &batchv1.Job{}
+	// Read from the API server: the cache does not hold a Job that is not ours.
+	err := r.Live.Get(ctx, client.ObjectKey{Namespace: a.Namespace, Name: name}, job)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading Job %s: %w", name, err)
 	}
 	if job.Labels[v1alpha1.LabelArchiveUID] != string(a.UID) {
-		o.Drill.State = backup.WorkForeign
-		return nil
+		w.Name, w.State = name, backup.WorkForeign
+		return nil, nil
 	}
-	o.Drill, o.DrillBegan, o.DrillJobOf = workOf(job), job.CreationTimestamp.Time, job.Annotations[v1alpha1.AnnotationTemplateHash]
-	pods := &corev1.PodList{}
-	err = r.Live.List(ctx, pods, client.InNamespace(a.Namespace), client.MatchingLabels{batchv1.JobNameLabel: job.Name, v1alpha1.LabelArchiveUID: string(a.UID)})
+	*w = workOf(job)
+	pods, err := podsOf(ctx, r.Live, job, v1alpha1.LabelArchiveUID)
 	if err != nil {
-		return fmt.Errorf("listing the pods of Job %s: %w", job.Name, err)
+		return nil, err
 	}
-	follow(ctx, r.Progress, &o.Drill, pods.Items)
-	return nil
+	follow(ctx, r.Progress, w, pods)
+	return job, nil
 }
 
 // perform carries out the step. What status is to say is written by ReportArchive.
@@ -285,19 +325,29 @@ func (r *EtcdArchiveReconciler) perform(ctx context.Context, a *v1alpha1.EtcdArc
 	case backup.StopArchiver:
 		return r.stop(limited, a)
 	case backup.Drill:
-		if r.BackupImage == "" {
-			return resources.ErrNoBackupImage
-		}
-		job := resources.ArchiveDrillJob(a, w)
-		if err := r.Client.Create(limited, job, client.FieldOwner(resources.FieldOwner)); err != nil && !apierrors.IsAlreadyExists(err) {
-			return fmt.Errorf("creating Job %s: %w", job.Name, err)
-		}
-		return nil
+		return r.start(limited, resources.ArchiveDrillJob(a, w))
+	case backup.Prune:
+		return r.start(limited, resources.ArchivePruneJob(a, w, r.now().Add(-a.Spec.KeepFor.Duration)))
 	case backup.Redo:
-		return r.redo(limited, a)
+		name := resources.ArchiveDrillName(a.Name)
+		if step.Operation == snapshot.OperationPrune {
+			name = resources.ArchivePruneName(a.Name)
+		}
+		// The very Job that has ended goes.
+		return deleteJob(limited, r.Client, r.Live, client.ObjectKey{Namespace: a.Namespace, Name: name}, metav1.DeletePropagationBackground, v1alpha1.LabelArchiveUID, string(a.UID))
 	default:
 		return nil
 	}
+}
+
+func (r *EtcdArchiveReconciler) start(ctx context.Context, job *batchv1.Job) error {
+	if r.BackupImage == "" {
+		return resources.ErrNoBackupImage
+	}
+	if err := r.Client.Create(ctx, job, client.FieldOwner(resources.FieldOwner)); err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("creating Job %s: %w", job.Name, err)
+	}
+	return nil
 }
 
 // archive makes the Deployment, or makes it what it should be. It is not made from a look
@@ -351,11 +401,6 @@ func (r *EtcdArchiveReconciler) patchDeployment(ctx context.Context, a *v1alpha1
 	return nil
 }
 
-// redo deletes the very Job that has ended.
-func (r *EtcdArchiveReconciler) redo(ctx context.Context, a *v1alpha1.EtcdArchive) error {
-	return deleteJob(ctx, r.Client, r.Live, client.ObjectKey{Namespace: a.Namespace, Name: resources.ArchiveDrillName(a.Name)}, metav1.DeletePropagationBackground, v1alpha1.LabelArchiveUID, string(a.UID))
-}
-
 // patchStatus writes status, once a pass and only when it has changed, on condition
 // that nobody wrote the archive meanwhile; and tells what happened.
 func (r *EtcdArchiveReconciler) patchStatus(ctx context.Context, before, a *v1alpha1.EtcdArchive, gap *v1alpha1.ArchiveGap) error {
@@ -385,4 +430,18 @@ func (r *EtcdArchiveReconciler) tell(before, a *v1alpha1.EtcdArchive, gap *v1alp
 		c := meta.FindStatusCondition(a.Status.Conditions, v1alpha1.ConditionGapInHistory)
 		r.Recorder.Eventf(a, nil, corev1.EventTypeWarning, v1alpha1.ConditionGapInHistory, "Archive", "%s", status.Note(c.Message))
 	}
+	r.tellOfPrune(before, a)
+}
+
+// tellOfPrune says what was deleted, and what was in the way of that.
+func (r *EtcdArchiveReconciler) tellOfPrune(before, a *v1alpha1.EtcdArchive) {
+	c := meta.FindStatusCondition(a.Status.Conditions, v1alpha1.ConditionHistoryBounded)
+	if c == nil || a.Status.LastPruneTime.Equal(before.Status.LastPruneTime) {
+		return
+	}
+	kind := corev1.EventTypeNormal
+	if c.Status != metav1.ConditionTrue {
+		kind = corev1.EventTypeWarning
+	}
+	r.Recorder.Eventf(a, nil, kind, c.Reason, "Prune", "%s", status.Note(c.Message))
 }

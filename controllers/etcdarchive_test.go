@@ -200,6 +200,110 @@ func TestArchive(t *testing.T) {
 	}
 }
 
+// TestArchiveIsBounded: what spec.keepFor does not keep is deleted by a Job once a day, which is
+// told, and not while a cluster is being filled from the archive.
+func TestArchiveIsBounded(t *testing.T) {
+	keeps := func(a *v1alpha1.EtcdArchive) { a.Spec.KeepFor = metav1.Duration{Duration: 48 * time.Hour} }
+	elsewhere := cluster(func(c *v1alpha1.EtcdCluster) {
+		c.Name, c.Namespace, c.UID = "new", "elsewhere", "ne3"
+		c.Spec.RestoreFrom = &v1alpha1.RestoreSource{Store: &v1alpha1.BackupStore{}, ClusterUID: "5e1f", ToTime: "2001-09-08T00:00:00Z"}
+	})
+	a := newArchives(t, anEtcdArchive(undrilled, keeps), cluster(voting), s3Secret(), elsewhere)
+	a.passes()
+	a.pod(snapshot.OperationArchive, runs)
+	later := func(by time.Duration) (wrote []string) {
+		t.Helper()
+		a.clock.SetTime(a.clock.Now().Add(by))
+		a.tells(42, nil)
+		return a.passes()
+	}
+	bounded := func() string { return a.condition(v1alpha1.ConditionHistoryBounded) }
+	if wrote := later(time.Second); slices.Contains(wrote, "create e-prune-archive") || bounded() != "False/Pending" {
+		t.Errorf("it is young: wrote %v, HistoryBounded is %s", wrote, bounded())
+	}
+	if wrote := later(48 * time.Hour); slices.Contains(wrote, "create e-prune-archive") || bounded() != "False/Queued" {
+		t.Errorf("a cluster is being filled: wrote %v, HistoryBounded is %s", wrote, bounded())
+	}
+	if c := meta.FindStatusCondition(a.get().Status.Conditions, v1alpha1.ConditionHistoryBounded); !strings.Contains(c.Message, "elsewhere/new") {
+		t.Errorf("who is waited for is not told: %q", c.Message)
+	}
+	if err := a.api.Delete(t.Context(), elsewhere); err != nil {
+		t.Fatal(err)
+	}
+	if wrote := later(0); !slices.Contains(wrote, "create e-prune-archive") {
+		t.Fatalf("nobody is filled: wrote %v", wrote)
+	}
+	ends := func(with batchv1.JobConditionType, result snapshot.Result) {
+		t.Helper()
+		job := stored[batchv1.Job](t, a.api, client.ObjectKey{Namespace: "ns", Name: "e-prune-archive"})
+		if command := strings.Join(job.Spec.Template.Spec.Containers[0].Command, " "); !strings.Contains(command, "--points-since=2001-09-") {
+			t.Errorf("%s", command)
+		}
+		job.CreationTimestamp = metav1.NewTime(a.clock.Now().Add(-time.Minute))
+		if err := a.api.Update(t.Context(), job); err != nil {
+			t.Fatal(err)
+		}
+		job.Status.Conditions = []batchv1.JobCondition{{Type: with, Status: corev1.ConditionTrue}}
+		if err := a.api.Status().Update(t.Context(), job); err != nil {
+			t.Fatal(err)
+		}
+		result.Operation = snapshot.OperationPrune
+		a.pod(snapshot.OperationPrune, corev1.ContainerStatus{State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{Message: string(result.Encode())}}})
+		pod := stored[corev1.Pod](t, a.api, client.ObjectKey{Namespace: "ns", Name: "pod-of-prune"})
+		pod.Labels[batchv1.JobNameLabel] = job.Name
+		if err := a.api.Update(t.Context(), pod); err != nil {
+			t.Fatal(err)
+		}
+		for len(a.events.Events) > 0 {
+			<-a.events.Events
+		}
+		a.passes()
+	}
+	event := func(want ...string) {
+		t.Helper()
+		if len(a.events.Events) != 1 {
+			t.Fatalf("%d events", len(a.events.Events))
+		}
+		got := <-a.events.Events
+		for _, part := range want {
+			if !strings.Contains(got, part) {
+				t.Errorf("event %q does not say %q", got, part)
+			}
+		}
+	}
+	ends(batchv1.JobComplete, snapshot.Result{Outcome: snapshot.OutcomeSucceeded, Pruned: &snapshot.Pruned{Dropped: []snapshot.Dropped{{ID: "old-base"}}, DroppedCount: 1, Segments: 7}})
+	if got := a.get().Status; bounded() != "True/Pruned" || !got.LastPruneTime.Time.Equal(a.clock.Now()) {
+		t.Errorf("HistoryBounded is %s, status %+v", bounded(), got)
+	}
+	event("Normal Pruned", "old-base", "7 segments")
+	if wrote := later(23 * time.Hour); slices.Contains(wrote, "create e-prune-archive") {
+		t.Errorf("it is looked for again and again: %v", wrote)
+	}
+	if wrote := later(time.Hour); !slices.Contains(wrote, "delete e-prune-archive") || !slices.Contains(wrote, "create e-prune-archive") {
+		t.Errorf("a day later: wrote %v", wrote)
+	}
+	ends(batchv1.JobFailed, snapshot.Result{Outcome: snapshot.OutcomeFailed, Reason: snapshot.ReasonAccessDenied, Message: "s3://backups says no — it does — ask"})
+	if bounded() != "False/AccessDenied" || a.condition(v1alpha1.ConditionReady) != "True/Archiving" {
+		t.Errorf("HistoryBounded is %s, Ready %s", bounded(), a.condition(v1alpha1.ConditionReady))
+	}
+	event("Warning AccessDenied", "s3://backups")
+	for range 2 {
+		a.clock.SetTime(a.clock.Now().Add(10 * time.Second))
+		a.tells(42, nil)
+		if _, err := a.pass(); err != nil || len(a.writes) > 0 {
+			t.Errorf("at rest: %v, wrote %v", err, a.writes)
+		}
+	}
+	is := a.get()
+	is.Spec.KeepFor = metav1.Duration{}
+	if err := a.api.Update(t.Context(), is); err != nil {
+		t.Fatal(err)
+	}
+	if wrote := later(48 * time.Hour); slices.Contains(wrote, "create e-prune-archive") || bounded() != "" {
+		t.Errorf("everything is kept: wrote %v, HistoryBounded is %s", wrote, bounded())
+	}
+}
+
 // TestArchiveInTrouble: the archiver's words are the user's, and are taken back when it goes
 // on; one that is killed is told by its last words.
 func TestArchiveInTrouble(t *testing.T) {

@@ -127,6 +127,7 @@ func (r *EtcdBackupReconciler) observe(ctx context.Context, b *v1alpha1.EtcdBack
 	if o.Deleting {
 		o.DeletedFor = now.Sub(b.DeletionTimestamp.Time)
 	}
+	o.Cluster.Name = b.Spec.ClusterRef.Name
 	if backup.Next(o).Kind == backup.Rest {
 		return o, nil, nil
 	}
@@ -193,7 +194,7 @@ func clusterNamed(ctx context.Context, reader client.Reader, namespace, name str
 }
 
 func asCluster(c *v1alpha1.EtcdCluster) backup.Cluster {
-	return backup.Cluster{UID: resources.ClusterUID(c), Founded: c.Status.ClusterID != "" && c.Status.Replicas > 0}
+	return backup.Cluster{Name: c.Name, UID: resources.ClusterUID(c), Founded: c.Status.ClusterID != "" && c.Status.Replicas > 0}
 }
 
 // missingSecret is one that the pod which is about to be made would wait for, in vain
@@ -277,7 +278,7 @@ func refusedJob(err error) bool {
 	if _, said := errors.AsType[*apierrors.StatusError](err); !said {
 		return errors.Is(err, resources.ErrNoBackupImage)
 	}
-	return !apierrors.IsTimeout(err) && !apierrors.IsServerTimeout(err) && !apierrors.IsTooManyRequests(err) && !apierrors.IsServiceUnavailable(err)
+	return !status.Passing(err)
 }
 
 func (r *EtcdBackupReconciler) deleteJob(ctx context.Context, b *v1alpha1.EtcdBackup, operation snapshot.Operation, how metav1.DeletionPropagation) error {

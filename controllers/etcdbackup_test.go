@@ -226,6 +226,28 @@ func (b *backups) stopped(operation snapshot.Operation, at time.Time) {
 	}
 }
 
+// TestTheLastJobsPods: a Job that is made again under the name of the last one does not take over
+// what the pods of that have left, which go after it.
+func TestTheLastJobsPods(t *testing.T) {
+	for of, want := range map[string]string{"the-last-one": "True/Failed", "uid-of-": "True/Corrupt"} {
+		b := newBackups(t, anEtcdBackup(), cluster(voting), s3Secret())
+		b.passes()
+		b.ends(snapshot.OperationSave, batchv1.JobComplete, savedMessage())
+		b.passes()
+		message := string(snapshot.Result{Operation: snapshot.OperationDrill, Outcome: snapshot.OutcomeFailed, Reason: snapshot.ReasonCorrupt, Message: "a bit has flipped — no — no"}.Encode())
+		b.ends(snapshot.OperationDrill, batchv1.JobFailed, message)
+		pod := stored[corev1.Pod](t, b.api, client.ObjectKey{Namespace: "ns", Name: "pod-of-drill"})
+		pod.Labels[batchv1.ControllerUidLabel] = of
+		if err := b.api.Update(t.Context(), pod); err != nil {
+			t.Fatal(err)
+		}
+		b.passes()
+		if got := b.condition(v1alpha1.ConditionStalled); got != want {
+			t.Errorf("with a pod of the Job %q Stalled is %s, want %s", of, got, want)
+		}
+	}
+}
+
 // TestBackupIsTriedAgain: a verified backup is tried out when spec.drillAfter says so, by a
 // Job of its own; it stays verified until that shows that it has rotted, and can be tried
 // out once more after that.
@@ -559,9 +581,11 @@ func TestBackupDeletedWhileNobodyWorked(t *testing.T) {
 	}
 
 	b = newBackups(t, anEtcdBackup(leaves, hourAgo), s3Secret())
-	refuses(b, apierrors.NewServiceUnavailable("restarting"))
-	if _, err := b.pass(); err == nil || gone(b) {
-		t.Errorf("what passes is taken for a refusal: %v", err)
+	for _, passes := range []error{apierrors.NewServiceUnavailable("restarting"), apierrors.NewInternalError(errors.New("failed calling webhook")), context.DeadlineExceeded} {
+		refuses(b, passes)
+		if _, err := b.pass(); err == nil || gone(b) {
+			t.Errorf("what passes is taken for a refusal: %v", err)
+		}
 	}
 	refuses(b, apierrors.NewForbidden(batchv1.Resource("jobs"), "b-prune", errors.New("exceeded quota")))
 	if _, err := b.pass(); err != nil || !gone(b) {

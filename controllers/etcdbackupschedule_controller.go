@@ -8,7 +8,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
@@ -121,45 +120,18 @@ func (r *EtcdBackupScheduleReconciler) observe(ctx context.Context, s *v1alpha1.
 	if err := reader.List(ctx, &list, client.InNamespace(s.Namespace), client.MatchingLabels{v1alpha1.LabelSchedule: s.Name}); err != nil {
 		return p, fmt.Errorf("listing backups: %w", err)
 	}
-	used, err := inUse(ctx, reader, s.Namespace)
+	used, err := inUse(ctx, r.Client, reader, s.Namespace)
 	if err != nil {
 		return p, err
 	}
 	for i := range list.Items {
 		if b := &list.Items[i]; b.Spec.ClusterRef == s.Spec.Backup.ClusterRef {
 			item := backup.ItemOf(b)
-			item.InUse = used[b.Name]
+			item.InUse = used.of(b)
 			p.Items = append(p.Items, item)
 		}
 	}
 	return p, nil
-}
-
-// inUse are the backups of the namespace that a cluster is being filled from, or that an
-// EtcdRestore which is not over is to carry one back to.
-func inUse(ctx context.Context, reader client.Reader, namespace string) (map[string]bool, error) {
-	used := map[string]bool{}
-	var clusters v1alpha1.EtcdClusterList
-	if err := reader.List(ctx, &clusters, client.InNamespace(namespace)); err != nil {
-		return nil, fmt.Errorf("listing the clusters that begin with backups: %w", err)
-	}
-	for i := range clusters.Items {
-		for _, name := range resources.Awaits(&clusters.Items[i]) {
-			used[name] = true
-		}
-	}
-	var restores v1alpha1.EtcdRestoreList
-	if err := reader.List(ctx, &restores, client.InNamespace(namespace)); err != nil {
-		return nil, fmt.Errorf("listing the restores of backups: %w", err)
-	}
-	for i := range restores.Items {
-		r := &restores.Items[i]
-		is := func(kind string) bool { return meta.IsStatusConditionTrue(r.Status.Conditions, kind) }
-		if r.DeletionTimestamp.IsZero() && !is(v1alpha1.ConditionReady) && !is(v1alpha1.ConditionStalled) {
-			used[r.Spec.BackupName] = true
-		}
-	}
-	return used, nil
 }
 
 // perform makes and deletes. What is deleted goes first only if it is replaced: a

@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/snapshot"
 )
 
 var scheduleRequest = ctrl.Request{NamespacedName: client.ObjectKey{Namespace: "ns", Name: "s"}}
@@ -93,6 +94,7 @@ func (s *schedules) verify(name string, revision int64) {
 	}
 	now := metav1.NewTime(s.clock.Now())
 	b.Status.Revision, b.Status.ClusterID, b.Status.StartTime, b.Status.VerifiedTime = revision, "c1", &now, &now
+	b.Status.ClusterUID, b.Status.ID = "5e1f", snapshot.NewID(revision, now.Time, name)
 	for _, kind := range []string{v1alpha1.ConditionReady, v1alpha1.ConditionComplete, v1alpha1.ConditionVerified} {
 		meta.SetStatusCondition(&b.Status.Conditions, metav1.Condition{Type: kind, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonVerified})
 	}
@@ -211,10 +213,33 @@ func TestRetentionSparesWhatIsRestored(t *testing.T) {
 		meta.SetStatusCondition(&r.Status.Conditions, metav1.Condition{Type: kind, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonRestored})
 		return r
 	}
+	point := func(of v1alpha1.RestoreSource, changes ...change) client.Object {
+		c := elsewhere.DeepCopy()
+		of.Store = &v1alpha1.BackupStore{S3: &v1alpha1.S3Store{Bucket: "backups"}}
+		c.Spec.RestoreFrom = &of
+		for _, change := range changes {
+			change(c)
+		}
+		return c
+	}
+	const uid = "5e1f"
+	ofArchive := begins.DeepCopy()
+	ofArchive.Spec.RestoreFrom = &v1alpha1.RestoreSource{ArchiveName: "e", ToRevision: 1}
+	together := func(c *v1alpha1.EtcdCluster) { c.Status.RestorePoint = "put-together" }
+	archive := anEtcdArchive(func(a *v1alpha1.EtcdArchive) { a.Status.ClusterUID = uid })
 	for name, tc := range map[string]struct {
 		there client.Object
 		goes  bool
 	}{
+		"a revision of an archive":          {ofArchive, false},
+		"a revision after it":               {point(v1alpha1.RestoreSource{ClusterUID: uid, ToRevision: 7}), false},
+		"a time after it":                   {point(v1alpha1.RestoreSource{ClusterUID: uid, ToTime: "2026-01-01T03:00:00.5Z"}), false},
+		"a time before it":                  {point(v1alpha1.RestoreSource{ClusterUID: uid, ToTime: "2026-01-01T02:59:59Z"}), true},
+		"a point that was put together":     {point(v1alpha1.RestoreSource{ClusterUID: uid, ToRevision: 7}, together), true},
+		"a point of another cluster":        {point(v1alpha1.RestoreSource{ClusterUID: "another", ToRevision: 7}), true},
+		"by what the store calls it":        {point(v1alpha1.RestoreSource{ClusterUID: uid, BackupID: snapshot.NewID(1, threeOClock, oldest)}), false},
+		"by what the store calls the other": {point(v1alpha1.RestoreSource{ClusterUID: uid, BackupID: snapshot.NewID(2, threeOClock, oldest)}), true},
+
 		"nobody restores it":             {anEtcdRestore(), true},
 		"a cluster begins with it":       {begins, false},
 		"a cluster of another namespace": {elsewhere, true},
@@ -223,7 +248,7 @@ func TestRetentionSparesWhatIsRestored(t *testing.T) {
 		"one that was given up":          {over(v1alpha1.ConditionStalled), true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newSchedules(t, aSchedule(), tc.there)
+			s := newSchedules(t, aSchedule(), archive.DeepCopy(), tc.there)
 			for night := range 3 {
 				s.pass()
 				s.verify(s.names()[len(s.names())-1], int64(night+1))

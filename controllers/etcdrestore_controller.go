@@ -106,6 +106,7 @@ func (r *EtcdRestoreReconciler) observe(ctx context.Context, er *v1alpha1.EtcdRe
 		Deleting:   !er.DeletionTimestamp.IsZero(),
 		ClusterUID: er.Status.ClusterUID, Incarnation: er.Status.Incarnation,
 		Prepared: is(v1alpha1.ConditionPrepared), Done: is(v1alpha1.ConditionReady), Failed: is(v1alpha1.ConditionStalled),
+		Cluster: restore.Cluster{Name: er.Spec.ClusterRef.Name},
 	}
 	if o.Deleting || o.Done || o.Failed {
 		return o, nil, nil
@@ -138,7 +139,7 @@ func (r *EtcdRestoreReconciler) observe(ctx context.Context, er *v1alpha1.EtcdRe
 // cluster is what a restore needs to know of it.
 func (r *EtcdRestoreReconciler) cluster(ctx context.Context, er *v1alpha1.EtcdRestore, c *v1alpha1.EtcdCluster, reader client.Reader) (restore.Cluster, error) {
 	out := restore.Cluster{
-		UID: resources.ClusterUID(c), Incarnation: max(1, c.Status.Incarnation), Founded: c.Status.ClusterID != "",
+		Name: c.Name, UID: resources.ClusterUID(c), Incarnation: max(1, c.Status.Incarnation), Founded: c.Status.ClusterID != "",
 		InMemory: resources.InMemory(c), Paused: c.Spec.Paused,
 		Serves: meta.IsStatusConditionTrue(c.Status.Conditions, v1alpha1.ConditionAvailable),
 	}

@@ -252,7 +252,7 @@ func resultOf(job string) string {
 		}.Encode())
 	case strings.HasSuffix(job, "-drill"):
 		return drilledMessage()
-	case strings.HasSuffix(job, "-prune"):
+	case strings.HasSuffix(job, "-prune"), strings.HasSuffix(job, "-prune-archive"):
 		return string(snapshot.Result{Operation: snapshot.OperationPrune, Outcome: snapshot.OutcomeSucceeded, Reason: snapshot.ReasonPruned, Pruned: &snapshot.Pruned{DroppedCount: 1}}.Encode())
 	default:
 		return savedMessage()
@@ -342,6 +342,16 @@ func TestWhoeverIsKilled(t *testing.T) {
 			func(w *backedUp) { w.run(12); tryAgain(w); w.run(8) }, 4, 3,
 		},
 		"an archive": {func() []client.Object { return []client.Object{anEtcdArchive()} }, func(w *backedUp) { w.run(12) }, 4, 1},
+		"an archive that is shortened": {
+			func() []client.Object {
+				return []client.Object{anEtcdArchive(undrilled, func(a *v1alpha1.EtcdArchive) { a.Spec.KeepFor.Duration = 48 * time.Hour })}
+			},
+			func(w *backedUp) {
+				w.run(5)
+				w.clock.SetTime(threeOClock.Add(48 * time.Hour))
+				w.run(7)
+			}, 4, 1,
+		},
 		"two nights of a schedule that keeps one": {
 			func() []client.Object {
 				return []client.Object{aSchedule(func(s *v1alpha1.EtcdBackupSchedule) {

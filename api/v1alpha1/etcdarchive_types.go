@@ -47,6 +47,17 @@ type EtcdArchiveSpec struct {
 	// +optional
 	DrillEvery metav1.Duration `json:"drillEvery,omitempty,omitzero"`
 
+	// KeepFor is how far back every point can be restored: from 24h to 87600h, or 0s for ever.
+	// Once a day the bases that were taken by themselves and that no such point needs are
+	// deleted, and the segments that no backup in the store needs. A base that is older than
+	// half of it, or a week, is followed by another.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule=`size(self) > 1 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?h)?([0-9]{1,6}([.][0-9]{1,3})?m)?([0-9]{1,9}([.][0-9]{1,3})?s)?$') && (duration(self) == duration('0s') || duration(self) >= duration('24h')) && duration(self) <= duration('87600h')`,message=`"…" is neither 0s nor a duration from 24h to 87600h — what is older is deleted, and a mistake is seldom found on the same day — use hours such as 720h`,messageExpression=`'"' + self + '" is neither 0s nor a duration from 24h to 87600h — what is older is deleted, and a mistake is seldom found on the same day — use hours such as 720h'`
+	// +kubebuilder:default="0s"
+	// +optional
+	KeepFor metav1.Duration `json:"keepFor,omitempty,omitzero"`
+
 	// RateLimit is how many bytes a second are read from etcd at most for a base, 64Ki to
 	// 10Gi, so that the cluster's own work is not slowed.
 	// +kubebuilder:validation:Schemaless
@@ -94,8 +105,8 @@ type EtcdArchiveStatus struct {
 	// Conditions: Ready is the summary; Archiving says that what is written is archived,
 	// BaseReady that there is a backup which the end can be restored from, LagExceeded that
 	// it is further behind than spec.maxLag, GapInHistory that revisions are missing,
-	// Verified that it was restored and compared; Reconciling and Stalled say whether work
-	// goes on.
+	// Verified that it was restored and compared, HistoryBounded that what spec.keepFor does not
+	// keep was deleted; Reconciling and Stalled say whether work goes on.
 	// +listType=map
 	// +listMapKey=type
 	// +optional
@@ -146,6 +157,10 @@ type EtcdArchiveStatus struct {
 	// +kubebuilder:validation:MaxLength=64
 	// +optional
 	DrilledOf string `json:"drilledOf,omitempty"`
+
+	// LastPruneTime is when it was last looked for what spec.keepFor does not keep.
+	// +optional
+	LastPruneTime *metav1.Time `json:"lastPruneTime,omitempty"`
 }
 
 // EtcdArchive archives whatever happens to the keys of an EtcdCluster, so that any

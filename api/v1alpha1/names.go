@@ -152,6 +152,9 @@ const (
 	ConditionLagExceeded = "LagExceeded"
 	// ConditionGapInHistory: revisions are missing in the archive. Absent otherwise.
 	ConditionGapInHistory = "GapInHistory"
+	// ConditionHistoryBounded: what spec.keepFor of an archive does not keep was deleted. Absent
+	// where it keeps everything.
+	ConditionHistoryBounded = "HistoryBounded"
 )
 
 // Reasons of conditions and events. Ready's reason is the Status column.
@@ -328,7 +331,8 @@ const (
 
 	// Of restores in place.
 
-	// ReasonQueued: another EtcdRestore of the cluster is under way.
+	// ReasonQueued: another EtcdRestore of the cluster is under way; or, of an archive that is to
+	// be shortened, a cluster is being filled from it.
 	ReasonQueued = "Queued"
 	// ReasonSafetyBackup: the cluster is backed up before it is carried back.
 	ReasonSafetyBackup = "SafetyBackup"

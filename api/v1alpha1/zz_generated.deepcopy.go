@@ -363,6 +363,7 @@ func (in *EtcdArchiveSpec) DeepCopyInto(out *EtcdArchiveSpec) {
 	out.SealEvery = in.SealEvery
 	out.MaxLag = in.MaxLag
 	out.DrillEvery = in.DrillEvery
+	out.KeepFor = in.KeepFor
 	out.RateLimit = in.RateLimit.DeepCopy()
 }
 
@@ -401,6 +402,10 @@ func (in *EtcdArchiveStatus) DeepCopyInto(out *EtcdArchiveStatus) {
 	}
 	if in.LastDrillTime != nil {
 		in, out := &in.LastDrillTime, &out.LastDrillTime
+		*out = (*in).DeepCopy()
+	}
+	if in.LastPruneTime != nil {
+		in, out := &in.LastPruneTime, &out.LastPruneTime
 		*out = (*in).DeepCopy()
 	}
 }

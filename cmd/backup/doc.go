@@ -48,6 +48,8 @@
 //
 //	--seal-every D          how long writes are gathered for one object, default 2s
 //	--idle-every D          how often an idle cluster gets an object that says so, default 10m
+//	--base-every D          how old the newest base that was taken by itself may be before another
+//	                        is, at least 1h; default 0: only when there is no backup to begin with
 //
 // How far it is stands in /progress, and at /metrics for Prometheus.
 //
@@ -110,6 +112,8 @@
 //	--drop ID,...           drop just these, and ask no other rule
 //	--drop-made-by UID --name N   drop just what was stored for this EtcdBackup, finished or not
 //	--verified ID,...       backups known to be verified, beside those that say so in the store
+//	--points-since T        drop just the bases that an archiver took by itself and that no point
+//	                        since this time needs
 //	--orphans-after D       age of what is removed as unfinished, default 192h, at least 1h
 //	--dry-run               say, and delete nothing
 //

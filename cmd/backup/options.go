@@ -59,6 +59,7 @@ type options struct {
 	zone          string
 	drop          string
 	verified      string
+	pointsSince   string
 	output        string
 	archive       job.Archive
 	drill         job.Members
@@ -183,6 +184,7 @@ func (o *options) registerPoint(f *flag.FlagSet) {
 
 func (o *options) registerArchive(f *flag.FlagSet) {
 	f.DurationVar(&o.archive.SealEvery, "seal-every", 2*time.Second, "how long writes are gathered for one object, at least 100ms")
+	f.DurationVar(&o.archive.BaseEvery, "base-every", 0, "how old the newest base that was taken by itself may be before another is, at least 1h; 0: one is taken only when there is no backup to begin with")
 	f.DurationVar(&o.archive.IdleEvery, "idle-every", 10*time.Minute, "how often a cluster that is not written to gets an object that says so")
 }
 
@@ -241,6 +243,7 @@ func (o *options) registerPrune(f *flag.FlagSet) {
 	f.StringVar(&p.MadeBy.Name, "name", "", "name of that EtcdBackup")
 	f.StringVar(&o.verified, "verified", "", "IDs of backups that are known to be verified, separated by commas")
 	f.DurationVar(&p.OrphansAfter, "orphans-after", snapshot.OrphansAfter, "age of what is removed as unfinished, at least 1h")
+	f.StringVar(&o.pointsSince, "points-since", "", "drop just the bases that an archiver took by itself and that no point since this time needs, such as 2026-01-02T15:04:05Z")
 	f.BoolVar(&p.Rehearsal, "dry-run", false, "say what would be deleted, and delete nothing")
 }
 
@@ -264,6 +267,9 @@ func (o *options) check(operation snapshot.Operation) error {
 		if a := o.archive; a.SealEvery < 100*time.Millisecond || a.IdleEvery < time.Second {
 			errs = append(errs, fmt.Errorf("--seal-every=%s or --idle-every=%s is too short: the store would get an object for every write", a.SealEvery, a.IdleEvery))
 		}
+		if every := o.archive.BaseEvery; every != 0 && every < time.Hour {
+			errs = append(errs, fmt.Errorf("--base-every=%s is less than an hour: the cluster would be read all the time", every))
+		}
 	case snapshot.OperationRestore:
 		require(o.ofVolume())
 		errs = append(errs, o.checkPoint(), o.checkIncarnations(operation))
@@ -283,14 +289,40 @@ func (o *options) check(operation snapshot.Operation) error {
 	case snapshot.OperationDrillArchive:
 		require(map[string]string{"cluster-id": o.drill.ClusterID, "endpoints": o.endpoints})
 	case snapshot.OperationPrune:
-		if made := o.prune.MadeBy; (made.UID == "") != (made.Name == "") {
-			errs = append(errs, errors.New("--drop-made-by and --name name one EtcdBackup together, and one of them is missing"))
-		}
-		if o.prune.OrphansAfter < time.Hour {
-			errs = append(errs, fmt.Errorf("--orphans-after=%s is less than an hour: a backup that is being made would be removed", o.prune.OrphansAfter))
-		}
+		errs = append(errs, o.checkPrune())
 	}
 	return errors.Join(errs...)
+}
+
+func (o *options) checkPrune() error {
+	var errs []error
+	p := o.prune
+	if (p.MadeBy.UID == "") != (p.MadeBy.Name == "") {
+		errs = append(errs, errors.New("--drop-made-by and --name name one EtcdBackup together, and one of them is missing"))
+	}
+	if p.OrphansAfter < time.Hour {
+		errs = append(errs, fmt.Errorf("--orphans-after=%s is less than an hour: a backup that is being made would be removed", p.OrphansAfter))
+	}
+	since, err := o.since()
+	if err != nil {
+		errs = append(errs, err)
+	}
+	if !since.IsZero() && (!p.Policy.Empty() || o.drop != "" || p.MadeBy.UID != "") {
+		errs = append(errs, errors.New("--points-since goes with neither --drop nor any --keep-…: it says which bases of an archiver go, and they say which backups do"))
+	}
+	return errors.Join(errs...)
+}
+
+// since is the time from which on all points stay; zero if none is given.
+func (o *options) since() (time.Time, error) {
+	if o.pointsSince == "" {
+		return time.Time{}, nil
+	}
+	at, err := time.Parse(time.RFC3339, o.pointsSince)
+	if err != nil {
+		return at, fmt.Errorf("--points-since=%q is not a time such as 2026-01-02T15:04:05Z: it would not be known which bases are needed", o.pointsSince)
+	}
+	return at, nil
 }
 
 func (o *options) ofMembers(m job.Members) map[string]string {
@@ -502,6 +534,8 @@ func permitted(orders, backup string) error {
 func (o *options) pruning() (job.Prune, error) {
 	p := o.prune
 	p.Drop, p.Verified = list(o.drop), list(o.verified)
+	// It was parsed when the flags were.
+	p.PointsSince, _ = o.since()
 	zone, err := time.LoadLocation(o.zone)
 	if err != nil {
 		return p, snapshot.Fail(snapshot.ReasonUsage, err, "--time-zone is %q — it is not known when days begin — use a name of IANA, such as Europe/Berlin", o.zone)

@@ -26,6 +26,8 @@ const (
 
 // Archiver is what is known of the process that archives.
 type Archiver struct {
+	// Name of the Deployment.
+	Name  string
 	State ArchiverState
 	// Progress that its pod tells; nil if it does not.
 	Progress *snapshot.ArchiveProgress
@@ -68,15 +70,28 @@ type ArchiveObserved struct {
 	Drill      Work
 	DrillBegan time.Time
 	DrillJobOf string
+
+	// KeepFor is how far back every point is kept; zero for ever. LastPrune is when it was last
+	// looked for what goes, zero for never, and PruneFailed says that this failed.
+	KeepFor     time.Duration
+	LastPrune   time.Time
+	PruneFailed bool
+	// PruneHeld names whoever is being filled from the archive; empty if nobody is.
+	PruneHeld string
+	// Prune is the Job that deletes what goes, and PruneBegan when it was made.
+	Prune      Work
+	PruneBegan time.Time
 }
 
-// The kinds of steps of an archive; Rest, Wait, Begin, Drill, Redo, RecordDrill and Fail are
-// those of a backup.
+// The kinds of steps of an archive; Rest, Wait, Begin, Drill, Prune, Redo, RecordDrill and Fail
+// are those of a backup.
 const (
 	// Archive makes the Deployment that archives, or makes it follow the spec.
 	Archive Kind = "Archive"
 	// StopArchiver has it want no pod.
 	StopArchiver Kind = "StopArchiver"
+	// RecordPrune writes into status what a Job has deleted.
+	RecordPrune Kind = "RecordPrune"
 )
 
 // drillAgain is how soon a drill is tried again that failed: what was in its way may have
@@ -96,7 +111,8 @@ func NextOfArchive(o ArchiveObserved) Step {
 	}
 	switch {
 	case o.Archiver.State == ArchiverForeign:
-		return Step{Kind: Wait, Reason: v1alpha1.ReasonNameConflict, Message: "a Deployment of the name that is needed belongs to somebody else — it is not touched, and nothing is archived — delete or rename it"}
+		return Step{Kind: Wait, Reason: v1alpha1.ReasonNameConflict, Message: fmt.Sprintf(
+			"Deployment %s belongs to somebody else — it is not touched, and nothing is archived — delete or rename it", o.Archiver.Name)}
 	case o.MissingSecret != "" && !o.Archiver.Running:
 		return missing(o.MissingSecret)
 	case o.ClusterUID == "":
@@ -105,6 +121,9 @@ func NextOfArchive(o ArchiveObserved) Step {
 		return Step{Kind: Archive, Reason: v1alpha1.ReasonPending, Message: "starting the pod that archives"}
 	}
 	if step, due := drillStep(o); due {
+		return step
+	}
+	if step, due := pruneStep(o); due {
 		return step
 	}
 	return Step{Kind: Wait, Reason: v1alpha1.ReasonArchiving}
@@ -116,13 +135,15 @@ func halted(o ArchiveObserved) (Step, bool) {
 	switch {
 	case o.ClusterUID != "" && o.Cluster.UID != "" && o.Cluster.UID != o.ClusterUID:
 		return Step{Kind: Fail, Reason: v1alpha1.ReasonClusterReplaced, Message: fmt.Sprintf(
-			"the cluster %s that was archived is gone — another one of its name holds other data — create another EtcdArchive for that", o.ClusterUID)}, true
+			"EtcdCluster %s with the UID %s, which was archived, is gone — another one of its name holds other data — create another EtcdArchive for that", o.Cluster.Name, o.ClusterUID)}, true
 	case o.Suspend:
 		return Step{Kind: Wait, Reason: v1alpha1.ReasonSuspended, Message: "spec.suspend is true: nothing is archived"}, true
 	case o.Cluster.UID == "":
-		return Step{Kind: Wait, Reason: v1alpha1.ReasonClusterNotFound, Message: "there is no EtcdCluster of that name — there is nothing to archive — create it, or correct spec.clusterRef in another EtcdArchive"}, true
+		return Step{Kind: Wait, Reason: v1alpha1.ReasonClusterNotFound, Message: fmt.Sprintf(
+			"there is no EtcdCluster %s in this namespace — there is nothing to archive — create it, or name another one in spec.clusterRef of another EtcdArchive", o.Cluster.Name)}, true
 	case !o.Cluster.Founded:
-		return Step{Kind: Wait, Reason: v1alpha1.ReasonClusterNotFounded, Message: "the EtcdCluster has not been founded yet — there is nothing to archive — see why: kubectl describe ec"}, o.Archiver.State == ArchiverAbsent || o.Archiver.State == ArchiverStopped
+		return Step{Kind: Wait, Reason: v1alpha1.ReasonClusterNotFounded, Message: fmt.Sprintf(
+			"EtcdCluster %s has not been founded yet — there is nothing to archive — see why: kubectl describe ec %s", o.Cluster.Name, o.Cluster.Name)}, o.Archiver.State == ArchiverAbsent || o.Archiver.State == ArchiverStopped
 	}
 	return Step{}, false
 }

@@ -44,6 +44,12 @@ func ReportArchive(a *v1alpha1.EtcdArchive, o ArchiveOutcome) (newGap *v1alpha1.
 	if o.Step.Kind == RecordDrill && o.Err == nil {
 		recordArchiveDrill(s, o.Seen)
 	}
+	if o.Step.Kind == RecordPrune && o.Err == nil {
+		s.LastPruneTime = timeOf(o.Seen.Now)
+	}
+	if o.Seen.KeepFor <= 0 {
+		meta.RemoveStatusCondition(&s.Conditions, v1alpha1.ConditionHistoryBounded)
+	}
 	if p := o.Seen.Archiver.Progress; p != nil {
 		newGap = takeOver(s, p, o.Seen.MaxLag)
 	}
@@ -135,6 +141,9 @@ func archiveConditions(s *v1alpha1.EtcdArchiveStatus, o ArchiveOutcome) []metav1
 		condition(v1alpha1.ConditionReconciling, is[reconciling], where[reconciling]),
 		condition(v1alpha1.ConditionStalled, is[stalled], where[stalled]),
 	}
+	if o.Seen.KeepFor > 0 {
+		out = append(out, boundedCondition(s, o))
+	}
 	if n := len(s.Gaps); n > 0 {
 		out = append(out, condition(v1alpha1.ConditionGapInHistory, metav1.ConditionTrue, gapStory(s.Gaps[n-1])))
 	}
@@ -155,7 +164,7 @@ func archivingCondition(o ArchiveOutcome) metav1.Condition {
 	}
 	a, p := o.Seen.Archiver, o.Seen.Archiver.Progress
 	switch {
-	case o.Err != nil:
+	case o.Err != nil && o.Step.Operation != snapshot.OperationPrune:
 		return no(v1alpha1.ReasonJobRejected, fmt.Sprintf("%s: %s — nothing is archived without it — mend what the message names; it is tried again by itself", o.Step.Message, o.Err))
 	case o.Step.Kind == Fail || o.Step.Kind == StopArchiver || o.Step.Kind == Wait && o.Step.Reason != v1alpha1.ReasonArchiving:
 		return no(o.Step.Reason, o.Step.Message)
@@ -223,7 +232,7 @@ func verifiedCondition(s *v1alpha1.EtcdArchiveStatus, o ArchiveOutcome) metav1.C
 		}
 		return tell(metav1.ConditionFalse, reason, message)
 	case w.State == WorkForeign && (moved(o.Seen) || !condemned(before)):
-		return tell(metav1.ConditionFalse, v1alpha1.ReasonNameConflict, "a Job of the name that a drill needs belongs to somebody else — the archive cannot be tried out — delete or rename it")
+		return tell(metav1.ConditionFalse, v1alpha1.ReasonNameConflict, fmt.Sprintf("Job %s belongs to somebody else — the archive cannot be tried out — delete or rename it", w.Name))
 	case moved(o.Seen):
 		return tell(metav1.ConditionFalse, v1alpha1.ReasonPending, "spec.store, spec.encryption or the cluster's ID is another one than that of the last drill — nobody has seen that what is archived now can be restored — wait: a drill is due")
 	case before != nil && before.Reason != v1alpha1.ReasonNotTried && before.Reason != v1alpha1.ReasonNameConflict:
@@ -238,9 +247,9 @@ func drillFailure(w Work) (reason, message string) {
 	case w.Result != nil && w.Result.Outcome == snapshot.OutcomeFailed:
 		return string(w.Result.Reason), w.Result.Message
 	case w.TimedOut:
-		return v1alpha1.ReasonTimedOut, fmt.Sprintf("the drill did not end in time%s — nobody has seen that the archive can be restored — take backups more often, which keeps a replay short; it is tried again by itself", because(w.Trouble))
+		return v1alpha1.ReasonTimedOut, fmt.Sprintf("Job %s, the drill, did not end in time%s — nobody has seen that the archive can be restored — take backups more often, which keeps a replay short; it is tried again by itself", w.Name, because(w.Trouble))
 	default:
-		return v1alpha1.ReasonFailed, fmt.Sprintf("the drill failed%s — nobody has seen that the archive can be restored — see the logs of its pods; it is tried again by itself", because(w.Trouble))
+		return v1alpha1.ReasonFailed, fmt.Sprintf("Job %s, the drill, failed%s — nobody has seen that the archive can be restored — see the logs of its pods; it is tried again by itself", w.Name, because(w.Trouble))
 	}
 }
 

@@ -30,6 +30,8 @@ const (
 
 // Work is what is known of a Job.
 type Work struct {
+	// Name of the Job; empty if there is none.
+	Name  string
 	State WorkState
 	// Age of the Job; zero if there is none, or if it is somebody else's.
 	Age time.Duration
@@ -50,6 +52,8 @@ type Work struct {
 
 // Cluster is the EtcdCluster that a backup names, as it is now.
 type Cluster struct {
+	// Name that the spec gives, whether there is one or not.
+	Name string
 	// UID is empty while there is none of that name.
 	UID string
 	// Founded says that there is data, and somebody who could send it.
@@ -178,14 +182,15 @@ func saving(o Observed) Step {
 // noCluster: a cluster of the same name that came later holds other data. Saved as
 // this backup, it would be restored one day as what it is not.
 func noCluster(o Observed) (Step, bool) {
-	wait := Step{Kind: Wait, Reason: v1alpha1.ReasonClusterNotFound, Message: "there is no EtcdCluster of that name — there is nothing to back up — create it, or correct spec.clusterRef in another EtcdBackup"}
+	wait := Step{Kind: Wait, Reason: v1alpha1.ReasonClusterNotFound, Message: fmt.Sprintf(
+		"there is no EtcdCluster %s in this namespace — there is nothing to back up — create it, or name another one in spec.clusterRef of another EtcdBackup", o.Cluster.Name)}
 	switch {
 	case o.ClusterUID != "" && o.Cluster.UID != o.ClusterUID:
 		return Step{Kind: Fail, Reason: v1alpha1.ReasonClusterReplaced, Message: fmt.Sprintf(
-			"the cluster %s that was to be backed up is gone — another one of its name holds other data — create another EtcdBackup for that", o.ClusterUID)}, true
+			"EtcdCluster %s with the UID %s, which was to be backed up, is gone — another one of its name holds other data — create another EtcdBackup for that", o.Cluster.Name, o.ClusterUID)}, true
 	case o.Cluster.UID == "":
 	case !o.Cluster.Founded:
-		wait.Reason, wait.Message = v1alpha1.ReasonClusterNotFounded, "the EtcdCluster has not been founded yet — there is nothing to back up — see why: kubectl describe ec"
+		wait.Reason, wait.Message = v1alpha1.ReasonClusterNotFounded, fmt.Sprintf("EtcdCluster %s has not been founded yet — there is nothing to back up — see why: kubectl describe ec %s", o.Cluster.Name, o.Cluster.Name)
 	default:
 		return Step{}, false
 	}
@@ -230,7 +235,7 @@ func verifying(o Observed) Step {
 		redo.Message = "the last drill found out nothing, and is begun again"
 		return redo
 	case o.undecided():
-		_, why := failure(o.Drill)
+		_, why := failure(o.Drill, snapshot.OperationDrill)
 		return Step{Kind: Wait, Reason: v1alpha1.ReasonVerifying, Message: fmt.Sprintf("a drill again found out nothing, and is begun anew within %s: %s", drillAgain, why)}
 	case o.Drill.State != WorkAbsent:
 		return follow(o.Drill, snapshot.OperationDrill, RecordDrill, v1alpha1.ReasonVerifying)
@@ -248,7 +253,7 @@ func follow(w Work, operation snapshot.Operation, record Kind, reason string) St
 	r := w.Result
 	switch {
 	case w.State == WorkForeign:
-		step.Reason, step.Message = v1alpha1.ReasonNameConflict, "a Job of the name that is needed belongs to somebody else — it is not touched, and nothing is done in its place — delete or rename it"
+		step.Reason, step.Message = v1alpha1.ReasonNameConflict, fmt.Sprintf("Job %s belongs to somebody else — it is not touched, and nothing is done in its place — delete or rename it", w.Name)
 	case w.State == WorkRunning:
 		step.Message = running(w)
 	case w.State == WorkSucceeded && done(r, operation):
@@ -257,7 +262,7 @@ func follow(w Work, operation snapshot.Operation, record Kind, reason string) St
 		step.Kind, step.Message = Redo, "the Job has ended and its result is lost; it is run again, and finds what it has done"
 	default:
 		step.Kind = Fail
-		step.Reason, step.Message = failure(w)
+		step.Reason, step.Message = failure(w, operation)
 	}
 	return step
 }
@@ -288,14 +293,20 @@ func running(w Work) string {
 	}
 }
 
-func failure(w Work) (reason, message string) {
+// failure of the Job of an operation. One that tries a backup out leaves the backup where it is.
+func failure(w Work, operation snapshot.Operation) (reason, message string) {
+	drill := operation == snapshot.OperationDrill
 	switch {
 	case w.Result != nil && w.Result.Outcome == snapshot.OutcomeFailed:
 		return string(w.Result.Reason), w.Result.Message
+	case w.TimedOut && drill:
+		return v1alpha1.ReasonTimedOut, fmt.Sprintf("Job %s did not end within spec.timeout%s — it was given up, and nobody has seen that the backup can be restored — see the logs of its pods, and set spec.drillAfter to have it tried again, or create another EtcdBackup with more time", w.Name, because(w.Trouble))
 	case w.TimedOut:
-		return v1alpha1.ReasonTimedOut, fmt.Sprintf("the Job did not end within spec.timeout%s — it was given up, and what it has stored is no backup — see the logs of its pods, and create another EtcdBackup with more time or a higher rateLimit", because(w.Trouble))
+		return v1alpha1.ReasonTimedOut, fmt.Sprintf("Job %s did not end within spec.timeout%s — it was given up, and what it has stored is no backup — see the logs of its pods, and create another EtcdBackup with more time or a higher rateLimit", w.Name, because(w.Trouble))
+	case drill:
+		return v1alpha1.ReasonFailed, fmt.Sprintf("Job %s failed%s — nobody has seen that the backup can be restored — see the logs of its pods, and set spec.drillAfter to have it tried again", w.Name, because(w.Trouble))
 	default:
-		return v1alpha1.ReasonFailed, fmt.Sprintf("the Job failed%s — there is no backup — see the logs of its pods, and create another EtcdBackup", because(w.Trouble))
+		return v1alpha1.ReasonFailed, fmt.Sprintf("Job %s failed%s — there is no backup — see the logs of its pods, and create another EtcdBackup", w.Name, because(w.Trouble))
 	}
 }
 
@@ -393,9 +404,9 @@ func hinders(o Observed) (why string, tooLong bool) {
 	case w.State == WorkFailed && w.Result != nil && w.Result.Outcome == snapshot.OutcomeFailed:
 		return w.Result.Message, true
 	case w.State == WorkFailed:
-		return "the Job that deletes the objects in the store failed" + because(w.Trouble), true
+		return "Job " + w.Name + ", which deletes the objects in the store, failed" + because(w.Trouble), true
 	case w.State == WorkForeign:
-		return "a Job of the name that is needed belongs to somebody else", o.DeletedFor > DeletionLimit
+		return "Job " + w.Name + ", whose name is needed, belongs to somebody else", o.DeletedFor > DeletionLimit
 	case w.State == WorkAbsent:
 		return fmt.Sprintf("Secret %s does not exist, and the pod that deletes the objects in the store would never start", o.MissingSecret), o.DeletedFor > DeletionLimit
 	case w.Age > DeletionLimit:

@@ -17,11 +17,17 @@ func DrillAfter(b *v1alpha1.EtcdBackup) (time.Time, bool) {
 
 // DrillDue says that the backup is to be tried out again, and since when.
 func DrillDue(b *v1alpha1.EtcdBackup, now time.Time) (due bool, since time.Duration) {
-	after, ordered := DrillAfter(b)
-	if !ordered || after.After(now) || !lastDrill(b).Before(after) {
+	after, _ := DrillAfter(b)
+	if !redrillDue(lastDrill(b), after, now) {
 		return false, 0
 	}
 	return true, now.Sub(after)
+}
+
+// redrillDue says that what was last tried out at a time is to be tried out again. What ended
+// before after does not count; that is zero if nothing was ordered.
+func redrillDue(last, after, now time.Time) bool {
+	return last.Before(after) && !after.After(now)
 }
 
 // UntilDrill is how long until the backup is to be tried out again; zero if nothing is

@@ -44,8 +44,9 @@ type Item struct {
 	Size int64
 	// Took is how long it took to be saved; zero if that is not known.
 	Took time.Duration
-	// InUse says that a cluster is being filled from it, or is to be: without its objects
-	// those founders that have not come to it could never be filled.
+	// InUse says that a cluster is being filled from it, or is to be, or that it may be what a
+	// point of an archive is put together from: without its objects those founders that have
+	// not come to it could never be filled.
 	InUse bool
 	// Message says why it failed, or why it is still active.
 	Message string
@@ -53,7 +54,7 @@ type Item struct {
 
 // DrillOrdered says that it is being tried out again.
 func (i Item) DrillOrdered(now time.Time) bool {
-	return i.Drilled.Before(i.DrillAfter) && !i.DrillAfter.After(now)
+	return redrillDue(i.Drilled, i.DrillAfter, now)
 }
 
 // Timetable is a parsed schedule.

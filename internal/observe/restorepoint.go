@@ -76,7 +76,7 @@ func (o *Observer) resultOf(ctx context.Context, job *batchv1.Job) (*snapshot.Re
 	var found *snapshot.Result
 	for i := range pods.Items {
 		ended := resources.EndedWorker(&pods.Items[i])
-		if ended == nil {
+		if ended == nil || !resources.MadeBy(&pods.Items[i], job) {
 			continue
 		}
 		if result, err := snapshot.ParseResult(ended.Message); err == nil && (found == nil || rebuilt(&result)) {

@@ -86,6 +86,52 @@ func TestRestorePoint(t *testing.T) {
 	}
 }
 
+// TestRefusedRestoreFrom: what is wrong with what spec.restoreFrom names, and only the program can
+// find out, is told in its words: by the Job that puts a point together, which has made no volume,
+// and by the container that fills a founder's.
+func TestRefusedRestoreFrom(t *testing.T) {
+	archive := &v1alpha1.EtcdArchive{ObjectMeta: metav1.ObjectMeta{Name: "e", Namespace: "ns"}}
+	archive.Spec.Store.S3 = &v1alpha1.S3Store{Bucket: "backups"}
+	archive.Status.ClusterUID = "0ld"
+	for reason, message := range map[snapshot.Reason]string{
+		snapshot.ReasonBucketMissing:       "s3://backups does not exist — backups have nowhere to lie — create it, or correct its name, region or endpoint",
+		snapshot.ReasonAccessDenied:        "listing 0ld/ in s3://backups: AccessDenied: no — the store does not let these credentials do it — check them, and that they may list, read, write and delete below the prefix",
+		snapshot.ReasonStoreUnreachable:    "listing 0ld/ in s3://backups: no such host — the backup cannot be reached — check the store, its address and the way to it; it will be tried again",
+		snapshot.ReasonForeignPrefix:       "0ld/x/manifest.json is a backup of cluster ns/other with UID 0ther, not of 0ld — two clusters' backups would be mixed — use another prefix",
+		snapshot.ReasonCredentialsMissing:  "/quorate/credentials has no key secretAccessKey — the store asks for it — put it into the Secret",
+		snapshot.ReasonKeyMissing:          "backup x is encrypted for age1abc — none of the given keys is one of theirs — give one of their private keys",
+		snapshot.ReasonNotArchived:         "the archive of cluster c1 does not hold revision 42: it ends at 41 — what was there then cannot be put together — choose another point, of those that are listed",
+		snapshot.ReasonIncompatibleVersion: "backup x was taken from etcd 3.7.1, and etcd 3.6.16 is to serve it — an older etcd cannot open it — set spec.version to 3.7.1 or later",
+	} {
+		words := string(snapshot.Result{Operation: snapshot.OperationRebuild, Outcome: snapshot.OutcomeFailed, Reason: reason, Message: message}.Encode())
+		ended := corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 2, Message: words}}
+		job := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "a-rebuild", Namespace: "ns", UID: "j2", Labels: map[string]string{v1alpha1.LabelRestoring: "5e1f"}}}
+		job.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobFailed, Status: corev1.ConditionTrue, Message: "backoff"}}
+		podOf := func(uid string) *corev1.Pod {
+			p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "pod-of-" + uid, Namespace: "ns", Labels: map[string]string{v1alpha1.LabelRestoring: "5e1f", batchv1.JobNameLabel: "a-rebuild", batchv1.ControllerUidLabel: uid}}}
+			p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: resources.BackupContainer, State: ended}}
+			return p
+		}
+		c := &v1alpha1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{Name: "a", Namespace: "ns", UID: "5e1f"}}
+		c.Spec.RestoreFrom = &v1alpha1.RestoreSource{ArchiveName: "e", ToRevision: 42}
+		for uid, want := range map[string]string{"j2": message + "; it is not tried again by itself: when that is mended, delete Job a-rebuild", "j1": "Job a-rebuild failed: backoff"} {
+			live := fake.NewClientBuilder().WithScheme(scheme(t)).WithObjects(archive, job, podOf(uid)).Build()
+			_, problems, err := (&Observer{Live: live}).restoreBlocked(t.Context(), c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			stallsFor(t, problems, want)
+		}
+
+		filling := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "a-0000", Namespace: "ns"}}
+		problem, told := crashProblem(filling, corev1.ContainerStatus{Name: resources.RestoreContainer, LastTerminationState: ended})
+		if !told {
+			t.Errorf("%s: nothing is told of the container that fills the volume", reason)
+		}
+		stallsFor(t, []plan.Problem{problem}, message)
+	}
+}
+
 func toStore(c *v1alpha1.EtcdCluster) {
 	fromStore(c)
 	c.Spec.RestoreFrom.BackupID, c.Spec.RestoreFrom.ToTime = "", "2026-03-29T11:59:00Z"

@@ -21,11 +21,24 @@ import (
 // revisions takes its time.
 const drillTimeout = 24 * time.Hour
 
+const (
+	// archivePruneTimeout bounds how long it may take to delete what an archive does not keep:
+	// a million segments are deleted one by one.
+	archivePruneTimeout = 12 * time.Hour
+	// oldestBase is how old the newest base may be in an archive that does not keep everything,
+	// so that a replay is not too long.
+	oldestBase = 7 * 24 * time.Hour
+)
+
 // ArchiverName is the name of the Deployment whose pod archives.
 func ArchiverName(archive string) string { return archive + "-archiver" }
 
 // ArchiveDrillName is the name of the Job that tries an archive out.
 func ArchiveDrillName(archive string) string { return JobName(archive, snapshot.OperationDrillArchive) }
+
+// ArchivePruneName is the name of the Job that deletes what an archive does not keep. It is no
+// JobName: an EtcdBackup may bear the name of the archive.
+func ArchivePruneName(archive string) string { return archive + "-prune-archive" }
 
 // ArchiveLabels of what works for an archive: none of them is a member's, so that no
 // selector of a cluster finds it.
@@ -55,6 +68,9 @@ func Archiver(a *v1alpha1.EtcdArchive, w Work) (*appsv1.Deployment, error) {
 	m.members(w.Cluster)
 	m.flag(fmt.Sprintf("--rate-limit=%d", a.Spec.RateLimit.Value()), "--seal-every="+a.Spec.SealEvery.Duration.String())
 	m.recipients(a.Spec.Encryption)
+	if keep := a.Spec.KeepFor.Duration; keep > 0 {
+		m.flag("--base-every=" + min(keep/2, oldestBase).String())
+	}
 	pod := workSpec(a.Spec.ServiceAccountName, m, w)
 	pod.RestartPolicy = corev1.RestartPolicyAlways
 	d := &appsv1.Deployment{
@@ -115,6 +131,20 @@ func ArchiveDrillJob(a *v1alpha1.EtcdArchive, w Work) *batchv1.Job {
 		Name: ArchiveDrillName(a.Name), Namespace: a.Namespace, Labels: labels, Annotations: annotations,
 		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(a, v1alpha1.GroupVersion.WithKind("EtcdArchive"))},
 	}, drillTimeout, workSpec(a.Spec.ServiceAccountName, m, w))
+	job.Spec.TTLSecondsAfterFinished = new(int32(workKept.Seconds()))
+	return job
+}
+
+// ArchivePruneJob is the Job that deletes what no point since a time needs.
+func ArchivePruneJob(a *v1alpha1.EtcdArchive, w Work, since time.Time) *batchv1.Job {
+	w.Operation = snapshot.OperationPrune
+	m := store(a.Spec.Store)
+	m.flag("--cluster-uid="+a.Status.ClusterUID, "--points-since="+since.UTC().Format(time.RFC3339))
+	m.mount("tmp", "/tmp", emptyDir("16Mi"))
+	job := workJob(metav1.ObjectMeta{
+		Name: ArchivePruneName(a.Name), Namespace: a.Namespace, Labels: ArchiveLabels(a, w.Operation),
+		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(a, v1alpha1.GroupVersion.WithKind("EtcdArchive"))},
+	}, archivePruneTimeout, workSpec(a.Spec.ServiceAccountName, m, w))
 	job.Spec.TTLSecondsAfterFinished = new(int32(workKept.Seconds()))
 	return job
 }

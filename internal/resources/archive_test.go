@@ -42,6 +42,40 @@ func TestArchiver(t *testing.T) {
 	golden(t, filepath.Join("testdata", "archive-drill.yaml"), render(t, ArchiveDrillJob(archiveTo(stores["s3"]), archiveWork())))
 }
 
+// TestArchiveIsBounded: an archive that does not keep everything has bases to begin with later,
+// and its Job is told which points stay, by the operator's clock.
+func TestArchiveIsBounded(t *testing.T) {
+	for keepFor, want := range map[time.Duration]string{0: "", 24 * time.Hour: "--base-every=12h0m0s", 8760 * time.Hour: "--base-every=168h0m0s"} {
+		a := archiveTo(stores["s3"])
+		a.Spec.KeepFor.Duration = keepFor
+		d, err := Archiver(a, archiveWork())
+		if err != nil {
+			t.Fatal(err)
+		}
+		command := d.Spec.Template.Spec.Containers[0].Command
+		i := slices.IndexFunc(command, func(flag string) bool { return strings.HasPrefix(flag, "--base-every") })
+		if (i >= 0) != (want != "") || (i >= 0 && command[i] != want) {
+			t.Errorf("%s: %v, want %q", keepFor, command, want)
+		}
+	}
+	since := time.Date(2026, 1, 2, 4, 0, 0, 5, time.FixedZone("", 3600))
+	job := ArchivePruneJob(archiveTo(stores["s3"]), archiveWork(), since)
+	command := strings.Join(job.Spec.Template.Spec.Containers[0].Command, " ")
+	for _, want := range []string{"/backup prune --store=s3://", "--cluster-uid=5e1f", "--points-since=2026-01-02T03:00:00Z"} {
+		if !strings.Contains(command, want) {
+			t.Errorf("no %s in %s", want, command)
+		}
+	}
+	for _, not := range []string{"--drop", "--keep", "--endpoints", "age"} {
+		if strings.Contains(command, not) {
+			t.Errorf("%s in %s", not, command)
+		}
+	}
+	if job.Name != "continuous-prune-archive" || len(job.OwnerReferences) != 1 || job.Labels[v1alpha1.LabelArchiveUID] != "e1" {
+		t.Errorf("%+v", job.ObjectMeta)
+	}
+}
+
 // TestRebuildJob: what puts a point together is told all of it, in a pod like a backup's.
 func TestRebuildJob(t *testing.T) {
 	c := cluster()
@@ -69,7 +103,7 @@ func TestArchivePods(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, pod := range []corev1.PodTemplateSpec{d.Spec.Template, ArchiveDrillJob(archiveTo(s), archiveWork()).Spec.Template, rebuildOf(s)} {
+		for _, pod := range []corev1.PodTemplateSpec{d.Spec.Template, ArchiveDrillJob(archiveTo(s), archiveWork()).Spec.Template, rebuildOf(s), ArchivePruneJob(archiveTo(s), archiveWork(), time.Unix(0, 0)).Spec.Template} {
 			for _, result := range evaluator.EvaluatePod(level, &pod.ObjectMeta, &pod.Spec) {
 				if !result.Allowed {
 					t.Errorf("%s: %s: %s", name, result.ForbiddenReason, result.ForbiddenDetail)

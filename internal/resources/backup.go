@@ -88,6 +88,14 @@ func workJob(is metav1.ObjectMeta, timeout time.Duration, spec corev1.PodSpec) *
 	}
 }
 
+// MadeBy says that the pod is the Job's, and not of one that bore its name before: a Job that is
+// made again finds the pods of the last one, which go after it. Whose a pod is says a label that
+// the controller of Jobs sets.
+func MadeBy(pod *corev1.Pod, job *batchv1.Job) bool {
+	uid, told := pod.Labels[batchv1.ControllerUidLabel]
+	return !told || uid == string(job.UID)
+}
+
 // EndedWorker is how the backup program has ended in a pod; nil while it has not.
 func EndedWorker(pod *corev1.Pod) *corev1.ContainerStateTerminated {
 	return ended(pod.Status.ContainerStatuses, BackupContainer)

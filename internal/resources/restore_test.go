@@ -3,11 +3,13 @@ package resources
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/snapshot"
 )
 
 // verifiedBackup is one of the cluster.
@@ -106,6 +108,60 @@ func TestAwaits(t *testing.T) {
 	} {
 		if got := strings.Join(Awaits(cluster(tc.change)), " "); got != tc.want {
 			t.Errorf("%s: awaits %q, want %q", name, got, tc.want)
+		}
+	}
+}
+
+// TestAwaitsSource: what a store alone names is needed as well, and each backup that a point of
+// an archive may be put together from, until it was.
+func TestAwaitsSource(t *testing.T) {
+	noon := time.Date(2026, 1, 8, 12, 0, 0, 0, time.UTC)
+	of := func(uid string, revision int64, began time.Time) *v1alpha1.EtcdBackup {
+		return &v1alpha1.EtcdBackup{Status: v1alpha1.EtcdBackupStatus{ClusterUID: uid, ID: snapshot.NewID(revision, began, "b")}}
+	}
+	id := snapshot.NewID(7, noon, "b")
+	archive := &v1alpha1.EtcdArchive{Status: v1alpha1.EtcdArchiveStatus{ClusterUID: "old"}}
+	begins := func(from v1alpha1.RestoreSource, more ...change) *v1alpha1.EtcdCluster {
+		return cluster(append([]change{func(c *v1alpha1.EtcdCluster) {
+			c.Status.ClusterID, c.Status.Members, c.Spec.RestoreFrom = "", nil, &from
+		}}, more...)...)
+	}
+	founded := func(c *v1alpha1.EtcdCluster) {
+		c.Status.ClusterID = "c1"
+		c.Status.Members = []v1alpha1.MemberStatus{{Name: "a-0000", Version: "3.6.16"}}
+	}
+	together := func(c *v1alpha1.EtcdCluster) { c.Status.RestorePoint = "put-together" }
+	store := &v1alpha1.BackupStore{}
+	for name, tc := range map[string]struct {
+		cluster *v1alpha1.EtcdCluster
+		archive *v1alpha1.EtcdArchive
+		// needs the backup at noon, at revision 7, and the one an hour before, at 5.
+		noon, before bool
+	}{
+		"it begins empty":                     {cluster: cluster()},
+		"one backup of a store":               {cluster: begins(v1alpha1.RestoreSource{Store: store, ClusterUID: "old", BackupID: id}), noon: true},
+		"it is founded":                       {cluster: begins(v1alpha1.RestoreSource{Store: store, ClusterUID: "old", BackupID: id}, founded)},
+		"one backup of another cluster":       {cluster: begins(v1alpha1.RestoreSource{Store: store, ClusterUID: "new", BackupID: id})},
+		"an EtcdBackup, which is by name":     {cluster: begins(v1alpha1.RestoreSource{BackupName: "b"})},
+		"the revision of the last":            {cluster: begins(v1alpha1.RestoreSource{Store: store, ClusterUID: "old", ToRevision: 7}), noon: true, before: true},
+		"the revision before it":              {cluster: begins(v1alpha1.RestoreSource{Store: store, ClusterUID: "old", ToRevision: 6}), before: true},
+		"a revision from one backup on":       {cluster: begins(v1alpha1.RestoreSource{Store: store, ClusterUID: "old", ToRevision: 9, BackupID: id}), noon: true},
+		"a time":                              {cluster: begins(v1alpha1.RestoreSource{Store: store, ClusterUID: "old", ToTime: "2026-01-08T12:00:00Z"}), noon: true, before: true},
+		"the time before it, in another zone": {cluster: begins(v1alpha1.RestoreSource{Store: store, ClusterUID: "old", ToTime: "2026-01-08T12:59:59.9+01:00"}), before: true},
+		"of an archive":                       {cluster: begins(v1alpha1.RestoreSource{ArchiveName: "e", ToRevision: 7}), archive: archive, noon: true, before: true},
+		"of an archive that is gone":          {cluster: begins(v1alpha1.RestoreSource{ArchiveName: "e", ToRevision: 7})},
+		"of one that has archived nothing":    {cluster: begins(v1alpha1.RestoreSource{ArchiveName: "e", ToRevision: 7}), archive: &v1alpha1.EtcdArchive{}},
+		"it is put together":                  {cluster: begins(v1alpha1.RestoreSource{ArchiveName: "e", ToRevision: 7}, together), archive: archive},
+	} {
+		s, awaited := AwaitsSource(tc.cluster, tc.archive)
+		for which, b := range map[string]*v1alpha1.EtcdBackup{"at noon": of("old", 7, noon), "before": of("old", 5, noon.Add(-time.Hour))} {
+			want := map[string]bool{"at noon": tc.noon, "before": tc.before}[which]
+			if got := awaited && s.Needs(b); got != want {
+				t.Errorf("%s: needs the backup %s: %t, want %t", name, which, got, want)
+			}
+		}
+		if awaited && (s.Needs(of("", 1, noon.Add(-time.Hour))) || s.Needs(&v1alpha1.EtcdBackup{Status: v1alpha1.EtcdBackupStatus{ClusterUID: "old"}})) {
+			t.Errorf("%s: what has no cluster on file, or no ID, is needed", name)
 		}
 	}
 }

@@ -12,6 +12,8 @@ import (
 
 // Cluster is the EtcdCluster that a restore names, as it is now.
 type Cluster struct {
+	// Name that the spec gives, whether there is one or not.
+	Name string
 	// UID is empty while there is none of that name.
 	UID string
 	// Incarnation that it is in.
@@ -114,7 +116,7 @@ func Next(o Observed) Step {
 		return beginning(o)
 	case o.Cluster.UID != o.ClusterUID:
 		return Step{Kind: Fail, Reason: v1alpha1.ReasonClusterReplaced, Message: fmt.Sprintf(
-			"the cluster %s that was to be carried back is gone — another one of its name holds other data — create another EtcdRestore for that", o.ClusterUID)}
+			"EtcdCluster %s with the UID %s, which was to be carried back, is gone — another one of its name holds other data — create another EtcdRestore for that", o.Cluster.Name, o.ClusterUID)}
 	case o.Cluster.Incarnation > o.Incarnation:
 		return raised(o)
 	case !o.Prepared:
@@ -129,15 +131,16 @@ func beginning(o Observed) Step {
 	wait := Step{Kind: Wait}
 	switch {
 	case o.Cluster.UID == "":
-		wait.Reason, wait.Message = v1alpha1.ReasonClusterNotFound, "there is no EtcdCluster of that name — there is nothing to carry back — create it with restoreFrom, or correct spec.clusterRef in another EtcdRestore"
+		wait.Reason, wait.Message = v1alpha1.ReasonClusterNotFound, fmt.Sprintf("there is no EtcdCluster %s in this namespace — there is nothing to carry back — create it with restoreFrom, or name another one in spec.clusterRef of another EtcdRestore", o.Cluster.Name)
 	case o.Cluster.InMemory:
-		return Step{Kind: Fail, Reason: v1alpha1.ReasonRestoreBlocked, Message: "the cluster's storage.medium is Memory — a backup is restored onto volumes, before etcd runs — set it to Disk, and create another EtcdRestore"}
+		return Step{Kind: Fail, Reason: v1alpha1.ReasonRestoreBlocked, Message: fmt.Sprintf(
+			"storage.medium of EtcdCluster %s is Memory — a backup is restored onto volumes, before etcd runs — set it to Disk, and create another EtcdRestore", o.Cluster.Name)}
 	case !o.Cluster.Founded:
-		wait.Reason, wait.Message = v1alpha1.ReasonClusterNotFounded, "the EtcdCluster has not been founded yet — there is nothing to carry back — see why: kubectl describe ec"
+		wait.Reason, wait.Message = v1alpha1.ReasonClusterNotFounded, fmt.Sprintf("EtcdCluster %s has not been founded yet — there is nothing to carry back — see why: kubectl describe ec %s", o.Cluster.Name, o.Cluster.Name)
 	case o.Ahead != "":
 		wait.Reason, wait.Message = v1alpha1.ReasonQueued, fmt.Sprintf("EtcdRestore %s of the cluster is under way — two at once would each take the other's data for the old — wait for it, or delete it", o.Ahead)
 	case o.Cluster.Paused:
-		wait.Reason, wait.Message = v1alpha1.ReasonPaused, "the cluster's spec.paused is true — nothing of it is changed meanwhile, and a safety backup of today would be old by then — set it to false"
+		wait.Reason, wait.Message = v1alpha1.ReasonPaused, "spec.paused of the cluster is true — nothing of it is changed meanwhile, and a safety backup of today would be old by then — set it to false"
 	case o.Blocked != "":
 		wait.Reason, wait.Message = v1alpha1.ReasonRestoreBlocked, o.Blocked
 	default:

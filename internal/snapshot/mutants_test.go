@@ -13,8 +13,16 @@ var breaches = map[string]mutants.Mutant{
 	"a path that ends too early":         mutants.Of("segment.go", "if l.From <= target && target <= l.To {", "if l.From <= target {"),
 	"a base of before a change":          mutants.Of("segment.go", "&& !b.Began.Before(s.BaseSince)", ""),
 	"a base of before the gap":           mutants.Of("segment.go", "b.Revision >= s.BaseRevision", "true"),
-	"the end of an archive is dropped":   mutants.Of("sweep.go", "if s.tip.To <= s.oldest {", "if false {"),
-	"what a backup needs is dropped":     mutants.Of("sweep.go", "if l.To > s.oldest {", "if l.To > s.oldest+5 {"),
+	"all that goes is kept in memory":    mutants.Of("sweep.go", "if len(s.obsolete) >= s.most {", "if false {"),
+	"a quiet time after a base is lost":  mutants.Of("sweep.go", "if l.To >= s.oldest {", "if l.To > s.oldest {"),
+	"a base that points need expires":    mutants.Of("retention.go", "range sorted[base+1:]", "range sorted[base:]"),
+	"a base of the time itself expires":  mutants.Of("retention.go", "b.ArchiveBase && before(b) &&", "b.ArchiveBase &&"),
+	"a user's backup expires":            mutants.Of("retention.go", "b.ArchiveBase && before(b) &&", "before(b) &&"),
+	"the last verified base expires":     mutants.Of("retention.go", "base+1+i != verified", "(base+1+i != verified || true)"),
+	"an EtcdBackup is relied upon":       mutants.Of("retention.go", "!b.Unfit && b.ArchiveBase", "!b.Unfit"),
+	"an unfit base is relied upon":       mutants.Of("retention.go", "before(b) && !b.Unfit", "before(b)"),
+	"the end of an archive is dropped":   mutants.Of("sweep.go", "if s.tip.To < s.oldest {", "if false {"),
+	"what a backup needs is dropped":     mutants.Of("sweep.go", "if l.To >= s.oldest {", "if l.To >= s.oldest+5 {"),
 	"what says how it began is dropped":  mutants.Of("sweep.go", "s.spareBefore(l)\n", ""),
 	"a gap elsewhere than it says":       mutants.Of("segment.go", "s.Gap != nil && s.Gap.To != s.From-1", "false"),
 	"what is torn off comes first":       mutants.Of("segment.go", "append(found, torn...)", "append(torn, found...)"),
@@ -31,5 +39,5 @@ var breaches = map[string]mutants.Mutant{
 
 // TestMutants runs the guards of the archive against each.
 func TestMutants(t *testing.T) {
-	mutants.Caught(t, breaches, "-run=IsBounded|Trail|Segment|Path|Missing|Branch|HasBase|Obsolete|TestAt")
+	mutants.Caught(t, breaches, "-run=IsBounded|Trail|Segment|Path|Missing|Branch|HasBase|Obsolete|TestAt|Expire")
 }

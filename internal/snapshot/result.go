@@ -202,6 +202,8 @@ type Backup struct {
 	Verified *time.Time `json:"verified,omitempty"`
 	// Unfit says that a drill found that no archive can be restored from it.
 	Unfit bool `json:"unfit,omitempty"`
+	// ArchiveBase says that an archiver took it by itself: no EtcdBackup is about it.
+	ArchiveBase bool `json:"archiveBase,omitempty"`
 }
 
 // Backup is the manifest in brief, not verified.

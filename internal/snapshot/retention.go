@@ -80,6 +80,26 @@ func Retain(policy Policy, backups []Backup) (keep []Kept, drop []Dropped) {
 	return keep, drop
 }
 
+// Expire names the bases that an archiver took by itself and that no point since a time needs.
+// The newest of before that time that is fit is what those points are put together from, so it
+// stays, and with it all that is newer. So does the newest verified backup, and whatever is no
+// archiver's: that may go any day, so nothing goes because of it either.
+func Expire(since time.Time, backups []Backup) (drop []Dropped) {
+	sorted := Newest(backups)
+	before := func(b Backup) bool { return !b.Began.After(since) }
+	base := slices.IndexFunc(sorted, func(b Backup) bool { return before(b) && !b.Unfit && b.ArchiveBase })
+	verified := slices.IndexFunc(sorted, func(b Backup) bool { return b.Verified != nil })
+	if base < 0 {
+		return nil
+	}
+	for i, b := range sorted[base+1:] {
+		if b.ArchiveBase && before(b) && base+1+i != verified {
+			drop = append(drop, Dropped{ID: b.ID, Reason: fmt.Sprintf("a base of before %s; %s is the one that points since then need", since.UTC().Format(time.RFC3339), sorted[base].ID)})
+		}
+	}
+	return drop
+}
+
 // whyNot words why the backup at this place, counted from the newest, goes.
 func (p Policy) whyNot(place int) string {
 	return fmt.Sprintf("number %d from the newest; last %d, hourly %d, daily %d and weekly %d keep newer or other ones",

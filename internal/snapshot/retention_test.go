@@ -213,3 +213,53 @@ func TestPercent(t *testing.T) {
 		}
 	}
 }
+
+// Of the bases that an archiver took those go that no point since a time needs, and nothing else.
+func TestExpire(t *testing.T) {
+	noon := time.Date(2026, 3, 27, 12, 0, 0, 0, time.UTC)
+	// at hours after noon, at a revision of ten for each hour since midnight.
+	at := func(hours int, changes ...func(*Backup)) Backup {
+		b := backupAt(int64(120+10*hours), noon.Add(time.Duration(hours)*time.Hour))
+		b.ArchiveBase = true
+		for _, change := range changes {
+			change(&b)
+		}
+		return b
+	}
+	users := func(b *Backup) { b.ArchiveBase = false }
+	unfit := func(b *Backup) { b.Unfit = true }
+	verified := func(b *Backup) { b.Verified = &b.Ended }
+	earlier := func(b *Backup) { b.ClusterID = "0" }
+	gone := func(revision int64) func(*Backup) { return func(b *Backup) { b.Revision = revision } }
+	for name, tc := range map[string]struct {
+		backups []Backup
+		want    string
+	}{
+		"none":                               {nil, ""},
+		"all are of after":                   {[]Backup{at(1), at(2)}, ""},
+		"one is of before":                   {[]Backup{at(-1), at(2)}, ""},
+		"the last of before stays":           {[]Backup{at(-3), at(-2), at(-1), at(2)}, "100 90"},
+		"none is of after":                   {[]Backup{at(-3), at(-2)}, "90"},
+		"of that very time":                  {[]Backup{at(-3), at(0)}, "90"},
+		"a user's is never an archiver's":    {[]Backup{at(-4), at(-3, users), at(-2), at(-1, users)}, "80"},
+		"a user's may go any day":            {[]Backup{at(-2), at(-1, users)}, ""},
+		"the newest verified one stays":      {[]Backup{at(-4, verified), at(-3, verified), at(-2), at(-1)}, "100 80"},
+		"a later one is verified":            {[]Backup{at(-3, verified), at(-1), at(2, verified)}, "90"},
+		"an unfit one serves no point":       {[]Backup{at(-3), at(-2), at(-1, unfit)}, "90"},
+		"of before a restore in place":       {[]Backup{at(-3, earlier), at(-2, earlier), at(-1), at(2)}, "100 90"},
+		"a restore in place since":           {[]Backup{at(-3, earlier), at(-2, earlier), at(1), at(2)}, "90"},
+		"volumes that were rolled back":      {[]Backup{at(-3), at(-2), at(1, gone(105)), at(2, gone(107))}, "90"},
+		"rolled back to before what is kept": {[]Backup{at(-3), at(-2), at(1, gone(85)), at(2, gone(87))}, "90"},
+	} {
+		var got []string
+		for _, d := range Expire(noon, tc.backups) {
+			got = append(got, fmt.Sprint(RevisionOf(d.ID)))
+			if !strings.Contains(d.Reason, "2026-03-27T12:00:00Z") {
+				t.Errorf("%s: %s goes because %s", name, d.ID, d.Reason)
+			}
+		}
+		if strings.Join(got, " ") != tc.want {
+			t.Errorf("%s: %q goes, want %q", name, strings.Join(got, " "), tc.want)
+		}
+	}
+}

@@ -279,6 +279,38 @@ func TestObsoleteLosesNothing(t *testing.T) {
 	}
 }
 
+// However many links are obsolete, a few are kept in memory at a time, and what is needed stays.
+func TestObsoleteInParts(t *testing.T) {
+	random := rand.New(rand.NewPCG(7, 7))
+	for range 100 {
+		links := forked(random, 30, 4, 1, 0, 5)
+		tip, _ := Tip(links)
+		oldest := 1 + random.Int64N(tip.To+3)
+		whole := obsolete(links, oldest)
+		left := slices.Clone(links)
+		for rounds := 0; ; rounds++ {
+			s := NewSweep(oldest)
+			s.most = 3
+			for _, l := range left {
+				s.Add(l)
+			}
+			gone := s.Obsolete()
+			if len(gone) > 3 || rounds > len(links) {
+				t.Fatalf("%d at once, in round %d", len(gone), rounds)
+			}
+			left = slices.DeleteFunc(left, func(l Link) bool { return slices.Contains(gone, l) })
+			if !s.More() || len(gone) == 0 {
+				break
+			}
+		}
+		for _, l := range links {
+			if slices.Contains(left, l) == slices.Contains(whole, l) {
+				t.Fatalf("oldest %d: %+v is left: %t, and goes: %t", oldest, l, slices.Contains(left, l), slices.Contains(whole, l))
+			}
+		}
+	}
+}
+
 // forked are the links of a random archive, in the order of their names, from one of which on
 // a second process has written too.
 func forked(random *rand.Rand, length int, branch ...int64) []Link {
@@ -300,7 +332,7 @@ func TestObsoleteOfBranches(t *testing.T) {
 		links := forked(random, 20, 4, 1, 0, 5)
 		tip, _ := Tip(links)
 		oldest := 1 + random.Int64N(tip.To+3)
-		needed := func(l Link) bool { return l.To > oldest || l == tip }
+		needed := func(l Link) bool { return l.To >= oldest || l == tip }
 		gone := obsolete(links, oldest)
 		for _, l := range links {
 			stays := needed(l) || slices.ContainsFunc(links, func(next Link) bool { return needed(next) && next.Follows(l) })

@@ -417,7 +417,7 @@ func failure(o Outcome) state {
 	}
 	s := state{reason, fmt.Sprintf("%s — %s stays undone until it is taken — it is tried again every few seconds",
 		strings.ReplaceAll(o.Err.Error(), "\n", "; "), lower(string(o.Step.Kind))), stuck}
-	if passing(o.Err) {
+	if Passing(o.Err) {
 		s.kind = moving
 	}
 	return s
@@ -505,8 +505,9 @@ func operation(before *v1alpha1.OperationStatus, step plan.Step, now metav1.Time
 	return out
 }
 
-// passing errors are nobody's word on what was asked.
-func passing(err error) bool {
+// Passing says that an error is nobody's word on what was asked, and may be another one the next
+// time: of a server in trouble, of a webhook that does not work, or of a call that was cut short.
+func Passing(err error) bool {
 	return apierrors.IsTimeout(err) || apierrors.IsServerTimeout(err) || apierrors.IsTooManyRequests(err) ||
 		apierrors.IsInternalError(err) || apierrors.IsServiceUnavailable(err) || apierrors.IsUnexpectedServerError(err) ||
 		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || utilnet.IsConnectionRefused(err) || utilnet.IsConnectionReset(err)

@@ -497,8 +497,8 @@ func TestPassingErrors(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			if got := passing(errors.Join(nil, tc.err)); got != tc.passing {
-				t.Errorf("passing(%v) = %v, want %v", tc.err, got, tc.passing)
+			if got := Passing(errors.Join(nil, tc.err)); got != tc.passing {
+				t.Errorf("Passing(%v) = %v, want %v", tc.err, got, tc.passing)
 			}
 		})
 	}

@@ -259,6 +259,10 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: encryption
       type:
         namedType: com.github.quorate.quorate.api.v1alpha1.BackupEncryption
+    - name: keepFor
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
+      default: 0s
     - name: maxLag
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
@@ -327,6 +331,9 @@ var schemaYAML = typed.YAMLObject(`types:
             namedType: com.github.quorate.quorate.api.v1alpha1.ArchiveGap
           elementRelationship: atomic
     - name: lastDrillTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: lastPruneTime
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
     - name: observedGeneration

@@ -47,6 +47,9 @@ type Archive struct {
 	// IdleEvery is how often a cluster that is not written to gets a segment that says
 	// until when nothing was.
 	IdleEvery time.Duration
+	// BaseEvery is how old the newest base that it took by itself may be before another is
+	// taken; zero takes one only when there is no backup that serves as one.
+	BaseEvery time.Duration
 	// Rate in bytes per second at which a base is read from etcd; zero for no limit.
 	Rate        int64
 	Compression snapshot.Compression

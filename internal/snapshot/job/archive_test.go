@@ -982,11 +982,11 @@ func TestArchivePruneKeepsWhatABackupNeeds(t *testing.T) {
 	stored(t, s.Env, 12, snapshot.CompressionNone)
 	newest := stored(t, s.Env, 17, snapshot.CompressionNone)
 	policy := snapshot.Policy{Last: 1}
-	if pruned := prune(Prune{Policy: policy, Rehearsal: true}); pruned.Segments != 6 || there() != 10 {
+	if pruned := prune(Prune{Policy: policy, Rehearsal: true}); pruned.Segments != 5 || there() != 10 {
 		t.Errorf("a rehearsal: %+v, and %d are left", pruned, there())
 	}
-	if pruned := prune(Prune{Policy: policy}); pruned.Segments != 6 || there() != 4 {
-		t.Errorf("%+v, and %d are left, want those from the one before %s on", pruned, there(), newest.ID)
+	if pruned := prune(Prune{Policy: policy}); pruned.Segments != 5 || there() != 5 {
+		t.Errorf("%+v, and %d are left, want those from the one before that of %s on", pruned, there(), newest.ID)
 	}
 	c, err := s.chainOf(t.Context(), "a1")
 	if err != nil {
@@ -994,6 +994,115 @@ func TestArchivePruneKeepsWhatABackupNeeds(t *testing.T) {
 	}
 	if _, err := snapshot.Path(c.links, 17, 20); err != nil {
 		t.Error(err)
+	}
+}
+
+// based is a backup that an archiver took by itself.
+func based(t *testing.T, e *Env, revision int64) snapshot.Manifest {
+	t.Helper()
+	m := stored(t, e, revision, snapshot.CompressionNone)
+	if err := e.remove(t.Context(), m.ID); err != nil {
+		t.Fatal(err)
+	}
+	m.ID, m.Name = snapshot.NewID(revision, m.Began, ArchiveBase), ArchiveBase
+	if err := e.seal(t.Context(), &m); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// An archive is bounded by time: what goes is what no point since then needs, be it a revision
+// or a time at which nothing was written.
+func TestArchivePruneKeepsThePointsSince(t *testing.T) {
+	at := func(second int) time.Time { return time.Date(2026, 1, 1, 0, 0, second, 0, time.UTC) }
+	for name, tc := range map[string]struct {
+		since    time.Time
+		others   []int64
+		want     string
+		segments int
+	}{
+		"no base is of before":               {at(10), nil, "17 14 11", 11},
+		"the first is":                       {at(13), nil, "17 14 11", 11},
+		"the second is":                      {at(14), nil, "17 14", 9},
+		"all are":                            {at(100), nil, "17", 4},
+		"an EtcdBackup is not an archiver's": {at(14), []int64{12}, "17 14 12", 11},
+		"an EtcdBackup may go any day":       {at(16), []int64{16}, "17 16 14", 9},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, now, dir := clocked(t, &fakeMember{auth: 1, revision: func() int64 { return 10 }})
+			s.next.AuthBefore = 2
+			for _, tenths := range []int{110, 120, 130, 140, 150, 160, 164, 167, 170, 175, 180} { // one revision in each whole second
+				*now = at(0).Add(time.Duration(tenths) * time.Second / 10)
+				if tenths%10 == 0 {
+					if err := s.add(t.Context(), put(int64(tenths/10))); err != nil {
+						t.Fatal(err)
+					}
+				}
+				s.mark.revision, s.mark.at = s.last, *now
+				if err := s.seal(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, revision := range []int64{11, 14, 17} {
+				based(t, s.Env, revision)
+			}
+			for _, revision := range tc.others {
+				stored(t, s.Env, revision, snapshot.CompressionNone)
+			}
+			_, warnings, err := s.Prune(t.Context(), Prune{PointsSince: tc.since, OrphansAfter: time.Hour})
+			if err != nil || len(warnings) > 0 {
+				t.Fatalf("%v %v", warnings, err)
+			}
+			if left := revisions(t, s.Env); left != tc.want {
+				t.Errorf("left: %s, want %s", left, tc.want)
+			}
+			found, err := filepath.Glob(filepath.Join(dir, "p", "c-uid", "archive", "a1", "*"))
+			if err != nil || len(found) != tc.segments {
+				t.Errorf("%d segments are left (%v), want %d: %v", len(found), err, tc.segments, found)
+			}
+			catalog, err := s.Catalog(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, point := range []Target{{Revision: 18}, {Time: at(18)}, {Time: at(17).Add(time.Second / 2)}, {Time: at(17)}} {
+				if _, err := s.pointOf(t.Context(), "a1", catalog.Backups, point, nil); err != nil {
+					t.Errorf("%s: %v", point, err)
+				}
+			}
+		})
+	}
+}
+
+// A base that grows old is followed by another one, so that it can go one day; until that is
+// there it goes on to serve.
+func TestArchiveTakesAnotherBaseInTime(t *testing.T) {
+	for name, tc := range map[string]struct {
+		every, age   time.Duration
+		users, tried bool
+	}{
+		"only when there is none":         {0, 1000 * time.Hour, false, false},
+		"it is young":                     {time.Hour, 59 * time.Minute, false, false},
+		"it is old":                       {time.Hour, time.Hour, false, true},
+		"it is old, and an EtcdBackup is": {time.Hour, time.Hour - time.Second, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, now, _ := clocked(t, &fakeMember{auth: 1, revision: func() int64 { return 10 }})
+			var log bytes.Buffer
+			s.Log, s.BaseEvery = slog.New(slog.NewTextHandler(&log, nil)), tc.every
+			m := based(t, s.Env, 10)
+			if tc.users {
+				m = stored(t, s.Env, 12, snapshot.CompressionNone)
+			}
+			*now = m.Began.Add(tc.age)
+			// Nobody answers who could send one.
+			found, err := s.base(t.Context(), s.next)
+			if err != nil || found.id != m.ID || !found.since.Equal(s.next.BaseSince) {
+				t.Errorf("%+v (%v), want %s", found, err, m.ID)
+			}
+			if tried := strings.Contains(log.String(), "The base grows old"); tried != tc.tried {
+				t.Errorf("another one is taken: %t, want %t: %s", tried, tc.tried, log.String())
+			}
+		})
 	}
 }
 

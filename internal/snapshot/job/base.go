@@ -87,7 +87,7 @@ func (w *archiver) base(ctx context.Context, segment snapshot.Segment) (foundBas
 			return foundBase{}, err
 		}
 		if trail == nil || trail.Whole(segment.From-1) {
-			return foundBase{since: segment.BaseSince, id: there.ID}, nil
+			return w.renewed(ctx, &env, segment, catalog.Backups, there), nil
 		}
 		return foundBase{broken: true, lost: trail.Lost(segment.From - 1)}, nil
 	}
@@ -96,11 +96,35 @@ func (w *archiver) base(ctx context.Context, segment snapshot.Segment) (foundBas
 	case <-ctx.Done():
 		return foundBase{}, ctx.Err()
 	}
-	m, err := env.Save(ctx, Save{
+	m, err := w.take(ctx, &env)
+	return foundBase{since: segment.BaseSince, id: m.ID}, err
+}
+
+func (w *archiver) take(ctx context.Context, env *Env) (snapshot.Manifest, error) {
+	return env.Save(ctx, Save{
 		Members: w.Members, Name: ArchiveBase, Namespace: w.Namespace, Cluster: w.Cluster,
 		Rate: w.Rate, Compression: w.Compression, Recipients: w.Recipients, RecipientNames: w.RecipientNames,
 	})
-	return foundBase{since: segment.BaseSince, id: m.ID}, err
+}
+
+// renewed makes sure of a base of its own that is younger than BaseEvery, so that what is older
+// can go one day. An EtcdBackup is none: it goes when its schedule says so. While another cannot
+// be taken the one that is there goes on to serve, and the next look tries again.
+func (w *archiver) renewed(ctx context.Context, env *Env, segment snapshot.Segment, backups []snapshot.Backup, there *snapshot.Backup) foundBase {
+	found := foundBase{since: segment.BaseSince, id: there.ID}
+	young := func(b snapshot.Backup) bool {
+		return b.ArchiveBase && !b.Unfit && w.Now().Sub(b.Began) < w.BaseEvery
+	}
+	if w.BaseEvery <= 0 || slices.ContainsFunc(segment.BasesOf(backups), young) {
+		return found
+	}
+	m, err := w.take(ctx, env)
+	if err != nil {
+		w.Log.Warn("The base grows old, and no other could be taken", "base", there.ID, "reason", snapshot.ReasonOf(err), "error", err.Error())
+		return found
+	}
+	found.id = m.ID
+	return found
 }
 
 // trail is what is still there of what was archived since the first base that the segment can
@@ -157,6 +181,9 @@ func (w *archiver) listed(ctx context.Context, next snapshot.Segment) (there boo
 	return there, err
 }
 
+// isArchiveBase says that an archiver took the backup by itself.
+func isArchiveBase(m snapshot.Manifest) bool { return m.UID == "" && m.Name == ArchiveBase }
+
 // lostBefore is what had been archived before an archive begins that has not one segment: an
 // archiver takes a base only once there is a segment. It is nil if nothing had been.
 func (e *Env) lostBefore(ctx context.Context, clusterID string, latest int64) (*snapshot.Gap, error) {
@@ -170,7 +197,7 @@ func (e *Env) lostBefore(ctx context.Context, clusterID string, latest int64) (*
 		}
 		m, err := e.find(ctx, entry.id)
 		switch {
-		case err == nil && m.UID == "" && m.Name == ArchiveBase && m.Cluster.ID == clusterID && m.Etcd.Revision < latest:
+		case err == nil && isArchiveBase(m) && m.Cluster.ID == clusterID && m.Etcd.Revision < latest:
 			return &snapshot.Gap{From: m.Etcd.Revision + 1, To: latest, Reason: snapshot.GapLost}, nil
 		case err != nil && snapshot.ReasonOf(err) != snapshot.ReasonCorrupt && snapshot.ReasonOf(err) != snapshot.ReasonNewerFormat && snapshot.ReasonOf(err) != snapshot.ReasonBackupMissing:
 			return nil, err

@@ -189,7 +189,7 @@ func (e *Env) catalogOnce(ctx context.Context) (Catalog, error) {
 		}
 		c.manifests[m.ID] = m
 		b := m.Backup()
-		b.Unfit = entry.unfit
+		b.Unfit, b.ArchiveBase = entry.unfit, isArchiveBase(m)
 		if entry.verified {
 			if b.Verified, err = e.verified(ctx, c, m.ID); err != nil {
 				return Catalog{}, err

@@ -14,6 +14,9 @@ import (
 // Prune is what to delete.
 type Prune struct {
 	Policy snapshot.Policy
+	// PointsSince has only bases go that an archiver took by itself, and that no point since
+	// this time needs; the policy is not asked then. It is zero if the policy is.
+	PointsSince time.Time
 	// Drop names backups that go whatever the policy says; if there are any, the
 	// policy is not asked, and archives are left alone: whoever waits for one backup to go
 	// should not wait for the listing of a million segments.
@@ -112,7 +115,7 @@ func (e *Env) decide(ctx context.Context, p Prune, catalog Catalog) ([]snapshot.
 		asked[backups[i].ID] = backups[i].Verified != nil
 	}
 	for {
-		_, drop := snapshot.Retain(p.Policy, backups)
+		drop := p.unkept(backups)
 		next := slices.IndexFunc(drop, func(d snapshot.Dropped) bool { return !asked[d.ID] })
 		if next < 0 {
 			return slices.DeleteFunc(drop, func(d snapshot.Dropped) bool { return catalog.Doubtful[d.ID] != nil }), nil
@@ -125,6 +128,15 @@ func (e *Env) decide(ctx context.Context, p Prune, catalog Catalog) ([]snapshot.
 		asked[id] = true
 		backups[slices.IndexFunc(backups, func(b snapshot.Backup) bool { return b.ID == id })].Verified = at
 	}
+}
+
+// unkept are the backups that no rule keeps.
+func (p Prune) unkept(backups []snapshot.Backup) []snapshot.Dropped {
+	if !p.PointsSince.IsZero() {
+		return snapshot.Expire(p.PointsSince, backups)
+	}
+	_, drop := snapshot.Retain(p.Policy, backups)
+	return drop
 }
 
 // named are backups that somebody wants to be dropped.
@@ -180,11 +192,23 @@ func (e *Env) orphans(ctx context.Context, p Prune, catalog Catalog) (removed in
 	return removed + uploads, warnings
 }
 
-// pruneArchives removes the segments that none of the backups that are left needs.
+// pruneArchives removes the segments that none of the backups that are left needs: so many at
+// once as memory has room for, and again until nothing more goes.
 func (e *Env) pruneArchives(ctx context.Context, p Prune, catalog Catalog, left []snapshot.Backup) (removed int, warnings []string) {
 	if err := e.missed(ctx, catalog); err != nil {
 		return 0, []string{err.Error()}
 	}
+	for {
+		gone, more, trouble := e.sweep(ctx, p, left)
+		removed, warnings = removed+gone, append(warnings, trouble...)
+		if !more || gone == 0 || p.Rehearsal || len(trouble) > 0 {
+			return removed, warnings
+		}
+	}
+}
+
+// sweep removes segments once. It says whether there may be more.
+func (e *Env) sweep(ctx context.Context, p Prune, left []snapshot.Backup) (removed int, more bool, warnings []string) {
 	sweeps := map[string]*snapshot.Sweep{}
 	err := e.each(ctx, e.Place.Archives(), func(o store.Object) {
 		id, l, ok := e.Place.ParseSegment(o.Key)
@@ -197,13 +221,14 @@ func (e *Env) pruneArchives(ctx context.Context, p Prune, catalog Catalog, left 
 		sweeps[id].Add(l)
 	})
 	if err != nil {
-		return 0, []string{err.Error()}
+		return 0, false, []string{err.Error()}
 	}
 	for _, id := range slices.Sorted(maps.Keys(sweeps)) {
 		links, err := e.obsolete(ctx, id, sweeps[id], oldest(left, id), p.OrphansAfter)
 		if err != nil {
-			return removed, append(warnings, err.Error())
+			return removed, false, append(warnings, err.Error())
 		}
+		more = more || sweeps[id].More()
 		for _, l := range links {
 			if !p.Rehearsal {
 				if err := e.Store.Delete(ctx, e.Place.ArchiveDirectory(id)+l.Name()); err != nil {
@@ -214,7 +239,7 @@ func (e *Env) pruneArchives(ctx context.Context, p Prune, catalog Catalog, left 
 			removed++
 		}
 	}
-	return removed, warnings
+	return removed, more, warnings
 }
 
 // missed says that a backup may need any segment, although it is not among those that were

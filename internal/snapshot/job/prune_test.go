@@ -222,7 +222,7 @@ func archived(t *testing.T, e *Env, dir string, at, end time.Time) (left func() 
 // nobody can tell.
 func TestPruneKeepsWhatAHiddenBackupNeeds(t *testing.T) {
 	t.Parallel()
-	manifest := snapshot.NewID(12, time.Date(2026, 1, 1, 0, 0, 12, 0, time.UTC), "b") + "/" + snapshot.ManifestObject
+	manifest := snapshot.NewID(13, time.Date(2026, 1, 1, 0, 0, 13, 0, time.UTC), "b") + "/" + snapshot.ManifestObject
 	for name, tc := range map[string]struct {
 		faults   faults
 		gone     bool
@@ -232,12 +232,12 @@ func TestPruneKeepsWhatAHiddenBackupNeeds(t *testing.T) {
 		"seen":               {want: 9},
 		"hidden":             {faults: faults{hidden: called(manifest)}, want: 10, warnings: 1},
 		"hidden and refused": {faults: faults{hidden: called(manifest), answered: denied(manifest)}, want: 10, warnings: 1},
-		"unfinished":         {gone: true, want: 4},
+		"unfinished":         {gone: true, want: 5},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			e, direct, dir := served(t, &tc.faults)
-			stored(t, direct, 12, snapshot.CompressionNone)
+			stored(t, direct, 13, snapshot.CompressionNone)
 			stored(t, direct, 17, snapshot.CompressionNone)
 			left := archived(t, direct, dir, time.Now(), time.Now())
 			if tc.gone {

@@ -68,6 +68,7 @@ const (
 	lagWhy        = `" is not a duration from 10s to 168h — nobody would be told in time that writes are not archived, or would be at every restart of a pod — use minutes such as 5m`
 	drillAfterWhy = `" is not a time — a drill that ended before it would not count — use the form 2026-03-01T12:00:00Z, which date -u +%FT%TZ prints`
 	rotWhy        = `" is neither 0s nor a duration from 1h to 8760h — a drill takes a whole etcd, and without any nobody sees that a backup has rotted in the store — use hours such as 168h`
+	boundWhy      = `" is neither 0s nor a duration from 24h to 87600h — what is older is deleted, and a mistake is seldom found on the same day — use hours such as 720h`
 	drillWhy      = `" is neither 0s nor a duration from 1h to 8760h — a drill takes a whole etcd, and without any nobody has seen that the archive can be restored — use hours such as 168h`
 	archiverWhy   = `" is not the name of a ServiceAccount — no pod of the archive would be created — use a name from kubectl get serviceaccounts`
 	archiveWhy    = ` is not a DNS label of at most 40 characters — the names of its pods are made from it — use lower-case letters, digits and dashes`
@@ -200,6 +201,10 @@ var archiveCases = []specCase{
 	{name: "an object an hour", spec: backupOf(s3Store, `sealEvery: 1h`), want: `"1h` + sealWhy},
 	{name: "no lag at all", spec: backupOf(s3Store, `maxLag: 0s`), want: `"0s` + lagWhy},
 	{name: "a drill every minute", spec: backupOf(s3Store, `drillEvery: 1m`), want: `"1m` + drillWhy},
+	{name: "every point of a month", spec: backupOf(s3Store, `keepFor: 720h`)},
+	{name: "all points", spec: backupOf(s3Store, `keepFor: 0s`)},
+	{name: "the points of an hour", spec: backupOf(s3Store, `keepFor: 1h`), want: `spec.keepFor: Invalid value: "1h": "1h` + boundWhy},
+	{name: "points in words", spec: backupOf(s3Store, `keepFor: 30d`), want: `"30d` + boundWhy},
 	{name: "a rate in words", spec: backupOf(s3Store, `rateLimit: fast`), want: `"fast` + rateWhy},
 	{name: "an account that cannot be", spec: backupOf(s3Store, `serviceAccountName: "A B"`), want: `"A B` + archiverWhy},
 	{name: "a field that does not exist", spec: backupOf(s3Store, `bogus: 1`), want: `unknown field "spec.bogus"`},

@@ -28,6 +28,11 @@ type EtcdArchiveSpecApplyConfiguration struct {
 	// DrillEvery is how often the archive is restored on trial and compared with the
 	// cluster: from 1h to 8760h, or 0s for never.
 	DrillEvery *v1.Duration `json:"drillEvery,omitempty"`
+	// KeepFor is how far back every point can be restored: from 24h to 87600h, or 0s for ever.
+	// Once a day the bases that were taken by themselves and that no such point needs are
+	// deleted, and the segments that no backup in the store needs. A base that is older than
+	// half of it, or a week, is followed by another.
+	KeepFor *v1.Duration `json:"keepFor,omitempty"`
 	// RateLimit is how many bytes a second are read from etcd at most for a base, 64Ki to
 	// 10Gi, so that the cluster's own work is not slowed.
 	RateLimit *resource.Quantity `json:"rateLimit,omitempty"`
@@ -90,6 +95,14 @@ func (b *EtcdArchiveSpecApplyConfiguration) WithMaxLag(value v1.Duration) *EtcdA
 // If called multiple times, the DrillEvery field is set to the value of the last call.
 func (b *EtcdArchiveSpecApplyConfiguration) WithDrillEvery(value v1.Duration) *EtcdArchiveSpecApplyConfiguration {
 	b.DrillEvery = &value
+	return b
+}
+
+// WithKeepFor sets the KeepFor field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the KeepFor field is set to the value of the last call.
+func (b *EtcdArchiveSpecApplyConfiguration) WithKeepFor(value v1.Duration) *EtcdArchiveSpecApplyConfiguration {
+	b.KeepFor = &value
 	return b
 }
 

@@ -18,8 +18,8 @@ type EtcdArchiveStatusApplyConfiguration struct {
 	// Conditions: Ready is the summary; Archiving says that what is written is archived,
 	// BaseReady that there is a backup which the end can be restored from, LagExceeded that
 	// it is further behind than spec.maxLag, GapInHistory that revisions are missing,
-	// Verified that it was restored and compared; Reconciling and Stalled say whether work
-	// goes on.
+	// Verified that it was restored and compared, HistoryBounded that what spec.keepFor does not
+	// keep was deleted; Reconciling and Stalled say whether work goes on.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// ClusterUID is the UID of the cluster that is archived, written before any work begins:
 	// another cluster of the same name is not archived in its place.
@@ -44,6 +44,8 @@ type EtcdArchiveStatusApplyConfiguration struct {
 	// DrilledOf is a hash of the store, the encryption and the cluster ID that the last drill
 	// was of. When they are others, Verified is False until the next one, which is due then.
 	DrilledOf *string `json:"drilledOf,omitempty"`
+	// LastPruneTime is when it was last looked for what spec.keepFor does not keep.
+	LastPruneTime *metav1.Time `json:"lastPruneTime,omitempty"`
 }
 
 // EtcdArchiveStatusApplyConfiguration constructs a declarative configuration of the EtcdArchiveStatus type for use with
@@ -147,5 +149,13 @@ func (b *EtcdArchiveStatusApplyConfiguration) WithLastDrillTime(value metav1.Tim
 // If called multiple times, the DrilledOf field is set to the value of the last call.
 func (b *EtcdArchiveStatusApplyConfiguration) WithDrilledOf(value string) *EtcdArchiveStatusApplyConfiguration {
 	b.DrilledOf = &value
+	return b
+}
+
+// WithLastPruneTime sets the LastPruneTime field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the LastPruneTime field is set to the value of the last call.
+func (b *EtcdArchiveStatusApplyConfiguration) WithLastPruneTime(value metav1.Time) *EtcdArchiveStatusApplyConfiguration {
+	b.LastPruneTime = &value
 	return b
 }
