@@ -171,7 +171,7 @@ func TestFaultsOfACloudWhileSaving(t *testing.T) {
 			"breaks off when read back": {once(fromCloud, breakOff), ""},
 			"cut when read back":        {always(fromCloud, cut), snapshot.ReasonStoreUnreachable},
 			"403 for the upload":        {always(intoCloud, refuse(403, "AuthorizationPermissionMismatch")), snapshot.ReasonAccessDenied},
-			"401 for the upload":        {always(intoCloud, refuse(401, "InvalidAuthenticationInfo")), snapshot.ReasonAccessDenied},
+			"401 for the upload":        {always(intoCloud, refuse(401, "InvalidAuthenticationInfo")), snapshot.ReasonCredentialsExpired},
 			"412 for the upload":        {always(intoCloud, refuse(412, "ConditionNotMet")), snapshot.ReasonStoreUnreachable},
 		} {
 			t.Run(name, func(t *testing.T) {

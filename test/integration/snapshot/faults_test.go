@@ -27,9 +27,9 @@ import (
 type fault func(w http.ResponseWriter, r *http.Request, next http.Handler)
 
 // proxied is an S3 bucket behind a proxy; direct is the same one without it.
-func proxied(t *testing.T, broken fault) (through, direct bucket) {
+func proxied(t *testing.T, broken fault, flags ...string) (through, direct bucket) {
 	t.Helper()
-	target, dir := startGateway(t)
+	target, dir := startGateway(t, flags...)
 	direct = bucket{dir: filepath.Join(dir, "backups")}
 	mkdir(t, direct.dir)
 	direct.flags = s3Flags(t, target)
@@ -536,20 +536,6 @@ func TestAStaleListingLosesNothing(t *testing.T) {
 		t.Errorf("pruned: %+v", pruned.result.Pruned)
 	}
 	direct.drill(t, "3.6.16").mustSucceed(t)
-}
-
-// A Secret that is renewed while an upload goes on is used for the rest of it.
-func TestCredentialsThatExpireMeanwhile(t *testing.T) {
-	source := bigSource(t)
-	var expired atomic.Bool
-	through, direct := proxied(t, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
-		if isPart(r) && r.URL.Query().Get("partNumber") == "2" && !expired.Swap(true) {
-			s3Error(w, http.StatusBadRequest, "ExpiredToken")
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-	checkNothingFalseIsListed(t, direct, through.save(t, source).mustSucceed(t))
 }
 
 func TestBadInput(t *testing.T) {
