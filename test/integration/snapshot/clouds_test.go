@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -172,11 +173,21 @@ func TestFaultsOfACloudWhileSaving(t *testing.T) {
 			"cut when read back":        {always(fromCloud, cut), snapshot.ReasonStoreUnreachable},
 			"403 for the upload":        {always(intoCloud, refuse(403, "AuthorizationPermissionMismatch")), snapshot.ReasonAccessDenied},
 			"401 for the upload":        {always(intoCloud, refuse(401, "InvalidAuthenticationInfo")), snapshot.ReasonCredentialsExpired},
+			"all of it is slow":         {sluggish, ""},
+			"it arrives flipped":        {once(intoCloud, arrives(flippedContent)), ""},
+			"it always arrives flipped": {always(intoCloud, arrives(flippedContent)), snapshot.ReasonCorrupt},
 			"412 for the upload":        {always(intoCloud, refuse(412, "ConditionNotMet")), snapshot.ReasonStoreUnreachable},
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel() // most of the time the client waits before it tries again
-				store := open(t, tc.fault)
+				var mended atomic.Bool
+				store := open(t, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+					if mended.Load() {
+						next.ServeHTTP(w, r)
+						return
+					}
+					tc.fault(w, r, next)
+				})
 				began := time.Now()
 				saved := store.save(t, source)
 				t.Logf("after %s: %s", time.Since(began).Round(100*time.Millisecond), saved.result.Message)
@@ -188,9 +199,20 @@ func TestFaultsOfACloudWhileSaving(t *testing.T) {
 				} else {
 					saved.mustFail(t, tc.reason)
 				}
+				mended.Store(true)
+				checkNothingFalseIsListed(t, store.bucket, saved)
 			})
 		}
 	})
+}
+
+// flippedContent changes what is long enough for a part of a snapshot, and leaves alone what
+// only says what follows.
+func flippedContent(body []byte) []byte {
+	if len(body) < 1<<20 {
+		return body
+	}
+	return flipped(body)
 }
 
 // An upload that is interrupted leaves nothing that could be taken for a backup.
