@@ -285,6 +285,11 @@ func intoCloud(r *http.Request) bool {
 	return (r.Method == http.MethodPut || r.Method == http.MethodPost) && strings.Contains(r.URL.Path, "/backups")
 }
 
+// contentIntoCloud is long enough for a part of a snapshot, and does not only say what follows.
+func contentIntoCloud(r *http.Request) bool {
+	return intoCloud(r) && (r.ContentLength > 1<<20 || r.ContentLength < 0)
+}
+
 func fromCloud(r *http.Request) bool {
 	return r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/"+snapshot.SnapshotObject)
 }

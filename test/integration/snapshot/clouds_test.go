@@ -174,8 +174,9 @@ func TestFaultsOfACloudWhileSaving(t *testing.T) {
 			"403 for the upload":        {always(intoCloud, refuse(403, "AuthorizationPermissionMismatch")), snapshot.ReasonAccessDenied},
 			"401 for the upload":        {always(intoCloud, refuse(401, "InvalidAuthenticationInfo")), snapshot.ReasonCredentialsExpired},
 			"all of it is slow":         {sluggish, ""},
-			"it arrives flipped":        {once(intoCloud, arrives(flippedContent)), ""},
-			"it always arrives flipped": {always(intoCloud, arrives(flippedContent)), snapshot.ReasonCorrupt},
+			"it arrives flipped":        {once(contentIntoCloud, arrives(flipped)), ""},
+			"it always arrives flipped": {always(contentIntoCloud, arrives(flipped)), snapshot.ReasonCorrupt},
+			"half of it arrives":        {once(contentIntoCloud, arrives(half)), ""},
 			"412 for the upload":        {always(intoCloud, refuse(412, "ConditionNotMet")), snapshot.ReasonStoreUnreachable},
 		} {
 			t.Run(name, func(t *testing.T) {
@@ -204,15 +205,6 @@ func TestFaultsOfACloudWhileSaving(t *testing.T) {
 			})
 		}
 	})
-}
-
-// flippedContent changes what is long enough for a part of a snapshot, and leaves alone what
-// only says what follows.
-func flippedContent(body []byte) []byte {
-	if len(body) < 1<<20 {
-		return body
-	}
-	return flipped(body)
 }
 
 // An upload that is interrupted leaves nothing that could be taken for a backup.
