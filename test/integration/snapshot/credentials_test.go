@@ -35,11 +35,7 @@ func mounted(t testing.TB, id, key string) (dir string, renew func(id, key strin
 	t.Helper()
 	dir = t.TempDir()
 	renew = func(id, key string) {
-		version, err := os.MkdirTemp(dir, "..version")
-		if err != nil {
-			t.Error(err)
-			return
-		}
+		version := t.TempDir()
 		write(t, filepath.Join(version, snapshot.CredentialS3KeyID), id)
 		write(t, filepath.Join(version, snapshot.CredentialS3Key), key)
 		next := filepath.Join(dir, "..next")
