@@ -1,9 +1,10 @@
 package snapshot
 
 // Keys of the Secret with a store's credentials, which are the names of the files in
-// --credentials. Those of S3 are read again every few seconds, so that a Secret renewed in
-// mid-upload is used for the rest of it; those of the other two once, when a process begins.
-// Without --credentials the SDK looks for the pod's workload identity.
+// --credentials. They are read again, so that a Secret renewed in mid-upload is used for the
+// rest of it: those of S3 every few seconds and when the store refuses them, that of GCS for
+// every token and when one is refused, those of Azure for every request. Without --credentials
+// the SDK looks for the pod's workload identity.
 const (
 	// S3: both are needed.
 	CredentialS3KeyID = "AWS_ACCESS_KEY_ID"

@@ -33,6 +33,8 @@ const (
 type Azure struct {
 	mu         sync.Mutex
 	containers map[string]map[string]*blob
+	// key of the account, and token that Entra gives out for it.
+	key, token string
 }
 
 // blob is visible once it has an ETag; before, it is blocks that nobody committed.
@@ -62,12 +64,23 @@ var (
 	errName        = problem{http.StatusBadRequest, "InvalidResourceName"}
 	errUnsupported = problem{http.StatusNotImplemented, "NotImplemented"}
 	errSignature   = problem{http.StatusForbidden, "AuthenticationFailed"}
+	errIdentity    = problem{http.StatusUnauthorized, "InvalidAuthenticationInfo"}
 	errAnonymous   = problem{http.StatusUnauthorized, "NoAuthenticationInformation"}
 	errInput       = problem{http.StatusBadRequest, "InvalidInput"}
 )
 
 // NewAzure makes a store without a container.
-func NewAzure() *Azure { return &Azure{containers: map[string]map[string]*blob{}} }
+func NewAzure() *Azure {
+	return &Azure{containers: map[string]map[string]*blob{}, key: AzureKey, token: "eyJ0." + rand.Text()}
+}
+
+// Renew gives the account another key. The one before is taken no more.
+func (a *Azure) Renew() (key string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.key = base64.StdEncoding.EncodeToString([]byte(rand.Text() + rand.Text()))
+	return a.key
+}
 
 // ServeHTTP serves /ACCOUNT/CONTAINER/BLOB, to those who sign with the account's key or
 // bring a token that was signed with it.
@@ -98,7 +111,7 @@ func (a *Azure) serve(w http.ResponseWriter, r *http.Request, body []byte) error
 		return errInput
 	}
 	name, key, ofBlob := strings.Cut(path, "/")
-	if err := admit(r, name); err != nil {
+	if err := a.admit(r, name); err != nil {
 		return err
 	}
 	if strings.ToLower(name) != name || len(name) < 3 {
@@ -298,16 +311,25 @@ func list(w http.ResponseWriter, container string, blobs map[string]*blob, query
 	return nil
 }
 
-// admit lets in whoever has the account's key, or a token made with it.
-func admit(r *http.Request, container string) error {
+// admit lets in whoever has the account's key, a token made with it, or one of Entra's.
+func (a *Azure) admit(r *http.Request, container string) error {
+	a.mu.Lock()
+	accountKey, token := a.key, a.token
+	a.mu.Unlock()
 	if r.URL.Query().Has("sig") {
-		return admitToken(r, container)
+		return admitToken(r, container, accountKey)
 	}
 	given := r.Header.Get("Authorization")
 	if given == "" {
 		return errAnonymous
 	}
-	key, err := base64.StdEncoding.DecodeString(AzureKey)
+	if bearer, ok := strings.CutPrefix(given, "Bearer "); ok {
+		if bearer != token {
+			return errIdentity
+		}
+		return nil
+	}
+	key, err := base64.StdEncoding.DecodeString(accountKey)
 	if err != nil {
 		return fmt.Errorf("decoding the account's key: %w", err)
 	}
@@ -355,13 +377,13 @@ func toSign(r *http.Request) string {
 }
 
 // admitToken checks a token of shared access by signing what it says again.
-func admitToken(r *http.Request, container string) error {
+func admitToken(r *http.Request, container, key string) error {
 	parsed, err := sas.ParseURL("http://" + r.Host + r.URL.RequestURI())
 	if err != nil {
 		return errSignature
 	}
 	given := parsed.SAS
-	credential, err := azblob.NewSharedKeyCredential(AzureAccount, AzureKey)
+	credential, err := azblob.NewSharedKeyCredential(AzureAccount, key)
 	if err != nil {
 		return fmt.Errorf("reading the account's key: %w", err)
 	}

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 
 	"github.com/fsouza/fake-gcs-server/fakestorage"
 )
@@ -22,8 +23,10 @@ type GCS struct {
 	Server *fakestorage.Server
 
 	address string
-	key     *rsa.PrivateKey
-	token   string
+
+	mu    sync.Mutex
+	key   *rsa.PrivateKey
+	token string
 }
 
 // TokenPath is where a service account's signed claim is exchanged for a token.
@@ -43,7 +46,31 @@ func NewGCS(address string) (*GCS, error) {
 }
 
 // ServiceAccount is the JSON key that Google hands out for the account.
-func (g *GCS) ServiceAccount() ([]byte, error) { return g.accountWith(g.key) }
+func (g *GCS) ServiceAccount() ([]byte, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.accountWith(g.key)
+}
+
+// Renew gives the account another key. The one before, and the tokens that were given out for
+// it, are taken no more.
+func (g *GCS) Renew() (account []byte, err error) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return nil, fmt.Errorf("making another key of the service account: %w", err)
+	}
+	g.mu.Lock()
+	g.key, g.token = key, "ya29."+rand.Text()
+	g.mu.Unlock()
+	return g.ServiceAccount()
+}
+
+// now are the account's key and its token.
+func (g *GCS) now() (*rsa.PrivateKey, string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.key, g.token
+}
 
 // StrangersAccount is one whose key the store has never seen.
 func (g *GCS) StrangersAccount() ([]byte, error) {
@@ -73,10 +100,11 @@ func (g *GCS) accountWith(key *rsa.PrivateKey) ([]byte, error) {
 // ServeHTTP serves the API of objects, to those who bring a token of the account, and
 // the tokens.
 func (g *GCS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	_, token := g.now()
 	switch {
 	case r.URL.Path == TokenPath:
 		g.serveToken(w, r)
-	case r.Header.Get("Authorization") != "Bearer "+g.token:
+	case r.Header.Get("Authorization") != "Bearer "+token:
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusUnauthorized)
 		fmt.Fprint(w, `{"error":{"code":401,"message":"Invalid Credentials","errors":[{"reason":"authError","message":"Invalid Credentials"}]}}`)
@@ -119,7 +147,12 @@ func (g *GCS) serveToken(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, `{"error":"invalid_grant","error_description":"Invalid JWT Signature."}`)
 		return
 	}
-	fmt.Fprintf(w, `{"access_token":%q,"token_type":"Bearer","expires_in":3599}`, g.token)
+	g.giveToken(w)
+}
+
+func (g *GCS) giveToken(w http.ResponseWriter) {
+	_, token := g.now()
+	fmt.Fprintf(w, `{"access_token":%q,"token_type":"Bearer","expires_in":3599}`, token)
 }
 
 // signed says whether the account's key signed the claim.
@@ -133,5 +166,6 @@ func (g *GCS) signed(claim string) bool {
 		return false
 	}
 	sum := sha256.Sum256([]byte(parts[0] + "." + parts[1]))
-	return rsa.VerifyPKCS1v15(&g.key.PublicKey, crypto.SHA256, sum[:], signature) == nil
+	key, _ := g.now()
+	return rsa.VerifyPKCS1v15(&key.PublicKey, crypto.SHA256, sum[:], signature) == nil
 }

@@ -17,9 +17,10 @@ type Prune struct {
 	// PointsSince has only bases go that an archiver took by itself, and that no point since
 	// this time needs; the policy is not asked then. It is zero if the policy is.
 	PointsSince time.Time
-	// Drop names backups that go whatever the policy says; if there are any, the
-	// policy is not asked, and archives are left alone: whoever waits for one backup to go
-	// should not wait for the listing of a million segments.
+	// Drop names backups that go whatever the policy says; if there are any, the policy is
+	// not asked, nor is any other backup, and archives are left alone: whoever waits for one
+	// backup to go should neither wait for the listing of a million segments, nor until
+	// another one can be read.
 	Drop []string
 	// MadeBy says whose backups go, as Drop does by their IDs; zero for nobody's.
 	MadeBy MadeBy
@@ -41,6 +42,10 @@ func (e *Env) Prune(ctx context.Context, p Prune) (pruned snapshot.Pruned, warni
 			return pruned, warnings, err
 		}
 	}
+	if len(p.Drop) > 0 {
+		named, more, err := e.pruneNamed(ctx, p)
+		return named, append(warnings, more...), err
+	}
 	catalog, err := e.Catalog(ctx)
 	if err != nil {
 		return pruned, nil, err
@@ -55,12 +60,71 @@ func (e *Env) Prune(ctx context.Context, p Prune) (pruned snapshot.Pruned, warni
 	for _, id := range sortedIDs(catalog.Doubtful) {
 		warnings = append(warnings, catalog.Doubtful[id].Error())
 	}
-	gone := map[string]bool{}
+	gone, more, err := e.drop(ctx, p, drop, &pruned)
+	warnings = append(warnings, more...)
+	if err != nil {
+		return pruned, warnings, err
+	}
+	left := slices.DeleteFunc(slices.Clone(catalog.Backups), func(b snapshot.Backup) bool { return gone[b.ID] })
+	pruned.Kept = len(left)
+	// A backup that cannot be read may need any of them.
+	if len(catalog.Unreadable) == 0 {
+		segments, more := e.pruneArchives(ctx, p, catalog, left)
+		pruned.Segments, warnings = segments, append(warnings, more...)
+	}
+	orphans, more := e.orphans(ctx, p, catalog.Unfinished)
+	pruned.Orphans = orphans
+	return pruned, append(warnings, more...), nil
+}
+
+// pruneNamed deletes backups that somebody wants to be gone, and asks no other backup what
+// it is: one that cannot be read, or that the store does not let anybody read, is no reason
+// to keep these. They go before anything is listed, and what cannot be listed afterwards is
+// a warning: what was asked for is done.
+func (e *Env) pruneNamed(ctx context.Context, p Prune) (pruned snapshot.Pruned, warnings []string, err error) {
+	gone, warnings, err := e.drop(ctx, p, named(p.Drop), &pruned)
+	if err != nil {
+		return pruned, warnings, err
+	}
+	var entries []entry
+	err = e.try(ctx, func(ctx context.Context, _ int) (err error) {
+		entries, err = e.list(ctx)
+		return err
+	})
+	if err != nil {
+		return pruned, append(warnings, err.Error()), toldToEnd(ctx)
+	}
+	var unfinished []entry
+	for _, found := range entries {
+		switch {
+		case gone[found.id]: // a listing may be stale
+		case found.complete:
+			pruned.Kept++
+		default:
+			unfinished = append(unfinished, found)
+		}
+	}
+	orphans, more := e.orphans(ctx, p, unfinished)
+	pruned.Orphans = orphans
+	return pruned, append(warnings, more...), nil
+}
+
+// toldToEnd is an error if the process was told to end.
+func toldToEnd(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return Explain(context.Cause(ctx))
+	}
+	return nil
+}
+
+// drop deletes backups, and says which are gone.
+func (e *Env) drop(ctx context.Context, p Prune, drop []snapshot.Dropped, pruned *snapshot.Pruned) (gone map[string]bool, warnings []string, err error) {
+	gone = map[string]bool{}
 	for _, dropped := range drop {
 		if !p.Rehearsal {
 			if err := e.remove(ctx, dropped.ID); err != nil {
-				if ctx.Err() != nil {
-					return pruned, warnings, Explain(context.Cause(ctx))
+				if err := toldToEnd(ctx); err != nil {
+					return gone, warnings, err
 				}
 				pruned.Refused++
 				warnings = append(warnings, err.Error())
@@ -73,21 +137,7 @@ func (e *Env) Prune(ctx context.Context, p Prune) (pruned snapshot.Pruned, warni
 		gone[dropped.ID] = true
 		e.Log.Info("Backup dropped", "id", dropped.ID, "reason", dropped.Reason, "rehearsal", p.Rehearsal)
 	}
-	var left []snapshot.Backup
-	for _, b := range catalog.Backups {
-		if !gone[b.ID] {
-			left = append(left, b)
-		}
-	}
-	pruned.Kept = len(left)
-	// A backup that cannot be read may need any of them.
-	if len(p.Drop) == 0 && len(catalog.Unreadable) == 0 {
-		segments, more := e.pruneArchives(ctx, p, catalog, left)
-		pruned.Segments, warnings = segments, append(warnings, more...)
-	}
-	orphans, more := e.orphans(ctx, p, catalog)
-	pruned.Orphans = orphans
-	return pruned, append(warnings, more...), nil
+	return gone, warnings, nil
 }
 
 func sortedIDs(unreadable map[string]error) []string {
@@ -103,9 +153,6 @@ func sortedIDs(unreadable map[string]error) []string {
 // asked for by name: the last verified backup must not go with a listing that is stale. Where
 // nobody can tell whether there was a drill, the backup stays.
 func (e *Env) decide(ctx context.Context, p Prune, catalog Catalog) ([]snapshot.Dropped, error) {
-	if len(p.Drop) > 0 {
-		return named(p.Drop), nil
-	}
 	backups := slices.Clone(catalog.Backups)
 	asked := map[string]bool{}
 	for i := range backups {
@@ -162,14 +209,18 @@ func (e *Env) remove(ctx context.Context, id string) error {
 
 // orphans removes what has no manifest, and uploads that were never ended, when they
 // are old enough that nobody works on them.
-func (e *Env) orphans(ctx context.Context, p Prune, catalog Catalog) (removed int, warnings []string) {
+func (e *Env) orphans(ctx context.Context, p Prune, unfinished []entry) (removed int, warnings []string) {
 	before := e.Now().Add(-p.OrphansAfter)
-	for _, orphan := range catalog.Unfinished {
+	for _, orphan := range unfinished {
 		if !orphan.newest.Before(before) {
 			continue
 		}
-		// A listing may be stale; reading one object is not.
-		_, err := e.get(ctx, orphan.id, snapshot.ManifestObject)
+		// A listing may be stale; reading one object is not. That nobody could read it says
+		// nothing.
+		err := e.watched(ctx, 1, func(ctx context.Context, _ int) error {
+			_, err := e.get(ctx, orphan.id, snapshot.ManifestObject)
+			return err
+		})
 		if !errors.Is(err, store.ErrNotExist) {
 			continue
 		}

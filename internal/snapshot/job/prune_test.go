@@ -226,10 +226,12 @@ func TestPruneKeepsWhatAHiddenBackupNeeds(t *testing.T) {
 	for name, tc := range map[string]struct {
 		faults   faults
 		gone     bool
+		damaged  bool
 		want     int
 		warnings int
 	}{
 		"seen":               {want: 9},
+		"damaged":            {damaged: true, want: 10, warnings: 1},
 		"hidden":             {faults: faults{hidden: called(manifest)}, want: 10, warnings: 1},
 		"hidden and refused": {faults: faults{hidden: called(manifest), answered: denied(manifest)}, want: 10, warnings: 1},
 		"unfinished":         {gone: true, want: 5},
@@ -244,6 +246,9 @@ func TestPruneKeepsWhatAHiddenBackupNeeds(t *testing.T) {
 				if err := os.Remove(filepath.Join(dir, direct.Place.Directory(), manifest)); err != nil {
 					t.Fatal(err)
 				}
+			}
+			if tc.damaged {
+				flipBit(t, filepath.Join(dir, direct.Place.Directory(), manifest))
 			}
 			_, warnings, err := e.Prune(t.Context(), Prune{OrphansAfter: time.Hour})
 			if err != nil || len(warnings) != tc.warnings {
@@ -300,6 +305,64 @@ func TestPruneOfNamedBackupsAsksForNoArchive(t *testing.T) {
 	}
 	if listed || left() != 10 {
 		t.Errorf("archives were listed: %t, and %d segments are left", listed, left())
+	}
+}
+
+// Whoever has one backup dropped gets it done, however the others are: that one of them cannot
+// be read, or not even listed, is no reason to keep this one. The others stay.
+func TestPruneOfNamedBackupsAsksNoOther(t *testing.T) {
+	t.Parallel()
+	id := func(revision int) string {
+		return snapshot.NewID(int64(revision), time.Date(2026, 1, 1, 0, 0, revision, 0, time.UTC), "b") + "/"
+	}
+	for name, tc := range map[string]struct {
+		faults   faults
+		damaged  string
+		warnings int
+	}{
+		"whole":                  {},
+		"a damaged manifest":     {damaged: snapshot.ManifestObject},
+		"a damaged verification": {damaged: snapshot.VerificationObject},
+		"manifests refused":      {faults: faults{answered: denied(snapshot.ManifestObject)}},
+		"verifications refused":  {faults: faults{answered: denied(snapshot.VerificationObject)}},
+		"manifests stall":        {faults: faults{answered: stalled(reads(snapshot.ManifestObject))}},
+		"verifications stall":    {faults: faults{answered: stalled(reads(snapshot.VerificationObject))}},
+		"an unfinished one":      {faults: faults{hidden: called(id(17) + snapshot.ManifestObject), answered: stalled(reads(snapshot.ManifestObject))}},
+		"a listing refused":      {faults: faults{answered: deniedTo(lists("/0"))}, warnings: 1},
+		"a listing stalls":       {faults: faults{answered: stalled(lists("/0"))}, warnings: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e, direct, dir := served(t, &tc.faults)
+			e.Stall = 200 * time.Millisecond
+			dropped, other := stored(t, direct, 12, snapshot.CompressionNone), stored(t, direct, 17, snapshot.CompressionNone)
+			tried(t, direct, other)
+			if tc.damaged != "" {
+				flipBit(t, filepath.Join(dir, direct.Place.Key(other.ID, tc.damaged)))
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			// Unfinished backups are looked for whatever their age is.
+			pruned, warnings, err := e.Prune(ctx, Prune{Drop: []string{dropped.ID}, OrphansAfter: -time.Hour})
+			if err != nil || len(warnings) != tc.warnings || pruned.DroppedCount != 1 || pruned.Orphans != 0 {
+				t.Errorf("%+v, warnings %v (%v)", pruned, warnings, err)
+			}
+			for m, want := range map[string]int{dropped.ID: 0, other.ID: 3} {
+				if left, err := filepath.Glob(filepath.Join(dir, direct.Place.Key(m, "*"))); err != nil || len(left) != want {
+					t.Errorf("of %s %v is left (%v), want %d objects", m, left, err, want)
+				}
+			}
+		})
+	}
+}
+
+// deniedTo answers so to whoever asks so.
+func deniedTo(fits func(*http.Request) bool) func(http.ResponseWriter, *http.Request) bool {
+	return func(w http.ResponseWriter, r *http.Request) bool {
+		if fits(r) {
+			deny(w, http.StatusForbidden, "AccessDenied")
+		}
+		return fits(r)
 	}
 }
 

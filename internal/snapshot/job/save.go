@@ -28,6 +28,8 @@ const (
 	stallTimeout = 3 * time.Minute
 	// cleanTimeout bounds the removal of what a failed attempt left.
 	cleanTimeout = 20 * time.Second
+	// uploadsBegun is how far a store's clock may be ahead of ours.
+	uploadsBegun = 24 * time.Hour
 )
 
 // Env is what every operation works with.
@@ -69,8 +71,16 @@ func (e *Env) Save(ctx context.Context, s Save) (snapshot.Manifest, error) {
 		return snapshot.Manifest{}, err
 	}
 	var saved snapshot.Manifest
+	// left are what failed attempts could not clear away: the store may not have let them.
+	var left []string
 	err = e.try(ctx, func(ctx context.Context, attempt int) error {
 		saved, err = e.saveOnce(ctx, s, attempt)
+		// Whatever failed leaves nothing that could be taken for a backup, and as little as
+		// can be of anything else.
+		if err != nil && saved.ID != "" {
+			left = append(left, saved.ID)
+		}
+		left = slices.DeleteFunc(left, func(id string) bool { return e.discard(ctx, id) })
 		return err
 	})
 	return saved, err
@@ -194,13 +204,6 @@ func (e *Env) saveOnce(ctx context.Context, s Save, attempt int) (m snapshot.Man
 		Compression: s.Compression, Recipients: s.RecipientNames, Began: began,
 	}
 	e.Log.Info("Saving", "id", m.ID, "member", member.name, "endpoint", member.endpoint, "revision", revision, "keys", keys)
-	// Whatever fails from here on leaves nothing that could be taken for a backup,
-	// and as little as can be of anything else.
-	defer func() {
-		if err != nil {
-			e.discard(ctx, m.ID)
-		}
-	}()
 	if err := e.transfer(ctx, s, member, &m, attempt); err != nil {
 		return m, err
 	}
@@ -366,15 +369,23 @@ func (e *Env) seal(ctx context.Context, m *snapshot.Manifest) error {
 	return nil
 }
 
-// discard removes what a failed attempt left, the manifest first. It is done even
-// while the process ends, and what it cannot do prune does later.
-func (e *Env) discard(ctx context.Context, id string) {
+// discard removes what a failed attempt left, the manifest first, and says whether all of it
+// is gone. It is done even while the process ends, and what it cannot do prune does later.
+func (e *Env) discard(ctx context.Context, id string) (gone bool) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTimeout)
 	defer cancel()
+	var err error
 	for _, object := range []string{snapshot.ManifestObject, snapshot.SnapshotObject} {
-		if err := e.Store.Delete(ctx, e.Place.Key(id, object)); err != nil {
-			e.Log.Warn("What a failed attempt left stays for now", "id", id, "object", object, "error", err.Error())
-			return
+		if err = e.Store.Delete(ctx, e.Place.Key(id, object)); err != nil {
+			break
 		}
 	}
+	if err == nil {
+		// Whoever writes an object aborts what it began, unless the store does not let it.
+		_, err = e.Store.AbortUploads(ctx, e.Place.Key(id, snapshot.SnapshotObject), e.Now().Add(uploadsBegun))
+	}
+	if err != nil {
+		e.Log.Warn("What a failed attempt left stays for now", "id", id, "error", err.Error())
+	}
+	return err == nil
 }

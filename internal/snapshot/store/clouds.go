@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"cloud.google.com/go/storage"
@@ -89,7 +90,6 @@ func (s *Store) openGCS(ctx context.Context, c Config, bucket string) error {
 	if err != nil {
 		return err
 	}
-	authorized.Transport = patient{base: ownWords{base: authorized.Transport}}
 	var options []option.ClientOption
 	if c.Endpoint != "" {
 		endpoint, err := gcsEndpoint(c.Endpoint)
@@ -98,7 +98,7 @@ func (s *Store) openGCS(ctx context.Context, c Config, bucket string) error {
 		}
 		options = append(options, option.WithEndpoint(endpoint))
 	}
-	s.bucket, err = gcsblob.OpenBucket(ctx, authorized, bucket, &gcsblob.Options{ClientOptions: options})
+	s.bucket, err = gcsblob.OpenBucket(ctx, &gcp.HTTPClient{Client: http.Client{Transport: patient{base: ownWords{base: authorized}}}}, bucket, &gcsblob.Options{ClientOptions: options})
 	if err != nil {
 		return usage("the store is %q", s.name)
 	}
@@ -169,32 +169,100 @@ func endpointUsage(given string) error {
 	return snapshot.Fail(snapshot.ReasonUsage, nil, "the store's endpoint is %q — nothing can be reached there — give the URL of a host, such as https://storage.example.com", given)
 }
 
-func authorizeGCS(ctx context.Context, c Config, transport http.RoundTripper) (*gcp.HTTPClient, error) {
-	var credentials *google.Credentials
-	var err error
-	if c.Credentials != "" {
-		var key string
-		if key, err = credential(c.Credentials, snapshot.CredentialGCS); err != nil {
+// authorizeGCS is a transport that shows who asks.
+func authorizeGCS(ctx context.Context, c Config, transport http.RoundTripper) (http.RoundTripper, error) {
+	if c.Credentials == "" {
+		// It is Google's own hosts that vouch for the pod, whatever authority the store has.
+		plain, err := httpClient("")
+		if err != nil {
 			return nil, err
 		}
-		// Tokens are fetched by a client of their own, which would wait without end.
-		credentials, err = google.CredentialsFromJSONWithType(tokenContext(ctx, transport), []byte(key), google.ServiceAccount, gcsScope)
-		if err == nil {
-			err = checkKey(key)
+		found, err := gcp.DefaultCredentials(tokenContext(ctx, plain.Transport))
+		if err != nil {
+			return nil, noCredentials(c, err)
 		}
-	} else {
-		credentials, err = gcp.DefaultCredentials(ctx)
+		return &oauth2.Transport{Base: transport, Source: found.TokenSource}, nil
 	}
+	ctx = tokenContext(ctx, transport)
+	if _, err := accountFrom(ctx, c.Credentials); err != nil {
+		return nil, noCredentials(c, err)
+	}
+	tokens := &tokens{fetch: func() (*oauth2.Token, error) {
+		source, err := accountFrom(ctx, c.Credentials)
+		if err != nil {
+			return nil, noCredentials(c, err)
+		}
+		return source.Token()
+	}}
+	return forgetting{base: &oauth2.Transport{Base: transport, Source: tokens}, tokens: tokens}, nil
+}
+
+// accountFrom reads the key of a service account from a mounted Secret.
+func accountFrom(ctx context.Context, dir string) (oauth2.TokenSource, error) {
+	key, err := credential(dir, snapshot.CredentialGCS)
 	if err != nil {
-		// The parser's words could quote the key.
-		return nil, snapshot.Fail(snapshot.ReasonCredentialsMissing, err, "there are no usable credentials for %s — the store cannot be asked — %s", c.URL,
-			"put the JSON key of a service account into the Secret's key "+snapshot.CredentialGCS+", or give the pod a workload identity")
+		return nil, err
 	}
-	authorized, err := gcp.NewHTTPClient(transport, gcp.CredentialsTokenSource(credentials))
+	credentials, err := google.CredentialsFromJSONWithType(ctx, []byte(key), google.ServiceAccount, gcsScope)
 	if err != nil {
-		return nil, snapshot.Fail(snapshot.ReasonCredentialsMissing, err, "the credentials for %s cannot be used — the store cannot be asked — check them", c.URL)
+		return nil, err
 	}
-	return authorized, nil
+	return credentials.TokenSource, checkKey(key)
+}
+
+func noCredentials(c Config, err error) error {
+	if failure, ok := errors.AsType[*snapshot.Failure](err); ok {
+		return failure
+	}
+	// The parser's words could quote the key.
+	return snapshot.Fail(snapshot.ReasonCredentialsMissing, err, "there are no usable credentials for %s — the store cannot be asked — %s", c.URL,
+		"put the JSON key of a service account into the Secret's key "+snapshot.CredentialGCS+", or give the pod a workload identity")
+}
+
+// tokens keeps a token for as long as it lives, and is taken by the store.
+type tokens struct {
+	fetch func() (*oauth2.Token, error)
+
+	mu   sync.Mutex
+	kept *oauth2.Token
+}
+
+// Token has the key of the account read again for every token.
+func (t *tokens) Token() (*oauth2.Token, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.kept.Valid() {
+		return t.kept, nil
+	}
+	token, err := t.fetch()
+	if err == nil {
+		t.kept = token
+	}
+	return token, err
+}
+
+// forget the token that a request was sent with.
+func (t *tokens) forget(r *http.Request) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.kept != nil && strings.HasSuffix(r.Header.Get("Authorization"), " "+t.kept.AccessToken) {
+		t.kept = nil
+	}
+}
+
+// forgetting forgets a token that the store does not take: the next one may be another
+// account's, whose key is in the Secret since.
+type forgetting struct {
+	base   http.RoundTripper
+	tokens *tokens
+}
+
+func (f forgetting) RoundTrip(r *http.Request) (*http.Response, error) {
+	answer, err := f.base.RoundTrip(r)
+	if err == nil && answer.StatusCode == http.StatusUnauthorized && answer.Request != nil {
+		f.tokens.forget(answer.Request)
+	}
+	return answer, err
 }
 
 // checkKey parses the key that a service account signs with. Google's client does when
@@ -236,7 +304,8 @@ func (t repeating) RoundTrip(r *http.Request) (*http.Response, error) {
 	return answer, err
 }
 
-// tokenContext has tokens fetched through a transport.
+// tokenContext has tokens fetched through a transport, by a client of their own: Google's
+// would wait without end.
 func tokenContext(ctx context.Context, transport http.RoundTripper) context.Context {
 	return context.WithValue(ctx, oauth2.HTTPClient, &http.Client{Transport: repeating{base: transport}, Timeout: answerTimeout})
 }
@@ -289,9 +358,10 @@ func azureClientAs(c Config, address string, options *container.ClientOptions) (
 		}
 		return container.NewClient(address, identity, options)
 	}
-	token, err := credential(c.Credentials, snapshot.CredentialAzureSAS)
+	_, err := credential(c.Credentials, snapshot.CredentialAzureSAS)
 	if err == nil {
-		return container.NewClientWithNoCredential(address+"?"+strings.TrimPrefix(token, "?"), options)
+		options.PerCallPolicies = append(options.PerCallPolicies, sharedAccess{dir: c.Credentials})
+		return container.NewClientWithNoCredential(address, options)
 	}
 	if !errors.Is(err, os.ErrNotExist) {
 		return nil, err
@@ -304,5 +374,36 @@ func azureClientAs(c Config, address string, options *container.ClientOptions) (
 	if err != nil {
 		return nil, err
 	}
+	options.PerCallPolicies = append(options.PerCallPolicies, sharedKey{dir: c.Credentials, key: shared})
 	return container.NewClientWithSharedKeyCredential(address, shared, options)
+}
+
+// sharedKey reads the account's key from a mounted Secret before every request.
+type sharedKey struct {
+	dir string
+	key *container.SharedKeyCredential
+}
+
+func (s sharedKey) Do(r *policy.Request) (*http.Response, error) {
+	key, err := credential(s.dir, snapshot.CredentialAzureKey)
+	if err == nil {
+		err = s.key.SetAccountKey(key)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return r.Next()
+}
+
+// sharedAccess reads a token from a mounted Secret, and adds it to every request.
+type sharedAccess struct{ dir string }
+
+func (s sharedAccess) Do(r *policy.Request) (*http.Response, error) {
+	token, err := credential(s.dir, snapshot.CredentialAzureSAS)
+	if err != nil {
+		return nil, err
+	}
+	address := r.Raw().URL
+	address.RawQuery = strings.TrimPrefix(address.RawQuery+"&"+strings.TrimPrefix(token, "?"), "&")
+	return r.Next()
 }

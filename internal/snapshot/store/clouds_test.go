@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"os"
 	"testing"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
@@ -36,27 +37,30 @@ func (f transport) Do(r *http.Request) (*http.Response, error) { return f(r) }
 
 func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// A host that has no address is not a missing object: retention would take a backup
-// for unfinished, and a deletion for done.
-func TestAHostWithoutAnAddress(t *testing.T) {
-	nowhere := transport(func(*http.Request) (*http.Response, error) {
-		return nil, &net.DNSError{Err: "no such host", Name: "account.invalid", IsNotFound: true}
-	})
-	options := &container.ClientOptions{ClientOptions: policy.ClientOptions{Transport: nowhere, Retry: policy.RetryOptions{MaxRetries: -1}}}
-	client, err := container.NewClientWithNoCredential("https://account.invalid/backups", options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	bucket, err := azureblob.OpenBucket(t.Context(), client, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &Store{name: "azblob://backups", bucket: bucket}
-	if _, err := s.Get(t.Context(), "x", 1); errors.Is(err, ErrNotExist) || snapshot.ReasonOf(err) != snapshot.ReasonStoreUnreachable {
-		t.Errorf("reading: %v", err)
-	}
-	if err := s.Delete(t.Context(), "x"); snapshot.ReasonOf(err) != snapshot.ReasonStoreUnreachable {
-		t.Errorf("deleting: %v", err)
+// A host that has no address is not a missing object, nor is a file that the pod's identity
+// is to be read from: retention would take a backup for unfinished, and a deletion for done.
+func TestWhatIsMissingIsNoObject(t *testing.T) {
+	for name, missing := range map[string]error{
+		"an address": &net.DNSError{Err: "no such host", Name: "account.invalid", IsNotFound: true},
+		"a file":     &os.PathError{Op: "open", Path: "/var/run/secrets/token", Err: os.ErrNotExist},
+	} {
+		nowhere := transport(func(*http.Request) (*http.Response, error) { return nil, missing })
+		options := &container.ClientOptions{ClientOptions: policy.ClientOptions{Transport: nowhere, Retry: policy.RetryOptions{MaxRetries: -1}}}
+		client, err := container.NewClientWithNoCredential("https://account.invalid/backups", options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bucket, err := azureblob.OpenBucket(t.Context(), client, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &Store{name: "azblob://backups", bucket: bucket}
+		if _, err := s.Get(t.Context(), "x", 1); errors.Is(err, ErrNotExist) || snapshot.ReasonOf(err) != snapshot.ReasonStoreUnreachable {
+			t.Errorf("reading without %s: %v", name, err)
+		}
+		if err := s.Delete(t.Context(), "x"); snapshot.ReasonOf(err) != snapshot.ReasonStoreUnreachable {
+			t.Errorf("deleting without %s: %v", name, err)
+		}
 	}
 }
 

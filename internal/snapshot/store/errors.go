@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -13,8 +14,11 @@ import (
 	"strings"
 	"syscall"
 
+	"cloud.google.com/go/compute/metadata"
 	"cloud.google.com/go/storage"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/bloberror"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/smithy-go"
@@ -27,6 +31,10 @@ import (
 // badCRC is how Google's client says that what it read is not what its own checksum
 // says. It has no value for that error.
 const badCRC = "storage: bad CRC on read"
+
+// unidentified is how the SDKs say that the pod has no identity to show, for which they have
+// no value either.
+var unidentified = []string{"no EC2 IMDS role found", "failed to retrieve jwt", "DefaultAzureCredential: failed to acquire a token"}
 
 // writing is what explain is told of a write.
 const writing = "writing"
@@ -49,6 +57,12 @@ func answerOf(err error) answer {
 	if e, ok := errors.AsType[*oauth2.RetrieveError](err); ok && e.Response != nil {
 		return answer{code: e.ErrorCode, status: e.Response.StatusCode}
 	}
+	if e, ok := errors.AsType[*azidentity.AuthenticationFailedError](err); ok && e.RawResponse != nil {
+		return answer{status: e.RawResponse.StatusCode}
+	}
+	if e, ok := errors.AsType[*metadata.Error](err); ok {
+		return answer{status: e.Code}
+	}
 	var a answer
 	if e, ok := errors.AsType[smithy.APIError](err); ok {
 		a.code = e.ErrorCode()
@@ -65,9 +79,33 @@ var codes = map[snapshot.Reason][]string{
 	snapshot.ReasonAccessDenied: {
 		"AccessDenied", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthorizationHeaderMalformed", "AccountProblem", "AllAccessDisabled",
 		"XAdminUserNotFound", "AuthenticationFailed", "AuthorizationFailure", "AuthorizationPermissionMismatch", "InsufficientAccountPermissions", "InvalidToken",
+		"InvalidIdentityToken",
 	},
 	snapshot.ReasonCredentialsExpired: {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"},
 	snapshot.ReasonNoSpace:            {"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "NoSpaceLeftOnDevice"},
+}
+
+// strangers are the words for who asks, and not for what is asked.
+var strangers = []string{
+	"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "InvalidIdentityToken", "XAdminUserNotFound", "AuthenticationFailed", "InvalidAuthenticationInfo",
+	"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired",
+}
+
+// strange says that the store, or who vouches for the pod, does not know the credentials.
+func strange(err error) bool {
+	a := answerOf(err)
+	return slices.Contains(strangers, a.code) || a.status == http.StatusUnauthorized || unauthenticated(err)
+}
+
+// unauthenticated says that whoever gives out tokens for credentials gave none for these.
+func unauthenticated(err error) bool {
+	if a := answerOf(err); a.status < http.StatusBadRequest || a.status >= http.StatusInternalServerError || a.status == http.StatusTooManyRequests {
+		return false
+	}
+	_, byGoogle := errors.AsType[*oauth2.RetrieveError](err)
+	_, byAzure := errors.AsType[*azidentity.AuthenticationFailedError](err)
+	_, byMetadata := errors.AsType[*metadata.Error](err)
+	return byGoogle || byAzure || byMetadata
 }
 
 // reasonFor says what an error of a store's SDK, or of the file system, means.
@@ -81,10 +119,11 @@ func reasonFor(err error) snapshot.Reason {
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return snapshot.ReasonStoreUntrusted
 	}
-	if _, ok := errors.AsType[*oauth2.RetrieveError](err); ok && a.status >= 400 && a.status < 500 {
-		return snapshot.ReasonAccessDenied
-	}
 	switch {
+	case unauthenticated(err):
+		return snapshot.ReasonAccessDenied
+	case isUnidentified(err):
+		return snapshot.ReasonCredentialsMissing
 	case strings.Contains(err.Error(), badCRC):
 		return snapshot.ReasonCorrupt
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), a.status == http.StatusInsufficientStorage:
@@ -94,6 +133,16 @@ func reasonFor(err error) snapshot.Reason {
 	default:
 		return snapshot.ReasonStoreUnreachable
 	}
+}
+
+// isUnidentified says that the pod has no identity to show.
+func isUnidentified(err error) bool {
+	if _, ok := errors.AsType[metadata.NotDefinedError](err); ok {
+		return true
+	}
+	_, refused := errors.AsType[*azidentity.AuthenticationFailedError](err)
+	said := func(words string) bool { return strings.Contains(err.Error(), words) }
+	return !refused && slices.ContainsFunc(unidentified, said)
 }
 
 // explain turns an error into a Failure, or into one that wraps ErrNotExist.
@@ -109,6 +158,9 @@ func (s *Store) explain(ctx context.Context, doing, key string, err error) error
 		err = e.last
 	}
 	reason := reasonFor(err)
+	if reason == snapshot.ReasonAccessDenied && strange(err) && s.admitted.Load() {
+		reason = snapshot.ReasonCredentialsExpired // they were good a moment ago
+	}
 	if missing && reason == snapshot.ReasonStoreUnreachable {
 		// What is written need not be there: it is the bucket that is not.
 		if doing == writing {
@@ -145,8 +197,10 @@ func advice(reason snapshot.Reason) string {
 		return "backups have nowhere to lie — create it, or correct its name, region or endpoint"
 	case snapshot.ReasonAccessDenied:
 		return "the store does not let these credentials do it — check them, and that they may list, read, write and delete below the prefix"
+	case snapshot.ReasonCredentialsMissing:
+		return "there is nothing to show to the store, which cannot be asked — name a Secret with credentials, or give the pod a workload identity"
 	case snapshot.ReasonCredentialsExpired:
-		return "the store takes these credentials no more — renew the Secret, which S3 reads again by itself, and the other stores when the next process starts"
+		return "the store takes these credentials no more — renew the Secret, or the right of the pod's identity; a Secret is read again by itself"
 	case snapshot.ReasonStoreUntrusted:
 		return "whoever answers may be somebody else, and would be given the data — give the authority that signed its certificate, ca.crt of the store's caSecretRef (--store-ca)"
 	case snapshot.ReasonCorrupt:
@@ -161,7 +215,7 @@ func advice(reason snapshot.Reason) string {
 // plainly is the error's text without a request's address, whose query may carry a
 // signature.
 func plainly(err error) string {
-	text := err.Error()
+	text := strings.TrimPrefix(err.Error(), "blob (code=Unknown): ") // which says nothing
 	if e, ok := errors.AsType[*url.Error](err); ok {
 		host := "the store"
 		if parsed, err := url.Parse(e.URL); err == nil && parsed.Host != "" {
@@ -178,7 +232,23 @@ func plainly(err error) string {
 	if e, ok := errors.AsType[*azcore.ResponseError](err); ok {
 		text = fmt.Sprintf("%s (status %d)", e.ErrorCode, e.StatusCode)
 	}
+	if e, ok := errors.AsType[*azidentity.AuthenticationFailedError](err); ok && e.RawResponse != nil {
+		text = refusal(e.RawResponse)
+	}
 	return strings.TrimSuffix(strings.Join(strings.Fields(text), " "), ".")
+}
+
+// refusal is the first line of what Entra says of an identity that it refuses. The SDK's own
+// text is a page.
+func refusal(r *http.Response) string {
+	var said struct {
+		Description string `json:"error_description"`
+	}
+	if body, err := runtime.Payload(r); err == nil {
+		_ = json.Unmarshal(body, &said) // without it there is still the status
+	}
+	line, _, _ := strings.Cut(said.Description, "\n")
+	return fmt.Sprintf("the pod's identity is refused: %s (status %d)", cmp.Or(strings.TrimSpace(line), http.StatusText(r.StatusCode)), r.StatusCode)
 }
 
 // notImplemented says that the store knows no conditional writes.

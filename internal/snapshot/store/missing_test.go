@@ -27,7 +27,7 @@ func stranger(kind, body string) http.HandlerFunc {
 	}
 }
 
-var strangers = map[string]http.HandlerFunc{
+var proxies = map[string]http.HandlerFunc{
 	"nothing said":    stranger("", ""),
 	"a proxy's page":  stranger("text/html", nginx),
 	"an ingress":      stranger("text/plain", "default backend - 404"),
@@ -137,7 +137,7 @@ func TestWhoSaysThatItIsMissing(t *testing.T) {
 			if err := s.Delete(t.Context(), "p/x"); err != nil {
 				t.Errorf("deleting what is missing: %v", err)
 			}
-			for who, answers := range strangers {
+			for who, answers := range proxies {
 				f.front.Store(&answers)
 				for doing, do := range map[string]func() error{
 					"reading":  func() error { _, err := s.Get(t.Context(), "p/x", 1); return err },

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -41,15 +43,15 @@ func (s *Store) openS3(ctx context.Context, c Config, bucket string) error {
 		checksum, validation = aws.RequestChecksumCalculationWhenRequired, aws.ResponseChecksumValidationWhenRequired
 	}
 	options := []func(*config.LoadOptions) error{
-		config.WithRegion(region), config.WithHTTPClient(client), config.WithRetryMaxAttempts(5),
+		config.WithRegion(region), config.WithHTTPClient(client), config.WithRetryer(retryer(unvouched)),
 		config.WithRequestChecksumCalculation(checksum), config.WithResponseChecksumValidation(validation),
 	}
 	if c.Credentials != "" {
-		provider := fileCredentials{dir: c.Credentials}
-		if _, err := provider.Retrieve(ctx); err != nil {
+		files := newFileCredentials(c.Credentials)
+		if _, err := files.Retrieve(ctx); err != nil {
 			return err
 		}
-		options = append(options, config.WithCredentialsProvider(provider))
+		options = append(options, config.WithCredentialsProvider(files.cache), config.WithRetryer(retryer(unvouched, files.renewed)))
 	}
 	loaded, err := config.LoadDefaultConfig(ctx, options...)
 	if err != nil {
@@ -75,6 +77,28 @@ func (s *Store) openS3(ctx context.Context, c Config, bucket string) error {
 		return abortS3(ctx, s, api, bucket, prefix, before)
 	}
 	return nil
+}
+
+// retryer tries again what every client of S3 does, unless one of these knows better.
+func retryer(rules ...func(error) aws.Ternary) func() aws.Retryer {
+	var own []retry.IsErrorRetryable
+	for _, rule := range rules {
+		own = append(own, retry.IsErrorRetryableFunc(rule))
+	}
+	return func() aws.Retryer {
+		return retry.NewStandard(func(o *retry.StandardOptions) {
+			o.MaxAttempts, o.Retryables = mostFailures, append(slices.Clone(own), o.Retryables...)
+		})
+	}
+}
+
+// unvouched says that there were no credentials to sign a request with. Whoever was asked for
+// them was asked several times already, and would be as often for each try.
+func unvouched(err error) aws.Ternary {
+	if strings.Contains(err.Error(), "get identity: ") {
+		return aws.FalseTernary
+	}
+	return aws.UnknownTernary
 }
 
 // abortS3 aborts old multipart uploads: their parts are paid for and seen by no list
@@ -105,12 +129,33 @@ func abortS3(ctx context.Context, s *Store, api *s3.Client, bucket, prefix strin
 	return aborted, errors.Join(errs...)
 }
 
-// fileCredentials reads a mounted Secret.
-type fileCredentials struct{ dir string }
+// fileCredentials reads a mounted Secret, anew every few seconds, so that a Secret renewed
+// while an upload goes on is used for the rest of it.
+type fileCredentials struct {
+	dir   string
+	cache *aws.CredentialsCache
+}
 
-// Retrieve reads the files anew, so that a Secret renewed while an upload goes on is
-// used for the rest of it.
-func (f fileCredentials) Retrieve(context.Context) (aws.Credentials, error) {
+func newFileCredentials(dir string) *fileCredentials {
+	f := &fileCredentials{dir: dir}
+	f.cache = aws.NewCredentialsCache(f)
+	return f
+}
+
+// Retrieve reads the files until they say the same twice: a Secret that is renewed between
+// the first and the last of them gives half of each.
+func (f *fileCredentials) Retrieve(context.Context) (aws.Credentials, error) {
+	now, err := f.read()
+	for range mostFailures {
+		before := now
+		if now, err = f.read(); err != nil || before.AccessKeyID == now.AccessKeyID && before.SecretAccessKey == now.SecretAccessKey && before.SessionToken == now.SessionToken {
+			break
+		}
+	}
+	return now, err
+}
+
+func (f *fileCredentials) read() (aws.Credentials, error) {
 	id, err := credential(f.dir, snapshot.CredentialS3KeyID)
 	if err != nil {
 		return aws.Credentials{}, err
@@ -127,6 +172,25 @@ func (f fileCredentials) Retrieve(context.Context) (aws.Credentials, error) {
 		AccessKeyID: id, SecretAccessKey: key, SessionToken: token, Source: "Secret",
 		CanExpire: true, Expires: time.Now().Add(credentialsLife),
 	}, nil
+}
+
+// renewed says that the store does not know the credentials that a request was signed with,
+// and that others have been in the Secret since.
+func (f *fileCredentials) renewed(err error) aws.Ternary {
+	answered, ok := errors.AsType[*awshttp.ResponseError](err)
+	if !ok || !strange(err) || answered.Response == nil || answered.Response.Request == nil {
+		return aws.UnknownTernary
+	}
+	now, err := f.Retrieve(answered.Response.Request.Context())
+	if err != nil {
+		return aws.UnknownTernary
+	}
+	used := answered.Response.Request.Header
+	if strings.Contains(used.Get("Authorization"), "Credential="+now.AccessKeyID+"/") && used.Get("X-Amz-Security-Token") == now.SessionToken {
+		return aws.UnknownTernary
+	}
+	f.cache.Invalidate()
+	return aws.TrueTernary
 }
 
 // credential reads one key of a mounted Secret. An empty one counts as missing.

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"gocloud.dev/blob"
@@ -70,6 +71,8 @@ type Store struct {
 	piped bool
 	// remove an object; nil for the bucket's own way.
 	remove func(ctx context.Context, key string) error
+	// admitted says that the store has let these credentials do something.
+	admitted atomic.Bool
 	// uploads that were begun and never ended; nil where the store removes them
 	// by itself.
 	uploads func(ctx context.Context, prefix string, before time.Time) (int, error)
@@ -250,6 +253,7 @@ func (w *Writer) Commit(ctx context.Context) error {
 	if err := w.blob.Close(); err != nil {
 		return w.store.explain(ctx, writing, w.key, err)
 	}
+	w.store.admitted.Store(true)
 	return w.store.syncParents(w.key)
 }
 
@@ -306,6 +310,7 @@ func (s *Store) Reader(ctx context.Context, key string) (r io.ReadCloser, size i
 	if err != nil {
 		return nil, 0, s.explain(ctx, "reading", key, err)
 	}
+	s.admitted.Store(true)
 	return &reader{store: s, key: key, blob: opened}, opened.Size(), nil
 }
 
@@ -354,6 +359,9 @@ func (s *Store) Each(ctx context.Context, prefix string, tell func(Object)) erro
 	iterator := s.bucket.List(&blob.ListOptions{Prefix: prefix})
 	for {
 		o, err := iterator.Next(patiently(ctx))
+		if err == nil || errors.Is(err, io.EOF) {
+			s.admitted.Store(true)
+		}
 		if errors.Is(err, io.EOF) {
 			return nil
 		}

@@ -31,6 +31,8 @@ type cloud struct {
 
 	// endpoint is where the store is.
 	endpoint string
+	// google is the store behind it, if it is Google's.
+	google *clouds.GCS
 	// store without --credentials, and with another name.
 	withoutSecret, missing []string
 	// secrets that the store refuses, or that are none, and those that it takes.
@@ -40,6 +42,10 @@ type cloud struct {
 	read  func(key string) []byte
 	write func(key string, content []byte)
 	names func() []string
+	// renew has the store take other credentials only than those of the Secret, which is in
+	// a file; put them there to have them used.
+	renew func() (content string)
+	file  string
 }
 
 // refusal of a Secret.
@@ -105,7 +111,15 @@ func gcs(t *testing.T, broken fault) cloud {
 	}
 	flags := []string{"--store-endpoint=" + endpoint, "--store=gs://backups"}
 	good := secretOf(t, snapshot.CredentialGCS, string(account))
-	c := cloud{bucket: bucket{flags: append(slices.Clone(flags), "--credentials="+good)}, endpoint: endpoint, withoutSecret: flags}
+	c := cloud{bucket: bucket{flags: append(slices.Clone(flags), "--credentials="+good)}, endpoint: endpoint, google: store, withoutSecret: flags}
+	c.file = filepath.Join(good, snapshot.CredentialGCS)
+	c.renew = func() string {
+		renewed, err := store.Renew()
+		if err != nil {
+			t.Error(err)
+		}
+		return string(renewed)
+	}
 	c.missing = []string{"--store=gs://nobody-made-it"}
 	c.refused = map[string]refusal{
 		"another account's key": {secretOf(t, snapshot.CredentialGCS, string(stranger)), snapshot.ReasonAccessDenied},
@@ -172,10 +186,7 @@ func azure(t *testing.T, broken fault) cloud {
 	}
 	direct := serveBroken(t, whole, func(string) http.Handler { return store }) + "/" + clouds.AzureAccount
 	endpoint := serveBroken(t, broken, func(string) http.Handler { return store }) + "/" + clouds.AzureAccount
-	key, err := container.NewSharedKeyCredential(clouds.AzureAccount, clouds.AzureKey)
-	if err != nil {
-		t.Fatal(err)
-	}
+	key := sharedKey(t)
 	client, err := container.NewClientWithSharedKeyCredential(direct+"/backups", key, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -186,6 +197,16 @@ func azure(t *testing.T, broken fault) cloud {
 	flags := []string{"--store-endpoint=" + endpoint, "--store=azblob://backups", "--azure-account=" + clouds.AzureAccount}
 	good := secretOf(t, snapshot.CredentialAzureKey, clouds.AzureKey)
 	c := cloud{bucket: bucket{flags: append(slices.Clone(flags), "--credentials="+good)}, endpoint: endpoint, withoutSecret: flags}
+	c.file = filepath.Join(good, snapshot.CredentialAzureKey)
+	if own, ok := store.(*clouds.Azure); ok {
+		c.renew = func() string {
+			renewed := own.Renew()
+			if err := key.SetAccountKey(renewed); err != nil {
+				t.Error(err)
+			}
+			return renewed
+		}
+	}
 	c.missing = []string{"--store=azblob://nobody-made-it"}
 	wrong := strings.Replace(clouds.AzureKey, "Eby8", "Fby8", 1)
 	c.refused = map[string]refusal{
@@ -262,6 +283,11 @@ func refuse(status int, code string) fault {
 
 func intoCloud(r *http.Request) bool {
 	return (r.Method == http.MethodPut || r.Method == http.MethodPost) && strings.Contains(r.URL.Path, "/backups")
+}
+
+// contentIntoCloud is long enough for a part of a snapshot, and does not only say what follows.
+func contentIntoCloud(r *http.Request) bool {
+	return intoCloud(r) && (r.ContentLength > 1<<20 || r.ContentLength < 0)
 }
 
 func fromCloud(r *http.Request) bool {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -171,12 +172,23 @@ func TestFaultsOfACloudWhileSaving(t *testing.T) {
 			"breaks off when read back": {once(fromCloud, breakOff), ""},
 			"cut when read back":        {always(fromCloud, cut), snapshot.ReasonStoreUnreachable},
 			"403 for the upload":        {always(intoCloud, refuse(403, "AuthorizationPermissionMismatch")), snapshot.ReasonAccessDenied},
-			"401 for the upload":        {always(intoCloud, refuse(401, "InvalidAuthenticationInfo")), snapshot.ReasonAccessDenied},
+			"401 for the upload":        {always(intoCloud, refuse(401, "InvalidAuthenticationInfo")), snapshot.ReasonCredentialsExpired},
+			"all of it is slow":         {sluggish, ""},
+			"it arrives flipped":        {once(contentIntoCloud, arrives(flipped)), ""},
+			"it always arrives flipped": {always(contentIntoCloud, arrives(flipped)), snapshot.ReasonCorrupt},
+			"half of it arrives":        {once(contentIntoCloud, arrives(half)), ""},
 			"412 for the upload":        {always(intoCloud, refuse(412, "ConditionNotMet")), snapshot.ReasonStoreUnreachable},
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel() // most of the time the client waits before it tries again
-				store := open(t, tc.fault)
+				var mended atomic.Bool
+				store := open(t, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+					if mended.Load() {
+						next.ServeHTTP(w, r)
+						return
+					}
+					tc.fault(w, r, next)
+				})
 				began := time.Now()
 				saved := store.save(t, source)
 				t.Logf("after %s: %s", time.Since(began).Round(100*time.Millisecond), saved.result.Message)
@@ -188,6 +200,8 @@ func TestFaultsOfACloudWhileSaving(t *testing.T) {
 				} else {
 					saved.mustFail(t, tc.reason)
 				}
+				mended.Store(true)
+				checkNothingFalseIsListed(t, store.bucket, saved)
 			})
 		}
 	})

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"maps"
@@ -27,9 +28,9 @@ import (
 type fault func(w http.ResponseWriter, r *http.Request, next http.Handler)
 
 // proxied is an S3 bucket behind a proxy; direct is the same one without it.
-func proxied(t *testing.T, broken fault) (through, direct bucket) {
+func proxied(t *testing.T, broken fault, flags ...string) (through, direct bucket) {
 	t.Helper()
-	target, dir := startGateway(t)
+	target, dir := startGateway(t, flags...)
 	direct = bucket{dir: filepath.Join(dir, "backups")}
 	mkdir(t, direct.dir)
 	direct.flags = s3Flags(t, target)
@@ -156,16 +157,11 @@ func pretend(w http.ResponseWriter, r *http.Request, _ http.Handler) {
 // truncateBody stores the first half of what is sent, with the signature of an
 // unsigned payload being the store's to check.
 func truncateAnswer(w http.ResponseWriter, r *http.Request, next http.Handler) {
-	alter(w, r, next, func(body []byte) []byte { return body[:len(body)/2] })
+	alter(w, r, next, half)
 }
 
 func flipAnswer(w http.ResponseWriter, r *http.Request, next http.Handler) {
-	alter(w, r, next, func(body []byte) []byte {
-		if len(body) > 0 {
-			body[len(body)/2] ^= 1
-		}
-		return body
-	})
+	alter(w, r, next, flipped)
 }
 
 // alter passes another body on than the store's, with a length that fits.
@@ -191,15 +187,91 @@ func breakOff(w http.ResponseWriter, r *http.Request, next http.Handler) {
 
 // slow lets a few bytes through at a time.
 func slow(w http.ResponseWriter, r *http.Request, next http.Handler) {
-	r.Body = io.NopCloser(&slowReader{from: r.Body})
+	r.Body = io.NopCloser(&slowReader{from: r.Body, every: 64 << 10})
 	next.ServeHTTP(w, r)
 }
 
-type slowReader struct{ from io.Reader }
+// slowReader pauses whenever so many bytes have come.
+type slowReader struct {
+	from        io.Reader
+	every, seen int
+}
 
 func (s *slowReader) Read(p []byte) (int, error) {
-	time.Sleep(20 * time.Millisecond)
-	return s.from.Read(p[:min(len(p), 64<<10)])
+	n, err := s.from.Read(p)
+	if s.seen += n; s.seen >= s.every {
+		s.seen = 0
+		time.Sleep(20 * time.Millisecond)
+	}
+	return n, err
+}
+
+// sluggish is a store that is slow in all that it does: it waits before it answers, takes what
+// is sent little by little, and gives its answers in the same way.
+func sluggish(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	time.Sleep(100 * time.Millisecond)
+	r.Body = io.NopCloser(&slowReader{from: r.Body, every: 256 << 10})
+	next.ServeHTTP(&slowWriter{ResponseWriter: w}, r)
+}
+
+// slowWriter pauses as slowReader does.
+type slowWriter struct {
+	http.ResponseWriter
+
+	seen int
+}
+
+func (s *slowWriter) Write(p []byte) (n int, err error) {
+	if s.seen += len(p); s.seen >= 256<<10 {
+		s.seen = 0
+		time.Sleep(20 * time.Millisecond)
+	}
+	return s.ResponseWriter.Write(p)
+}
+
+// arrives has something else arrive than was sent. The store is told that it was sent so: the
+// length and the signature are those of what arrives.
+func arrives(change func([]byte) []byte) fault {
+	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return // whoever sent it is gone
+		}
+		body = change(body)
+		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+		if r.Header.Get("Authorization") != "" && r.Header.Get("X-Amz-Content-Sha256") != "" {
+			r.Header.Set("X-Amz-Content-Sha256", fmt.Sprintf("%x", sha256.Sum256(body)))
+			resigned(w, r, next)
+			return
+		}
+		next.ServeHTTP(w, r)
+	}
+}
+
+func flipped(body []byte) []byte {
+	if len(body) > 0 {
+		body[len(body)/2] ^= 1
+	}
+	return body
+}
+
+func half(body []byte) []byte { return body[:len(body)/2] }
+
+// flippedOnTheWay is what a store finds out that compares the signature with what arrives.
+func flippedOnTheWay(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return // whoever sent it is gone
+	}
+	r.Body = io.NopCloser(bytes.NewReader(flipped(body)))
+	next.ServeHTTP(w, r)
+}
+
+// isLastPart is a part that is smaller than the others, as only the last may be.
+func isLastPart(r *http.Request) bool { return isPart(r) && r.ContentLength < 5<<20 }
+
+func isManifest(r *http.Request) bool {
+	return r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "/"+snapshot.ManifestObject)
 }
 
 // bigSource is an etcd whose snapshot takes several parts, since its values do not
@@ -246,6 +318,16 @@ func TestFaultsOfTheStoreWhileSaving(t *testing.T) {
 		"always 503":                 {always(isPart, answer(503, "SlowDown")), snapshot.ReasonStoreUnreachable},
 		"always cut":                 {always(anyRequest, cut), snapshot.ReasonStoreUnreachable},
 		"a slow part":                {once(isPart, slow), ""},
+		"all of it is slow":          {sluggish, ""},
+		"a part arrives flipped":     {once(isPart, arrives(flipped)), ""},
+		"parts arrive flipped":       {always(isPart, arrives(flipped)), snapshot.ReasonCorrupt},
+		"flipped, and found out":     {once(isPart, flippedOnTheWay), ""},
+		"half of a part arrives":     {once(isPart, arrives(half)), ""},
+		"half of the last arrives":   {once(isLastPart, arrives(half)), ""},
+		"always half of the last":    {always(isLastPart, arrives(half)), snapshot.ReasonCorrupt},
+		"the manifest is flipped":    {once(isManifest, arrives(flipped)), ""},
+		"half of the manifest":       {once(isManifest, arrives(half)), ""},
+		"manifests are flipped":      {always(isManifest, arrives(flipped)), snapshot.ReasonCorrupt},
 		"a part that is lost":        {once(isPart, pretend), ""},
 		"every part is lost":         {always(isPart, pretend), snapshot.ReasonStoreUnreachable},
 		"a wrong ETag":               {once(isPart, wrongETag), ""},
@@ -315,6 +397,7 @@ func TestFaultsOfTheStoreWhileDrilling(t *testing.T) {
 		"cut once":        {once(isDownload, cut), ""},
 		"breaks off once": {once(isDownload, breakOff), ""},
 		"flipped once":    {once(isDownload, flipAnswer), ""},
+		"all of it slow":  {sluggish, ""},
 		"always flipped":  {always(isDownload, flipAnswer), snapshot.ReasonCorrupt},
 		"always half":     {always(isDownload, truncateAnswer), snapshot.ReasonCorrupt},
 		"always breaks":   {always(isDownload, breakOff), snapshot.ReasonStoreUnreachable},
@@ -536,20 +619,6 @@ func TestAStaleListingLosesNothing(t *testing.T) {
 		t.Errorf("pruned: %+v", pruned.result.Pruned)
 	}
 	direct.drill(t, "3.6.16").mustSucceed(t)
-}
-
-// A Secret that is renewed while an upload goes on is used for the rest of it.
-func TestCredentialsThatExpireMeanwhile(t *testing.T) {
-	source := bigSource(t)
-	var expired atomic.Bool
-	through, direct := proxied(t, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
-		if isPart(r) && r.URL.Query().Get("partNumber") == "2" && !expired.Swap(true) {
-			s3Error(w, http.StatusBadRequest, "ExpiredToken")
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-	checkNothingFalseIsListed(t, direct, through.save(t, source).mustSucceed(t))
 }
 
 func TestBadInput(t *testing.T) {

@@ -120,7 +120,7 @@ type keyPair struct {
 	tls               *tls.Config
 }
 
-func newKeyPair(t testing.TB) keyPair {
+func newKeyPair(t testing.TB, hosts ...string) keyPair {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -129,7 +129,7 @@ func newKeyPair(t testing.TB) keyPair {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "root"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: hosts,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
@@ -243,6 +243,8 @@ type bucket struct {
 	dir string
 	// uid of the cluster, if it is not clusterUID.
 	uid string
+	// environment of whoever goes there, beside the test's.
+	environment []string
 }
 
 // of is the same store, and another cluster.
@@ -275,11 +277,11 @@ func versitygw(t testing.TB) string {
 }
 
 // startGateway runs an S3 server for this test.
-func startGateway(t testing.TB) (url, dir string) {
+func startGateway(t testing.TB, flags ...string) (url, dir string) {
 	t.Helper()
 	dir = t.TempDir()
 	address := freeport.Address(t)
-	command := exec.Command(versitygw(t), "--port", address, "posix", dir)
+	command := exec.Command(versitygw(t), append(append([]string{"--port", address}, flags...), "posix", dir)...)
 	command.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+accessKey, "ROOT_SECRET_KEY="+secretKey)
 	p := start(t, filepath.Join(t.TempDir(), "log"), command)
 	eventually(t, 20*time.Second, "the S3 server does not serve", func() error {
@@ -306,6 +308,16 @@ func s3Bucket(t testing.TB) bucket {
 	}
 	b.flags = s3Flags(t, url)
 	return b
+}
+
+// endpoint of an S3 server.
+func (b bucket) endpoint() string {
+	for _, flag := range b.flags {
+		if url, ok := strings.CutPrefix(flag, "--s3-endpoint="); ok {
+			return url
+		}
+	}
+	return ""
 }
 
 func s3Flags(t testing.TB, url string) []string {
@@ -341,7 +353,7 @@ func (b bucket) command(t testing.TB, termination, operation string, flags ...st
 		args = append(args, "--cluster-uid="+cmp.Or(b.uid, clusterUID))
 	}
 	command := exec.Command(backupBinary, append(args, flags...)...)
-	command.Env = append(os.Environ(), "AWS_EC2_METADATA_DISABLED=true")
+	command.Env = append(append(os.Environ(), "AWS_EC2_METADATA_DISABLED=true"), b.environment...)
 	return command
 }
 
