@@ -139,7 +139,7 @@ func (r *EtcdRestoreReconciler) observe(ctx context.Context, er *v1alpha1.EtcdRe
 func (r *EtcdRestoreReconciler) cluster(ctx context.Context, er *v1alpha1.EtcdRestore, c *v1alpha1.EtcdCluster, reader client.Reader) (restore.Cluster, error) {
 	out := restore.Cluster{
 		UID: resources.ClusterUID(c), Incarnation: max(1, c.Status.Incarnation), Founded: c.Status.ClusterID != "",
-		InMemory: resources.InMemory(c), Paused: c.Spec.Paused,
+		InMemory: resources.InMemory(c), Paused: c.Spec.Paused, Floor: resources.RevisionFloor(c, nil),
 		Serves: meta.IsStatusConditionTrue(c.Status.Conditions, v1alpha1.ConditionAvailable),
 	}
 	if s := c.Status.Restore; s != nil && s.UID == string(er.UID) {

@@ -189,7 +189,7 @@ func TestRestore(t *testing.T) {
 	if c.Status.Incarnation != 2 || c.Status.Recovery == nil || c.Status.Recovery.RestoreName != "back" || c.Status.Recovery.BackupID != "the-id" || c.Status.Restore != nil {
 		t.Fatalf("the cluster's status is %+v", c.Status)
 	}
-	if s := r.get().Status; s.RaisedTime == nil || s.RevisionBump != 2e12-s.Revision || !cmp.Equal(s.OldVolumes, old) || r.says(v1alpha1.ConditionReady) != "False/Restoring" {
+	if s := r.get().Status; s.RaisedTime == nil || s.RevisionBump != c.Status.RevisionFloor-s.Revision || c.Status.RevisionFloor != s.RaisedTime.Unix()*1e6 || !cmp.Equal(s.OldVolumes, old) || r.says(v1alpha1.ConditionReady) != "False/Restoring" {
 		t.Errorf("after the raise: %+v", s)
 	}
 	c.Status.ClusterID = "c2"

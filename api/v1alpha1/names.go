@@ -53,6 +53,9 @@ const (
 	// AnnotationRecoveryID on a claim is the ID of that backup in its store: an EtcdBackup
 	// that is made anew under the name is another one.
 	AnnotationRecoveryID = "etcd.quorate.dev/recovery-id"
+	// AnnotationRevisionFloor on a claim is the least revision that its incarnation begins
+	// with, if it begins with a backup or with a survivor's volume.
+	AnnotationRevisionFloor = "etcd.quorate.dev/revision-floor"
 	// AnnotationSurvivor on a claim is whose volume its incarnation began with, as
 	// incarnation/member/UID of the claim; on a pod, whose volume it mounts.
 	AnnotationSurvivor = "etcd.quorate.dev/survivor"

@@ -84,7 +84,7 @@
 //	--survivor NAME, --survivor-volume-uid UID, --survivor-incarnation N
 //	                        the member of a cluster without a quorum (required)
 //	--survivor-volume DIR   mount point of its volume, read-only; default /survivor
-//	--raise-to N            revision to begin with at the least; --bump-revision is the least that is added
+//	--raise-to N            revision to begin with; --bump-revision is added to what is beyond it
 //	--survivor-data-dir DIR directly below; default /survivor/data
 //
 // It copies the survivor's data, has etcd go on with the copy as the only member, and fills

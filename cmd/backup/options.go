@@ -207,7 +207,7 @@ func (o *options) registerRecover(f *flag.FlagSet) {
 	f.StringVar(&s.Identity.Member, "survivor", "", "name of the survivor (required)")
 	f.StringVar(&s.Identity.VolumeUID, "survivor-volume-uid", "", "UID of its PersistentVolumeClaim (required)")
 	f.Int64Var(&s.Identity.Incarnation, "survivor-incarnation", -1, "incarnation of the cluster that has lost its quorum (required)")
-	f.Int64Var(&s.RaiseTo, "raise-to", 0, "revision that the data is to begin with at the least; --bump-revision is added whatever that is")
+	f.Int64Var(&s.RaiseTo, "raise-to", 0, "revision that the data is to begin with; to one that is beyond it --bump-revision is added")
 	f.StringVar(&o.etcd, "etcd", "/usr/local/bin/etcd", "etcd, of the version that will serve the data")
 	f.StringVar(&o.etcdutl, "etcdutl", "/usr/local/bin/etcdutl", "etcdutl, of the version that will serve the data")
 }

@@ -25,6 +25,8 @@ type Cluster struct {
 	// Raised says that its incarnation began with this restore, RaisedAt when.
 	Raised   bool
 	RaisedAt time.Time
+	// Floor is the least revision that its incarnation begins with.
+	Floor int64
 	// Serves says that a read has succeeded.
 	Serves bool
 	// Message says what it does for this restore, or waits for; empty while it does not know

@@ -115,9 +115,11 @@ func TestReport(t *testing.T) {
 	if got, want := conditionsOf(r), "Ready=False/Prepared Reconciling=True/Prepared Stalled=False/None Prepared=True/Prepared"; got != want {
 		t.Errorf("prepared: %s, want %s", got, want)
 	}
-	begun := fresh(prepared, raise, func(o *Observed) { o.Cluster.Old, o.Cluster.RaisedAt = []string{"data-a-0000"}, time.Unix(1e9+30, 0) })
+	begun := fresh(prepared, raise, func(o *Observed) {
+		o.Cluster.Old, o.Cluster.RaisedAt, o.Cluster.Floor = []string{"data-a-0000"}, time.Unix(1e9+30, 0), 1.8e15
+	})
 	pass(begun, nil)
-	if s := r.Status; s.RaisedTime == nil || s.RaisedTime.Unix() != 1e9+30 || s.RevisionBump != 2e12-42 || len(s.OldVolumes) != 1 || s.CompletionTime != nil {
+	if s := r.Status; s.RaisedTime == nil || s.RaisedTime.Unix() != 1e9+30 || s.RevisionBump != 1.8e15-42 || len(s.OldVolumes) != 1 || s.CompletionTime != nil {
 		t.Errorf("after the raise %+v", s)
 	}
 	serves(&begun)
