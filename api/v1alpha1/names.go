@@ -333,6 +333,10 @@ const (
 
 	// ReasonQueued: another EtcdRestore of the cluster is under way.
 	ReasonQueued = "Queued"
+	// ReasonLooking: the backup is read to its end, by a Job, before anybody is stopped for it.
+	ReasonLooking = "Looking"
+	// ReasonBackupUnreadable: it could not be, and nothing was stopped.
+	ReasonBackupUnreadable = "BackupUnreadable"
 	// ReasonSafetyBackup: the cluster is backed up before it is carried back.
 	ReasonSafetyBackup = "SafetyBackup"
 	// ReasonSafetyBackupFailed: it could not be, and nothing was stopped.

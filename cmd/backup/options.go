@@ -80,6 +80,9 @@ func parse(operation snapshot.Operation, args []string, output io.Writer) (*opti
 		o.registerReading(flags)
 		flags.StringVar(&o.etcd, "etcd", "/usr/local/bin/etcd", "etcd, of the version of the cluster")
 		flags.StringVar(&o.workDir, "work-dir", "/work", "directory with room for the plain snapshot twice")
+	case snapshot.OperationCheck:
+		o.registerReading(flags)
+		flags.StringVar(&o.restore.Version, "etcd-version", "", "version of the etcd that is to serve the data (required)")
 	case snapshot.OperationRestore:
 		o.registerReading(flags)
 		o.registerRestore(flags)
@@ -278,6 +281,8 @@ func (o *options) check(operation snapshot.Operation) error {
 		if o.toRevision == 0 && o.toTime == "" {
 			errs = append(errs, errors.New("neither --to-revision nor --to-time is given: there is no point to put together"))
 		}
+	case snapshot.OperationCheck:
+		require(map[string]string{"etcd-version": o.restore.Version})
 	case snapshot.OperationDrillArchive:
 		require(map[string]string{"cluster-id": o.drill.ClusterID, "endpoints": o.endpoints})
 	case snapshot.OperationPrune:
