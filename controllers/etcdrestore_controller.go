@@ -8,10 +8,12 @@ import (
 	"strconv"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -22,11 +24,15 @@ import (
 	"github.com/quorate/quorate/internal/backup"
 	"github.com/quorate/quorate/internal/resources"
 	"github.com/quorate/quorate/internal/restore"
+	"github.com/quorate/quorate/internal/snapshot"
 	"github.com/quorate/quorate/internal/status"
 )
 
-// EtcdRestoreReconciler prepares restores in place: it takes the safety backup and says
-// which incarnation is given up. The members are stopped, and the next incarnation is begun,
+// lookCounts is for how long it counts that a backup was read.
+const lookCounts = time.Hour
+
+// EtcdRestoreReconciler prepares restores in place: it has the backup read, takes the safety
+// backup and says which incarnation is given up. The members are stopped, and the next incarnation is begun,
 // by the cluster's own reconciler.
 type EtcdRestoreReconciler struct {
 	// Client writes, and reads from the caches.
@@ -38,13 +44,20 @@ type EtcdRestoreReconciler struct {
 	// Clock tells the time, and ServerTime the API server's, if it is known.
 	Clock      clock.PassiveClock
 	ServerTime apitime.Source
-	// Blocked says why the backup cannot be restored onto the cluster; empty if it can.
-	Blocked func(ctx context.Context, c *v1alpha1.EtcdCluster, r *v1alpha1.EtcdRestore) (string, error)
+	// Source is what the backup is restored from. The text says why it cannot be restored onto
+	// the cluster; empty if it can.
+	Source func(ctx context.Context, c *v1alpha1.EtcdCluster, r *v1alpha1.EtcdRestore) (resources.Restore, string, error)
+	// Progress asks a pod how far it is.
+	Progress func(ctx context.Context, podIP string) (*snapshot.Progress, error)
+	// BackupImage holds the program that reads the backup.
+	BackupImage string
 }
 
 // +kubebuilder:rbac:groups=etcd.quorate.dev,resources=etcdrestores,verbs=get;list;watch
 // +kubebuilder:rbac:groups=etcd.quorate.dev,resources=etcdrestores/status,verbs=patch
+// +kubebuilder:rbac:groups=etcd.quorate.dev,resources=etcdrestores/finalizers,verbs=update
 // +kubebuilder:rbac:groups=etcd.quorate.dev,resources=etcdbackups,verbs=create
+// +kubebuilder:rbac:groups=batch,resources=jobs,verbs=get;create;delete
 
 // Reconcile takes one restore one step further: observe, decide, perform, report.
 func (r *EtcdRestoreReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
@@ -52,7 +65,7 @@ func (r *EtcdRestoreReconciler) Reconcile(ctx context.Context, req ctrl.Request)
 	if err := r.Client.Get(ctx, req.NamespacedName, er); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	seen, of, err := r.observe(ctx, er, r.Client)
+	seen, with, err := r.observe(ctx, er, r.Client)
 	if err != nil {
 		return ctrl.Result{}, fmt.Errorf("observing: %w", err)
 	}
@@ -63,13 +76,13 @@ func (r *EtcdRestoreReconciler) Reconcile(ctx context.Context, req ctrl.Request)
 		if err := r.Live.Get(ctx, req.NamespacedName, er); err != nil {
 			return ctrl.Result{}, client.IgnoreNotFound(err)
 		}
-		if seen, of, err = r.observe(ctx, er, r.Live); err != nil {
+		if seen, with, err = r.observe(ctx, er, r.Live); err != nil {
 			return ctrl.Result{}, fmt.Errorf("observing: %w", err)
 		}
 		step = restore.Next(seen)
 	}
 	before := er.DeepCopy()
-	err = r.perform(ctx, er, of, step)
+	err = r.perform(ctx, er, with, step)
 	restore.Report(er, restore.Outcome{Seen: seen, Step: step, Err: err, Now: r.now()})
 	if failed := r.patchStatus(ctx, before, er, step, err); failed != nil {
 		return quietly(failed)
@@ -90,15 +103,23 @@ func pauseOfRestore(step restore.Step) time.Duration {
 		return 0
 	case step.Kind != restore.Wait:
 		return again
-	case step.Reason == v1alpha1.ReasonRestoring, step.Reason == v1alpha1.ReasonSafetyBackup:
+	case step.Reason == v1alpha1.ReasonRestoring, step.Reason == v1alpha1.ReasonSafetyBackup, step.Reason == v1alpha1.ReasonLooking:
 		return whileWorking
 	default:
 		return whileAbsent
 	}
 }
 
+// sources are what a step is done with.
+type sources struct {
+	cluster *v1alpha1.EtcdCluster
+	// backup that is restored, and what it is restored from.
+	backup *v1alpha1.EtcdBackup
+	from   resources.Restore
+}
+
 // observe looks at the restore's cluster and at the two backups.
-func (r *EtcdRestoreReconciler) observe(ctx context.Context, er *v1alpha1.EtcdRestore, reader client.Reader) (restore.Observed, *v1alpha1.EtcdBackup, error) {
+func (r *EtcdRestoreReconciler) observe(ctx context.Context, er *v1alpha1.EtcdRestore, reader client.Reader) (restore.Observed, sources, error) {
 	is := func(kind string) bool { return meta.IsStatusConditionTrue(er.Status.Conditions, kind) }
 	o := restore.Observed{
 		Skip:       er.Spec.SafetyBackup.Policy == v1alpha1.SafetyBackupSkip,
@@ -108,39 +129,96 @@ func (r *EtcdRestoreReconciler) observe(ctx context.Context, er *v1alpha1.EtcdRe
 		Prepared: is(v1alpha1.ConditionPrepared), Done: is(v1alpha1.ConditionReady), Failed: is(v1alpha1.ConditionStalled),
 		Cluster: restore.Cluster{Name: er.Spec.ClusterRef.Name},
 	}
+	with := sources{}
 	if o.Deleting || o.Done || o.Failed {
-		return o, nil, nil
+		return o, with, nil
 	}
-	c := &v1alpha1.EtcdCluster{}
-	err := reader.Get(ctx, client.ObjectKey{Namespace: er.Namespace, Name: er.Spec.ClusterRef.Name}, c)
-	if apierrors.IsNotFound(err) {
-		return o, nil, nil
+	c, err := clusterNamed(ctx, reader, er.Namespace, er.Spec.ClusterRef.Name)
+	if c == nil || err != nil {
+		return o, with, err
 	}
-	if err != nil {
-		return o, nil, fmt.Errorf("reading EtcdCluster %s: %w", er.Spec.ClusterRef.Name, err)
-	}
+	with.cluster = c
 	if o.Cluster, err = r.cluster(ctx, er, c, reader); err != nil {
-		return o, nil, err
+		return o, with, err
 	}
 	if o.Cluster.Raised {
 		// From here on the backup is the cluster's own affair.
 		o.Revision = er.Status.Revision
-		return o, nil, nil
+		return o, with, nil
 	}
-	if o.Blocked, err = r.Blocked(ctx, c, er); err != nil {
-		return o, nil, err
+	if with.from, o.Blocked, err = r.Source(ctx, c, er); err != nil {
+		return o, with, err
 	}
 	if o.Ahead, err = r.ahead(ctx, er, o, reader); err != nil {
-		return o, nil, err
+		return o, with, err
 	}
-	return r.backups(ctx, er, o, reader)
+	if o.Look, err = r.look(ctx, er, o); err != nil {
+		return o, with, err
+	}
+	o, with.backup, err = r.backups(ctx, er, o, reader)
+	return o, with, err
+}
+
+// look is what the Job has found that reads the backup. It is younger than the restore, whose
+// UID it bears.
+func (r *EtcdRestoreReconciler) look(ctx context.Context, er *v1alpha1.EtcdRestore, o restore.Observed) (restore.Look, error) {
+	look := restore.Look{Job: resources.CheckJobName(er.Name)}
+	if o.ClusterUID == "" || o.Prepared {
+		return look, nil
+	}
+	job := &batchv1.Job{}
+	err := r.Live.Get(ctx, client.ObjectKey{Namespace: er.Namespace, Name: look.Job}, job)
+	if apierrors.IsNotFound(err) {
+		return look, nil
+	}
+	if err != nil {
+		return look, fmt.Errorf("reading Job %s: %w", look.Job, err)
+	}
+	look.Exists, look.Foreign = true, job.Labels[v1alpha1.LabelRestoreUID] != string(er.UID)
+	if look.Foreign {
+		return look, nil
+	}
+	pods := &corev1.PodList{}
+	err = r.Live.List(ctx, pods, client.InNamespace(er.Namespace), client.MatchingLabels{batchv1.JobNameLabel: job.Name, v1alpha1.LabelRestoreUID: string(er.UID)})
+	if err != nil {
+		return look, fmt.Errorf("listing the pods of Job %s: %w", job.Name, err)
+	}
+	w := workOf(job)
+	follow(ctx, r.Progress, &w, pods.Items)
+	if w.Result != nil && w.Result.Operation != snapshot.OperationCheck {
+		w.Result = nil
+	}
+	if ended := endOf(job); !ended.IsZero() {
+		look.Old = r.now().Sub(ended) > lookCounts
+	}
+	return found(look, w, er.Status.BackupID), nil
+}
+
+// found is what the work tells of the backup with this ID.
+func found(look restore.Look, w backup.Work, id string) restore.Look {
+	read := w.Result != nil && w.Result.Outcome == snapshot.OutcomeSucceeded && w.Result.Backup != nil && w.Result.Backup.ID == id
+	switch {
+	case w.State == backup.WorkSucceeded:
+		look.Done, look.Lost = read, !read
+	case w.State == backup.WorkFailed && w.Result != nil && w.Result.Outcome == snapshot.OutcomeFailed:
+		look.Failed, look.Message = true, w.Result.Message
+	case w.State == backup.WorkFailed:
+		look.Failed, look.Message = true, fmt.Sprintf("Job %s failed: %s — nobody has seen that the backup can be read — see the logs of its pods", look.Job, w.Trouble)
+	case w.Trouble != "":
+		look.Message = "no pod of it runs yet: " + w.Trouble
+	case w.Progress != nil:
+		look.Message = fmt.Sprintf("%s, try %d", w.Progress.Phase, w.Progress.Attempt)
+	default:
+		look.Message = "it has been started"
+	}
+	return look
 }
 
 // cluster is what a restore needs to know of it.
 func (r *EtcdRestoreReconciler) cluster(ctx context.Context, er *v1alpha1.EtcdRestore, c *v1alpha1.EtcdCluster, reader client.Reader) (restore.Cluster, error) {
 	out := restore.Cluster{
 		Name: c.Name, UID: resources.ClusterUID(c), Incarnation: max(1, c.Status.Incarnation), Founded: c.Status.ClusterID != "",
-		InMemory: resources.InMemory(c), Paused: c.Spec.Paused,
+		InMemory: resources.InMemory(c), Paused: c.Spec.Paused, Floor: resources.RevisionFloor(c, nil),
 		Serves: meta.IsStatusConditionTrue(c.Status.Conditions, v1alpha1.ConditionAvailable),
 	}
 	if s := c.Status.Restore; s != nil && s.UID == string(er.UID) {
@@ -235,17 +313,30 @@ func readySince(safety *v1alpha1.EtcdBackup, kind string) time.Time {
 }
 
 // perform carries out the step. What status is to say is written by Report.
-func (r *EtcdRestoreReconciler) perform(ctx context.Context, er *v1alpha1.EtcdRestore, of *v1alpha1.EtcdBackup, step restore.Step) error {
-	if step.Kind != restore.TakeSafety {
-		return nil
-	}
+func (r *EtcdRestoreReconciler) perform(ctx context.Context, er *v1alpha1.EtcdRestore, with sources, step restore.Step) error {
 	limited, cancel := context.WithTimeoutCause(ctx, performTimeout, errPerform)
 	defer cancel()
-	b := resources.SafetyBackup(er, of)
-	// Whether one of that name is ours is seen by the next look.
-	err := r.Client.Create(limited, b, client.FieldOwner(resources.FieldOwner))
+	switch step.Kind {
+	case restore.LookAtBackup:
+		if r.BackupImage == "" {
+			return resources.ErrNoBackupImage
+		}
+		with.from.BackupImage = r.BackupImage
+		return r.create(limited, resources.CheckJob(with.cluster, er, with.from))
+	case restore.LookAgain:
+		return deleteJob(limited, r.Client, r.Live, client.ObjectKey{Namespace: er.Namespace, Name: resources.CheckJobName(er.Name)}, metav1.DeletePropagationBackground, v1alpha1.LabelRestoreUID, string(er.UID))
+	case restore.TakeSafety:
+		return r.create(limited, resources.SafetyBackup(er, with.backup))
+	default:
+		return nil
+	}
+}
+
+// create an object. Whether one of that name is ours is seen by the next look.
+func (r *EtcdRestoreReconciler) create(ctx context.Context, o client.Object) error {
+	err := r.Client.Create(ctx, o, client.FieldOwner(resources.FieldOwner))
 	if err != nil && !apierrors.IsAlreadyExists(err) {
-		return fmt.Errorf("creating EtcdBackup %s: %w", b.Name, err)
+		return fmt.Errorf("creating %s: %w", o.GetName(), err)
 	}
 	return nil
 }

@@ -3,11 +3,14 @@ package controllers
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -18,6 +21,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/resources"
+	"github.com/quorate/quorate/internal/snapshot"
 )
 
 var restoreRequest = ctrl.Request{NamespacedName: client.ObjectKey{Namespace: "ns", Name: "back"}}
@@ -56,7 +61,7 @@ func restoresOf(o *operator) *restores {
 	r.operator.reconciler.Observer.Restores = r.api
 	r.reconciler = &EtcdRestoreReconciler{
 		Client: r.api, Live: r.api, Recorder: r.events, Clock: clocktesting.NewFakePassiveClock(time.Unix(1e9, 0)),
-		Blocked: r.operator.reconciler.Observer.Blocked,
+		Source: r.operator.reconciler.Observer.Source, BackupImage: "backup:v0",
 	}
 	return r
 }
@@ -148,6 +153,49 @@ func (r *restores) safety() *v1alpha1.EtcdBackup {
 	return b
 }
 
+// looks has the passes go on until the backup is looked at, and the Job that does come to its end.
+func (r *restores) looks(outcome snapshot.Outcome, change func(*snapshot.Result)) {
+	r.t.Helper()
+	r.passes()
+	r.lookEnds(outcome, change)
+	r.passes()
+}
+
+func (r *restores) lookEnds(outcome snapshot.Outcome, change func(*snapshot.Result)) {
+	r.t.Helper()
+	job := &batchv1.Job{}
+	if err := r.api.Get(r.t.Context(), client.ObjectKey{Namespace: "ns", Name: "back-check"}, job); err != nil {
+		r.t.Fatal(err)
+	}
+	result := snapshot.Result{
+		Operation: snapshot.OperationCheck, Outcome: outcome, Reason: snapshot.ReasonChecked, Backup: &snapshot.Backup{ID: "the-id"},
+		Message: "the backup is gone — it cannot be restored — take another one",
+	}
+	if change != nil {
+		change(&result)
+	}
+	is := batchv1.JobCondition{Type: batchv1.JobComplete, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(r.reconciler.Clock.Now())}
+	if outcome == snapshot.OutcomeFailed {
+		is.Type = batchv1.JobFailed
+	}
+	job.Status.Conditions = append(job.Status.Conditions, is)
+	if err := r.api.Status().Update(r.t.Context(), job); err != nil {
+		r.t.Fatal(err)
+	}
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Labels: maps.Clone(job.Spec.Template.Labels), CreationTimestamp: metav1.NewTime(r.reconciler.Clock.Now())}}
+	pod.Name = fmt.Sprintf("back-check-%d", r.reconciler.Clock.Now().Unix())
+	pod.Labels[batchv1.JobNameLabel] = job.Name
+	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: resources.BackupContainer, State: corev1.ContainerState{
+		Terminated: &corev1.ContainerStateTerminated{Message: string(result.Encode())},
+	}}}
+	if err := r.api.Create(r.t.Context(), pod); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// good has the backup be read to its end.
+func (r *restores) good() { r.t.Helper(); r.looks(snapshot.OutcomeSucceeded, nil) }
+
 // saves has the safety backup come to its end.
 func (r *restores) saves(change func(*v1alpha1.EtcdBackup)) {
 	r.t.Helper()
@@ -168,6 +216,10 @@ func TestRestore(t *testing.T) {
 	if s := r.get().Status; s.ClusterUID != "5e1f" || s.Incarnation != 1 || s.Revision != 42 || s.BackupID != "the-id" {
 		t.Fatalf("on record is %+v", s)
 	}
+	if r.safety() != nil || r.says(v1alpha1.ConditionPrepared) != "False/Looking" {
+		t.Errorf("nobody has looked at the backup, and Prepared is %s", r.says(v1alpha1.ConditionPrepared))
+	}
+	r.good()
 	safety := r.safety()
 	if safety == nil || safety.Spec.DeletionPolicy != v1alpha1.BackupRetain || safety.Spec.Verify != v1alpha1.VerifyReadBack ||
 		!cmp.Equal(safety.Spec.Encryption, goodBackup().Spec.Encryption) || safety.Spec.Store.S3.Bucket != "backups" || len(safety.OwnerReferences) > 0 {
@@ -189,7 +241,7 @@ func TestRestore(t *testing.T) {
 	if c.Status.Incarnation != 2 || c.Status.Recovery == nil || c.Status.Recovery.RestoreName != "back" || c.Status.Recovery.BackupID != "the-id" || c.Status.Restore != nil {
 		t.Fatalf("the cluster's status is %+v", c.Status)
 	}
-	if s := r.get().Status; s.RaisedTime == nil || s.RevisionBump != 2e12-s.Revision || !cmp.Equal(s.OldVolumes, old) || r.says(v1alpha1.ConditionReady) != "False/Restoring" {
+	if s := r.get().Status; s.RaisedTime == nil || s.RevisionBump != c.Status.RevisionFloor-s.Revision || c.Status.RevisionFloor != s.RaisedTime.Unix()*1e6 || !cmp.Equal(s.OldVolumes, old) || r.says(v1alpha1.ConditionReady) != "False/Restoring" {
 		t.Errorf("after the raise: %+v", s)
 	}
 	c.Status.ClusterID = "c2"
@@ -250,7 +302,7 @@ func TestRestoreIsHeld(t *testing.T) {
 // TestASafetyBackupThatFails: it stalls, and no member is stopped.
 func TestASafetyBackupThatFails(t *testing.T) {
 	r := newRestores(t, cluster(founded), goodBackup(), anEtcdRestore())
-	r.passes()
+	r.good()
 	r.saves(func(b *v1alpha1.EtcdBackup) {
 		for kind, is := range map[string]metav1.ConditionStatus{v1alpha1.ConditionStalled: metav1.ConditionTrue, v1alpha1.ConditionReady: metav1.ConditionFalse} {
 			meta.SetStatusCondition(&b.Status.Conditions, metav1.Condition{Type: kind, Status: is, Reason: v1alpha1.ReasonFailed, Message: "no bucket"})
@@ -268,6 +320,94 @@ func TestASafetyBackupThatFails(t *testing.T) {
 	}
 }
 
+// TestNobodyIsStoppedForABackupThatCannotBeRead: it was verified, and since then its object was
+// removed, or the private key was exchanged. The Job that reads it finds out, and no pod is
+// deleted.
+func TestNobodyIsStoppedForABackupThatCannotBeRead(t *testing.T) {
+	for name, tc := range map[string]struct {
+		result func(*snapshot.Result)
+		says   string
+	}{
+		"its object is gone": {func(r *snapshot.Result) { r.Reason = snapshot.ReasonCorrupt }, "is gone"},
+		"another key is in the Secret": {func(r *snapshot.Result) {
+			r.Reason, r.Message = snapshot.ReasonKeyMissing, "the key is another one — it cannot be read — give the right one"
+		}, "another one"},
+		"the Job says nothing": {func(r *snapshot.Result) { r.Outcome = "?" }, "Job back-check failed"},
+	} {
+		for policy, er := range map[string]*v1alpha1.EtcdRestore{"": anEtcdRestore(), " and unverified": anEtcdRestore(skipping, func(r *v1alpha1.EtcdRestore) { r.Spec.AllowUnverified = true })} {
+			t.Run(name+policy, func(t *testing.T) {
+				r := livingRestores(t, er)
+				r.looks(snapshot.OutcomeFailed, tc.result)
+				ready := meta.FindStatusCondition(r.get().Status.Conditions, v1alpha1.ConditionReady)
+				if r.says(v1alpha1.ConditionStalled) != "True/BackupUnreadable" || !strings.Contains(ready.Message, tc.says) || strings.Count(ready.Message, " — ") != 2 || r.safety() != nil {
+					t.Errorf("Stalled is %s: %s", r.says(v1alpha1.ConditionStalled), ready.Message)
+				}
+				for range 4 {
+					r.clusterPass()
+					r.passes()
+				}
+				if c := r.cluster(); c.Status.Restore != nil || c.Status.Incarnation > 1 {
+					t.Errorf("the cluster's status is %+v", c.Status)
+				}
+				for _, name := range threeFounders {
+					if err := r.api.Get(t.Context(), client.ObjectKey{Namespace: "ns", Name: name}, &corev1.Pod{}); err != nil {
+						t.Errorf("%s was stopped: %v", name, err)
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestTheLookCounts only if it was at this very backup, for this restore, and not long ago.
+func TestTheLookCounts(t *testing.T) {
+	prepared := func(r *restores) string { r.t.Helper(); return r.says(v1alpha1.ConditionPrepared) }
+	t.Run("at another backup", func(t *testing.T) {
+		r := newRestores(t, cluster(founded), goodBackup(), anEtcdRestore(skipping))
+		r.looks(snapshot.OutcomeSucceeded, func(r *snapshot.Result) { r.Backup.ID = "another-id" })
+		if prepared(r) != "False/Looking" {
+			t.Errorf("Prepared is %s", prepared(r))
+		}
+	})
+	t.Run("of another restore", func(t *testing.T) {
+		r := newRestores(t, cluster(founded), goodBackup(), anEtcdRestore(skipping))
+		job := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "back-check", Labels: map[string]string{v1alpha1.LabelRestoreUID: "e6"}}}
+		if err := r.api.Create(t.Context(), job); err != nil {
+			t.Fatal(err)
+		}
+		r.passes()
+		if prepared(r) != "False/NameConflict" {
+			t.Errorf("Prepared is %s", prepared(r))
+		}
+	})
+	t.Run("long ago", func(t *testing.T) {
+		r := newRestores(t, cluster(founded), goodBackup(), anEtcdRestore())
+		r.good()
+		r.reconciler.Clock = clocktesting.NewFakePassiveClock(time.Unix(1e9, 0).Add(lookCounts + time.Second))
+		r.saves(succeed)
+		r.passes()
+		if prepared(r) != "False/Looking" {
+			t.Errorf("Prepared is %s", prepared(r))
+		}
+		r.good()
+		if prepared(r) != "True/Prepared" {
+			t.Errorf("read once more, Prepared is %s", prepared(r))
+		}
+	})
+	t.Run("without the image", func(t *testing.T) {
+		r := newRestores(t, cluster(founded), goodBackup(), anEtcdRestore(skipping))
+		r.reconciler.BackupImage = ""
+		for range 3 {
+			if _, err := r.pass(); err != nil && !errors.Is(err, resources.ErrNoBackupImage) {
+				t.Fatal(err)
+			}
+		}
+		if prepared(r) != "False/ApplyFailed" {
+			t.Errorf("Prepared is %s", prepared(r))
+		}
+	})
+}
+
 // TestASafetyBackupGrowsOld from when it is there, and was tried out where that is asked: by
 // when it was begun, a large one would be too old each time.
 func TestASafetyBackupGrowsOld(t *testing.T) {
@@ -283,7 +423,7 @@ func TestASafetyBackupGrowsOld(t *testing.T) {
 // TestASkippedSafetyBackup is not made.
 func TestASkippedSafetyBackup(t *testing.T) {
 	r := newRestores(t, cluster(founded), goodBackup(), anEtcdRestore(skipping))
-	r.passes()
+	r.good()
 	if r.safety() != nil || r.says(v1alpha1.ConditionPrepared) != "True/Prepared" || r.get().Status.SafetyBackup != nil {
 		t.Errorf("safety backup %v, Prepared is %s", r.safety(), r.says(v1alpha1.ConditionPrepared))
 	}
@@ -338,7 +478,7 @@ func TestAStaleCachePreparesNothing(t *testing.T) {
 // what was not written was not done.
 func TestRestoreCutShort(t *testing.T) {
 	errDown := errors.New("the API server is away")
-	for _, lost := range []string{"patch status back", "create back-safety"} {
+	for _, lost := range []string{"patch status back", "create back-check", "create back-safety"} {
 		for _, with := range []error{errDown, apierrors.NewConflict(schema.GroupResource{Resource: "etcdrestores"}, "back", errDown)} {
 			r := newRestores(t, cluster(founded), goodBackup(), anEtcdRestore())
 			failed := 0
@@ -349,7 +489,10 @@ func TestRestoreCutShort(t *testing.T) {
 				}
 				return nil
 			}
-			for range 8 {
+			for i := range 12 {
+				if i == 6 {
+					r.lookEnds(snapshot.OutcomeSucceeded, nil)
+				}
 				_, err := r.pass()
 				if err != nil && !errors.Is(err, errDown) {
 					t.Fatal(err)
@@ -369,7 +512,7 @@ func TestRestoreCutShort(t *testing.T) {
 // cluster forgets it and does not stop anybody.
 func TestATakenBackRestoreIsNotObeyed(t *testing.T) {
 	r := livingRestores(t, anEtcdRestore(skipping))
-	r.passes()
+	r.good()
 	for range 4 {
 		r.clusterPass()
 		if s := r.cluster().Status.Restore; s != nil && s.Begun != nil {

@@ -1019,6 +1019,12 @@ type EtcdClusterStatus struct {
 	// +optional
 	RestorePoint string `json:"restorePoint,omitempty"`
 
+	// RevisionFloor is the least revision that this incarnation begins with, written once,
+	// before any of its founders is made: a million for each second since 1970, so that it is
+	// above all that was served under the cluster's name before. Absent if it begins with nothing.
+	// +optional
+	RevisionFloor int64 `json:"revisionFloor,omitempty"`
+
 	// Backup tells of the EtcdBackups of the cluster in its namespace; absent while none
 	// is good.
 	// +optional

@@ -53,6 +53,9 @@ const (
 	// AnnotationRecoveryID on a claim is the ID of that backup in its store: an EtcdBackup
 	// that is made anew under the name is another one.
 	AnnotationRecoveryID = "etcd.quorate.dev/recovery-id"
+	// AnnotationRevisionFloor on a claim is the least revision that its incarnation begins
+	// with, if it begins with a backup or with a survivor's volume.
+	AnnotationRevisionFloor = "etcd.quorate.dev/revision-floor"
 	// AnnotationSurvivor on a claim is whose volume its incarnation began with, as
 	// incarnation/member/UID of the claim; on a pod, whose volume it mounts.
 	AnnotationSurvivor = "etcd.quorate.dev/survivor"
@@ -334,6 +337,10 @@ const (
 	// ReasonQueued: another EtcdRestore of the cluster is under way; or, of an archive that is to
 	// be shortened, a cluster is being filled from it.
 	ReasonQueued = "Queued"
+	// ReasonLooking: the backup is read to its end, by a Job, before anybody is stopped for it.
+	ReasonLooking = "Looking"
+	// ReasonBackupUnreadable: it could not be, and nothing was stopped.
+	ReasonBackupUnreadable = "BackupUnreadable"
 	// ReasonSafetyBackup: the cluster is backed up before it is carried back.
 	ReasonSafetyBackup = "SafetyBackup"
 	// ReasonSafetyBackupFailed: it could not be, and nothing was stopped.

@@ -5,6 +5,7 @@
 //	backup save    [store] [etcd] [flags]   stream a snapshot into the store, read it back
 //	backup archive [store] [etcd] [flags]   write down what happens to the keys, until it is told to end
 //	backup drill   [store] [flags]          restore it, start a real etcd on it, compare
+//	backup check   [store] [flags]          read it to its end as restore would, and keep nothing
 //	backup drill-archive [store] [flags]    restore an archive to its end, compare it with the cluster
 //	backup restore [store] [flags]          restore it into a member's empty volume
 //	backup recover [flags]                  fill a member's empty volume with what a survivor's holds
@@ -86,7 +87,7 @@
 //	--survivor NAME, --survivor-volume-uid UID, --survivor-incarnation N
 //	                        the member of a cluster without a quorum (required)
 //	--survivor-volume DIR   mount point of its volume, read-only; default /survivor
-//	--raise-to N            revision to begin with at the least; --bump-revision is the least that is added
+//	--raise-to N            revision to begin with; --bump-revision is added to what is beyond it
 //	--survivor-data-dir DIR directly below; default /survivor/data
 //
 // It copies the survivor's data, has etcd go on with the copy as the only member, and fills
@@ -101,6 +102,8 @@
 //	--work-dir DIR          with room for the plain snapshot four times; default /work
 //
 // It is encrypted for whom the last segment is that it was put together from, or the base.
+//
+// check takes --backup, --age-identities, --etcdutl and --etcd-version as restore does.
 //
 // drill-archive takes --age-identities, --etcd, --etcdutl and --work-dir as rebuild does, and
 // --cluster-id, --endpoints, --etcd-ca, --etcd-cert and --etcd-key as save does.

@@ -32,7 +32,7 @@ const (
 )
 
 const usage = `usage:
-  backup save|archive|drill|drill-archive|restore|recover|rebuild|prune|list [flags]   (-h: the flags)
+  backup save|archive|drill|drill-archive|check|restore|recover|rebuild|prune|list [flags]   (-h: the flags)
   backup install DEST
   backup version
 `
@@ -79,7 +79,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 var operations = []snapshot.Operation{
 	snapshot.OperationSave, snapshot.OperationArchive, snapshot.OperationDrill, snapshot.OperationRestore, snapshot.OperationPrune, snapshot.OperationList,
-	snapshot.OperationRebuild, snapshot.OperationDrillArchive, snapshot.OperationRecover,
+	snapshot.OperationRebuild, snapshot.OperationDrillArchive, snapshot.OperationRecover, snapshot.OperationCheck,
 }
 
 // work carries out one operation and leaves its result.
@@ -167,6 +167,8 @@ func (o *options) carryOut(ctx context.Context, log *slog.Logger, stdout io.Writ
 		err = o.doArchive(ctx, env, result)
 	case snapshot.OperationDrill:
 		err = o.doDrill(ctx, env, result)
+	case snapshot.OperationCheck:
+		err = o.doCheck(ctx, env, result)
 	case snapshot.OperationDrillArchive:
 		err = o.doDrillArchive(ctx, env, result)
 	case snapshot.OperationRestore:
@@ -230,6 +232,24 @@ func (o *options) doDrill(ctx context.Context, env *job.Env, result *snapshot.Re
 	if drilled.Unrecorded != nil {
 		result.Warnings = append(result.Warnings, "the verification is not recorded beside the backup: "+drilled.Unrecorded.Error())
 	}
+	return nil
+}
+
+func (o *options) doCheck(ctx context.Context, env *job.Env, result *snapshot.Result) error {
+	identities, err := identitiesFrom(o.identities)
+	if err != nil {
+		return err
+	}
+	m, err := env.Check(ctx, job.Check{ID: o.backup, Identities: identities, Tools: job.Tools{Etcdutl: o.etcdutl}, Version: o.restore.Version})
+	if m.ID != "" {
+		b := m.Backup()
+		result.Backup = &b
+	}
+	if err != nil {
+		return err
+	}
+	result.Reason = snapshot.ReasonChecked
+	result.Message = fmt.Sprintf("read to its end, %d bytes stored as %d: it is what was written", m.Plain.Bytes, m.Stored.Bytes)
 	return nil
 }
 

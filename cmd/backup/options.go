@@ -81,6 +81,9 @@ func parse(operation snapshot.Operation, args []string, output io.Writer) (*opti
 		o.registerReading(flags)
 		flags.StringVar(&o.etcd, "etcd", "/usr/local/bin/etcd", "etcd, of the version of the cluster")
 		flags.StringVar(&o.workDir, "work-dir", "/work", "directory with room for the plain snapshot twice")
+	case snapshot.OperationCheck:
+		o.registerReading(flags)
+		flags.StringVar(&o.restore.Version, "etcd-version", "", "version of the etcd that is to serve the data (required)")
 	case snapshot.OperationRestore:
 		o.registerReading(flags)
 		o.registerRestore(flags)
@@ -209,7 +212,7 @@ func (o *options) registerRecover(f *flag.FlagSet) {
 	f.StringVar(&s.Identity.Member, "survivor", "", "name of the survivor (required)")
 	f.StringVar(&s.Identity.VolumeUID, "survivor-volume-uid", "", "UID of its PersistentVolumeClaim (required)")
 	f.Int64Var(&s.Identity.Incarnation, "survivor-incarnation", -1, "incarnation of the cluster that has lost its quorum (required)")
-	f.Int64Var(&s.RaiseTo, "raise-to", 0, "revision that the data is to begin with at the least; --bump-revision is added whatever that is")
+	f.Int64Var(&s.RaiseTo, "raise-to", 0, "revision that the data is to begin with; to one that is beyond it --bump-revision is added")
 	f.StringVar(&o.etcd, "etcd", "/usr/local/bin/etcd", "etcd, of the version that will serve the data")
 	f.StringVar(&o.etcdutl, "etcdutl", "/usr/local/bin/etcdutl", "etcdutl, of the version that will serve the data")
 }
@@ -286,6 +289,8 @@ func (o *options) check(operation snapshot.Operation) error {
 		if o.toRevision == 0 && o.toTime == "" {
 			errs = append(errs, errors.New("neither --to-revision nor --to-time is given: there is no point to put together"))
 		}
+	case snapshot.OperationCheck:
+		require(map[string]string{"etcd-version": o.restore.Version})
 	case snapshot.OperationDrillArchive:
 		require(map[string]string{"cluster-id": o.drill.ClusterID, "endpoints": o.endpoints})
 	case snapshot.OperationPrune:

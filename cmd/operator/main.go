@@ -265,7 +265,7 @@ func setUpBackups(mgr ctrl.Manager, o *options, server apitime.Source, observer 
 	}
 	restores := &controllers.EtcdRestoreReconciler{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: mgr.GetEventRecorder("quorate"),
-		Clock: clock.RealClock{}, ServerTime: server, Blocked: observer.Blocked,
+		Clock: clock.RealClock{}, ServerTime: server, Source: observer.Source, BackupImage: o.backupImage, Progress: controllers.AskProgress,
 	}
 	if err := restores.SetupWithManager(mgr); err != nil {
 		return err

@@ -64,11 +64,11 @@ func (o *Observer) restore(ctx context.Context, c *v1alpha1.EtcdCluster) (*plan.
 	return word, nil
 }
 
-// Blocked says why an EtcdRestore's backup cannot be restored onto the cluster; empty if it
-// can.
-func (o *Observer) Blocked(ctx context.Context, c *v1alpha1.EtcdCluster, r *v1alpha1.EtcdRestore) (string, error) {
-	_, _, blocked, err := o.blocked(ctx, c, resources.RestoreOnto(r))
-	return blocked, err
+// Source is what an EtcdRestore's backup is restored from. The text says why it cannot be
+// restored onto the cluster; empty if it can.
+func (o *Observer) Source(ctx context.Context, c *v1alpha1.EtcdCluster, r *v1alpha1.EtcdRestore) (resources.Restore, string, error) {
+	_, is, blocked, err := o.blocked(ctx, c, resources.RestoreOnto(r))
+	return is, blocked, err
 }
 
 // standing is the EtcdRestore whose word counts, as the API server has it now. The one that

@@ -110,7 +110,7 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 		return seen, err
 	}
 	if len(c.Status.Founders) == 0 {
-		seen.RecoveredFounders = resources.Founders(kube.objects()...)
+		seen.RecoveredFounders, seen.RecoveredFloor = resources.Founders(kube.objects()...), resources.FloorOf(kube.objects()...)
 		seen.FounderNames = kube.freeNames(c)
 		return seen, nil
 	}

@@ -140,7 +140,7 @@ func (p *Performer) restore(ctx context.Context, c *v1alpha1.EtcdCluster, m plan
 		return nil, nil
 	}
 	if s := resources.SurvivorOf(c, record); s != nil {
-		return p.copyOf(ctx, c, m.Name, *s)
+		return p.copyOf(ctx, c, m.Name, *s, record)
 	}
 	if from == nil && c.Status.Incarnation > 1 {
 		// Status was lost, and this claim was made after that: an empty founder beside
@@ -165,12 +165,12 @@ func (p *Performer) restore(ctx context.Context, c *v1alpha1.EtcdCluster, m plan
 	if p.BackupImage == "" {
 		return nil, resources.ErrNoBackupImage
 	}
-	r.BackupImage = p.BackupImage
+	r.BackupImage, r.Floor = p.BackupImage, resources.RevisionFloor(c, record)
 	return &r, nil
 }
 
 // copyOf is what fills a founder's volume with a copy of a survivor's.
-func (p *Performer) copyOf(ctx context.Context, c *v1alpha1.EtcdCluster, name string, s resources.Survivor) (*resources.Restore, error) {
+func (p *Performer) copyOf(ctx context.Context, c *v1alpha1.EtcdCluster, name string, s resources.Survivor, record map[string]string) (*resources.Restore, error) {
 	claim := &corev1.PersistentVolumeClaim{}
 	err := p.Live.Get(ctx, client.ObjectKey{Namespace: c.Namespace, Name: resources.ClaimName(s.Member)}, claim)
 	if apierrors.IsNotFound(err) {
@@ -184,7 +184,7 @@ func (p *Performer) copyOf(ctx context.Context, c *v1alpha1.EtcdCluster, name st
 	if p.BackupImage == "" {
 		return nil, resources.ErrNoBackupImage
 	}
-	return &resources.Restore{BackupImage: p.BackupImage, BackupID: s.ID(), Survivor: &s}, nil
+	return &resources.Restore{BackupImage: p.BackupImage, BackupID: s.ID(), Survivor: &s, Floor: resources.RevisionFloor(c, record)}, nil
 }
 
 // nobodyRuns refuses to start a member while a process of an earlier pod may run,

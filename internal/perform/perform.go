@@ -69,7 +69,7 @@ func (p *Performer) Perform(ctx context.Context, c *v1alpha1.EtcdCluster, seen p
 	case plan.Settled, plan.Wait, plan.Pause:
 		return nil
 	case plan.LatchFounders:
-		return latchFounders(&c.Status, seen, step.Members)
+		return latchFounders(c, seen, step.Members)
 	case plan.LatchRestore:
 		return p.latchRestore(ctx, c, seen)
 	case plan.StopIncarnation:
@@ -141,7 +141,8 @@ func each(members []string, do func(string) error) error {
 // Stale errors say that the world has moved since it was looked at: decide again.
 func Stale(err error) bool { return errors.Is(err, ErrStale) || apierrors.IsConflict(err) }
 
-func latchFounders(s *v1alpha1.EtcdClusterStatus, seen plan.Observed, founders []string) error {
+func latchFounders(c *v1alpha1.EtcdCluster, seen plan.Observed, founders []string) error {
+	s := &c.Status
 	if len(s.Founders) > 0 {
 		return fmt.Errorf("latching the founders: %w", ErrStale)
 	}
@@ -149,6 +150,10 @@ func latchFounders(s *v1alpha1.EtcdClusterStatus, seen plan.Observed, founders [
 		// Status was lost, and with it whether the logs may hold entries of etcd 3.5: they
 		// are believed to until every member has taken a snapshot.
 		s.OldEntries = -1
+		// Others may have begun with it. Where no claim names one, an earlier release made them.
+		s.RevisionFloor = seen.RecoveredFloor
+	} else if resources.RestoreFrom(c) != nil {
+		s.RevisionFloor = resources.FloorAt(c.CreationTimestamp.Time)
 	}
 	s.Founders = founders
 	s.Incarnation = max(1, s.Incarnation, seen.Incarnation)

@@ -156,6 +156,7 @@ func (p *Performer) hasStopped(ctx context.Context, m plan.Member, last map[stri
 // begin writes the new incarnation into status.
 func begin(c *v1alpha1.EtcdCluster, seen plan.Observed, with *v1alpha1.SurvivorStatus, next int, now metav1.Time) {
 	s, r := &c.Status, seen.Recovery
+	s.RevisionFloor = resources.NextFloor(c, now.Time)
 	s.Recovery = &v1alpha1.RecoveryStatus{
 		Incarnation: seen.Incarnation + 1, BackupName: r.Backup, BackupID: r.BackupID, BackupClusterUID: r.BackupClusterUID, Survivor: with,
 		RestoreName: r.Restore, RestoreUID: r.RestoreUID, Time: now.Rfc3339Copy(), GivenUp: givenUp(seen),

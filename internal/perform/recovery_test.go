@@ -309,20 +309,30 @@ func TestRaiseIncarnationFails(t *testing.T) {
 // TestAFounderOfANewIncarnationBeginsWithItsBackup, by its claim too: status may be lost, and
 // a founder that began empty beside others could outvote them.
 func TestAFounderOfANewIncarnationBeginsWithItsBackup(t *testing.T) {
-	for name, status := range map[string]bool{"by status": true, "by its claim": false} {
+	floor := annotated(v1alpha1.AnnotationRevisionFloor, "1900000000000000")
+	for name, tc := range map[string]struct {
+		status bool
+		claim  []edit
+		bump   string
+	}{
+		"by status":    {true, nil, "1800000000000000"},
+		"by its claim": {false, []edit{floor}, "1900000000000000"},
+		"by neither, as an earlier release began it": {false, nil, "2000000000000"},
+	} {
 		t.Run(name, func(t *testing.T) {
-			volume := claim(reborn, annotated(v1alpha1.AnnotationRecovery, "b"))
+			volume := claim(append([]edit{reborn, annotated(v1alpha1.AnnotationRecovery, "b")}, tc.claim...)...)
 			w := newWorld(t, volume, ownBackup())
 			w.cluster.Status.Incarnation = 2
-			if status {
+			if tc.status {
 				w.cluster.Status.Recovery = &v1alpha1.RecoveryStatus{Incarnation: 2, BackupName: "b"}
+				w.cluster.Status.RevisionFloor = 1_800_000_000_000_000
 			}
 			pod, err := w.start("backup:v0")
 			if err != nil {
 				t.Fatal(err)
 			}
 			i := slices.IndexFunc(pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == resources.RestoreContainer })
-			if i < 0 || !slices.Contains(pod.Spec.InitContainers[i].Command, "--bump-revision=2000000000000") {
+			if i < 0 || !slices.Contains(pod.Spec.InitContainers[i].Command, "--bump-revision="+tc.bump) {
 				t.Errorf("it would begin with nothing, or with revisions that were used: %v", pod.Spec.InitContainers)
 			}
 		})

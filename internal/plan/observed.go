@@ -90,6 +90,9 @@ type Observed struct {
 	// RecoveredFounders are the founders that our own claims name, when status
 	// has lost them.
 	RecoveredFounders []string
+	// RecoveredFloor is the least revision that the incarnation begins with, as they name it;
+	// zero if they do not.
+	RecoveredFloor int64
 	// Joiner is the name that status gives to the member which is being
 	// prepared to join; empty for none.
 	Joiner string

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -90,6 +91,29 @@ func TestRebuildJob(t *testing.T) {
 	}
 }
 
+// checkOf is the Job that reads the backup of an EtcdRestore from a store.
+func checkOf(store v1alpha1.BackupStore) *batchv1.Job {
+	c := cluster()
+	er := &v1alpha1.EtcdRestore{ObjectMeta: metav1.ObjectMeta{Name: "back", Namespace: c.Namespace, UID: "e7"}}
+	return CheckJob(c, er, Restore{
+		BackupImage: "ghcr.io/quorate/backup:v0", Store: store, ClusterUID: "0ld", BackupID: "the-id", Identity: &v1alpha1.SecretReference{Name: "age"},
+	})
+}
+
+// TestCheckJob: it reads the backup with all that the founders will fill their volumes with.
+func TestCheckJob(t *testing.T) {
+	job := checkOf(stores["s3"])
+	golden(t, filepath.Join("testdata", "check.yaml"), render(t, job))
+	c := cluster(fromBackup)
+	founder := MemberPod(c, beginning(c, "a-0000"))
+	if as := job.Spec.Template.Spec.ServiceAccountName; as != founder.Spec.ServiceAccountName {
+		t.Errorf("it reads as %s, and founders as %s", as, founder.Spec.ServiceAccountName)
+	}
+	if image := job.Spec.Template.Spec.Containers[0].Image; image != founder.Spec.Containers[0].Image {
+		t.Errorf("it reads in %s, and founders in %s", image, founder.Spec.Containers[0].Image)
+	}
+}
+
 // TestArchivePods: as those of a backup, they are restricted, have no right in Kubernetes,
 // carry no secret in their spec and no label that a selector of a cluster knows.
 func TestArchivePods(t *testing.T) {
@@ -103,7 +127,7 @@ func TestArchivePods(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, pod := range []corev1.PodTemplateSpec{d.Spec.Template, ArchiveDrillJob(archiveTo(s), archiveWork()).Spec.Template, rebuildOf(s), ArchivePruneJob(archiveTo(s), archiveWork(), time.Unix(0, 0)).Spec.Template} {
+		for _, pod := range []corev1.PodTemplateSpec{d.Spec.Template, ArchiveDrillJob(archiveTo(s), archiveWork()).Spec.Template, rebuildOf(s), checkOf(s).Spec.Template, ArchivePruneJob(archiveTo(s), archiveWork(), time.Unix(0, 0)).Spec.Template} {
 			for _, result := range evaluator.EvaluatePod(level, &pod.ObjectMeta, &pod.Spec) {
 				if !result.Allowed {
 					t.Errorf("%s: %s: %s", name, result.ForbiddenReason, result.ForbiddenDetail)

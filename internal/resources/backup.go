@@ -41,7 +41,7 @@ type Work struct {
 	Operation snapshot.Operation
 	// BackupImage holds the program.
 	BackupImage string
-	// EtcdImage holds etcd and etcdutl, for a drill.
+	// EtcdImage holds etcd and etcdutl, for a drill or a check.
 	EtcdImage string
 	// Cluster that is backed up; nil when it is gone, and was there once. It is needed
 	// to save.
@@ -184,7 +184,7 @@ func workSpec(serviceAccount string, m mounted, w Work) corev1.PodSpec {
 		Ports:                    []corev1.ContainerPort{{Name: "progress", ContainerPort: snapshot.ProgressPort, Protocol: corev1.ProtocolTCP}},
 		VolumeMounts:             m.mounts,
 	}
-	if servesEtcd(w.Operation) {
+	if servesEtcd(w.Operation) || w.Operation == snapshot.OperationCheck {
 		spec.InitContainers = []corev1.Container{backupInstaller(w.BackupImage)}
 		worker.Image = w.EtcdImage
 		worker.Command[0] = installedBackup

@@ -1,9 +1,13 @@
 package resources
 
 import (
+	"strconv"
+	"time"
+
 	"k8s.io/apimachinery/pkg/api/meta"
 
 	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/snapshot"
 )
 
 // safetySuffix makes the name of a safety backup from that of its EtcdRestore.
@@ -48,20 +52,69 @@ func RestoreStands(c *v1alpha1.EtcdCluster, r *v1alpha1.EtcdRestore) bool {
 }
 
 const (
-	// bump is the least by which revisions are raised.
+	// bump is by how much revisions are raised that are above the floor already.
 	bump = 1_000_000_000
-	// span is how many revisions each incarnation has for itself: more than a year of
-	// 30,000 writes a second.
+	// pace is how many revisions each second of the clock has for itself. etcd does not make
+	// as many, so whatever begins with its own second's begins above all that was served
+	// before. A floor of today has 16 digits: JSON's numbers and int64 have room for more.
+	pace = 1_000_000
+	// span is how many revisions an incarnation has for itself where the clock does not tell:
+	// it went back, or the release that began the incarnation put no floor on record.
 	span = 1_000_000_000_000
 )
 
-// RevisionBump is added to the revision of a backup that an incarnation begins with. Each
-// incarnation begins at a revision of its own, above all of the incarnations before it and
-// whichever backup it begins with: a watcher of any of them would otherwise be carried back
-// without a word when a cluster goes from one backup to an older one.
-func RevisionBump(incarnation, revision int64) int64 {
-	if incarnation <= 1 {
-		return 0
+// FloorAt is the least revision that a cluster begins with which was made of a backup at this
+// time. Another cluster of its name, whose clients it inherits, was made before.
+func FloorAt(t time.Time) int64 { return max(0, t.Unix()) * pace }
+
+// NextFloor is the least revision that the incarnation after the present one begins with, at
+// this time: above all that was served before, whichever backup it begins with. A watcher
+// would otherwise be carried back without a word.
+func NextFloor(c *v1alpha1.EtcdCluster, now time.Time) int64 {
+	floor, began := FloorAt(now), beganWith(c)
+	if began >= floor {
+		return began + span
 	}
-	return max(incarnation*span-revision, bump)
+	return floor
+}
+
+// beganWith is the revision that the present incarnation began with, as far as it is known.
+func beganWith(c *v1alpha1.EtcdCluster) int64 {
+	floor := RevisionFloor(c, nil)
+	if r := c.Status.Recovery; r != nil && r.Incarnation == incarnation(c) && r.Survivor != nil {
+		return r.Survivor.Revision + RevisionBump(floor, r.Survivor.Revision)
+	}
+	from := RestoreFrom(c)
+	if from == nil {
+		return floor
+	}
+	revision := snapshot.RevisionOf(from.BackupID)
+	return revision + RevisionBump(floor, revision)
+}
+
+// RevisionFloor is the least revision that the founders of the present incarnation begin with:
+// as status says or, where that is lost, as the founder's claim does, whose annotations are the
+// record. Both were written before the first of them was made. An incarnation that an earlier
+// release has begun has neither, and keeps the range that its first founders were given.
+func RevisionFloor(c *v1alpha1.EtcdCluster, record map[string]string) int64 {
+	if c.Status.RevisionFloor > 0 {
+		return c.Status.RevisionFloor
+	}
+	if floor, err := strconv.ParseInt(record[v1alpha1.AnnotationRevisionFloor], 10, 64); err == nil && floor > 0 {
+		return floor
+	}
+	if incarnation(c) > 1 {
+		return incarnation(c) * span
+	}
+	return 0
+}
+
+// RevisionBump is added to the revision of what founders begin with, so that it becomes the
+// floor. One that is above that, of a cluster whose clock is ahead, is raised all the same.
+func RevisionBump(floor, revision int64) int64 {
+	if revision < floor {
+		// No more than that: revisions that ran ahead of the clock could be used again.
+		return floor - revision
+	}
+	return bump
 }

@@ -109,23 +109,24 @@ func start(m string) Start {
 func beginning(c *v1alpha1.EtcdCluster, m string) Start {
 	s := start(m)
 	if of := SurvivorOf(c, nil); of != nil {
-		s.Restore = &Restore{BackupImage: "ghcr.io/quorate/backup:v0", BackupID: of.ID(), Survivor: of}
+		s.Restore = &Restore{BackupImage: "ghcr.io/quorate/backup:v0", BackupID: of.ID(), Survivor: of, Floor: RevisionFloor(c, nil)}
 		s.Orders.Empty, s.Orders.Peers = EmptyForbidden, []string{m}
 	}
 	if c.Spec.RestoreFrom != nil {
 		r, _ := RestoreOf(c, c.Spec.RestoreFrom, nil, nil)
-		r.BackupImage = "ghcr.io/quorate/backup:v0"
+		r.BackupImage, r.Floor = "ghcr.io/quorate/backup:v0", RevisionFloor(c, nil)
 		s.Restore, s.Orders.Empty = &r, EmptyForbidden
 	}
 	return s
 }
 
 func fromSurvivor(c *v1alpha1.EtcdCluster) {
-	c.Status.Incarnation, c.Status.Founders = 2, []string{"a-0001"}
+	c.Status.Incarnation, c.Status.Founders, c.Status.RevisionFloor = 2, []string{"a-0001"}, 1_800_000_000_000_000
 	c.Status.Recovery = &v1alpha1.RecoveryStatus{Incarnation: 2, Survivor: &v1alpha1.SurvivorStatus{Name: "a-0000", VolumeUID: "0ld", Incarnation: 1}}
 }
 
 func fromBackup(c *v1alpha1.EtcdCluster) {
+	c.Status.RevisionFloor = 1_800_000_000_000_000
 	c.Spec.RestoreFrom = &v1alpha1.RestoreSource{
 		Store: &v1alpha1.BackupStore{S3: &v1alpha1.S3Store{
 			Endpoint: "https://minio:9000", Bucket: "backups", Prefix: "p",

@@ -32,6 +32,8 @@ type Restore struct {
 	Identity *v1alpha1.SecretReference
 	// Survivor is whose volume is copied instead; nil if it is a backup.
 	Survivor *Survivor
+	// Floor is the least revision to begin with.
+	Floor int64
 }
 
 // RestoreFrom is the backup that the founders of the present incarnation begin with; nil if
@@ -187,9 +189,7 @@ func (r *Restore) fillVolume(c *v1alpha1.EtcdCluster, s Start, spec *corev1.PodS
 		"--foreign",
 	)
 	m.flag(fillFlags(c, s)...)
-	if by := RevisionBump(incarnation(c), snapshot.RevisionOf(r.BackupID)); by > 0 {
-		m.flag("--bump-revision=" + strconv.FormatInt(by, 10))
-	}
+	m.flag("--bump-revision=" + strconv.FormatInt(RevisionBump(r.Floor, snapshot.RevisionOf(r.BackupID)), 10))
 	if r.Identity != nil {
 		m.identity(&v1alpha1.BackupEncryption{IdentitySecretRef: r.Identity})
 	}

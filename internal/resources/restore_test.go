@@ -174,6 +174,13 @@ func TestAClaimNamesItsBackup(t *testing.T) {
 	if on := Claim(c, "a-0003").Annotations; on[v1alpha1.AnnotationRecovery] != "nightly" || on[v1alpha1.AnnotationRecoveryID] != "the-id" {
 		t.Errorf("a founder's claim says %v", on)
 	}
+	if on := Claim(c, "a-0003").Annotations[v1alpha1.AnnotationRevisionFloor]; on != "" {
+		t.Errorf("a claim of an earlier release's incarnation says %q", on)
+	}
+	c.Status.RevisionFloor = 1_800_000_000_000_000
+	if on := FloorOf(Claim(c, "a-0003")); on != c.Status.RevisionFloor {
+		t.Errorf("a founder's claim says that it begins with %d", on)
+	}
 	if on := Claim(c, "a-0004").Annotations; on[v1alpha1.AnnotationRecovery] != "" || on[v1alpha1.AnnotationRecoveryID] != "" {
 		t.Errorf("a later member's claim says %v", on)
 	}

@@ -84,9 +84,6 @@ func SurvivorUnfit(c *v1alpha1.EtcdCluster, name string) string {
 	return ""
 }
 
-// RevisionFloor is the least revision that an incarnation begins with; see RevisionBump.
-func RevisionFloor(incarnation int64) int64 { return incarnation * span }
-
 // MountsSurvivor says that a pod has a survivor's volume, which it needs no longer than until
 // its own is filled. An annotation says so, since caches do not keep the rest of a pod.
 func MountsSurvivor(pod *corev1.Pod) bool { return pod.Annotations[v1alpha1.AnnotationSurvivor] != "" }
@@ -110,7 +107,7 @@ func (r *Restore) fillFromSurvivor(c *v1alpha1.EtcdCluster, s Start, spec *corev
 		"--survivor-incarnation="+strconv.FormatInt(r.Survivor.Incarnation, 10),
 		"--survivor-volume="+survivorMount,
 		"--survivor-data-dir="+survivorMount+strings.TrimPrefix(dataDir, volumeMount),
-		"--raise-to="+strconv.FormatInt(RevisionFloor(incarnation(c)), 10),
+		"--raise-to="+strconv.FormatInt(r.Floor, 10),
 		"--bump-revision="+strconv.FormatInt(bump, 10),
 	)
 	m.flag(fillFlags(c, s)...)

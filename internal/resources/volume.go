@@ -3,6 +3,7 @@ package resources
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -18,6 +19,10 @@ func Claim(c *v1alpha1.EtcdCluster, member string) *corev1.PersistentVolumeClaim
 	annotations := map[string]string{
 		v1alpha1.AnnotationFounders:     strings.Join(c.Status.Founders, ","),
 		v1alpha1.AnnotationStorageClass: wantedClass(c),
+	}
+	if floor := c.Status.RevisionFloor; floor > 0 {
+		// It outlives status: founders of one incarnation begin with the same revision.
+		annotations[v1alpha1.AnnotationRevisionFloor] = strconv.FormatInt(floor, 10)
 	}
 	if r := c.Status.Recovery; r != nil && r.Incarnation == incarnation(c) && slices.Contains(c.Status.Founders, member) {
 		// It outlives status: a founder that began with nothing beside others that began with
@@ -100,6 +105,17 @@ func wantedClass(c *v1alpha1.EtcdCluster) string {
 func Quarantined(claim *corev1.PersistentVolumeClaim) bool {
 	_, is := claim.Labels[v1alpha1.LabelQuarantined]
 	return is
+}
+
+// FloorOf is the least revision that the incarnation begins with, as one of its claims says;
+// zero if none does.
+func FloorOf(objects ...client.Object) int64 {
+	for _, o := range objects {
+		if floor, err := strconv.ParseInt(o.GetAnnotations()[v1alpha1.AnnotationRevisionFloor], 10, 64); err == nil {
+			return max(0, floor)
+		}
+	}
+	return 0
 }
 
 // Founders that one of the cluster's claims, or of its memory-backed pods,

@@ -27,6 +27,8 @@ type Cluster struct {
 	// Raised says that its incarnation began with this restore, RaisedAt when.
 	Raised   bool
 	RaisedAt time.Time
+	// Floor is the least revision that its incarnation begins with.
+	Floor int64
 	// Serves says that a read has succeeded.
 	Serves bool
 	// Message says what it does for this restore, or waits for; empty while it does not know
@@ -51,6 +53,22 @@ type Safety struct {
 	Began, Ready time.Time
 }
 
+// Look is the Job that reads the backup to its end before anybody is stopped for it, from the
+// store and with the Secrets that the new members will use: what was found of it before may be
+// of last year.
+type Look struct {
+	// Job that it is, or is to be.
+	Job string
+	// Exists says that there is one of that name, and Foreign that it is somebody else's.
+	Exists, Foreign bool
+	// Done says that it has read the very backup, Failed that it has given up, and Lost that it
+	// has ended and nobody knows how. Message is the sentence.
+	Done, Failed, Lost bool
+	Message            string
+	// Old says that it ended so long ago that it is looked once more.
+	Old bool
+}
+
 // Observed is one look at an EtcdRestore.
 type Observed struct {
 	// Skip goes without a safety backup, and Drill tries it out.
@@ -70,6 +88,7 @@ type Observed struct {
 	BackupID string
 	// Ahead is another EtcdRestore of the cluster, which is under way; empty for none.
 	Ahead  string
+	Look   Look
 	Safety Safety
 }
 
@@ -84,6 +103,10 @@ const (
 	Wait Kind = "Wait"
 	// Begin writes into status which incarnation of which cluster is given up.
 	Begin Kind = "Begin"
+	// LookAtBackup creates the Job that reads the backup, and LookAgain deletes one that has
+	// ended, so that it is made anew.
+	LookAtBackup Kind = "LookAtBackup"
+	LookAgain    Kind = "LookAgain"
 	// TakeSafety creates the safety backup.
 	TakeSafety Kind = "TakeSafety"
 	// Prepare writes into status that members may be stopped.
@@ -149,7 +172,8 @@ func beginning(o Observed) Step {
 	return wait
 }
 
-// preparing takes the safety backup. Until it is there nothing is stopped.
+// preparing looks at the backup, and takes the safety backup. Until both are done nothing is
+// stopped. The safety backup comes last, so that as little as possible is written after it.
 func preparing(o Observed) Step {
 	s := o.Safety
 	switch {
@@ -161,6 +185,10 @@ func preparing(o Observed) Step {
 			"the safety backup %s failed (%s) — what the cluster holds now would be on its old volumes alone, so nothing was stopped — mend that and create another EtcdRestore, or one with safetyBackup.policy Skip", s.Name, s.Message)}
 	case o.Blocked != "":
 		return Step{Kind: Wait, Reason: v1alpha1.ReasonRestoreBlocked, Message: o.Blocked}
+	case !o.Look.Done:
+		return looking(o.Look)
+	case o.Look.Old && o.safe():
+		return Step{Kind: LookAgain, Reason: v1alpha1.ReasonLooking, Message: "the backup was read too long ago, and is read once more before anybody is stopped for it"}
 	case o.Skip:
 		return Step{Kind: Prepare, Reason: v1alpha1.ReasonPrepared, Message: "no safety backup is taken, as safetyBackup.policy says: what the cluster holds now stays on its old volumes alone"}
 	case !s.Exists:
@@ -171,6 +199,30 @@ func preparing(o Observed) Step {
 	default:
 		return Step{Kind: Wait, Reason: v1alpha1.ReasonSafetyBackup, Message: fmt.Sprintf("waiting for the safety backup %s; nothing is stopped before it is there: %s", s.Name, s.Message)}
 	}
+}
+
+// safe says that the safety backup is as it is to be, or not wanted.
+func (o Observed) safe() bool {
+	s := o.Safety
+	return o.Skip || (s.Complete && (s.Verified || !o.Drill))
+}
+
+// looking at a backup that nobody has read yet for this restore.
+func looking(l Look) Step {
+	step := Step{Kind: Wait, Reason: v1alpha1.ReasonLooking}
+	switch {
+	case l.Foreign:
+		step.Reason, step.Message = v1alpha1.ReasonNameConflict, fmt.Sprintf("Job %s belongs to somebody else — nobody would have looked at the backup, and nothing is stopped — delete or rename it", l.Job)
+	case l.Failed:
+		step.Kind, step.Reason, step.Message = Fail, v1alpha1.ReasonBackupUnreadable, fmt.Sprintf("nothing was stopped: %s; when that is mended, create another EtcdRestore", l.Message)
+	case l.Lost:
+		step.Kind, step.Message = LookAgain, "what the Job that read the backup has found is lost, and it is made again"
+	case !l.Exists:
+		step.Kind, step.Message = LookAtBackup, fmt.Sprintf("the backup is read to its end by Job %s; nothing is stopped before it has been", l.Job)
+	default:
+		step.Message = fmt.Sprintf("Job %s reads the backup to its end; nothing is stopped before it has been: %s", l.Job, l.Message)
+	}
+	return step
 }
 
 // underWay tells what the cluster does for it.

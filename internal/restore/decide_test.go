@@ -20,7 +20,12 @@ func fresh(changes ...func(*Observed)) Observed {
 	return o
 }
 
-func recorded(o *Observed) { o.ClusterUID, o.Incarnation = "5e1f", 1 }
+// recorded is one whose backup was looked at, unlooked one that has just begun.
+func recorded(o *Observed) { unlooked(o); o.Look = Look{Job: "back-check", Exists: true, Done: true} }
+func unlooked(o *Observed) { o.ClusterUID, o.Incarnation, o.Look.Job = "5e1f", 1, "back-check" }
+func look(l Look) func(*Observed) {
+	return func(o *Observed) { unlooked(o); l.Job = "back-check"; o.Look = l }
+}
 func prepared(o *Observed) { recorded(o); o.Prepared = true }
 func skips(o *Observed)    { o.Skip = true }
 func drills(o *Observed)   { o.Drill = true }
@@ -53,6 +58,17 @@ func TestNext(t *testing.T) {
 		"paused":                                  {fresh(func(o *Observed) { o.Cluster.Paused = true }), Wait, "Paused", ""},
 		"the backup cannot be restored":           {fresh(blocked), Wait, "RestoreBlocked", "is gone"},
 		"taken back":                              {fresh(func(o *Observed) { o.Deleting = true }), Rest, "", ""},
+		"then the backup is looked at":            {fresh(unlooked), LookAtBackup, "Looking", "back-check"},
+		"also if nothing else is to be done":      {fresh(unlooked, skips), LookAtBackup, "Looking", ""},
+		"also if the safety backup is there":      {fresh(unlooked, complete), LookAtBackup, "Looking", ""},
+		"but not at one that cannot be restored":  {fresh(unlooked, blocked), Wait, "RestoreBlocked", ""},
+		"it is being read":                        {fresh(look(Look{Exists: true, Message: "Reading"}), complete), Wait, "Looking", "Reading"},
+		"it cannot be read":                       {fresh(look(Look{Exists: true, Failed: true, Message: "it is gone — it matters — mend it"}), complete), Fail, "BackupUnreadable", "nothing was stopped: it is gone"},
+		"what was found is lost":                  {fresh(look(Look{Exists: true, Lost: true}), complete), LookAgain, "Looking", ""},
+		"somebody else's Job looks":               {fresh(look(Look{Exists: true, Foreign: true}), complete), Wait, "NameConflict", "back-check"},
+		"it was read long ago":                    {fresh(look(Look{Exists: true, Done: true, Old: true}), complete), LookAgain, "Looking", ""},
+		"long ago, and all else is skipped":       {fresh(look(Look{Exists: true, Done: true, Old: true}), skips), LookAgain, "Looking", ""},
+		"it is read again last":                   {fresh(look(Look{Exists: true, Done: true, Old: true}), saving), Wait, "SafetyBackup", ""},
 		"then the safety backup is taken":         {fresh(recorded), TakeSafety, "SafetyBackup", "back-safety"},
 		"but not for nothing":                     {fresh(recorded, blocked), Wait, "RestoreBlocked", "is gone"},
 		"it is waited for":                        {fresh(recorded, saving), Wait, "SafetyBackup", "42%"},
@@ -115,9 +131,11 @@ func TestReport(t *testing.T) {
 	if got, want := conditionsOf(r), "Ready=False/Prepared Reconciling=True/Prepared Stalled=False/None Prepared=True/Prepared"; got != want {
 		t.Errorf("prepared: %s, want %s", got, want)
 	}
-	begun := fresh(prepared, raise, func(o *Observed) { o.Cluster.Old, o.Cluster.RaisedAt = []string{"data-a-0000"}, time.Unix(1e9+30, 0) })
+	begun := fresh(prepared, raise, func(o *Observed) {
+		o.Cluster.Old, o.Cluster.RaisedAt, o.Cluster.Floor = []string{"data-a-0000"}, time.Unix(1e9+30, 0), 1.8e15
+	})
 	pass(begun, nil)
-	if s := r.Status; s.RaisedTime == nil || s.RaisedTime.Unix() != 1e9+30 || s.RevisionBump != 2e12-42 || len(s.OldVolumes) != 1 || s.CompletionTime != nil {
+	if s := r.Status; s.RaisedTime == nil || s.RaisedTime.Unix() != 1e9+30 || s.RevisionBump != 1.8e15-42 || len(s.OldVolumes) != 1 || s.CompletionTime != nil {
 		t.Errorf("after the raise %+v", s)
 	}
 	serves(&begun)

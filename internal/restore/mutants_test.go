@@ -23,6 +23,10 @@ var breaches = map[string]mutants.Mutant{
 	"what was given up goes on":                      mutants.Of("decide.go", "case o.Deleting, o.Failed, o.Done:", "case o.Deleting, o.Done:"),
 	"what is taken back goes on":                     mutants.Of("decide.go", "case o.Deleting, o.Failed, o.Done:", "case o.Failed, o.Done:"),
 	"it is done before the cluster serves":           mutants.Of("decide.go", "case o.Cluster.Founded && o.Cluster.Serves:", "case true:"),
+	"members stop before the backup was looked at":   mutants.Of("decide.go", "case !o.Look.Done:", "case o.Look.Failed:"),
+	"what was found long ago counts":                 mutants.Of("decide.go", "case o.Look.Old && o.safe():", "case false:"),
+	"one that cannot be read is waited for":          mutants.Of("decide.go", "case l.Failed:", "case false:"),
+	"what somebody else's Job has found counts":      mutants.Of("decide.go", "case l.Foreign:", "case false:"),
 	"nothing is put on record":                       mutants.Of("status.go", "if o.Err == nil {\n\t\trecord(s, o)", "if false {\n\t\trecord(s, o)"),
 }
 

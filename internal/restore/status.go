@@ -82,7 +82,11 @@ func record(s *v1alpha1.EtcdRestoreStatus, o Outcome) {
 		if !c.RaisedAt.IsZero() {
 			at = metav1.NewTime(c.RaisedAt)
 		}
-		s.RaisedTime, s.RevisionBump, s.OldVolumes = &at, resources.RevisionBump(c.Incarnation, s.Revision), c.Old
+		s.RaisedTime, s.OldVolumes = &at, c.Old
+	}
+	if c.Raised && s.RaisedTime != nil && o.Step.Kind != Fail {
+		// Again once the cluster has recovered a status that was lost.
+		s.RevisionBump = resources.RevisionBump(c.Floor, s.Revision)
 	}
 }
 

@@ -38,6 +38,8 @@ const (
 	OperationDrillArchive Operation = "drill-archive"
 	// OperationRecover fills a member's volume with what a survivor's holds.
 	OperationRecover Operation = "recover"
+	// OperationCheck reads a backup to its end as a restore would, and keeps nothing.
+	OperationCheck Operation = "check"
 )
 
 // Outcome of an operation.
@@ -58,6 +60,8 @@ const (
 	ReasonSaved Reason = "Saved"
 	// ReasonVerified: restored, served by a real etcd, and equal to the manifest.
 	ReasonVerified Reason = "Verified"
+	// ReasonChecked: read to its end, decrypted, and equal to the manifest.
+	ReasonChecked Reason = "Checked"
 	// ReasonRestored: the volume holds the restored data.
 	ReasonRestored Reason = "Restored"
 	// ReasonRecovered: the volume holds what the survivor's does.

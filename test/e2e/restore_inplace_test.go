@@ -166,7 +166,9 @@ var _ = Describe("A cluster that serves and is carried back to a backup", Ordere
 		Expect(kube.Get(ctx, back, r)).To(Succeed())
 		Expect(r.Status.Incarnation).To(BeEquivalentTo(1))
 		Expect(r.Status.Revision).To(Equal(backup.Status.Revision))
-		Expect(r.Status.RevisionBump).To(BeEquivalentTo(2_000_000_000_000 - backup.Status.Revision))
+		floor := r.Status.RaisedTime.Unix() * 1_000_000
+		Expect(c.get(ctx).Status.RevisionFloor).To(Equal(floor))
+		Expect(r.Status.RevisionBump).To(Equal(floor - backup.Status.Revision))
 		Expect(r.Status.OldVolumes).To(Equal([]string{"data-" + c.member(0), "data-" + c.member(1), "data-" + c.member(2)}))
 		claims := c.claims(ctx)
 		Expect(ofIncarnation(claims, claimLabels, 1)).To(Equal(r.Status.OldVolumes))

@@ -728,6 +728,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: restorePoint
       type:
         scalar: string
+    - name: revisionFloor
+      type:
+        scalar: numeric
     - name: selector
       type:
         scalar: string

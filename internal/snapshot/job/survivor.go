@@ -31,7 +31,7 @@ type Survivor struct {
 	// Volume is the mount point, DataDir etcd's directory below.
 	Volume, DataDir string
 	Identity        member.Identity
-	// RaiseTo is the least revision to begin with; what is added is Bump at the least.
+	// RaiseTo is the revision to begin with. If the survivor is beyond it, Bump is added.
 	RaiseTo int64
 }
 
@@ -89,7 +89,10 @@ func (e *Env) fillFrom(ctx context.Context, r Restore, from Survivor, record Res
 		return record, explainDisk("using "+working, err)
 	}
 	as := r.As
-	as.Unsealed, as.Bump = true, max(r.As.Bump, uint64(max(0, from.RaiseTo-record.Survivor.Revision)))
+	as.Unsealed = true
+	if up := from.RaiseTo - record.Survivor.Revision; up > 0 {
+		as.Bump = uint64(up)
+	}
 	record.Bump = as.Bump
 	if err := r.Tools.restore(ctx, filepath.Join(served.dataDir(), "member", "snap", "db"), data, as, lock); err != nil {
 		return record, err

@@ -70,6 +70,10 @@ type EtcdClusterStatusApplyConfiguration struct {
 	// RestorePoint is the ID in the store of the EtcdBackup of spec.restoreFrom, or of the
 	// backup that its point of an archive was put together as, written once, for all founders.
 	RestorePoint *string `json:"restorePoint,omitempty"`
+	// RevisionFloor is the least revision that this incarnation begins with, written once,
+	// before any of its founders is made: a million for each second since 1970, so that it is
+	// above all that was served under the cluster's name before. Absent if it begins with nothing.
+	RevisionFloor *int64 `json:"revisionFloor,omitempty"`
 	// Backup tells of the EtcdBackups of the cluster in its namespace; absent while none
 	// is good.
 	Backup *ClusterBackupStatusApplyConfiguration `json:"backup,omitempty"`
@@ -281,6 +285,14 @@ func (b *EtcdClusterStatusApplyConfiguration) WithTLS(value *TLSStatusApplyConfi
 // If called multiple times, the RestorePoint field is set to the value of the last call.
 func (b *EtcdClusterStatusApplyConfiguration) WithRestorePoint(value string) *EtcdClusterStatusApplyConfiguration {
 	b.RestorePoint = &value
+	return b
+}
+
+// WithRevisionFloor sets the RevisionFloor field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the RevisionFloor field is set to the value of the last call.
+func (b *EtcdClusterStatusApplyConfiguration) WithRevisionFloor(value int64) *EtcdClusterStatusApplyConfiguration {
+	b.RevisionFloor = &value
 	return b
 }
 
