@@ -362,6 +362,10 @@ func (o *options) doPrune(ctx context.Context, env *job.Env, result *snapshot.Re
 		return err
 	}
 	result.Pruned, result.Warnings, result.Reason = &pruned, warnings, snapshot.ReasonPruned
+	if p.Rehearsal {
+		result.Message = fmt.Sprintf("a rehearsal, nothing was deleted: %d backups would be kept, %d dropped, %d unfinished ones and %d segments of archives removed", pruned.Kept, pruned.DroppedCount, pruned.Orphans, pruned.Segments)
+		return nil
+	}
 	result.Message = fmt.Sprintf("%d backups kept, %d dropped, %d that the store would not delete, %d unfinished ones and %d segments of archives removed", pruned.Kept, pruned.DroppedCount, pruned.Refused, pruned.Orphans, pruned.Segments)
 	return nil
 }

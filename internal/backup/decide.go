@@ -286,7 +286,7 @@ func running(w Work) string {
 	switch {
 	case w.Trouble != "":
 		return "no pod of the Job runs yet: " + w.Trouble
-	case w.Progress == nil:
+	case w.Progress == nil || w.Progress.Phase == "": // it has not come to its work yet
 		return "the Job has been started"
 	default:
 		return fmt.Sprintf("%s, try %d", w.Progress.Phase, w.Progress.Attempt)

@@ -111,7 +111,7 @@ func TestRecovery(t *testing.T) {
 		"it is void":                  {nightly(), func(c *v1alpha1.EtcdCluster) { c.Status.VoidRecovery = "1/nightly" }, false, true, ""},
 		"another one was void":        {nightly(), func(c *v1alpha1.EtcdCluster) { c.Status.VoidRecovery = "1/weekly" }, true, false, ""},
 		"no such backup":              {nil, nil, true, false, "EtcdBackup nightly does not exist"},
-		"not verified":                {unverified, nil, true, false, "set spec.recovery.allowUnverified"},
+		"not verified":                {unverified, nil, true, false, "set allowUnverified, of another EtcdRestore"},
 		"not verified, and allowed":   {unverified, func(c *v1alpha1.EtcdCluster) { c.Spec.Recovery.AllowUnverified = true }, true, false, ""},
 		"of another cluster":          {edited(func(b *v1alpha1.EtcdBackup) { b.Spec.ClusterRef.Name = "b" }), nil, true, false, "is of EtcdCluster b"},
 		"of a cluster of before":      {edited(func(b *v1alpha1.EtcdBackup) { b.Status.ClusterUID = "01d" }), nil, true, false, "with the UID 01d, which is not this one"},
@@ -119,7 +119,7 @@ func TestRecovery(t *testing.T) {
 		"it began with a backup, and was never founded": {nightly(), func(c *v1alpha1.EtcdCluster) {
 			c.Status.ClusterID, c.Status.Recovery = "", &v1alpha1.RecoveryStatus{Incarnation: 1, BackupName: "weekly"}
 		}, true, false, ""},
-		"not complete":    {edited(func(b *v1alpha1.EtcdBackup) { b.Status.ID = "" }), nil, true, false, "name another one in spec.recovery.backupName"},
+		"not complete":    {edited(func(b *v1alpha1.EtcdBackup) { b.Status.ID = "" }), nil, true, false, "name another one in another EtcdRestore"},
 		"of a newer etcd": {edited(func(b *v1alpha1.EtcdBackup) { b.Status.EtcdVersion = "3.7.3" }), nil, true, false, "set spec.version to 3.7.3"},
 		"no Secret": {edited(func(b *v1alpha1.EtcdBackup) {
 			b.Spec.Store.S3.CredentialsSecretRef = &v1alpha1.SecretReference{Name: "s3"}

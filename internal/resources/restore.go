@@ -149,8 +149,8 @@ type ways struct{ another, store, unverified string }
 
 func waysOut(c *v1alpha1.EtcdCluster) ways {
 	if c.Status.ClusterID != "" {
-		another := "name another one in spec.recovery.backupName, or in another EtcdRestore"
-		return ways{another, another + ", or create a cluster with the store that it lies in", "set spec.recovery.allowUnverified, or that of another EtcdRestore"}
+		another := "name another one in another EtcdRestore, or, where spec.recovery names this one, there"
+		return ways{another, another + ", or create a cluster with the store that it lies in", "set allowUnverified, of another EtcdRestore or, where spec.recovery names it, there"}
 	}
 	another := "create the cluster anew with another backup"
 	if r := c.Status.Recovery; r != nil {

@@ -169,6 +169,8 @@ func beginning(o Observed) Step {
 	default:
 		return Step{Kind: Begin, Reason: v1alpha1.ReasonPending, Message: fmt.Sprintf("recording that incarnation %d of the cluster is given up", o.Cluster.Incarnation)}
 	}
+	// An obstacle may be gone long after anybody thinks of the restore.
+	wait.Message += "; the restore waits, and begins by itself when it can: delete it if nobody wants it any more"
 	return wait
 }
 
