@@ -437,7 +437,7 @@ func children(pid int) (all []int) {
 	}
 	for _, list := range lists {
 		content, _ := os.ReadFile(list) // the thread may have ended
-		for _, field := range strings.Fields(string(content)) {
+		for field := range strings.FieldsSeq(string(content)) {
 			if child, err := strconv.Atoi(field); err == nil {
 				all = append(all, child)
 			}
