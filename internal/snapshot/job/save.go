@@ -80,7 +80,10 @@ func (e *Env) Save(ctx context.Context, s Save) (snapshot.Manifest, error) {
 		if err != nil && saved.ID != "" {
 			left = append(left, saved.ID)
 		}
-		left = slices.DeleteFunc(left, func(id string) bool { return e.discard(ctx, id) })
+		// The last one first: a store that refuses this one refuses those before it.
+		for len(left) > 0 && e.discard(ctx, left[len(left)-1]) {
+			left = left[:len(left)-1]
+		}
 		return err
 	})
 	return saved, err

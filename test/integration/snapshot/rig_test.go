@@ -20,6 +20,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -339,8 +340,9 @@ type outcome struct {
 	result snapshot.Result
 	stdout string
 	stderr string
-	// rss is the most memory that it had, in KiB.
-	rss int64
+	// rss is the most memory that it had, and all the most that it had together with etcd's
+	// programs that it ran, in KiB.
+	rss, all int64
 }
 
 const clusterUID = "5e1f-c1"
@@ -368,7 +370,8 @@ func (b bucket) run(t testing.TB, operation string, flags ...string) outcome {
 	}
 	highWater := watchMemory(command.Process.Pid)
 	_ = command.Wait()
-	o := outcome{code: command.ProcessState.ExitCode(), stdout: stdout.String(), stderr: stderr.String(), rss: highWater()}
+	o := outcome{code: command.ProcessState.ExitCode(), stdout: stdout.String(), stderr: stderr.String()}
+	o.rss, o.all = highWater()
 	for _, text := range []string{o.stdout, o.stderr} {
 		if strings.Contains(text, secretKey) {
 			t.Errorf("a secret was printed: %s", text)
@@ -389,27 +392,58 @@ func (b bucket) run(t testing.TB, operation string, flags ...string) outcome {
 }
 
 // watchMemory reads the high-water mark of a process until its end, which the function
-// returned waits for, in KiB. The kernel's ru_maxrss would not do: it begins with what
-// the process that forked it had, which is this test with all that it filled etcd with.
-func watchMemory(pid int) func() int64 {
-	var most int64
+// returned waits for, and what its children have beside it, in KiB. The kernel's ru_maxrss
+// would not do: it begins with what the process that forked it had, which is this test with
+// all that it filled etcd with.
+func watchMemory(pid int) func() (own, all int64) {
+	var own, all int64
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		for {
-			status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-			_, rest, running := strings.Cut(string(status), "VmHWM:")
-			if err != nil || !running { // gone, or a zombie: it has no memory
+			most, running := memory(pid, "VmHWM:")
+			if !running {
 				return
 			}
-			var now int64
-			if _, err := fmt.Sscan(rest, &now); err == nil {
-				most = max(most, now)
+			own = max(own, most)
+			together, _ := memory(pid, "VmRSS:")
+			for _, child := range children(pid) {
+				its, _ := memory(child, "VmRSS:")
+				together += its
 			}
+			all = max(all, together)
 			time.Sleep(10 * time.Millisecond)
 		}
 	}()
-	return func() int64 { <-done; return most }
+	return func() (int64, int64) { <-done; return own, max(own, all) }
+}
+
+// memory is a figure of a process, in KiB. One that is gone, or a zombie, has none.
+func memory(pid int, figure string) (kib int64, running bool) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	_, rest, found := strings.Cut(string(status), figure)
+	if err != nil || !found {
+		return 0, false
+	}
+	_, err = fmt.Sscan(rest, &kib)
+	return kib, err == nil
+}
+
+// children of a process, whichever of its threads made them.
+func children(pid int) (all []int) {
+	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	if err != nil {
+		return nil
+	}
+	for _, list := range lists {
+		content, _ := os.ReadFile(list) // the thread may have ended
+		for field := range strings.FieldsSeq(string(content)) {
+			if child, err := strconv.Atoi(field); err == nil {
+				all = append(all, child)
+			}
+		}
+	}
+	return all
 }
 
 func (o outcome) mustSucceed(t testing.TB) outcome {
