@@ -6,6 +6,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -60,13 +61,39 @@ func (w *World) End() string {
 			fmt.Fprintf(&out, "%s %s\n%s\n", kind, o.GetName(), raw)
 		}
 	}
-	return uidPattern.ReplaceAllStringFunc(out.String(), func(uid string) string {
+	return uidPattern.ReplaceAllStringFunc(w.aboveFloor(out.String()), func(uid string) string {
 		if name, known := named[uid]; known {
 			return name
 		}
 		return "unknown"
 	})
 }
+
+// aboveFloor says of revisions how far they are above the one that the cluster was raised to,
+// which is made from the time when it was.
+func (w *World) aboveFloor(text string) string {
+	c := w.Cluster()
+	if c == nil || c.Status.RevisionFloor == 0 {
+		return text
+	}
+	return floorPattern.ReplaceAllStringFunc(text, func(digits string) string {
+		revision, err := strconv.ParseInt(digits, 10, 64)
+		if err != nil {
+			panic(fmt.Sprintf("16 digits are no number: %v", err))
+		}
+		above := revision - c.Status.RevisionFloor
+		if above <= -aSecond || above >= aSecond {
+			return "another floor" // of an incarnation that was given up
+		}
+		return fmt.Sprintf("floor%+d", above)
+	})
+}
+
+// aSecond is how many revisions a second of the clock has for itself.
+const aSecond = 1_000_000
+
+// floorPattern is a revision that was made from a time of these decades.
+var floorPattern = regexp.MustCompile(`\b[1-9]\d{15}\b`)
 
 // lasting are the annotations without those that may differ between two good runs.
 func lasting(annotations map[string]string) map[string]string {
