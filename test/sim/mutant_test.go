@@ -100,8 +100,8 @@ var mutants = []mutant{
 	{
 		name: "founders are created before they are on record", test: plainFounding, rule: "I3: claim",
 		edits: []sourceEdit{{
-			performFile, "return latchFounders(&c.Status, seen, step.Members)",
-			"if err := latchFounders(&c.Status, seen, step.Members); err != nil || !(%s) {\n\t\t\treturn err\n\t\t}\n" +
+			performFile, "return latchFounders(c, seen, step.Members)",
+			"if err := latchFounders(c, seen, step.Members); err != nil || !(%s) {\n\t\t\treturn err\n\t\t}\n" +
 				"\t\treturn each(step.Members, func(name string) error { return p.createVolume(ctx, c, seen, name) })",
 		}},
 	},
