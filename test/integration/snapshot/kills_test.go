@@ -154,6 +154,11 @@ func TestAPruneThatIsKilledAtAnyRequest(t *testing.T) {
 	source := startEtcd(t, "3.6.16")
 	now, through, direct := killing(t)
 	now.Store(&killer{})
+	for range 3 { // so that an archive can begin before the first backup
+		if _, err := source.client.Put(t.Context(), "k", "before"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	var saved []snapshot.Backup
 	for i := range 4 {
 		if _, err := source.client.Put(t.Context(), "k", strconv.Itoa(i)); err != nil {
@@ -211,14 +216,14 @@ func TestAPruneThatIsKilledAtAnyRequest(t *testing.T) {
 	}
 }
 
-// archiveOf writes an archive of three, the first of which no backup needs that has the
-// revision or a later one.
+// archiveOf writes an archive of four, the first of which no backup needs that has the
+// revision or a later one: the third holds that revision, and the second what came before it.
 func archiveOf(t testing.TB, b bucket, clusterID string, revision int64) {
 	t.Helper()
 	directory := filepath.Join(b.dir, snapshot.Place{Prefix: "team/a", ClusterUID: clusterUID}.ArchiveDirectory(clusterID))
 	mkdir(t, directory)
 	before := snapshot.Link{Sum: strings.Repeat("0", 16), To: 1}
-	for i, to := range []int64{revision - 1, revision, revision + 1} {
+	for i, to := range []int64{revision - 2, revision - 1, revision, revision + 1} {
 		l := snapshot.Link{
 			Sequence: int64(i) + 1, From: before.To + 1, To: to, Ended: time.Now().Add(-snapshot.OrphansAfter - time.Hour),
 			Previous: before.Sum, Sum: fmt.Sprintf("%016x", i+1),
