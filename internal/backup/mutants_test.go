@@ -62,7 +62,7 @@ var breaches = map[string]mutants.Mutant{
 	"a slot is taken twice":                     mutants.Of("schedule.go", "if item.Slot.After(last) && !item.Slot.After(p.Now) {", "if false {"),
 	"a fast clock stops all backups":            mutants.Of("schedulestatus.go", "case p.Last.After(p.Now):", "case false:"),
 	"a suspended schedule deletes":              mutants.Of("schedule.go", "t.Next = time.Time{}\n\t\treturn t", "t.Next = time.Time{}"),
-	"an active backup is dropped for age":       mutants.Of("schedule.go", "switch item.State {\n\t\tcase ItemGood:", "switch max(item.State, ItemGood) {\n\t\tcase ItemGood:"),
+	"an active backup is dropped for age":       mutants.Of("schedule.go", "case item.State == ItemGood, item.State == ItemFailed &&", "case item.State == ItemGood, item.State == ItemActive, item.State == ItemFailed &&"),
 	"what is being restored is dropped":         mutants.Of("schedule.go", "func(d Drop) bool { return d.InUse }", "func(d Drop) bool { return false }"),
 	"what is being restored is replaced":        mutants.Of("schedule.go", "&& !active.InUse:", ":"),
 	"a failed one takes a good one's place":     mutants.Of("schedule.go", "counted{item.Backup.ClusterUID, item.State == ItemFailed}", "counted{item.Backup.ClusterUID, false}"),

@@ -9,7 +9,7 @@ import (
 // breaches give up a rule each: of the archive, of the drill, of whom a snapshot is taken
 // from, of retention, or of a look into the store.
 var breaches = map[string]mutants.Mutant{
-	"a namesake's backup is dropped":         mutants.Of("madeby.go", "case err == nil && m.UID == who.UID:", "case err == nil:"),
+	"a namesake's backup is dropped":         mutants.Of("madeby.go", "case err == nil && m.UID == who.UID:", "case err == nil && m.UID != \"-\":"),
 	"one of another name is dropped":         mutants.Of("madeby.go", "snapshot.NameOf(found.id) != who.Name", "false"),
 	"who has stored nothing drops others":    mutants.Of("prune.go", "err != nil || len(p.Drop) == 0 {", "err != nil {"),
 	"a hole in a watch is taken":             mutants.Of("watch.go", "if revision != w.last+1 {", "if false {"),
@@ -76,7 +76,7 @@ var breaches = map[string]mutants.Mutant{
 	"a damaged record is not told":           mutants.Of("catalog.go", "c.Doubtful[id] = err", ""),
 	"a listing says what has no manifest":    mutants.Of("prune.go", "if errors.Is(err, store.ErrNotExist) {", "if err != nil || true {"),
 	"one backup waits for every segment":     mutants.Of("prune.go", "orphans, more := e.orphans(ctx, p, unfinished)", "e.pruneArchives(ctx, p, Catalog{}, nil)\n\torphans, more := e.orphans(ctx, p, unfinished)"),
-	"one backup waits for every other":       mutants.Of("prune.go", "return e.pruneNamed(ctx, p)", "if _, err := e.Catalog(ctx); err != nil {\n\t\t\treturn pruned, nil, err\n\t\t}\n\t\treturn e.pruneNamed(ctx, p)"),
+	"one backup waits for every other":       mutants.Of("prune.go", "named, more, err := e.pruneNamed(ctx, p)", "if _, err := e.Catalog(ctx); err != nil {\n\t\t\treturn pruned, nil, err\n\t\t}\n\t\tnamed, more, err := e.pruneNamed(ctx, p)"),
 	"one backup waits for a listing":         mutants.Of("prune.go", "return pruned, append(warnings, err.Error()), toldToEnd(ctx)", "return pruned, warnings, err"),
 	"a deletion waits for what stalls":       mutants.Of("prune.go", "err := e.watched(ctx, 1, func(", "err := func(work func(context.Context, int) error) error { return work(ctx, 1) }(func("),
 	"what cannot be read needs no segment":   mutants.Of("prune.go", "if len(catalog.Unreadable) == 0 {", "if true {"),
