@@ -51,6 +51,7 @@ var breaches = map[string]mutants.Mutant{
 	"a bad backup is still called verified":     mutants.Of("status.go", "o.Seen.Verified && !failed ||", "o.Seen.Verified ||"),
 	"what was never saved is tried out":         mutants.Of("decide.go", "return o.DrillDue && o.Complete &&", "return o.DrillDue &&"),
 	"all are tried out at once":                 mutants.Of("schedule.go", "|| item.State == ItemGood && item.DrillOrdered(p.Now):", "|| false:"),
+	"what gets due in a pass is forgotten":      mutants.Of("redrill.go", "return max(soonest, after.Sub(now))", "return max(0, after.Sub(now))"),
 	"a drill in the future holds up all others": mutants.Of("redrill.go", "&& !after.After(now)", ""),
 	"who is tried out again takes a slot":       mutants.Of("cover.go", "case item.Saved && !item.Drilled.IsZero():", "case false:"),
 	"what is being restored from goes":          mutants.Of("archiveprune.go", `case !PruneDue(o) || o.PruneHeld != "":`, "case !PruneDue(o):"),

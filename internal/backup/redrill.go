@@ -30,15 +30,19 @@ func redrillDue(last, after, now time.Time) bool {
 	return last.Before(after) && !after.After(now)
 }
 
-// UntilDrill is how long until the backup is to be tried out again; zero if nothing is
-// known of that yet, or it is due.
+// soonest is when a backup is looked at again that has just got due.
+const soonest = time.Second
+
+// UntilDrill is how long until the backup is to be tried out again, a second at least; zero if
+// nothing is known of that. Whoever has just decided that it is not due yet did so by an earlier
+// time, and would not look again if it got due in between.
 func UntilDrill(b *v1alpha1.EtcdBackup, now time.Time) time.Duration {
 	after, ordered := DrillAfter(b)
 	tried := meta.IsStatusConditionTrue(b.Status.Conditions, v1alpha1.ConditionComplete) && b.Spec.Verify != v1alpha1.VerifyReadBack
 	if !ordered || !tried || !lastDrill(b).Before(after) {
 		return 0
 	}
-	return max(0, after.Sub(now))
+	return max(soonest, after.Sub(now))
 }
 
 // lastDrill is when the last drill ended; zero if none has. A status of before has only

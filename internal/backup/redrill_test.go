@@ -130,11 +130,11 @@ func TestDrillDue(t *testing.T) {
 	}{
 		"nothing is asked for":            {"", &earlier, &earlier, false, 0, 0},
 		"nothing that can be read":        {"tomorrow", &earlier, &earlier, false, 0, 0},
-		"the last one was before":         {"2026-05-04T02:52:01Z", &earlier, &earlier, true, 10 * time.Minute, 0},
-		"in another zone":                 {"2026-05-04T04:52:01+02:00", &earlier, &earlier, true, 10 * time.Minute, 0},
+		"the last one was before":         {"2026-05-04T02:52:01Z", &earlier, &earlier, true, 10 * time.Minute, time.Second},
+		"in another zone":                 {"2026-05-04T04:52:01+02:00", &earlier, &earlier, true, 10 * time.Minute, time.Second},
 		"the last one was after":          {"2026-05-04T02:52:01Z", &later, &earlier, false, 0, 0},
-		"a status of before knows less":   {"2026-05-04T02:52:01Z", nil, &earlier, true, 10 * time.Minute, 0},
-		"none has ended":                  {"2026-05-04T02:52:01Z", nil, nil, true, 10 * time.Minute, 0},
+		"a status of before knows less":   {"2026-05-04T02:52:01Z", nil, &earlier, true, 10 * time.Minute, time.Second},
+		"none has ended":                  {"2026-05-04T02:52:01Z", nil, nil, true, 10 * time.Minute, time.Second},
 		"one is to be at a time to come":  {"2026-05-04T04:02:01Z", &later, &later, false, 0, time.Hour},
 		"one that failed counts as ended": {"2026-05-04T02:52:01Z", &later, nil, false, 0, 0},
 	}
