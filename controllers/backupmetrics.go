@@ -45,7 +45,7 @@ func measure(s *v1alpha1.EtcdBackupSchedule, p backup.Plan) {
 	if next := s.Status.NextScheduleTime; next != nil {
 		nextDue.With(of).Set(float64(next.Unix()))
 	}
-	late := map[bool]float64{true: 1}[p.Overdue(good)]
+	late := map[bool]float64{true: 1}[p.Overdue()]
 	overdue.With(of).Set(late)
 	kept.With(of).Set(float64(len(p.Items)))
 	failed := 0

@@ -54,6 +54,18 @@ func (r *EtcdBackupReconciler) work(ctx context.Context, b *v1alpha1.EtcdBackup,
 	return w, nil
 }
 
+// startJob makes a Job of the backup program, whose image is this. Whether the Job of that name
+// is ours is seen by the next look.
+func startJob(ctx context.Context, writer client.Writer, image string, job *batchv1.Job) error {
+	if image == "" {
+		return resources.ErrNoBackupImage
+	}
+	if err := writer.Create(ctx, job, client.FieldOwner(resources.FieldOwner)); err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("creating Job %s: %w", job.Name, err)
+	}
+	return nil
+}
+
 // podsOf the very Job; by says in which label it and its pods name whom they work for.
 func podsOf(ctx context.Context, live client.Reader, job *batchv1.Job, by string) ([]corev1.Pod, error) {
 	pods := &corev1.PodList{}

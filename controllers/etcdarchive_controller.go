@@ -325,9 +325,9 @@ func (r *EtcdArchiveReconciler) perform(ctx context.Context, a *v1alpha1.EtcdArc
 	case backup.StopArchiver:
 		return r.stop(limited, a)
 	case backup.Drill:
-		return r.start(limited, resources.ArchiveDrillJob(a, w))
+		return startJob(limited, r.Client, r.BackupImage, resources.ArchiveDrillJob(a, w))
 	case backup.Prune:
-		return r.start(limited, resources.ArchivePruneJob(a, w, r.now().Add(-a.Spec.KeepFor.Duration)))
+		return startJob(limited, r.Client, r.BackupImage, resources.ArchivePruneJob(a, w, r.now().Add(-a.Spec.KeepFor.Duration)))
 	case backup.Redo:
 		name := resources.ArchiveDrillName(a.Name)
 		if step.Operation == snapshot.OperationPrune {
@@ -338,16 +338,6 @@ func (r *EtcdArchiveReconciler) perform(ctx context.Context, a *v1alpha1.EtcdArc
 	default:
 		return nil
 	}
-}
-
-func (r *EtcdArchiveReconciler) start(ctx context.Context, job *batchv1.Job) error {
-	if r.BackupImage == "" {
-		return resources.ErrNoBackupImage
-	}
-	if err := r.Client.Create(ctx, job, client.FieldOwner(resources.FieldOwner)); err != nil && !apierrors.IsAlreadyExists(err) {
-		return fmt.Errorf("creating Job %s: %w", job.Name, err)
-	}
-	return nil
 }
 
 // archive makes the Deployment, or makes it what it should be. It is not made from a look

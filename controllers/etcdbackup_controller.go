@@ -260,17 +260,8 @@ func etcdImage(b *v1alpha1.EtcdBackup, c *v1alpha1.EtcdCluster) string {
 }
 
 func (r *EtcdBackupReconciler) start(ctx context.Context, b *v1alpha1.EtcdBackup, w resources.Work) error {
-	if r.BackupImage == "" {
-		return resources.ErrNoBackupImage
-	}
 	w.BackupImage = r.BackupImage
-	job := resources.BackupJob(b, w)
-	// Whether the Job of that name is ours is seen by the next look.
-	err := r.Client.Create(ctx, job, client.FieldOwner(resources.FieldOwner))
-	if err != nil && !apierrors.IsAlreadyExists(err) {
-		return fmt.Errorf("creating Job %s: %w", job.Name, err)
-	}
-	return nil
+	return startJob(ctx, r.Client, r.BackupImage, resources.BackupJob(b, w))
 }
 
 // refusedJob says that a Job was refused, for a reason that need not pass by itself.

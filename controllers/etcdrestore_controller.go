@@ -318,11 +318,8 @@ func (r *EtcdRestoreReconciler) perform(ctx context.Context, er *v1alpha1.EtcdRe
 	defer cancel()
 	switch step.Kind {
 	case restore.LookAtBackup:
-		if r.BackupImage == "" {
-			return resources.ErrNoBackupImage
-		}
 		with.from.BackupImage = r.BackupImage
-		return r.create(limited, resources.CheckJob(with.cluster, er, with.from))
+		return startJob(limited, r.Client, r.BackupImage, resources.CheckJob(with.cluster, er, with.from))
 	case restore.LookAgain:
 		return deleteJob(limited, r.Client, r.Live, client.ObjectKey{Namespace: er.Namespace, Name: resources.CheckJobName(er.Name)}, metav1.DeletePropagationBackground, v1alpha1.LabelRestoreUID, string(er.UID))
 	case restore.TakeSafety:

@@ -72,7 +72,7 @@ func Cover(backups []v1alpha1.EtcdBackup, schedules []v1alpha1.EtcdBackupSchedul
 		out.Reason, out.Message = reason, message
 		return out
 	}
-	failed, active := p.lastFailure(good), p.active()
+	failed, active := p.lastFailure(), p.active()
 	late, broken := ofArchives(archives)
 	failing := cmp.Or(troubled(schedules, v1alpha1.ReasonFailed, v1alpha1.ReasonApplyFailed, v1alpha1.ReasonInvalidSchedule, v1alpha1.ReasonNotVerified), broken)
 	switch overdue := cmp.Or(troubled(schedules, v1alpha1.ReasonOverdue), late); {

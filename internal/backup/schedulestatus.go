@@ -69,7 +69,7 @@ func scheduleReady(p Plan, good, verified *Item, failure error) metav1.Condition
 	yes := func(reason, message string) metav1.Condition {
 		return condition(v1alpha1.ConditionReady, metav1.ConditionTrue, story{reason, message})
 	}
-	failed := p.lastFailure(good)
+	failed := p.lastFailure()
 	switch {
 	case p.Invalid != "":
 		return no(v1alpha1.ReasonInvalidSchedule, p.Invalid)
@@ -77,7 +77,7 @@ func scheduleReady(p Plan, good, verified *Item, failure error) metav1.Condition
 		return no(v1alpha1.ReasonApplyFailed, fmt.Sprintf("%s — no backup is made until then — mend what the message names; it is tried again by itself", failure))
 	case p.Suspend:
 		return yes(v1alpha1.ReasonSuspended, "spec.suspend is true: no backups are made, and none is deleted")
-	case p.Overdue(good):
+	case p.Overdue():
 		return no(v1alpha1.ReasonOverdue, p.overdue(good, failed))
 	case failed != nil:
 		return no(v1alpha1.ReasonFailed, fmt.Sprintf("backup %s failed: %s", failed.Name, failed.Message))
@@ -91,9 +91,9 @@ func scheduleReady(p Plan, good, verified *Item, failure error) metav1.Condition
 }
 
 // lastFailure is the newest backup that failed, if no good one is newer.
-func (p Plan) lastFailure(good *Item) *Item {
+func (p Plan) lastFailure() *Item {
 	var last *Item
-	since := p.lastGood(good)
+	since := p.lastGood()
 	for i := range p.Items {
 		item := &p.Items[i]
 		if item.State == ItemFailed && !p.ahead(item.Slot) && (last == nil || item.Slot.After(last.Slot)) && item.Slot.After(since) {
@@ -103,14 +103,12 @@ func (p Plan) lastFailure(good *Item) *Item {
 	return last
 }
 
-// lastGood is the last slot of a good backup of the same cluster as this one; zero if there is
-// none. One in the future was made while a clock was wrong, and hides nothing until then.
-func (p Plan) lastGood(good *Item) (last time.Time) {
-	if good == nil {
-		return last
-	}
+// lastGood is the last slot of a good backup of the present cluster; zero if there is none. One
+// in the future was made while a clock was wrong, and hides nothing until then.
+func (p Plan) lastGood() (last time.Time) {
+	present := p.present()
 	for _, item := range p.Items {
-		if item.State == ItemGood && item.Backup.ClusterUID == good.Backup.ClusterUID && !p.ahead(item.Slot) && item.Slot.After(last) {
+		if item.State == ItemGood && item.Backup.ClusterUID == present && !p.ahead(item.Slot) && item.Slot.After(last) {
 			last = item.Slot
 		}
 	}
@@ -122,17 +120,17 @@ func (p Plan) ahead(slot time.Time) bool { return !p.Now.IsZero() && slot.After(
 
 // Overdue says that two slots have passed since the newest good backup, or since the
 // schedule was made: one may be under way.
-func (p Plan) Overdue(good *Item) bool {
-	at := p.overdueAt(good)
+func (p Plan) Overdue() bool {
+	at := p.overdueAt()
 	return !at.IsZero() && !p.Now.Before(at)
 }
 
-func (p Plan) overdueAt(good *Item) time.Time {
+func (p Plan) overdueAt() time.Time {
 	if p.Timetable == nil || p.Suspend {
 		return time.Time{}
 	}
 	since := p.Created
-	if last := p.lastGood(good); last.After(since) {
+	if last := p.lastGood(); last.After(since) {
 		since = last
 	}
 	first := p.Timetable.Next(since)
@@ -145,9 +143,8 @@ func (p Plan) overdueAt(good *Item) time.Time {
 // Wake is when the schedule must be looked at again although nothing has happened: when
 // a slot comes, a backup gets overdue or is to be tried out again; zero for never.
 func (p Plan) Wake(t Turn) time.Time {
-	good, _ := p.Newest()
 	wake := t.Next
-	if at := p.overdueAt(good); at.After(p.Now) && (wake.IsZero() || at.Before(wake)) {
+	if at := p.overdueAt(); at.After(p.Now) && (wake.IsZero() || at.Before(wake)) {
 		wake = at
 	}
 	if item := p.nextDrill(); item != nil && !p.Suspend {

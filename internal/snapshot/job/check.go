@@ -2,13 +2,11 @@ package job
 
 import (
 	"context"
-	"errors"
 	"io"
 
 	"filippo.io/age"
 
 	"github.com/quorate/quorate/internal/snapshot"
-	"github.com/quorate/quorate/internal/snapshot/store"
 )
 
 // Check is which backup to read before anybody relies on it.
@@ -43,17 +41,10 @@ func (e *Env) Check(ctx context.Context, c Check) (snapshot.Manifest, error) {
 
 // readThrough reads the object, and compares both hashes with those of the manifest.
 func (e *Env) readThrough(ctx context.Context, m snapshot.Manifest, identities []age.Identity) error {
-	key := e.Place.Key(m.ID, snapshot.SnapshotObject)
-	r, size, err := e.Store.Reader(ctx, key)
-	if errors.Is(err, store.ErrNotExist) {
-		return snapshot.Fail(snapshot.ReasonCorrupt, err, "%s is gone, although its manifest is there — the backup cannot be restored — take a new one, and look at the store", key)
-	}
+	r, key, err := e.object(ctx, m)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	if size != m.Stored.Bytes {
-		return damagedObject(key, snapshot.Content{Bytes: size}, m.Stored)
-	}
 	return e.decode(r, m, identities, key, io.Discard)
 }

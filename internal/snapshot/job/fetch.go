@@ -37,19 +37,30 @@ func removeIfThere(path string) error {
 	return nil
 }
 
-func (e *Env) fetchOnce(ctx context.Context, m snapshot.Manifest, identities []age.Identity, path string) error {
-	key := e.Place.Key(m.ID, snapshot.SnapshotObject)
-	r, size, err := e.Store.Reader(ctx, key)
+// object opens the stored object of a backup, which has the size that its manifest says.
+func (e *Env) object(ctx context.Context, m snapshot.Manifest) (r io.ReadCloser, key string, err error) {
+	key = e.Place.Key(m.ID, snapshot.SnapshotObject)
+	var size int64
+	r, size, err = e.Store.Reader(ctx, key)
 	if errors.Is(err, store.ErrNotExist) {
-		return snapshot.Fail(snapshot.ReasonCorrupt, err, "%s is gone, although its manifest is there — the backup cannot be restored — take a new one, and look at the store", key)
+		return nil, key, snapshot.Fail(snapshot.ReasonCorrupt, err, "%s is gone, although its manifest is there — the backup cannot be restored — take a new one, and look at the store", key)
 	}
+	if err != nil {
+		return nil, key, err
+	}
+	if size != m.Stored.Bytes {
+		_ = r.Close() // nothing of it is wanted
+		return nil, key, damagedObject(key, snapshot.Content{Bytes: size}, m.Stored)
+	}
+	return r, key, nil
+}
+
+func (e *Env) fetchOnce(ctx context.Context, m snapshot.Manifest, identities []age.Identity, path string) error {
+	r, key, err := e.object(ctx, m)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	if size != m.Stored.Bytes {
-		return damagedObject(key, snapshot.Content{Bytes: size}, m.Stored)
-	}
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return explainDisk("writing "+path, err)
