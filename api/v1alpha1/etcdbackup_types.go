@@ -81,13 +81,13 @@ type EtcdBackupSpec struct {
 	// +optional
 	DrillAfter string `json:"drillAfter,omitempty"`
 
-	// RateLimit is how many bytes a second are read from etcd at most, 64Ki to 10Gi, so
-	// that the cluster's own work is not slowed.
+	// RateLimit is how many bytes a second are read from etcd at most, and back from the
+	// store, 64Ki to 10Gi, so that the cluster's own work is not slowed.
 	// +kubebuilder:validation:Schemaless
 	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:MaxLength=32
 	// +kubebuilder:validation:XValidation:rule=`(string(self).matches('^[0-9.]{1,16}[EGKMPTkm]?i?$') && isQuantity(string(self))) && quantity(string(self)).compareTo(quantity('64Ki')) >= 0 && quantity(string(self)).compareTo(quantity('10Gi')) <= 0`,message=`"…" is not a rate from 64Ki to 10Gi a second — a slower backup never ends, and a faster one is no limit — use a quantity such as 32Mi`,messageExpression=`'"' + string(self) + '" is not a rate from 64Ki to 10Gi a second — a slower backup never ends, and a faster one is no limit — use a quantity such as 32Mi'`
-	// +kubebuilder:default="32Mi"
+	// +kubebuilder:default="16Mi"
 	// +optional
 	RateLimit resource.Quantity `json:"rateLimit,omitempty,omitzero"`
 

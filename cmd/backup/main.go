@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"syscall"
@@ -135,6 +136,10 @@ func leave(path string, result snapshot.Result, log *slog.Logger) {
 
 // carryOut opens the store and does the work.
 func (o *options) carryOut(ctx context.Context, log *slog.Logger, stdout io.Writer, result *snapshot.Result) error {
+	if o.rate > 0 {
+		// Work that is to give way keeps to one processor, as slow as it is to be anyway.
+		runtime.GOMAXPROCS(1)
+	}
 	if result.Operation == snapshot.OperationRestore {
 		if done, err := o.alreadyRestored(result); done || err != nil {
 			return err

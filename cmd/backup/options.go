@@ -146,7 +146,7 @@ func (o *options) registerSave(f *flag.FlagSet) {
 func (o *options) registerMembers(f *flag.FlagSet, m *job.Members) {
 	o.registerCluster(f)
 	o.registerEndpoints(f, m)
-	f.Int64Var(&o.rate, "rate-limit", 0, "bytes per second that are read from etcd for a snapshot; 0: no limit")
+	f.Int64Var(&o.rate, "rate-limit", 0, "bytes per second that are read from etcd for a snapshot, and back from the store; 0: no limit")
 	f.StringVar(&o.compression, "compression", string(snapshot.CompressionZstd), "zstd or none")
 	f.StringVar(&o.recipients, "age-recipients", "", "file of public keys of age to encrypt for; empty: no encryption")
 }

@@ -159,14 +159,19 @@ func (b *bench) working(ctx context.Context) string {
 }
 
 func until(ctx context.Context, is func(context.Context) (bool, error)) error {
-	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	return untilEvery(ctx, stepTimeout, pollEvery, is)
+}
+
+// untilEvery asks less often, while what is measured must not be disturbed by the asking.
+func untilEvery(ctx context.Context, within, every time.Duration, is func(context.Context) (bool, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	for {
 		done, err := is(ctx)
 		if err != nil || done {
 			return err
 		}
-		if err := pause(ctx, pollEvery); err != nil {
+		if err := pause(ctx, every); err != nil {
 			return err
 		}
 	}

@@ -86,6 +86,8 @@ var breaches = map[string]mutants.Mutant{
 	"a manifest that stalls is waited for":   mutants.Of("catalog.go", "e.try(ctx, func(ctx context.Context, _ int) (err error) {\n\t\tm, err", "func(work func(context.Context, int) error) error { return work(ctx, 1) }(func(ctx context.Context, _ int) (err error) {\n\t\tm, err"),
 	"a catalog that stalls is waited for":    mutants.Of("catalog.go", "e.try(ctx, func(ctx context.Context, _ int) (err error) {\n\t\tc, err", "func(work func(context.Context, int) error) error { return work(ctx, 1) }(func(ctx context.Context, _ int) (err error) {\n\t\tc, err"),
 	"what stalls is taken for missing":       mutants.Of("save.go", "if ctx.Err() != nil { // what", "if false { // what"),
+	"a member hashes and sends at once":      mutants.Of("save.go", "if s.Rate > 0 {", "if s.Rate > 0 && ctx == nil {"),
+	"what is read back takes what there is":  mutants.Of("save.go", "e.Tracker.reader(paced(ctx, r, limit))", "e.Tracker.reader(r)"),
 	"a long catalog is given up on":          mutants.Of("catalog.go", "snapshot.MaxManifest)\n\te.Tracker.read(0)", "snapshot.MaxManifest)"),
 	"a slow etcd makes a bad backup":         mutants.Of("drill.go", "snapshot.Fail(snapshot.ReasonEtcdUnreachable, err,\n\t\t\t\t\"etcd does not serve", "snapshot.Fail(snapshot.ReasonNotRestorable, err,\n\t\t\t\t\"etcd does not serve"),
 	"told to end, it calls etcd slow":        mutants.Of("drill.go", "if ctx.Err() != nil {\n\t\t\t\treturn interrupted(ctx)", "if false {\n\t\t\t\treturn interrupted(ctx)"),
@@ -108,5 +110,5 @@ var breaches = map[string]mutants.Mutant{
 
 // TestMutants runs the guards against each.
 func TestMutants(t *testing.T) {
-	mutants.Caught(t, breaches, "-run=^(TestArchive|TestWatch|TestReplay|TestRecords|TestDrill|TestSource|TestPrune|TestLooking)")
+	mutants.Caught(t, breaches, "-run=^(TestArchive|TestWatch|TestReplay|TestRecords|TestDrill|TestSource|TestPrune|TestLooking|TestReading)")
 }

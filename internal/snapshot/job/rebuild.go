@@ -144,7 +144,7 @@ func (e *Env) storePoint(ctx context.Context, source *Env, r Rebuild, replayed R
 		if err := e.uploadFile(ctx, &m, recipients, file, attempt); err != nil {
 			return err
 		}
-		if err := e.readBack(ctx, m, attempt); err != nil {
+		if err := e.readBack(ctx, m, attempt, 0); err != nil {
 			return err
 		}
 		m.Ended = e.Now().UTC().Truncate(time.Millisecond)

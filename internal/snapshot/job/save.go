@@ -53,7 +53,7 @@ type Save struct {
 	// Name of the backup, UID of its EtcdBackup, and whose backup it is.
 	Name, UID          string
 	Namespace, Cluster string
-	// Rate in bytes per second that are read from etcd; zero for no limit.
+	// Rate in bytes per second that are read from etcd, and back from the store; zero for no limit.
 	Rate        int64
 	Compression snapshot.Compression
 	// Recipients to encrypt for, and their names.
@@ -170,7 +170,7 @@ func (e *Env) existingOnce(ctx context.Context, s Save, attempt int) (*snapshot.
 		if err != nil || !ours || m.UID != s.UID {
 			continue
 		}
-		if err := e.readBack(ctx, m, attempt); err != nil {
+		if err := e.readBack(ctx, m, attempt, s.Rate); err != nil {
 			if ctx.Err() != nil {
 				return nil, err
 			}
@@ -210,7 +210,7 @@ func (e *Env) saveOnce(ctx context.Context, s Save, attempt int) (m snapshot.Man
 	if err := e.transfer(ctx, s, member, &m, attempt); err != nil {
 		return m, err
 	}
-	if err := e.readBack(ctx, m, attempt); err != nil {
+	if err := e.readBack(ctx, m, attempt, s.Rate); err != nil {
 		return m, err
 	}
 	m.Ended = e.Now().UTC().Truncate(time.Millisecond)
@@ -235,10 +235,17 @@ func (e *Env) transfer(ctx context.Context, s Save, member *source, m *snapshot.
 		err error
 	}
 	hash := make(chan outcome, 1)
-	go func() {
+	hashing := func() {
 		h, err := hashAt(ctx, member.conn, m.Etcd.Revision)
 		hash <- outcome{h, err}
-	}()
+	}
+	if s.Rate > 0 {
+		// The member applies nothing while it hashes, which is over sooner if it does nothing
+		// else; the stream waits.
+		hashing()
+	} else {
+		go hashing()
+	}
 	if err := e.upload(ctx, s, incoming, m); err != nil {
 		return err
 	}
@@ -293,10 +300,7 @@ func (e *Env) copy(ctx context.Context, s Save, incoming io.Reader, plain, store
 	if err != nil {
 		return err
 	}
-	limit := rate.NewLimiter(rate.Inf, chunk)
-	if s.Rate > 0 {
-		limit = rate.NewLimiter(rate.Limit(s.Rate), chunk)
-	}
+	incoming = paced(ctx, incoming, s.Rate)
 	buffer := make([]byte, chunk)
 	for {
 		n, err := incoming.Read(buffer)
@@ -307,9 +311,6 @@ func (e *Env) copy(ctx context.Context, s Save, incoming io.Reader, plain, store
 			}
 			if _, err := packed.Write(buffer[:n]); err != nil {
 				return err
-			}
-			if err := limit.WaitN(ctx, n); err != nil {
-				return fmt.Errorf("waiting at the rate limit: %w", err)
 			}
 		}
 		if errors.Is(err, io.EOF) {
@@ -323,9 +324,31 @@ func (e *Env) copy(ctx context.Context, s Save, incoming io.Reader, plain, store
 	}
 }
 
-// readBack reads the object again: a store that says yes may have kept something
-// else, or less.
-func (e *Env) readBack(ctx context.Context, m snapshot.Manifest, attempt int) error {
+// paced reads at most limit bytes a second; zero for no limit.
+func paced(ctx context.Context, from io.Reader, limit int64) io.Reader {
+	if limit <= 0 {
+		return from
+	}
+	return &pacedReader{ctx: ctx, from: from, limit: rate.NewLimiter(rate.Limit(limit), chunk)}
+}
+
+type pacedReader struct {
+	ctx   context.Context
+	from  io.Reader
+	limit *rate.Limiter
+}
+
+func (r *pacedReader) Read(p []byte) (int, error) {
+	n, err := r.from.Read(p[:min(len(p), r.limit.Burst())])
+	if waited := r.limit.WaitN(r.ctx, n); waited != nil && err == nil {
+		err = fmt.Errorf("waiting at the rate limit: %w", waited)
+	}
+	return n, err
+}
+
+// readBack reads the object again, at most limit bytes a second: a store that says yes may
+// have kept something else, or less.
+func (e *Env) readBack(ctx context.Context, m snapshot.Manifest, attempt int, limit int64) error {
 	e.Tracker.enter(snapshot.PhaseReadingBack, attempt, m.Stored.Bytes)
 	key := e.Place.Key(m.ID, snapshot.SnapshotObject)
 	r, _, err := e.Store.Reader(ctx, key)
@@ -337,7 +360,7 @@ func (e *Env) readBack(ctx context.Context, m snapshot.Manifest, attempt int) er
 	}
 	defer r.Close()
 	got := newDigest()
-	if _, err := io.CopyBuffer(got, e.Tracker.reader(r), make([]byte, chunk)); err != nil {
+	if _, err := io.CopyBuffer(got, e.Tracker.reader(paced(ctx, r, limit)), make([]byte, chunk)); err != nil {
 		return err
 	}
 	if got.content() != m.Stored {

@@ -43,15 +43,15 @@ func (p *peer) MemberList(_ context.Context, r *pb.MemberListRequest) (*pb.Membe
 // nameOf is a letter of the alphabet for each ID.
 func nameOf(p *peer) string { return string(rune('a' - 1 + p.id)) }
 
-// endpoint that the member serves.
-func (p *peer) endpoint(t *testing.T) string {
+// endpoint that the member serves, and its maintenance besides.
+func (p *peer) endpoint(t *testing.T, maintenance pb.MaintenanceServer) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	server := grpc.NewServer()
-	pb.RegisterMaintenanceServer(server, p)
+	pb.RegisterMaintenanceServer(server, maintenance)
 	pb.RegisterClusterServer(server, p)
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(server.Stop)
@@ -90,7 +90,7 @@ func TestSourceIsChosen(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m := Members{ClusterID: "00C1"}
 			for _, p := range tc.members {
-				m.Endpoints = append(m.Endpoints, p.endpoint(t))
+				m.Endpoints = append(m.Endpoints, p.endpoint(t, p))
 			}
 			got, err := m.choose(t.Context())
 			if tc.want == "" {

@@ -1,0 +1,99 @@
+package job
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+
+	"github.com/quorate/quorate/internal/snapshot"
+	"github.com/quorate/quorate/internal/snapshot/store"
+)
+
+// large is a member with some data, that takes its time to hash it.
+type large struct {
+	peer
+
+	content []byte
+	sent    atomic.Int64
+	// meanwhile is how much had been sent when the hash was there.
+	meanwhile atomic.Int64
+}
+
+func (l *large) Snapshot(_ *pb.SnapshotRequest, stream grpc.ServerStreamingServer[pb.SnapshotResponse]) error {
+	sum := sha256.Sum256(l.content)
+	for rest := append(bytes.Clone(l.content), sum[:]...); len(rest) > 0; {
+		n := min(32<<10, len(rest))
+		remaining := max(0, len(rest)-n-len(sum))
+		if err := stream.Send(&pb.SnapshotResponse{Blob: rest[:n], RemainingBytes: uint64(remaining)}); err != nil { //nolint:gosec // not negative
+			return fmt.Errorf("sending: %w", err)
+		}
+		l.sent.Add(int64(n))
+		rest = rest[n:]
+	}
+	return nil
+}
+
+func (l *large) HashKV(context.Context, *pb.HashKVRequest) (*pb.HashKVResponse, error) {
+	time.Sleep(300 * time.Millisecond)
+	l.meanwhile.Store(l.sent.Load())
+	return &pb.HashKVResponse{Header: l.header(), Hash: 7, CompactRevision: 3}, nil
+}
+
+// connect to the member.
+func (l *large) connect(t *testing.T) *source {
+	t.Helper()
+	conn, err := Members{}.connect(l.endpoint(t, l))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return &source{conn: conn}
+}
+
+// A member applies nothing while it hashes. It is over twice as soon if it is not busy with
+// the snapshot as well.
+func TestSourceIsLeftAloneWhileItHashes(t *testing.T) {
+	t.Parallel()
+	for _, rate := range []int64{0, 1 << 30} {
+		e, _ := newEnv(t)
+		l := &large{peer: peer{id: 2}, content: bytes.Repeat([]byte("0123456789abcdef"), 512<<10)}
+		m := snapshot.Manifest{ID: "b", Etcd: snapshot.Etcd{Revision: 9}}
+		if err := e.transfer(t.Context(), Save{Rate: rate, Compression: snapshot.CompressionNone}, l.connect(t), &m, 1); err != nil {
+			t.Fatalf("at rate %d: %v", rate, err)
+		}
+		if m.Etcd.HashKV != 7 || m.Etcd.CompactRevision != 3 || m.Plain.Bytes != int64(len(l.content)+sha256.Size) {
+			t.Errorf("at rate %d: %+v", rate, m)
+		}
+		// Beyond what is on its way there are the buffers of both sides.
+		if alone := l.meanwhile.Load() < 2*window; alone != (rate > 0) {
+			t.Errorf("at rate %d the member had sent %d of %d bytes when it had hashed", rate, l.meanwhile.Load(), len(l.content))
+		}
+	}
+}
+
+// A store that is read from as fast as it can takes the processors that the members need.
+func TestReadingBackKeepsTheRate(t *testing.T) {
+	t.Parallel()
+	e, _ := newEnv(t)
+	content := bytes.Repeat([]byte{1}, 6*chunk)
+	m := snapshot.Manifest{ID: "b", Stored: snapshot.ContentOf(content)}
+	if err := e.Store.Put(t.Context(), e.Place.Key(m.ID, snapshot.SnapshotObject), content, store.Replace); err != nil {
+		t.Fatal(err)
+	}
+	for limit, least := range map[int64]time.Duration{0: 0, 10 * chunk: 500 * time.Millisecond} {
+		began := time.Now()
+		if err := e.readBack(t.Context(), m, 1, limit); err != nil {
+			t.Fatalf("at rate %d: %v", limit, err)
+		}
+		if took := time.Since(began); took < least {
+			t.Errorf("%d bytes were read back in %s at %d a second, want at least %s", len(content), took, limit, least)
+		}
+	}
+}
