@@ -105,8 +105,9 @@ func (s *Store) openGCS(ctx context.Context, c Config, bucket string) error {
 	var api *storage.Client
 	if s.bucket.As(&api) {
 		// What we write again is the same, and what we delete stays deleted: without
-		// this an upload's first request and a deletion are tried once.
-		api.SetRetry(storage.WithPolicy(storage.RetryAlways), storage.WithBackoff(gax.Backoff{Initial: retryPause, Max: mostRetryPause, Multiplier: 2}))
+		// this an upload's first request and a deletion are tried once, and a part of an upload
+		// whose connection is closed ends all of it.
+		api.SetRetry(storage.WithPolicy(storage.RetryAlways), storage.WithErrorFunc(storage.ShouldRetry), storage.WithBackoff(gax.Backoff{Initial: retryPause, Max: mostRetryPause, Multiplier: 2}))
 	}
 	return nil
 }

@@ -18,10 +18,11 @@ var breaches = map[string]mutants.Mutant{
 	"Google's bucket is not asked for":     mutants.Of("clouds.go", "err = t.askForBucket(r)", "err = nil"),
 	"Google's bucket may be hidden":        mutants.Of("clouds.go", `return fmt.Errorf("%s for the bucket of what is missing", answer.Status)`, "return nil"),
 	"it asks before it deletes":            mutants.Of("store.go", "if remove == nil {", "if remove != nil {"),
+	"a part that is cut ends an upload":    mutants.Of("clouds.go", "storage.WithErrorFunc(storage.ShouldRetry), ", ""),
 	"Google's client believes a proxy":     mutants.Of("clouds.go", "if json.Unmarshal(said, &wrapped) != nil || wrapped.Error.Code != http.StatusNotFound {", "if json.Unmarshal(said, &wrapped); false {"),
 }
 
 // TestMutants runs the guards against each.
 func TestMutants(t *testing.T) {
-	mutants.Caught(t, breaches, "-run=^(TestWhoSaysThatItIsMissing|TestAMissingFile)")
+	mutants.Caught(t, breaches, "-run=^(TestWhoSaysThatItIsMissing|TestAMissingFile)", "-run=^TestPartsAreSentAgain")
 }
