@@ -99,7 +99,8 @@
 //	--into-cluster-uid UID  of the EtcdCluster that begins with it: a part of the backup's name (required)
 //	--name N, --uid UID     of the backup; a finished one of the UID is found, not made again (required)
 //	--cluster-namespace N, --cluster-name N   of that cluster, for the manifest (required)
-//	--work-dir DIR          with room for the plain snapshot four times; default /work
+//	--work-dir DIR          with room for the plain snapshot four times, and for what is replayed
+//	                        twice; a tenth of its disk stays free; default /work
 //
 // It is encrypted for whom the last segment is that it was put together from, or the base.
 //

@@ -126,6 +126,7 @@ func ArchiveDrillJob(a *v1alpha1.EtcdArchive, w Work) *batchv1.Job {
 	m.members(w.Cluster)
 	m.flag("--work-dir=" + workDir)
 	m.identity(a.Spec.Encryption)
+	// How much is replayed nobody knows before: the program looks at the disk as it goes on.
 	m.workingDir(nil)
 	job := workJob(metav1.ObjectMeta{
 		Name: ArchiveDrillName(a.Name), Namespace: a.Namespace, Labels: labels, Annotations: annotations,

@@ -105,6 +105,7 @@ func RebuildJob(c *v1alpha1.EtcdCluster, p Point, backupImage string) *batchv1.J
 	if p.Identity != nil {
 		m.identity(&v1alpha1.BackupEncryption{IdentitySecretRef: p.Identity})
 	}
+	// As for the drill of an archive, the program looks at the disk as it goes on.
 	m.workingDir(nil)
 	w := Work{Operation: snapshot.OperationRebuild, BackupImage: backupImage, EtcdImage: Image(c), Cluster: c}
 	return workJob(metav1.ObjectMeta{

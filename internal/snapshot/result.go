@@ -81,7 +81,7 @@ const (
 	// ReasonInternal: something that this program should have named otherwise.
 	ReasonInternal Reason = "Internal"
 	// ReasonInterrupted: the process was told to end, or a program of etcd's that it ran was
-	// ended from outside.
+	// ended from outside, or could not be started for want of memory or processes.
 	ReasonInterrupted Reason = "Interrupted"
 
 	// ReasonBucketMissing: the store has no such bucket, container or directory.

@@ -10,7 +10,9 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"maps"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 
@@ -27,6 +29,8 @@ type GCS struct {
 	mu    sync.Mutex
 	key   *rsa.PrivateKey
 	token string
+	// uploads are the last part of each.
+	uploads map[string]sent
 }
 
 // TokenPath is where a service account's signed claim is exchanged for a token.
@@ -42,7 +46,7 @@ func NewGCS(address string) (*GCS, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the key of a service account: %w", err)
 	}
-	return &GCS{Server: server, address: address, key: key, token: "ya29." + rand.Text()}, nil
+	return &GCS{Server: server, address: address, key: key, token: "ya29." + rand.Text(), uploads: map[string]sent{}}, nil
 }
 
 // ServiceAccount is the JSON key that Google hands out for the account.
@@ -108,36 +112,101 @@ func (g *GCS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusUnauthorized)
 		fmt.Fprint(w, `{"error":{"code":401,"message":"Invalid Credentials","errors":[{"reason":"authError","message":"Invalid Credentials"}]}}`)
-	case strings.HasPrefix(r.URL.Path, "/storage/"), strings.HasPrefix(r.URL.Path, "/upload/"):
-		g.Server.HTTPHandler().ServeHTTP(w, r)
+	case strings.HasPrefix(r.URL.Path, "/upload/"):
+		g.serveUpload(&inWords{ResponseWriter: w, words: func() (string, string) { return g.inJSON(r) }}, r)
+	case strings.HasPrefix(r.URL.Path, "/storage/"):
+		g.Server.HTTPHandler().ServeHTTP(&inWords{ResponseWriter: w, words: func() (string, string) { return g.inJSON(r) }}, r)
 	default:
-		g.Server.HTTPHandler().ServeHTTP(&inXML{ResponseWriter: w}, r)
+		g.Server.HTTPHandler().ServeHTTP(&inWords{ResponseWriter: w, words: func() (string, string) { return g.inXML(r) }}, r)
 	}
 }
 
-// inXML says of a missing object what Google does through its API of XML, where the server
-// says no more than the status.
-type inXML struct {
+// sent is a part of an upload, and how it was answered.
+type sent struct {
+	span   string
+	answer *httptest.ResponseRecorder
+}
+
+// serveUpload answers a part that was sent before as it was answered then: whoever lost the
+// answer sends it again, and Google does not put it behind itself.
+func (g *GCS) serveUpload(w http.ResponseWriter, r *http.Request) {
+	upload, span := r.URL.Query().Get("upload_id"), r.Header.Get("Content-Range")
+	if upload == "" || span == "" {
+		g.Server.HTTPHandler().ServeHTTP(w, r)
+		return
+	}
+	g.mu.Lock()
+	last := g.uploads[upload]
+	g.mu.Unlock()
+	if last.span != span {
+		last = sent{span: span, answer: httptest.NewRecorder()}
+		g.Server.HTTPHandler().ServeHTTP(last.answer, r)
+		if last.answer.Code < http.StatusBadRequest {
+			g.mu.Lock()
+			g.uploads[upload] = last
+			g.mu.Unlock()
+		}
+	}
+	maps.Copy(w.Header(), last.answer.Header())
+	w.WriteHeader(last.answer.Code)
+	_, _ = w.Write(last.answer.Body.Bytes()) // whoever asked is gone if it fails
+}
+
+// inWords says of what is missing what Google does, where the server says no more than the
+// status.
+type inWords struct {
 	http.ResponseWriter
 
+	// words are of what kind, and which.
+	words   func() (kind, words string)
 	missing bool
 }
 
-func (w *inXML) WriteHeader(status int) {
-	if w.missing = status == http.StatusNotFound; w.missing {
-		w.Header().Set("Content-Type", "application/xml; charset=UTF-8")
+func (w *inWords) WriteHeader(status int) {
+	if w.missing = status == http.StatusNotFound; !w.missing {
+		w.ResponseWriter.WriteHeader(status)
+		return
 	}
+	kind, words := w.words()
+	w.Header().Set("Content-Type", kind)
 	w.ResponseWriter.WriteHeader(status)
-	if w.missing {
-		fmt.Fprint(w.ResponseWriter, "<?xml version='1.0' encoding='UTF-8'?><Error><Code>NoSuchKey</Code><Message>The specified key does not exist.</Message></Error>")
-	}
+	fmt.Fprint(w.ResponseWriter, words)
 }
 
-func (w *inXML) Write(p []byte) (int, error) {
+func (w *inWords) Write(p []byte) (int, error) {
 	if w.missing {
 		return len(p), nil
 	}
 	return w.ResponseWriter.Write(p)
+}
+
+// inXML is what Google says through the API that objects are read through: /BUCKET/OBJECT.
+func (g *GCS) inXML(r *http.Request) (kind, words string) {
+	bucket, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	code, message := "NoSuchKey", "The specified key does not exist."
+	if !g.has(bucket) {
+		code, message = "NoSuchBucket", "The specified bucket does not exist."
+	}
+	return "application/xml; charset=UTF-8", fmt.Sprintf("<?xml version='1.0' encoding='UTF-8'?><Error><Code>%s</Code><Message>%s</Message></Error>", code, message)
+}
+
+// inJSON is what Google says through the API of all else: /storage/v1/b/BUCKET/o/OBJECT.
+func (g *GCS) inJSON(r *http.Request) (kind, words string) {
+	_, path, _ := strings.Cut(r.URL.Path, "/b/")
+	bucket, object, _ := strings.Cut(path, "/o/")
+	message := "Not Found"
+	switch {
+	case !g.has(strings.TrimSuffix(bucket, "/o")):
+		message = "The specified bucket does not exist."
+	case object != "":
+		message = "No such object: " + bucket + "/" + object
+	}
+	return "application/json; charset=UTF-8", fmt.Sprintf(`{"error":{"code":404,"message":%q,"errors":[{"message":%q,"domain":"global","reason":"notFound"}]}}`, message, message)
+}
+
+func (g *GCS) has(bucket string) bool {
+	_, err := g.Server.ListObjectsWithOptionsPaginated(bucket, fakestorage.ListOptions{MaxResults: 1})
+	return err == nil
 }
 
 func (g *GCS) serveToken(w http.ResponseWriter, r *http.Request) {

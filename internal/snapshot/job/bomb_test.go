@@ -1,8 +1,13 @@
 package job
 
 import (
+	"bufio"
 	"bytes"
+	"encoding/binary"
+	"errors"
 	"io"
+	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -77,5 +82,34 @@ func TestRecordsBeyondTheSegmentAreNotReplayed(t *testing.T) {
 	n, err := read(packed(t, bytes.NewReader(bytes.Repeat(content, 1000))))
 	if n != 3 || snapshot.ReasonOf(err) != snapshot.ReasonCorrupt {
 		t.Errorf("%d records of 3, %v", n, err)
+	}
+}
+
+// A length is a few bytes, and what it promises need not be there: whoever reads it takes
+// memory for what comes, and no more.
+func TestRecordsTakeNoMemoryForWhatIsNotThere(t *testing.T) {
+	const there, most = 3 << 20, 16 << 20
+	head := binary.AppendUvarint(binary.AppendUvarint(nil, recordRevision), 1)
+	for name, tc := range map[string]struct {
+		size uint64
+		want error
+	}{
+		"all of it is there":      {there, nil},
+		"a part of it is there":   {1 << 28, errNotRecords},
+		"more than a record is":   {maxRecord + 1, errNotRecords},
+		"more than a number is":   {1 << 63, errNotRecords},
+		"nothing of it is needed": {0, nil},
+	} {
+		content := bufio.NewReader(io.MultiReader(bytes.NewReader(binary.AppendUvarint(slices.Clone(head), tc.size)), io.LimitReader(zeros{}, there)))
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		r, err := readRecord(content)
+		runtime.ReadMemStats(&after)
+		if !errors.Is(err, tc.want) || (err == nil && uint64(len(r.message)) != tc.size) {
+			t.Errorf("%s: %d bytes, %v", name, len(r.message), err)
+		}
+		if took := after.TotalAlloc - before.TotalAlloc; took > most {
+			t.Errorf("%s: %d bytes of memory were taken", name, took)
+		}
 	}
 }

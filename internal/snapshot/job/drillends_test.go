@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -91,6 +92,28 @@ func TestDrillThatShowsNothing(t *testing.T) {
 				t.Errorf("it stays verified: %t", !bad)
 			}
 		})
+	}
+}
+
+// A node without memory or processes cannot start a program, and can a moment later. A program
+// that is not there, or is none, is not going to be.
+func TestDrillThatCannotStartAProgram(t *testing.T) {
+	for _, errno := range []syscall.Errno{syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE} {
+		err := cannotRun("etcd", &os.PathError{Op: "fork/exec", Path: "/usr/local/bin/etcd", Err: errno})
+		if reason := snapshot.ReasonOf(err); reason != snapshot.ReasonInterrupted || reason.Permanent() || reason.Condemns() {
+			t.Errorf("%v: %s, %v", errno, reason, err)
+		}
+	}
+	none := filepath.Join(t.TempDir(), "none")
+	text := filepath.Join(t.TempDir(), "text")
+	if err := os.WriteFile(text, []byte("text"), 0o700); err != nil { //nolint:gosec // it is to be run
+		t.Fatal(err)
+	}
+	for _, program := range []string{none, text} {
+		_, err := versionOf(t.Context(), program, "--version")
+		if reason := snapshot.ReasonOf(err); reason != snapshot.ReasonUsage {
+			t.Errorf("%s: %s, %v", program, reason, err)
+		}
 	}
 }
 

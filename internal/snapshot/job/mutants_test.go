@@ -105,6 +105,14 @@ var breaches = map[string]mutants.Mutant{
 	"a bomb fills the disk":                  mutants.Of("fetch.go", "longest(content, m.Plain)", "content"),
 	"a bomb is replayed":                     mutants.Of("point.go", "longest(plain, s.Plain)", "plain"),
 	"a byte more is not seen":                mutants.Of("fetch.go", "packed.Bytes+1", "packed.Bytes"),
+	"a length is believed":                   mutants.Of("record.go", "max(len(message), chunk))", "maxRecord)"),
+	"a node without processes is for good":   mutants.Of("tools.go", "return errors.Is(err, shortage) })", "return errors.Is(err, shortage) && false })"),
+	"a base fills the node":                  mutants.Of("replay.go", "if err := p.room.forServing(m.Plain.Bytes); err != nil {", "if err := p.room.forServing(0); err != nil && false {"),
+	"an archive that grew fills the node":    mutants.Of("replay.go", "r.point.room.forReplaying(s.Plain.Bytes), ", ""),
+	"what is put together fills the node":    mutants.Of("replay.go", "if err := r.point.room.holds(incoming.total); err != nil {", "if false {\n\t\tvar err error"),
+	"a drill looks at no disk":               mutants.Of("rebuild.go", "p.room = e.roomIn(dir)\n\treplayed", "replayed"),
+	"what is rebuilt looks at no disk":       mutants.Of("rebuild.go", "p.room = e.roomIn(dir)\n\tfile", "file"),
+	"the whole of a disk is taken":           mutants.Of("room.go", "found.size / untouched", "found.size / found.size"),
 	"rights that were lost by a time":        mutants.Of("replay.go", "if !r.point.target.Time.IsZero() {", "if false {"),
 }
 

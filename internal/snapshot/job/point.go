@@ -48,6 +48,8 @@ type point struct {
 	// bases, the nearest first. A backup may hold a few revisions more than its manifest
 	// says, and then the one before it is needed.
 	bases []snapshot.Backup
+	// room that it is put together in; nil for a volume that is there to be filled.
+	room *room
 	// proven has each base compared with its manifest before anything is replayed on it.
 	proven bool
 	// unfit are the bases that were found to be none, and why.

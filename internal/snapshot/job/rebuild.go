@@ -28,8 +28,8 @@ type Rebuild struct {
 	Target     Target
 	Identities []age.Identity
 	Tools      Tools
-	// WorkDir is a directory with room for the plain snapshot four times. What is put there
-	// is removed.
+	// WorkDir is a directory with room for the plain snapshot four times, on a disk that
+	// keeps a tenth free. What is put there is removed.
 	WorkDir string
 	// Into is the place of the cluster that begins with the backup. It is not one of the
 	// archive's cluster, which would take it for a base, and go on from it.
@@ -78,6 +78,7 @@ func (e *Env) Rebuild(ctx context.Context, r Rebuild) (Rebuilt, error) {
 		return Rebuilt{}, explainDisk("using "+r.WorkDir, err)
 	}
 	defer os.RemoveAll(dir)
+	p.room = e.roomIn(dir)
 	file := filepath.Join(dir, "snapshot.db")
 	var facts snapshot.Etcd
 	replayed, err := e.rebuild(ctx, p, r.Tools, r.Identities, dir, func(ctx context.Context, served *replay) error {
@@ -262,6 +263,7 @@ func (e *Env) drillEnd(ctx context.Context, d ArchiveDrill, clusterID string, li
 		return out, nil, explainDisk("using "+d.WorkDir, err)
 	}
 	defer os.RemoveAll(dir)
+	p.room = e.roomIn(dir)
 	replayed, err := e.rebuild(ctx, p, d.Tools, d.Identities, dir, func(ctx context.Context, r *replay) error {
 		e.Tracker.enter(snapshot.PhaseComparing, 1, 0)
 		return r.compare(ctx, live)

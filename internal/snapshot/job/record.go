@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -60,11 +61,25 @@ func readRecord(content *bufio.Reader) (record, error) {
 	if err != nil || errAt != nil || errSize != nil || size > maxRecord {
 		return record{}, errNotRecords
 	}
-	r := record{kind: kind, at: time.UnixMilli(int64(at)).UTC(), message: make([]byte, size)}
-	if _, err := io.ReadFull(content, r.message); err != nil {
+	r := record{kind: kind, at: time.UnixMilli(int64(at)).UTC()}
+	if r.message, err = readMessage(content, int(size)); err != nil {
 		return record{}, errNotRecords
 	}
 	return r, nil
+}
+
+// readMessage reads so many bytes in pieces, each as long as all before it: memory is taken for
+// what has come and as much again. A length is a few bytes, which may be damaged or forged.
+func readMessage(content io.Reader, size int) ([]byte, error) {
+	message := make([]byte, 0, min(size, chunk))
+	for len(message) < size {
+		piece := min(size-len(message), max(len(message), chunk))
+		message = slices.Grow(message, piece)[:len(message)+piece]
+		if _, err := io.ReadFull(content, message[len(message)-piece:]); err != nil {
+			return nil, err
+		}
+	}
+	return message, nil
 }
 
 // revision of the record, with its events.

@@ -115,6 +115,9 @@ func (p *point) refuse(id string, why error) {
 
 func (e *Env) rebuildFrom(ctx context.Context, p *point, m snapshot.Manifest, tools Tools, identities []age.Identity, dir string, finish finisher) (done Replayed, err error) {
 	done = Replayed{Base: m.Backup(), Revision: p.revision, Changed: p.changed}
+	if err := p.room.forServing(m.Plain.Bytes); err != nil {
+		return done, err
+	}
 	work := filepath.Join(dir, "replay")
 	if err := os.Mkdir(work, 0o700); err != nil {
 		return done, explainDisk("using "+dir, err)
@@ -287,7 +290,7 @@ func (r *replay) walk(ctx context.Context, path []snapshot.Link, identities []ag
 		if err != nil {
 			return err
 		}
-		if err := r.sameAuth(ctx, s); err != nil {
+		if err := errors.Join(r.point.room.forReplaying(s.Plain.Bytes), r.sameAuth(ctx, s)); err != nil {
 			return err
 		}
 		if err := r.segment(ctx, s, content, identities); err != nil {
@@ -499,6 +502,9 @@ func (r *replay) save(ctx context.Context, path string) error {
 	// What it holds is fixed now; no lease may have run out before.
 	if got, err := r.confirmed(ctx); err != nil || got != r.point.revision {
 		return errors.Join(err, r.differs("what was replayed, when the snapshot of it is taken, is", got, r.point.revision))
+	}
+	if err := r.point.room.holds(incoming.total); err != nil {
+		return err
 	}
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {

@@ -45,6 +45,9 @@ type Env struct {
 	Tracker *Tracker
 	Log     *slog.Logger
 	Now     func() time.Time
+
+	// look at a disk; nil for the file system's own answer.
+	look func(dir string) (disk, error)
 }
 
 // Save is what to save.

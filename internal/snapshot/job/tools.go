@@ -60,7 +60,16 @@ func versionOf(ctx context.Context, program, verb string) (string, error) {
 	return "", snapshot.Fail(snapshot.ReasonUsage, nil, "%s does not say its version — it may not be etcd's — run this in etcd's image", program)
 }
 
+// shortages are for want of what other programs have taken, or a limit leaves: the same program
+// can be run once they give it back.
+var shortages = []error{syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE}
+
+// cannotRun is why a program was not even started.
 func cannotRun(program string, err error) error {
+	if slices.ContainsFunc(shortages, func(shortage error) bool { return errors.Is(err, shortage) }) {
+		return snapshot.Fail(snapshot.ReasonInterrupted, err,
+			"%s cannot be started now: %v — there is no memory, process or file left for it, which shows nothing of the backup — it will be tried again; give the pod more memory, or the node more processes, if it stays", program, err)
+	}
 	return snapshot.Fail(snapshot.ReasonUsage, err, "%s cannot be run: %v — etcd's own programs restore and serve the data — run this in etcd's image", program, err)
 }
 

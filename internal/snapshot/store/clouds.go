@@ -98,15 +98,16 @@ func (s *Store) openGCS(ctx context.Context, c Config, bucket string) error {
 		}
 		options = append(options, option.WithEndpoint(endpoint))
 	}
-	s.bucket, err = gcsblob.OpenBucket(ctx, &gcp.HTTPClient{Client: http.Client{Transport: patient{base: ownWords{base: authorized}}}}, bucket, &gcsblob.Options{ClientOptions: options})
+	s.bucket, err = gcsblob.OpenBucket(ctx, &gcp.HTTPClient{Client: http.Client{Transport: patient{base: ownWords{base: authorized, bucket: bucket}}}}, bucket, &gcsblob.Options{ClientOptions: options})
 	if err != nil {
 		return usage("the store is %q", s.name)
 	}
 	var api *storage.Client
 	if s.bucket.As(&api) {
 		// What we write again is the same, and what we delete stays deleted: without
-		// this an upload's first request and a deletion are tried once.
-		api.SetRetry(storage.WithPolicy(storage.RetryAlways), storage.WithBackoff(gax.Backoff{Initial: retryPause, Max: mostRetryPause, Multiplier: 2}))
+		// this an upload's first request and a deletion are tried once, and a part of an upload
+		// whose connection is closed ends all of it.
+		api.SetRetry(storage.WithPolicy(storage.RetryAlways), storage.WithErrorFunc(storage.ShouldRetry), storage.WithBackoff(gax.Backoff{Initial: retryPause, Max: mostRetryPause, Multiplier: 2}))
 	}
 	return nil
 }
@@ -115,9 +116,16 @@ func (s *Store) openGCS(ctx context.Context, c Config, bucket string) error {
 const maxAnswer = 64 << 10
 
 // ownWords is a transport that lets an answer pass which says that something is not there
-// only if it is Google's: their client looks at nothing but the status, with which a proxy
-// answers as well that does not know the store.
-type ownWords struct{ base http.RoundTripper }
+// only if it is Google's, and says so of an object: their client looks at nothing but the
+// status, with which a proxy answers as well that does not know the store, and Google itself
+// for a bucket that is gone with all its objects, or that is another one's name.
+type ownWords struct {
+	base   http.RoundTripper
+	bucket string
+}
+
+// errNoBucket is what Google says of a bucket that is not there, whatever of it was asked for.
+var errNoBucket = errors.New("the specified bucket does not exist")
 
 func (t ownWords) RoundTrip(r *http.Request) (*http.Response, error) {
 	answer, err := t.base.RoundTrip(r)
@@ -129,26 +137,90 @@ func (t ownWords) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !saysMissing(said) {
-		return nil, fmt.Errorf("%s, and not in Google's words", answer.Status)
+	switch missingIn(said) {
+	case bucketIsMissing:
+		return nil, errNoBucket
+	case somethingIsMissing:
+		err = t.askForBucket(r)
+	case nothingIsMissing:
+		err = fmt.Errorf("%s, and not in Google's words", answer.Status)
+	case objectIsMissing:
+	}
+	if err != nil {
+		return nil, err
 	}
 	answer.Body = io.NopCloser(bytes.NewReader(said))
 	return answer, nil
 }
 
-// saysMissing knows the words of both of Google's APIs: objects are read through that of
-// XML, and all else is asked through that of JSON.
-func saysMissing(said []byte) bool {
+// askForBucket says whether the bucket is there of whose object Google has said no more than
+// that something is not. It asks for a list: whoever keeps backups may do that, and need not
+// be allowed to ask for the bucket.
+func (t ownWords) askForBucket(r *http.Request) error {
+	api, _, ofObject := strings.Cut(r.URL.EscapedPath(), "/b/"+t.bucket+"/o/")
+	if !ofObject {
+		return nil // no object was asked for, so none is missing
+	}
+	list := *r.URL
+	list.Path, list.RawPath, list.RawQuery = api+"/b/"+t.bucket+"/o", "", "alt=json&maxResults=1"
+	asked, err := http.NewRequestWithContext(r.Context(), http.MethodGet, list.String(), http.NoBody)
+	if err != nil {
+		return err
+	}
+	answer, err := t.base.RoundTrip(asked)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	said, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
+	switch {
+	case err != nil:
+		return err
+	case answer.StatusCode == http.StatusOK:
+		return nil
+	case answer.StatusCode == http.StatusNotFound && missingIn(said) != nothingIsMissing:
+		return errNoBucket
+	default:
+		return fmt.Errorf("%s for the bucket of what is missing", answer.Status)
+	}
+}
+
+// missingThing is what Google says is not there.
+type missingThing int
+
+const (
+	// nothingIsMissing: it is not Google that says so.
+	nothingIsMissing missingThing = iota
+	// somethingIsMissing may be the object, or the bucket.
+	somethingIsMissing
+	objectIsMissing
+	bucketIsMissing
+)
+
+// missingIn knows the words of both of Google's APIs: objects are read through that of XML,
+// and all else is asked through that of JSON.
+func missingIn(said []byte) missingThing {
 	var words struct{ Code string }
-	if xml.Unmarshal(said, &words) == nil && (words.Code == "NoSuchKey" || words.Code == "NoSuchBucket") {
-		return true
+	if xml.Unmarshal(said, &words) == nil && words.Code != "" {
+		return map[string]missingThing{"NoSuchKey": objectIsMissing, "NoSuchBucket": bucketIsMissing}[words.Code]
 	}
 	var wrapped struct {
 		Error struct {
-			Code int `json:"code"`
+			Code    int    `json:"code"`
+			Message string `json:"message"`
 		} `json:"error"`
 	}
-	return json.Unmarshal(said, &wrapped) == nil && wrapped.Error.Code == http.StatusNotFound
+	if json.Unmarshal(said, &wrapped) != nil || wrapped.Error.Code != http.StatusNotFound {
+		return nothingIsMissing
+	}
+	switch message := strings.ToLower(wrapped.Error.Message); {
+	case strings.HasPrefix(message, "no such object: "):
+		return objectIsMissing
+	case strings.HasPrefix(message, errNoBucket.Error()):
+		return bucketIsMissing
+	default:
+		return somethingIsMissing
+	}
 }
 
 // gcsEndpoint is the address of the JSON API at a host, which the client takes

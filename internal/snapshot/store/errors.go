@@ -120,6 +120,8 @@ func reasonFor(err error) snapshot.Reason {
 		return snapshot.ReasonStoreUntrusted
 	}
 	switch {
+	case errors.Is(err, errNoBucket):
+		return snapshot.ReasonBucketMissing
 	case unauthenticated(err):
 		return snapshot.ReasonAccessDenied
 	case isUnidentified(err):
@@ -177,8 +179,8 @@ var missing = []string{"NoSuchKey", string(bloberror.BlobNotFound)}
 
 // isMissing says that the store itself has answered that something is not there. HTTP's 404
 // says nothing: a proxy answers so for all that it does not know, such as a store that is
-// being replaced, and a backup would be taken for deleted that nobody has asked for. Google's
-// client tells no words; see ownWords.
+// being replaced, and a backup would be taken for deleted that nobody has asked for. A bucket
+// that is missing says nothing of an object. Google's client tells no words; see ownWords.
 func (s *Store) isMissing(err error) bool {
 	if s.directory != "" {
 		return errors.Is(err, os.ErrNotExist)

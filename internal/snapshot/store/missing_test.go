@@ -38,8 +38,9 @@ var proxies = map[string]http.HandlerFunc{
 // fronted is a store as it is reached through something that may answer in its place.
 type fronted struct {
 	config Config
-	// own says in the store's own words that an object is not there.
-	own http.HandlerFunc
+	// own says in the store's own words that an object is not there, and bucketless that the
+	// bucket is not.
+	own, bucketless http.HandlerFunc
 	// front answers, but for what has nothing to do with objects.
 	front atomic.Pointer[http.HandlerFunc]
 	heads atomic.Int32
@@ -75,6 +76,7 @@ func mounted(t *testing.T, secret map[string]string) string {
 func frontedS3(t *testing.T) *fronted {
 	t.Helper()
 	f := &fronted{own: stranger("application/xml", `<?xml version="1.0" encoding="UTF-8"?><Error><Code>NoSuchKey</Code><Message>The specified key does not exist.</Message><Key>x</Key></Error>`)}
+	f.bucketless = stranger("application/xml", `<?xml version="1.0" encoding="UTF-8"?><Error><Code>NoSuchBucket</Code><Message>The specified bucket does not exist</Message><BucketName>backups</BucketName></Error>`)
 	f.config = Config{
 		URL: "s3://backups", Endpoint: f.serve(t, nil), S3PathStyle: true,
 		Credentials: mounted(t, map[string]string{snapshot.CredentialS3KeyID: "x", snapshot.CredentialS3Key: "x"}),
@@ -82,15 +84,20 @@ func frontedS3(t *testing.T) *fronted {
 	return f
 }
 
-func frontedGCS(t *testing.T) *fronted {
-	t.Helper()
-	f := &fronted{own: func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasPrefix(r.URL.Path, "/storage/v1/") {
-			stranger("application/json", `{"error":{"code":404,"message":"No such object: backups/x","errors":[{"message":"No such object: backups/x","domain":"global","reason":"notFound"}]}}`)(w, r)
+// inGoogles are the words of both of Google's APIs for what is not there.
+func inGoogles(message, code string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/storage/v1/") {
+			stranger("application/json", fmt.Sprintf(`{"error":{"code":404,"message":%q,"errors":[{"message":%q,"domain":"global","reason":"notFound"}]}}`, message, message))(w, r)
 			return
 		}
-		stranger("application/xml", `<?xml version='1.0' encoding='UTF-8'?><Error><Code>NoSuchKey</Code><Message>The specified key does not exist.</Message></Error>`)(w, r)
-	}}
+		stranger("application/xml", fmt.Sprintf("<?xml version='1.0' encoding='UTF-8'?><Error><Code>%s</Code><Message>It does not exist.</Message></Error>", code))(w, r)
+	}
+}
+
+func frontedGCS(t *testing.T) *fronted {
+	t.Helper()
+	f := &fronted{own: inGoogles("No such object: backups/x", "NoSuchKey"), bucketless: inGoogles("The specified bucket does not exist.", "NoSuchBucket")}
 	var tokens *clouds.GCS
 	endpoint := f.serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { tokens.ServeHTTP(w, r) }))
 	var err error
@@ -105,12 +112,16 @@ func frontedGCS(t *testing.T) *fronted {
 	return f
 }
 
+func inAzures(code string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("x-ms-error-code", code)
+		stranger("application/xml", fmt.Sprintf(`<?xml version="1.0" encoding="utf-8"?><Error><Code>%s</Code><Message>It does not exist.</Message></Error>`, code))(w, r)
+	}
+}
+
 func frontedAzure(t *testing.T) *fronted {
 	t.Helper()
-	f := &fronted{own: func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("x-ms-error-code", "BlobNotFound")
-		stranger("application/xml", `<?xml version="1.0" encoding="utf-8"?><Error><Code>BlobNotFound</Code><Message>The specified blob does not exist.</Message></Error>`)(w, r)
-	}}
+	f := &fronted{own: inAzures("BlobNotFound"), bucketless: inAzures("ContainerNotFound")}
 	f.config = Config{
 		URL: "azblob://backups", Endpoint: f.serve(t, nil) + "/" + clouds.AzureAccount, AzureAccount: clouds.AzureAccount,
 		Credentials: mounted(t, map[string]string{snapshot.CredentialAzureKey: clouds.AzureKey}),
@@ -139,12 +150,7 @@ func TestWhoSaysThatItIsMissing(t *testing.T) {
 			}
 			for who, answers := range proxies {
 				f.front.Store(&answers)
-				for doing, do := range map[string]func() error{
-					"reading":  func() error { _, err := s.Get(t.Context(), "p/x", 1); return err },
-					"deleting": func() error { return s.Delete(t.Context(), "p/x") },
-					"listing":  func() error { _, err := s.List(t.Context(), "p/"); return err },
-					"writing":  func() error { return s.Put(t.Context(), "p/x", []byte("x"), Replace) },
-				} {
+				for doing, do := range everything(t, s) {
 					if err := do(); errors.Is(err, ErrNotExist) || snapshot.ReasonOf(err) != snapshot.ReasonStoreUnreachable {
 						t.Errorf("%s through %s: %v", doing, who, err)
 					}
@@ -152,6 +158,75 @@ func TestWhoSaysThatItIsMissing(t *testing.T) {
 			}
 			if n := f.heads.Load(); n > 0 {
 				t.Errorf("it was asked %d times in a way whose answer has no words", n)
+			}
+		})
+	}
+}
+
+// everything that a store is asked for.
+func everything(t *testing.T, s *Store) map[string]func() error {
+	t.Helper()
+	return map[string]func() error{
+		"reading":  func() error { _, err := s.Get(t.Context(), "p/x", 1); return err },
+		"deleting": func() error { return s.Delete(t.Context(), "p/x") },
+		"listing":  func() error { _, err := s.List(t.Context(), "p/"); return err },
+		"writing":  func() error { return s.Put(t.Context(), "p/x", []byte("x"), Replace) },
+	}
+}
+
+// A bucket that is missing says nothing of its objects: a backup would be condemned, and what
+// it needs deleted, because of a name that is misspelt or a bucket that is made anew.
+func TestWhoSaysThatItIsMissingOfABucket(t *testing.T) {
+	for name, open := range map[string]func(*testing.T) *fronted{"S3": frontedS3, "GCS": frontedGCS, "Azure": frontedAzure} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := open(t)
+			s, err := Open(t.Context(), f.config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			f.front.Store(&f.bucketless)
+			for doing, do := range everything(t, s) {
+				if err := do(); errors.Is(err, ErrNotExist) || snapshot.ReasonOf(err) != snapshot.ReasonBucketMissing {
+					t.Errorf("%s: %v", doing, err)
+				}
+			}
+		})
+	}
+}
+
+// Google may say no more than that something is not there. Then the bucket is asked for.
+func TestWhoSaysThatItIsMissingAtGoogle(t *testing.T) {
+	t.Parallel()
+	something := inGoogles("Not Found", "")
+	for name, tc := range map[string]struct {
+		listed http.HandlerFunc
+		want   snapshot.Reason // empty: the object is missing
+	}{
+		"the bucket is there":    {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"kind":"storage#objects"}`) }, ""},
+		"it is not there either": {something, snapshot.ReasonBucketMissing},
+		"a proxy does not know":  {stranger("text/html", nginx), snapshot.ReasonStoreUnreachable},
+		"it may not be listed":   {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }, snapshot.ReasonStoreUnreachable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := frontedGCS(t)
+			s, err := Open(t.Context(), f.config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			front := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Method == http.MethodGet && r.URL.Path == "/storage/v1/b/backups/o" {
+					tc.listed(w, r)
+					return
+				}
+				something(w, r)
+			})
+			f.front.Store(&front)
+			if err := s.Delete(t.Context(), "p/x"); (err == nil) != (tc.want == "") || err != nil && snapshot.ReasonOf(err) != tc.want {
+				t.Errorf("%v, want %q", err, tc.want)
 			}
 		})
 	}

@@ -12,12 +12,17 @@ var breaches = map[string]mutants.Mutant{
 	"a missing Secret is a missing object": mutants.Of("errors.go", "if s.directory != \"\" {\n\t\treturn errors.Is", "if true {\n\t\treturn errors.Is"),
 	"what S3 misses is not missing":        mutants.Of("errors.go", `"NoSuchKey", string(`, `string(`),
 	"what Azure misses is not missing":     mutants.Of("errors.go", `, string(bloberror.BlobNotFound)}`, `, "no " + string(bloberror.BlobNotFound)}`),
-	"what Google misses is not missing":    mutants.Of("clouds.go", `words.Code == "NoSuchKey"`, `words.Code == "no such key"`),
+	"what Google misses is not missing":    mutants.Of("clouds.go", `{"NoSuchKey": objectIsMissing, `, `{`),
+	"Google's bucket is an object":         mutants.Of("clouds.go", `"NoSuchBucket": bucketIsMissing`, `"NoSuchBucket": objectIsMissing`),
+	"Google's bucket is one to delete":     mutants.Of("clouds.go", "return bucketIsMissing\n", "return objectIsMissing\n"),
+	"Google's bucket is not asked for":     mutants.Of("clouds.go", "err = t.askForBucket(r)", "err = nil"),
+	"Google's bucket may be hidden":        mutants.Of("clouds.go", `return fmt.Errorf("%s for the bucket of what is missing", answer.Status)`, "return nil"),
 	"it asks before it deletes":            mutants.Of("store.go", "if remove == nil {", "if remove != nil {"),
-	"Google's client believes a proxy":     mutants.Of("clouds.go", "if !saysMissing(said) {", "if false {"),
+	"a part that is cut ends an upload":    mutants.Of("clouds.go", "storage.WithErrorFunc(storage.ShouldRetry), ", ""),
+	"Google's client believes a proxy":     mutants.Of("clouds.go", "if json.Unmarshal(said, &wrapped) != nil || wrapped.Error.Code != http.StatusNotFound {", "if json.Unmarshal(said, &wrapped); false {"),
 }
 
 // TestMutants runs the guards against each.
 func TestMutants(t *testing.T) {
-	mutants.Caught(t, breaches, "-run=^(TestWhoSaysThatItIsMissing|TestAMissingFile)")
+	mutants.Caught(t, breaches, "-run=^(TestWhoSaysThatItIsMissing|TestAMissingFile)", "-run=^TestPartsAreSentAgain")
 }
