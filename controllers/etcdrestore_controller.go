@@ -204,12 +204,8 @@ func found(look restore.Look, w backup.Work, id string) restore.Look {
 		look.Failed, look.Message = true, w.Result.Message
 	case w.State == backup.WorkFailed:
 		look.Failed, look.Message = true, fmt.Sprintf("Job %s failed: %s — nobody has seen that the backup can be read — see the logs of its pods", look.Job, w.Trouble)
-	case w.Trouble != "":
-		look.Message = "no pod of it runs yet: " + w.Trouble
-	case w.Progress != nil:
-		look.Message = fmt.Sprintf("%s, try %d", w.Progress.Phase, w.Progress.Attempt)
 	default:
-		look.Message = "it has been started"
+		look.Message = w.Doing()
 	}
 	return look
 }

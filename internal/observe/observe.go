@@ -24,6 +24,7 @@ import (
 	"github.com/quorate/quorate/internal/pki"
 	"github.com/quorate/quorate/internal/plan"
 	"github.com/quorate/quorate/internal/resources"
+	"github.com/quorate/quorate/internal/snapshot"
 )
 
 // Observer looks at clusters. It keeps, per cluster and in memory only, when it
@@ -47,6 +48,9 @@ type Observer struct {
 	Greeter etcd.Greeter
 	// Meter reads what members measure; without it no disk is called slow.
 	Meter etcd.Meter
+	// Progress asks the pod with this address how far its restore is; without it nothing is told
+	// of one before it has ended.
+	Progress func(ctx context.Context, podIP string) (*snapshot.Progress, error)
 	// Clock tells the time.
 	Clock clock.PassiveClock
 	// ServerTime tells the API server's time, if it is known.
@@ -154,6 +158,9 @@ func (o *Observer) problems(ctx context.Context, c *v1alpha1.EtcdCluster, kube *
 	seen.Expiring = unsafe(seen.TLSProblems)
 	seen.Problems = append(seen.Problems, certificates.conflicts...)
 	seen.Problems = append(seen.Problems, kube.problems(*seen)...)
+	if p, found := o.hindered(ctx, kube, *seen); found {
+		seen.Problems = append(seen.Problems, p)
+	}
 	if problem, found := o.storageClass(ctx, kube); found {
 		seen.Problems = append([]plan.Problem{problem}, seen.Problems...)
 	}

@@ -6,7 +6,7 @@ import (
 	"github.com/quorate/quorate/test/mutants"
 )
 
-// breaches give up a rule each of what counts as missing.
+// breaches give up a rule each of what counts as missing, and of what is told.
 var breaches = map[string]mutants.Mutant{
 	"any 404 is a missing object":          mutants.Of("errors.go", "return slices.Contains(missing, answerOf(err).code) ||", "return answerOf(err).status == 404 || slices.Contains(missing, answerOf(err).code) ||"),
 	"a missing Secret is a missing object": mutants.Of("errors.go", "if s.directory != \"\" {\n\t\treturn errors.Is", "if true {\n\t\treturn errors.Is"),
@@ -14,10 +14,16 @@ var breaches = map[string]mutants.Mutant{
 	"what Azure misses is not missing":     mutants.Of("errors.go", `, string(bloberror.BlobNotFound)}`, `, "no " + string(bloberror.BlobNotFound)}`),
 	"what Google misses is not missing":    mutants.Of("clouds.go", `words.Code == "NoSuchKey"`, `words.Code == "no such key"`),
 	"it asks before it deletes":            mutants.Of("store.go", "if remove == nil {", "if remove != nil {"),
+	"S3 is asked in silence":               mutants.Of("s3.go", "o.APIOptions = append(o.APIOptions, s.noticeS3)", ""),
+	"Google is asked in silence":           mutants.Of("clouds.go", "noticing{store: s, base: ownWords{base: authorized}}", "ownWords{base: authorized}"),
+	"Azure is asked in silence":            mutants.Of("clouds.go", "[]policy.Policy{notice}", "[]policy.Policy(nil)"),
+	"an answer in trouble is a good one":   mutants.Of("notice.go", "status >= http.StatusInternalServerError ||", ""),
+	"Go's dialer waits":                    mutants.Of("clouds.go", "Timeout: connectTimeout, ", ""),
+	"nobody says whose identity it was":    mutants.Of("errors.go", "case !s.ownIdentity:", "case true:"),
 	"Google's client believes a proxy":     mutants.Of("clouds.go", "if !saysMissing(said) {", "if false {"),
 }
 
 // TestMutants runs the guards against each.
 func TestMutants(t *testing.T) {
-	mutants.Caught(t, breaches, "-run=^(TestWhoSaysThatItIsMissing|TestAMissingFile)")
+	mutants.Caught(t, breaches, "-run=^(TestWhoSaysThatItIsMissing|TestAMissingFile|TestARequestThatFails|TestAnAddress|TestWithoutCredentials)")
 }
