@@ -286,11 +286,14 @@ func last(w Work, operation snapshot.Operation) string {
 	case w.Result == nil || w.Result.Outcome != snapshot.OutcomeFailed:
 		return "" // the words are ours
 	case operation == snapshot.OperationDrill:
-		return "; it is not tried again by itself: when that is mended, set spec.drillAfter, or create another EtcdBackup"
+		return NoMore + ": when that is mended, set spec.drillAfter, or create another EtcdBackup"
 	default:
-		return "; it is not tried again by itself: when that is mended, create another EtcdBackup"
+		return NoMore + ": when that is mended, create another EtcdBackup"
 	}
 }
+
+// NoMore begins what is said of a backup that was given up, behind what its pod has said.
+const NoMore = "; it is not tried again by itself"
 
 // done says that the result is one of this operation, and says all that status needs.
 func done(r *snapshot.Result, operation snapshot.Operation) bool {

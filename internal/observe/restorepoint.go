@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -94,10 +95,31 @@ func (o *Observer) progress(ctx context.Context, pod *corev1.Pod) *snapshot.Prog
 	return p
 }
 
+// askedEvery is how often a founder is asked whether its volume is filled. A founding is looked at
+// far more often, and who does not answer takes a second of every look.
+const askedEvery = 2 * time.Second
+
+// hindrance is what kept a founder's volume from being filled at a time.
+type hindrance struct {
+	asked    time.Time
+	problems []plan.Problem
+}
+
 // hindered tells of what keeps a founder's volume from being filled while that is still tried: the
 // container would say so only when it has given up, after minutes. One founder is asked: they all
 // go the same way to the same store.
-func (o *Observer) hindered(ctx context.Context, k *kubernetes, seen plan.Observed) (plan.Problem, bool) {
+func (o *Observer) hindered(ctx context.Context, m *memory, k *kubernetes, seen plan.Observed) []plan.Problem {
+	if !slices.ContainsFunc(k.pods, func(pod corev1.Pod) bool { return resources.Fills(&pod) }) {
+		m.filling = hindrance{}
+		return nil
+	}
+	if k.now.Sub(m.filling.asked) >= askedEvery {
+		m.filling = hindrance{asked: k.now, problems: o.hindrances(ctx, k, seen)}
+	}
+	return m.filling.problems
+}
+
+func (o *Observer) hindrances(ctx context.Context, k *kubernetes, seen plan.Observed) []plan.Problem {
 	for i := range k.pods {
 		pod := &k.pods[i]
 		if m, known := seen.Member(pod.Name); !known || seen.Removed(m) || !resources.Fills(pod) {
@@ -107,10 +129,10 @@ func (o *Observer) hindered(ctx context.Context, k *kubernetes, seen plan.Observ
 		if p == nil || p.Trouble == nil {
 			break
 		}
-		return plan.Problem{Reason: v1alpha1.ReasonRestoreBlocked, Severity: plan.Pending, Message: fmt.Sprintf(
-			"the volume of %s is not filled yet: %s", pod.Name, stable(p.Story()))}, true
+		return []plan.Problem{{Reason: v1alpha1.ReasonRestoreBlocked, Severity: plan.Pending, Message: fmt.Sprintf(
+			"the volume of %s is not filled yet: %s", pod.Name, stable(p.Story()))}}
 	}
-	return plan.Problem{}, false
+	return nil
 }
 
 func rebuilt(r *snapshot.Result) bool {
