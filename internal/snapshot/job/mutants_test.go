@@ -103,10 +103,12 @@ var breaches = map[string]mutants.Mutant{
 	"a bomb fills the disk":                  mutants.Of("fetch.go", "longest(content, m.Plain)", "content"),
 	"a bomb is replayed":                     mutants.Of("point.go", "longest(plain, s.Plain)", "plain"),
 	"a byte more is not seen":                mutants.Of("fetch.go", "packed.Bytes+1", "packed.Bytes"),
+	"attempts fail in silence":               mutants.Of("save.go", "e.Tracker.failed(attempt, err, pause)", ""),
+	"another try forgets why it is one":      mutants.Of("tracker.go", ", Trouble: t.progress.Trouble}", "}"),
 	"rights that were lost by a time":        mutants.Of("replay.go", "if !r.point.target.Time.IsZero() {", "if false {"),
 }
 
 // TestMutants runs the guards against each.
 func TestMutants(t *testing.T) {
-	mutants.Caught(t, breaches, "-run=^(TestArchive|TestWatch|TestReplay|TestRecords|TestDrill|TestSource|TestPrune|TestLooking)")
+	mutants.Caught(t, breaches, "-run=^(TestArchive|TestWatch|TestReplay|TestRecords|TestDrill|TestSource|TestPrune|TestLooking|TestAttempts)")
 }
