@@ -35,9 +35,9 @@ import (
 )
 
 const (
-	// connectTimeout and answerTimeout bound what the SDKs would wait for for long, or without
-	// end: an address where nobody is takes what is sent there and says nothing. Whoever moves
-	// bytes watches that they move.
+	// connectTimeout and answerTimeout bound how long is waited, which the SDKs do for half a
+	// minute, or without end: an address where nobody is takes what is sent there and says
+	// nothing. Whoever moves bytes watches that they move.
 	connectTimeout = 10 * time.Second
 	answerTimeout  = 2 * time.Minute
 	// keepAlive is how often an idle connection is looked at, as Go's own transport does.
