@@ -197,7 +197,7 @@ func askProgress(ctx context.Context, address string) (*snapshot.Progress, error
 	if response.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("%w: %s", errNoProgress, response.Status)
 	}
-	if err := json.NewDecoder(io.LimitReader(response.Body, snapshot.MaxResult)).Decode(p); err != nil {
+	if err := json.NewDecoder(io.LimitReader(response.Body, snapshot.MaxProgress)).Decode(p); err != nil {
 		return nil, fmt.Errorf("%w: %w", errNoProgress, err)
 	}
 	return p, nil

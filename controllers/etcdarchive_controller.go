@@ -139,7 +139,9 @@ func (r *EtcdArchiveReconciler) observe(ctx context.Context, a *v1alpha1.EtcdArc
 		return o, w, err
 	}
 	if !o.Archiver.Running {
-		o.MissingSecret, err = missingOf(ctx, r.Live, a.Namespace, resources.SecretsOf(a.Spec.Store, a.Spec.Encryption))
+		if o.MissingSecret, err = missingOf(ctx, r.Live, a.Namespace, resources.SecretsOf(a.Spec.Store, a.Spec.Encryption)); err == nil {
+			o.MissingClaim, err = missingClaim(ctx, r.Live, a.Namespace, a.Spec.Store)
+		}
 	}
 	return o, w, err
 }

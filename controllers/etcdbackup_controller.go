@@ -144,8 +144,7 @@ func (r *EtcdBackupReconciler) observe(ctx context.Context, b *v1alpha1.EtcdBack
 	if err := r.works(ctx, b, &o); err != nil {
 		return o, c, err
 	}
-	o.MissingSecret, err = r.missingSecret(ctx, b, backup.Next(o))
-	return o, c, err
+	return o, c, r.missing(ctx, b, &o)
 }
 
 // works are the backup's Jobs.
@@ -197,13 +196,34 @@ func asCluster(c *v1alpha1.EtcdCluster) backup.Cluster {
 	return backup.Cluster{Name: c.Name, UID: resources.ClusterUID(c), Founded: c.Status.ClusterID != "" && c.Status.Replicas > 0}
 }
 
-// missingSecret is one that the pod which is about to be made would wait for, in vain
-// and without a word. What is in it is not read.
-func (r *EtcdBackupReconciler) missingSecret(ctx context.Context, b *v1alpha1.EtcdBackup, step backup.Step) (string, error) {
+// missing is what the pod which is about to be made would wait for, in vain and without a
+// word. What is in a Secret is not read.
+func (r *EtcdBackupReconciler) missing(ctx context.Context, b *v1alpha1.EtcdBackup, o *backup.Observed) (err error) {
+	step := backup.Next(*o)
 	if step.Kind != backup.Begin && step.Kind != backup.Save && step.Kind != backup.Drill && step.Kind != backup.Prune {
+		return nil
+	}
+	if o.MissingSecret, err = missingOf(ctx, r.Live, b.Namespace, resources.SecretsOf(b.Spec.Store, b.Spec.Encryption)); err == nil {
+		o.MissingClaim, err = missingClaim(ctx, r.Live, b.Namespace, b.Spec.Store)
+	}
+	return err
+}
+
+// missingClaim is the name of the PersistentVolumeClaim that is the store, if there is none of
+// that name; empty if there is, and for any other store.
+func missingClaim(ctx context.Context, live client.Reader, namespace string, store v1alpha1.BackupStore) (string, error) {
+	name := resources.ClaimOf(store)
+	if name == "" {
 		return "", nil
 	}
-	return missingOf(ctx, r.Live, b.Namespace, resources.SecretsOf(b.Spec.Store, b.Spec.Encryption))
+	err := live.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, &corev1.PersistentVolumeClaim{})
+	if apierrors.IsNotFound(err) {
+		return name, nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("looking for PersistentVolumeClaim %s: %w", name, err)
+	}
+	return "", nil
 }
 
 // missingOf is the first of the Secrets that does not exist; empty if all do.

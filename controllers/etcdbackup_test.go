@@ -375,10 +375,18 @@ func TestBackupWaits(t *testing.T) {
 		"a young cluster":    {[]client.Object{cluster(), s3Secret()}, v1alpha1.ReasonClusterNotFounded},
 		"no Secret":          {[]client.Object{cluster(voting)}, "CredentialsMissing"},
 		"a Job of that name": {[]client.Object{cluster(voting), s3Secret(), foreign}, v1alpha1.ReasonNameConflict},
+		"no claim":           {[]client.Object{cluster(voting), s3Secret()}, "BucketMissing"},
+	}
+	onClaim := func(b *v1alpha1.EtcdBackup) {
+		b.Spec.Store = v1alpha1.BackupStore{PersistentVolumeClaim: &v1alpha1.ClaimStore{ClaimName: "disk"}}
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			b := newBackups(t, append(tc.objects, anEtcdBackup())...)
+			wanted := anEtcdBackup()
+			if tc.want == "BucketMissing" {
+				onClaim(wanted)
+			}
+			b := newBackups(t, append(tc.objects, wanted)...)
 			b.passes()
 			if got := b.condition(v1alpha1.ConditionReady); got != "False/"+tc.want {
 				t.Errorf("Ready is %s, want %s", got, tc.want)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -204,12 +205,8 @@ func found(look restore.Look, w backup.Work, id string) restore.Look {
 		look.Failed, look.Message = true, w.Result.Message
 	case w.State == backup.WorkFailed:
 		look.Failed, look.Message = true, fmt.Sprintf("Job %s failed: %s — nobody has seen that the backup can be read — see the logs of its pods", look.Job, w.Trouble)
-	case w.Trouble != "":
-		look.Message = "no pod of it runs yet: " + w.Trouble
-	case w.Progress != nil:
-		look.Message = fmt.Sprintf("%s, try %d", w.Progress.Phase, w.Progress.Attempt)
 	default:
-		look.Message = "it has been started"
+		look.Message = w.Doing()
 	}
 	return look
 }
@@ -284,6 +281,8 @@ func (r *EtcdRestoreReconciler) backups(ctx context.Context, er *v1alpha1.EtcdRe
 		return o, nil, fmt.Errorf("reading EtcdBackup %s: %w", o.Safety.Name, err)
 	}
 	item := backup.ItemOf(safety)
+	// What to do about it says the restore.
+	message, _, _ := strings.Cut(item.Message, backup.NoMore)
 	o.Safety = restore.Safety{
 		Name: safety.Name, Exists: true,
 		// Also one that began to save another cluster of the name.
@@ -291,7 +290,7 @@ func (r *EtcdRestoreReconciler) backups(ctx context.Context, er *v1alpha1.EtcdRe
 		// One that is deleted takes its objects with it, if its policy was changed to that.
 		Failed:   item.State == backup.ItemFailed || item.State == backup.ItemLeaving,
 		Complete: item.Saved && safety.Status.ClusterUID != "", Verified: item.Backup.Verified != nil,
-		Message: item.Message, Revision: item.Backup.Revision, Began: item.Backup.Began, Ready: readySince(safety, wantedOf(o.Drill)),
+		Message: message, Revision: item.Backup.Revision, Began: item.Backup.Began, Ready: readySince(safety, wantedOf(o.Drill)),
 	}
 	return o, of, nil
 }

@@ -50,7 +50,7 @@ func (o *options) doList(ctx context.Context, env *job.Env, stdout io.Writer) er
 			return err
 		}
 		for _, a := range archives {
-			remarks = append(remarks, fmt.Sprintf("%s: archive of cluster ID %s: revisions %d to %d, until %s", uid, a.ClusterID, a.From, a.To, a.Until.Format(time.RFC3339)))
+			remarks = append(remarks, fmt.Sprintf("%s: archive of cluster ID %s: %s, until %s", uid, a.ClusterID, archived(a), a.Until.Format(time.RFC3339)))
 		}
 	}
 	if o.output == "json" {
@@ -59,6 +59,15 @@ func (o *options) doList(ctx context.Context, env *job.Env, stdout io.Writer) er
 		return encoder.Encode(backups)
 	}
 	return printTable(stdout, backups, remarks)
+}
+
+// archived says which revisions a run of an archive holds. Of a cluster that nobody has written
+// to since there are segments, which hold none.
+func archived(a job.Archived) string {
+	if a.To < a.From {
+		return "nothing yet"
+	}
+	return fmt.Sprintf("revisions %d to %d", a.From, a.To)
 }
 
 func printTable(stdout io.Writer, backups []snapshot.Backup, remarks []string) error {

@@ -401,13 +401,15 @@ func (o *options) environment(ctx context.Context, log *slog.Logger) (*job.Env, 
 	if o.s3Endpoint != "" {
 		c.Endpoint = o.s3Endpoint
 	}
+	tracker := &job.Tracker{}
+	c.Asked = tracker.Asked
 	opened, err := store.Open(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	return &job.Env{
 		Store: opened, Place: place, Attempts: max(1, o.attempts), Pause: o.pause,
-		Tracker: &job.Tracker{}, Log: log, Now: time.Now,
+		Tracker: tracker, Log: log, Now: time.Now,
 	}, nil
 }
 

@@ -63,6 +63,8 @@ type ArchiveObserved struct {
 	Cluster Cluster
 	// MissingSecret is a Secret that a pod would wait for; empty if all are there.
 	MissingSecret string
+	// MissingClaim is the PersistentVolumeClaim of the store, if there is none of that name.
+	MissingClaim string
 
 	Archiver Archiver
 	// Drill is the Job that tries the archive out, DrillBegan when it was made, and
@@ -115,6 +117,8 @@ func NextOfArchive(o ArchiveObserved) Step {
 			"Deployment %s belongs to somebody else — it is not touched, and nothing is archived — delete or rename it", o.Archiver.Name)}
 	case o.MissingSecret != "" && !o.Archiver.Running:
 		return missing(o.MissingSecret)
+	case o.MissingClaim != "" && !o.Archiver.Running:
+		return missingClaim(o.MissingClaim)
 	case o.ClusterUID == "":
 		return Step{Kind: Begin, Reason: v1alpha1.ReasonPending, Message: "recording which cluster is archived"}
 	case o.Archiver.State != ArchiverCurrent:

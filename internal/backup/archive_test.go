@@ -57,6 +57,7 @@ func TestNextOfArchive(t *testing.T) {
 		"it goes on after a pause":     {archiving(state(ArchiverStopped)), Archive, v1alpha1.ReasonPending},
 		"a Deployment of that name":    {archiving(state(ArchiverForeign)), Wait, v1alpha1.ReasonNameConflict},
 		"a Secret is missing":          {archiving(state(ArchiverAbsent), func(o *ArchiveObserved) { o.MissingSecret = "s3" }), Wait, "CredentialsMissing"},
+		"a claim is missing":           {archiving(state(ArchiverAbsent), func(o *ArchiveObserved) { o.MissingClaim = "disk" }), Wait, "BucketMissing"},
 		"no cluster":                   {archiving(state(ArchiverAbsent), func(o *ArchiveObserved) { o.Cluster = Cluster{} }), Wait, v1alpha1.ReasonClusterNotFound},
 		"the cluster is gone":          {archiving(func(o *ArchiveObserved) { o.Cluster = Cluster{} }), StopArchiver, v1alpha1.ReasonClusterNotFound},
 		"a young cluster":              {archiving(state(ArchiverAbsent), func(o *ArchiveObserved) { o.Cluster.Founded = false }), Wait, v1alpha1.ReasonClusterNotFounded},

@@ -89,8 +89,8 @@ func Cover(backups []v1alpha1.EtcdBackup, schedules []v1alpha1.EtcdBackupSchedul
 	case good == nil && archived(archives) != nil:
 		a := archived(archives)
 		out.Ready = true
-		if meta.IsStatusConditionTrue(a.Status.Conditions, v1alpha1.ConditionVerified) {
-			return tell(v1alpha1.ReasonVerified, fmt.Sprintf("archive %s holds what is written, and was restored on trial", a.Name))
+		if tried := drilledArchive(archives); tried != nil {
+			return tell(v1alpha1.ReasonVerified, fmt.Sprintf("archive %s holds what is written, and was restored on trial", tried.Name))
 		}
 		return tell(v1alpha1.ReasonNotTried, fmt.Sprintf("archive %s holds what is written; it was not restored on trial", a.Name))
 	case good == nil && len(backups)+len(schedules) == 0 && allSuspended(archives):
@@ -101,6 +101,9 @@ func Cover(backups []v1alpha1.EtcdBackup, schedules []v1alpha1.EtcdBackupSchedul
 		return tell(v1alpha1.ReasonNoBackups, "every EtcdBackup of the cluster is being deleted — what its volumes lose is lost for good — create an EtcdBackupSchedule")
 	}
 	out.Ready = true
+	if a := drilledArchive(archives); verified == nil && a != nil {
+		return tell(v1alpha1.ReasonVerified, fmt.Sprintf("the newest backup is %s; none was restored on trial, and archive %s was", named(good), a.Name))
+	}
 	if verified == nil {
 		return tell(v1alpha1.ReasonNotTried, fmt.Sprintf("the newest backup is %s; none was restored on trial, as spec.verify of the EtcdBackups says", named(good)))
 	}
@@ -133,6 +136,17 @@ func ofArchives(archives []v1alpha1.EtcdArchive) (late, broken string) {
 func archived(archives []v1alpha1.EtcdArchive) *v1alpha1.EtcdArchive {
 	for i := range archives {
 		if a := &archives[i]; !a.Spec.Suspend && meta.IsStatusConditionTrue(a.Status.Conditions, v1alpha1.ConditionReady) {
+			return a
+		}
+	}
+	return nil
+}
+
+// drilledArchive is the first archive that holds what is written and was restored on trial;
+// nil if none was.
+func drilledArchive(archives []v1alpha1.EtcdArchive) *v1alpha1.EtcdArchive {
+	for i := range archives {
+		if a := archived(archives[i : i+1]); a != nil && meta.IsStatusConditionTrue(a.Status.Conditions, v1alpha1.ConditionVerified) {
 			return a
 		}
 	}

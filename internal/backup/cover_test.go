@@ -142,6 +142,7 @@ func TestCoverByArchives(t *testing.T) {
 		"it has just begun":        {nil, []v1alpha1.EtcdArchive{archive()}, false, v1alpha1.ReasonPending, ""},
 		"it is well":               {nil, []v1alpha1.EtcdArchive{archive(well)}, true, v1alpha1.ReasonNotTried, "archive e"},
 		"it was tried":             {nil, []v1alpha1.EtcdArchive{archive(well, is(v1alpha1.ConditionVerified, metav1.ConditionTrue, ""))}, true, v1alpha1.ReasonVerified, "archive e"},
+		"it was, and no backup":    {[]v1alpha1.EtcdBackup{object("b", 0, savedObject)}, []v1alpha1.EtcdArchive{archive(well), archive(well, is(v1alpha1.ConditionVerified, metav1.ConditionTrue, ""))}, true, v1alpha1.ReasonVerified, "newest backup is b, of 2026-01-01T12:00:00Z; none was restored on trial, and archive e was"},
 		"it was found bad":         {verified, []v1alpha1.EtcdArchive{bad}, false, v1alpha1.ReasonFailing, "archive e: bad"},
 		"bad, and it is suspended": {verified, []v1alpha1.EtcdArchive{badAndStill}, true, v1alpha1.ReasonVerified, ""},
 		"nobody could try it":      {nil, []v1alpha1.EtcdArchive{unseen}, true, v1alpha1.ReasonNotTried, "archive e"},

@@ -91,6 +91,8 @@ type Observed struct {
 	NamespaceEnds bool
 	// MissingSecret is a Secret that a pod would wait for; empty if all are there.
 	MissingSecret string
+	// MissingClaim is the PersistentVolumeClaim of the store, if there is none of that name.
+	MissingClaim string
 
 	Save, Drill, Prune Work
 }
@@ -172,6 +174,8 @@ func saving(o Observed) Step {
 	switch {
 	case o.MissingSecret != "":
 		return missing(o.MissingSecret)
+	case o.MissingClaim != "":
+		return missingClaim(o.MissingClaim)
 	case o.ClusterUID == "":
 		return Step{Kind: Begin, Reason: v1alpha1.ReasonPending, Message: "recording which cluster is backed up"}
 	default:
@@ -203,6 +207,11 @@ func noCluster(o Observed) (Step, bool) {
 func missing(secret string) Step {
 	return Step{Kind: Wait, Reason: string(snapshot.ReasonCredentialsMissing), Message: fmt.Sprintf(
 		"Secret %s does not exist — the pod that needs it would never start — create it in this namespace", secret)}
+}
+
+func missingClaim(name string) Step {
+	return Step{Kind: Wait, Reason: string(snapshot.ReasonBucketMissing), Message: fmt.Sprintf(
+		"PersistentVolumeClaim %s, which spec.store.persistentVolumeClaim names, does not exist in this namespace, where alone it is looked for — the pod that needs it would never start, and nothing can be stored or read — create it here", name)}
 }
 
 // drillsAgain says that what lies in the store is to be tried out once more, although a
@@ -241,6 +250,8 @@ func verifying(o Observed) Step {
 		return follow(o.Drill, snapshot.OperationDrill, RecordDrill, v1alpha1.ReasonVerifying)
 	case o.MissingSecret != "":
 		return missing(o.MissingSecret)
+	case o.MissingClaim != "":
+		return missingClaim(o.MissingClaim)
 	default:
 		return Step{Kind: Drill, Reason: v1alpha1.ReasonVerifying, Message: "starting the Job that restores the backup, starts etcd on it and compares"}
 	}
@@ -255,7 +266,7 @@ func follow(w Work, operation snapshot.Operation, record Kind, reason string) St
 	case w.State == WorkForeign:
 		step.Reason, step.Message = v1alpha1.ReasonNameConflict, fmt.Sprintf("Job %s belongs to somebody else — it is not touched, and nothing is done in its place — delete or rename it", w.Name)
 	case w.State == WorkRunning:
-		step.Message = running(w)
+		step.Message = w.Doing()
 	case w.State == WorkSucceeded && done(r, operation):
 		step.Kind, step.Message = record, r.Message
 	case w.State == WorkSucceeded:
@@ -263,9 +274,26 @@ func follow(w Work, operation snapshot.Operation, record Kind, reason string) St
 	default:
 		step.Kind = Fail
 		step.Reason, step.Message = failure(w, operation)
+		step.Message += last(w, operation)
 	}
 	return step
 }
+
+// last is what ends the words of a pod whose Job has given up. The pod did not know that none
+// would follow it.
+func last(w Work, operation snapshot.Operation) string {
+	switch {
+	case w.Result == nil || w.Result.Outcome != snapshot.OutcomeFailed:
+		return "" // the words are ours
+	case operation == snapshot.OperationDrill:
+		return NoMore + ": when that is mended, set spec.drillAfter, or create another EtcdBackup"
+	default:
+		return NoMore + ": when that is mended, create another EtcdBackup"
+	}
+}
+
+// NoMore begins what is said of a backup that was given up, behind what its pod has said.
+const NoMore = "; it is not tried again by itself"
 
 // done says that the result is one of this operation, and says all that status needs.
 func done(r *snapshot.Result, operation snapshot.Operation) bool {
@@ -282,14 +310,21 @@ func done(r *snapshot.Result, operation snapshot.Operation) bool {
 	}
 }
 
-func running(w Work) string {
+// Doing says what a Job that has not ended is at, and what stands in its way.
+func (w Work) Doing() string {
+	story := ""
+	if w.Progress != nil {
+		story = w.Progress.Story()
+	}
 	switch {
 	case w.Trouble != "":
 		return "no pod of the Job runs yet: " + w.Trouble
-	case w.Progress == nil || w.Progress.Phase == "": // it has not come to its work yet
-		return "the Job has been started"
+	case story != "":
+		return story
+	case w.Result != nil && w.Result.Outcome == snapshot.OutcomeFailed && !w.Result.Permanent():
+		return "a pod of the Job has failed, and another one follows: " + w.Result.Message
 	default:
-		return fmt.Sprintf("%s, try %d", w.Progress.Phase, w.Progress.Attempt)
+		return "the Job has been started"
 	}
 }
 

@@ -58,6 +58,8 @@ func TestNext(t *testing.T) {
 		"another cluster of the name":         {ready(replaced), Fail, v1alpha1.ReasonClusterReplaced},
 		"the cluster is gone":                 {ready(func(o *Observed) { o.Cluster = Cluster{} }), Fail, v1alpha1.ReasonClusterReplaced},
 		"a Secret is missing":                 {ready(func(o *Observed) { o.MissingSecret = "s3" }), Wait, "CredentialsMissing"},
+		"a claim is missing":                  {ready(func(o *Observed) { o.MissingClaim = "disk" }), Wait, "BucketMissing"},
+		"a claim is missing for the drill":    {ready(complete, func(o *Observed) { o.MissingClaim = "disk" }), Wait, "BucketMissing"},
 		"saving":                              {ready(func(o *Observed) { o.Save.State = WorkRunning }), Wait, v1alpha1.ReasonSaving},
 		"saving goes on without the cluster":  {ready(replaced, func(o *Observed) { o.Save.State = WorkRunning }), Wait, v1alpha1.ReasonSaving},
 		"saved":                               {ready(func(o *Observed) { o.Save = Work{State: WorkSucceeded, Result: result(snapshot.OperationSave)} }), RecordSave, v1alpha1.ReasonSaving},
@@ -137,7 +139,28 @@ func TestNext(t *testing.T) {
 			if step.Kind == Fail && strings.Count(step.Message, " — ") != 2 {
 				t.Errorf("the message of a failure has not three parts: %s", step.Message)
 			}
+			// A pod that failed does not know that it was the last one.
+			if said := strings.HasPrefix(step.Message, "no — because — do"); step.Kind == Fail && said && !strings.Contains(step.Message, "; it is not tried again by itself: ") {
+				t.Errorf("it is not said that nothing goes on: %s", step.Message)
+			}
 		})
+	}
+}
+
+// TestWhatAJobIsAt: a Job that tries again and again says why.
+func TestWhatAJobIsAt(t *testing.T) {
+	at := &snapshot.Progress{Phase: snapshot.PhaseSaving, Attempt: 3, Pause: 20 * time.Second, Trouble: &snapshot.Trouble{Message: "s3://b: refused — because — do"}}
+	for want, w := range map[string]Work{
+		"the Job has been started":                     {},
+		"no pod of the Job runs yet: no node has room": {Trouble: "no node has room", Result: failedResult(snapshot.ReasonStoreUnreachable)},
+		"Saving, try 1":                                {Progress: &snapshot.Progress{Phase: snapshot.PhaseSaving, Attempt: 1}, Result: failedResult(snapshot.ReasonStoreUnreachable)},
+		"Saving, try 3: s3://b: refused — because — do; it is tried again after 20s": {Progress: at},
+		"a pod of the Job has failed, and another one follows: no — because — do":    {Progress: &snapshot.Progress{}, Result: failedResult(snapshot.ReasonStoreUnreachable)},
+	} {
+		w.State = WorkRunning
+		if got := Next(ready(func(o *Observed) { o.Save = w })); got.Message != want {
+			t.Errorf("it says %q, want %q", got.Message, want)
+		}
 	}
 }
 

@@ -76,9 +76,10 @@ func recordSave(s *v1alpha1.EtcdBackupStatus, o Outcome, now metav1.Time) {
 	}
 }
 
-// size is rounded to what people read: three digits.
+// size is rounded up to what people read: three digits, and a unit. A number without one
+// would be told for less than 1Ki.
 func size(bytes int64) *resource.Quantity {
-	unit := int64(1)
+	unit := int64(1024)
 	for bytes/unit >= 10000 {
 		unit *= 1024
 	}

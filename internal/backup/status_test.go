@@ -78,6 +78,15 @@ func TestRecord(t *testing.T) {
 	}
 }
 
+// TestSize: what people read has a unit, and is never less than what there is.
+func TestSize(t *testing.T) {
+	for bytes, want := range map[int64]string{0: "0", 1: "1Ki", 1023: "1Ki", 1025: "2Ki", 9999: "10Ki", 20 << 20: "20Mi"} {
+		if got := size(bytes).String(); got != want {
+			t.Errorf("%d bytes are %s, want %s", bytes, got, want)
+		}
+	}
+}
+
 func TestProgress(t *testing.T) {
 	b := &v1alpha1.EtcdBackup{}
 	Report(b, outcome(ready(func(o *Observed) {

@@ -43,7 +43,7 @@ func Parse(schedule, zone string) (Schedule, error) {
 func location(zone string) (*time.Location, error) {
 	location, err := time.LoadLocation(zone)
 	if err != nil || zone == "" || strings.EqualFold(zone, "local") {
-		return nil, fmt.Errorf("%q is not a time zone that is known here — it would not be known when a backup is due — use a name such as Etc/UTC or Europe/Berlin", zone)
+		return nil, fmt.Errorf("%q is not a time zone that is known here — it would not be known when a backup is due — use a name of the IANA database, Area/City as in Europe/Berlin or America/New_York, or Etc/UTC; an abbreviation such as CEST or PST means a zone only together with a place", zone)
 	}
 	return location, nil
 }

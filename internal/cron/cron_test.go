@@ -34,6 +34,7 @@ func TestRefused(t *testing.T) {
 		{"0 3 * * *", "", "is not a time zone"},
 		{"0 3 * * *", "Local", "is not a time zone"},
 		{"0 3 * * *", "Europe/Nowhere", "is not a time zone"},
+		{"0 3 * * *", "PST", "Area/City as in Europe/Berlin or America/New_York"},
 		{"0 3 * * *", "../../etc/passwd", "is not a time zone"},
 		{"0 3 * * *", "0", "is not a time zone"},
 	} {

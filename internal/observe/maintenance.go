@@ -23,7 +23,7 @@ func window(c *v1alpha1.EtcdCluster, now time.Time) (plan.Window, *plan.Problem)
 	start, wrong := time.Parse("15:04", w.Start)
 	if err != nil || wrong != nil {
 		return plan.WindowClosed, &plan.Problem{Reason: v1alpha1.ReasonTimeZoneUnknown, Severity: plan.Stalling, Message: fmt.Sprintf(
-			"spec.maintenance.window.timeZone %q is not known — nobody can tell when the window opens, so no member is defragmented — use a name of the IANA database such as Europe/Berlin", w.TimeZone)}
+			"spec.maintenance.window.timeZone %q is not known — nobody can tell when the window opens, so no member is defragmented — use a name of the IANA database, Area/City as in Europe/Berlin or America/New_York, or Etc/UTC; an abbreviation such as CEST or PST means a zone only together with a place", w.TimeZone)}
 	}
 	now = now.In(zone)
 	// A window of yesterday may still be open.

@@ -24,6 +24,7 @@ import (
 	"github.com/quorate/quorate/internal/pki"
 	"github.com/quorate/quorate/internal/plan"
 	"github.com/quorate/quorate/internal/resources"
+	"github.com/quorate/quorate/internal/snapshot"
 )
 
 // Observer looks at clusters. It keeps, per cluster and in memory only, when it
@@ -47,6 +48,9 @@ type Observer struct {
 	Greeter etcd.Greeter
 	// Meter reads what members measure; without it no disk is called slow.
 	Meter etcd.Meter
+	// Progress asks the pod with this address how far its restore is; without it nothing is told
+	// of one before it has ended.
+	Progress func(ctx context.Context, podIP string) (*snapshot.Progress, error)
 	// Clock tells the time.
 	Clock clock.PassiveClock
 	// ServerTime tells the API server's time, if it is known.
@@ -68,6 +72,8 @@ type memory struct {
 	// on the API server is asked, for a cache that lags shows the same.
 	suspicious bool
 	reach      reach
+	// filling is what kept a founder's volume from being filled, when it was last asked.
+	filling hindrance
 	// overdue is since when each quarantined claim has been seen overdue.
 	overdue map[types.UID]time.Time
 	// lostSince is since when status has told of a lost quorum; zero while it does not.
@@ -144,16 +150,17 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 		return seen, err
 	}
 	o.upkeep(c, m, &seen, look)
-	return seen, o.problems(ctx, c, kube, certificates, &seen)
+	return seen, o.problems(ctx, c, m, kube, certificates, &seen)
 }
 
 // problems are what the world refuses, the worst first.
-func (o *Observer) problems(ctx context.Context, c *v1alpha1.EtcdCluster, kube *kubernetes, certificates certificatesSeen, seen *plan.Observed) error {
+func (o *Observer) problems(ctx context.Context, c *v1alpha1.EtcdCluster, m *memory, kube *kubernetes, certificates certificatesSeen, seen *plan.Observed) error {
 	seen.TLSProblems = certificates.problems
 	seen.Uncertified = certificates.lacking && len(certificates.problems) > 0
 	seen.Expiring = unsafe(seen.TLSProblems)
 	seen.Problems = append(seen.Problems, certificates.conflicts...)
 	seen.Problems = append(seen.Problems, kube.problems(*seen)...)
+	seen.Problems = append(seen.Problems, o.hindered(ctx, m, kube, *seen)...)
 	if problem, found := o.storageClass(ctx, kube); found {
 		seen.Problems = append([]plan.Problem{problem}, seen.Problems...)
 	}

@@ -69,7 +69,7 @@ func containerProblem(pod *corev1.Pod, status corev1.ContainerStatus, now time.T
 		// Between two crashes the container runs for a moment; saying that all
 		// is well then would make the conditions flap. A crash of long ago has
 		// nothing to do with a member that is not ready now.
-		if status.RestartCount > 1 && !status.Ready && recentlyEnded(status, now) {
+		if status.RestartCount > crashes(status) && !status.Ready && recentlyEnded(status, now) {
 			return crashProblem(pod, status)
 		}
 		return plan.Problem{}, false
@@ -92,6 +92,15 @@ func containerProblem(pod *corev1.Pod, status corev1.ContainerStatus, now time.T
 	return problem, true
 }
 
+// crashes is how many of them are borne before anything is told between two tries. Whoever
+// fills a volume says itself why it ended.
+func crashes(status corev1.ContainerStatus) int32 {
+	if status.Name == resources.RestoreContainer {
+		return 0
+	}
+	return 1
+}
+
 // recentlyEnded says that the container last ended within crashMemory.
 func recentlyEnded(status corev1.ContainerStatus, now time.Time) bool {
 	ended := status.LastTerminationState.Terminated
@@ -105,7 +114,7 @@ func crashProblem(pod *corev1.Pod, status corev1.ContainerStatus) (plan.Problem,
 		return plan.Problem{}, false
 	}
 	if result, err := snapshot.ParseResult(ended.Message); err == nil && status.Name == resources.RestoreContainer {
-		return plan.Problem{Reason: v1alpha1.ReasonRestoreBlocked, Severity: plan.Stalling, Message: result.Message}, true
+		return plan.Problem{Reason: v1alpha1.ReasonRestoreBlocked, Severity: plan.Stalling, Message: result.Message + "; it is tried again by itself"}, true
 	}
 	if ended.Reason == "OOMKilled" {
 		return plan.Problem{Reason: v1alpha1.ReasonMemberOOM, Severity: plan.Stalling, Message: fmt.Sprintf(

@@ -64,7 +64,7 @@ func (o *Observer) blocked(ctx context.Context, c *v1alpha1.EtcdCluster, from *v
 	}
 	r, blocked := resources.RestoreOf(c, from, b, a)
 	if blocked == "" {
-		blocked, err = o.missingSecret(ctx, c.Namespace, r)
+		blocked, err = o.missing(ctx, c.Namespace, r)
 	}
 	return nil, r, blocked, err
 }
@@ -157,9 +157,9 @@ func recoveryVoid(c *v1alpha1.EtcdCluster) (plan.Problem, bool) {
 		"spec.recovery wants to go on with backup %s, and the cluster serves — what was written since the backup would be lost for nothing, so it is void, after another loss of the quorum too — remove it", r.BackupName)}, true
 }
 
-// missingSecret is one that the members' pods would wait for without a word. What is
-// in it is not read.
-func (o *Observer) missingSecret(ctx context.Context, namespace string, r resources.Restore) (string, error) {
+// missing says which Secret or PersistentVolumeClaim the pods would wait for without a word;
+// empty if all are there. What is in a Secret is not read.
+func (o *Observer) missing(ctx context.Context, namespace string, r resources.Restore) (string, error) {
 	for _, name := range resources.SecretsOf(r.Store, &v1alpha1.BackupEncryption{IdentitySecretRef: r.Identity}) {
 		secret := &metav1.PartialObjectMetadata{}
 		secret.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
@@ -170,6 +170,17 @@ func (o *Observer) missingSecret(ctx context.Context, namespace string, r resour
 		if err != nil {
 			return "", fmt.Errorf("looking for Secret %s: %w", name, err)
 		}
+	}
+	name := resources.ClaimOf(r.Store)
+	if name == "" {
+		return "", nil
+	}
+	err := o.Live.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, &corev1.PersistentVolumeClaim{})
+	if apierrors.IsNotFound(err) {
+		return fmt.Sprintf("PersistentVolumeClaim %s, which the store of the backup names, does not exist in this namespace, where alone it is looked for — no member could read the backup — create it here, on the volume that the backup lies on", name), nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("looking for PersistentVolumeClaim %s: %w", name, err)
 	}
 	return "", nil
 }

@@ -47,6 +47,10 @@ func TestRestoreBlocked(t *testing.T) {
 		"nothing to restore":    {nil, false, func(c *v1alpha1.EtcdCluster) { c.Spec.RestoreFrom = nil }, ""},
 		"a store by its name":   {nil, true, fromStore, ""},
 		"a store and no Secret": {nil, false, fromStore, "Secret s3 does not exist"},
+		"a claim, and no such": {nil, false, func(c *v1alpha1.EtcdCluster) {
+			fromStore(c)
+			c.Spec.RestoreFrom.Store = &v1alpha1.BackupStore{PersistentVolumeClaim: &v1alpha1.ClaimStore{ClaimName: "disk"}}
+		}, "PersistentVolumeClaim disk, which"},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {

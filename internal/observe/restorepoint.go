@@ -3,6 +3,8 @@ package observe
 import (
 	"context"
 	"fmt"
+	"slices"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -26,7 +28,7 @@ func (o *Observer) restorePoint(ctx context.Context, c *v1alpha1.EtcdCluster, b 
 	key := client.ObjectKey{Namespace: c.Namespace, Name: resources.RebuildJobName(c.Name)}
 	err := o.Live.Get(ctx, key, job)
 	if apierrors.IsNotFound(err) {
-		blocked, err := o.missingSecret(ctx, c.Namespace, resources.Restore{Store: p.Store, Identity: p.Identity})
+		blocked, err := o.missing(ctx, c.Namespace, resources.Restore{Store: p.Store, Identity: p.Identity})
 		if err != nil || blocked != "" {
 			return nil, blocked, err
 		}
@@ -38,10 +40,11 @@ func (o *Observer) restorePoint(ctx context.Context, c *v1alpha1.EtcdCluster, b 
 	if job.Labels[v1alpha1.LabelRestoring] != string(c.UID) {
 		return nil, fmt.Sprintf("Job %s belongs to somebody else — the point of the archive cannot be put together — delete or rename it", job.Name), nil
 	}
-	result, err := o.resultOf(ctx, job)
+	pods, err := o.podsOf(ctx, job)
 	if err != nil {
 		return nil, "", err
 	}
+	result := resultOf(pods)
 	for _, condition := range job.Status.Conditions {
 		switch {
 		case condition.Status != corev1.ConditionTrue || !job.DeletionTimestamp.IsZero():
@@ -56,16 +59,88 @@ func (o *Observer) restorePoint(ctx context.Context, c *v1alpha1.EtcdCluster, b 
 			return nil, fmt.Sprintf("Job %s failed: %s — the cluster cannot begin with the point of the archive — see the logs of its pods, and delete it to try again", job.Name, condition.Message), nil
 		}
 	}
-	return &plan.Point{Waits: fmt.Sprintf("Job %s puts the point of the archive together that all founders begin with", job.Name)}, "", nil
+	waits := fmt.Sprintf("Job %s puts the point of the archive together that all founders begin with", job.Name)
+	if doing := o.doing(ctx, pods, result); doing != "" {
+		waits += ": " + doing
+	}
+	return &plan.Point{Waits: waits}, "", nil
+}
+
+// doing says what a Job that has not ended is at, and what stands in its way; empty while none of
+// its pods has told anything. A process that tries again is not to do so in silence.
+func (o *Observer) doing(ctx context.Context, pods []corev1.Pod, result *snapshot.Result) string {
+	for i := range pods {
+		if pods[i].Status.Phase != corev1.PodRunning {
+			continue
+		}
+		if p := o.progress(ctx, &pods[i]); p != nil {
+			return stable(p.Story())
+		}
+	}
+	if result != nil && result.Outcome == snapshot.OutcomeFailed && !result.Permanent() {
+		return "a pod of it has failed, and another one follows: " + result.Message
+	}
+	return ""
+}
+
+// progress that a pod tells; nil if it does not, as one that starts or has just ended.
+func (o *Observer) progress(ctx context.Context, pod *corev1.Pod) *snapshot.Progress {
+	if o.Progress == nil || pod.Status.PodIP == "" {
+		return nil
+	}
+	p, err := o.Progress(ctx, pod.Status.PodIP)
+	if err != nil {
+		return nil
+	}
+	return p
+}
+
+// askedEvery is how often a founder is asked whether its volume is filled. A founding is looked at
+// far more often, and who does not answer takes a second of every look.
+const askedEvery = 2 * time.Second
+
+// hindrance is what kept a founder's volume from being filled at a time.
+type hindrance struct {
+	asked    time.Time
+	problems []plan.Problem
+}
+
+// hindered tells of what keeps a founder's volume from being filled while that is still tried: the
+// container would say so only when it has given up, after minutes. One founder is asked: they all
+// go the same way to the same store.
+func (o *Observer) hindered(ctx context.Context, m *memory, k *kubernetes, seen plan.Observed) []plan.Problem {
+	if !slices.ContainsFunc(k.pods, func(pod corev1.Pod) bool { return resources.Fills(&pod) }) {
+		m.filling = hindrance{}
+		return nil
+	}
+	if k.now.Sub(m.filling.asked) >= askedEvery {
+		m.filling = hindrance{asked: k.now, problems: o.hindrances(ctx, k, seen)}
+	}
+	return m.filling.problems
+}
+
+func (o *Observer) hindrances(ctx context.Context, k *kubernetes, seen plan.Observed) []plan.Problem {
+	for i := range k.pods {
+		pod := &k.pods[i]
+		if m, known := seen.Member(pod.Name); !known || seen.Removed(m) || !resources.Fills(pod) {
+			continue
+		}
+		p := o.progress(ctx, pod)
+		if p == nil || p.Trouble == nil {
+			break
+		}
+		return []plan.Problem{{Reason: v1alpha1.ReasonRestoreBlocked, Severity: plan.Pending, Message: fmt.Sprintf(
+			"the volume of %s is not filled yet: %s", pod.Name, stable(p.Story()))}}
+	}
+	return nil
 }
 
 func rebuilt(r *snapshot.Result) bool {
 	return r != nil && r.Operation == snapshot.OperationRebuild && r.Outcome == snapshot.OutcomeSucceeded && r.Backup != nil && r.Backup.ID != ""
 }
 
-// resultOf the Job that its pods have left; nil if they left none. One that has succeeded
-// counts before those that failed.
-func (o *Observer) resultOf(ctx context.Context, job *batchv1.Job) (*snapshot.Result, error) {
+// podsOf the very Job.
+func (o *Observer) podsOf(ctx context.Context, job *batchv1.Job) ([]corev1.Pod, error) {
 	pods := &corev1.PodList{}
 	err := o.Live.List(ctx, pods, client.InNamespace(job.Namespace), client.MatchingLabels{
 		batchv1.JobNameLabel: job.Name, v1alpha1.LabelRestoring: job.Labels[v1alpha1.LabelRestoring],
@@ -73,15 +148,21 @@ func (o *Observer) resultOf(ctx context.Context, job *batchv1.Job) (*snapshot.Re
 	if err != nil {
 		return nil, fmt.Errorf("listing the pods of Job %s: %w", job.Name, err)
 	}
+	return slices.DeleteFunc(pods.Items, func(pod corev1.Pod) bool { return !resources.MadeBy(&pod, job) }), nil
+}
+
+// resultOf a Job that its pods have left; nil if they left none. One that has succeeded
+// counts before those that failed.
+func resultOf(pods []corev1.Pod) *snapshot.Result {
 	var found *snapshot.Result
-	for i := range pods.Items {
-		ended := resources.EndedWorker(&pods.Items[i])
-		if ended == nil || !resources.MadeBy(&pods.Items[i], job) {
+	for i := range pods {
+		ended := resources.EndedWorker(&pods[i])
+		if ended == nil {
 			continue
 		}
 		if result, err := snapshot.ParseResult(ended.Message); err == nil && (found == nil || rebuilt(&result)) {
 			found = &result
 		}
 	}
-	return found, nil
+	return found
 }

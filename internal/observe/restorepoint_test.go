@@ -1,7 +1,10 @@
 package observe
 
 import (
+	"context"
+	"errors"
 	"testing"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -37,6 +40,9 @@ func TestRestorePoint(t *testing.T) {
 	}
 	good := snapshot.Result{Operation: snapshot.OperationRebuild, Outcome: snapshot.OutcomeSucceeded, Backup: &snapshot.Backup{ID: "the-id"}}
 	failed := snapshot.Result{Operation: snapshot.OperationRebuild, Outcome: snapshot.OutcomeFailed, Reason: snapshot.ReasonNotArchived, Message: "not held — gone — choose another"}
+	unreachable := snapshot.Result{Operation: snapshot.OperationRebuild, Outcome: snapshot.OutcomeFailed, Reason: snapshot.ReasonStoreUnreachable, Message: "refused"}
+	running := pod("r", unreachable)
+	running.Status = corev1.PodStatus{Phase: corev1.PodRunning, PodIP: "10.0.0.1"}
 	other := good
 	other.Operation = snapshot.OperationSave
 	objects := func(o ...client.Object) []client.Object { return o }
@@ -51,6 +57,8 @@ func TestRestorePoint(t *testing.T) {
 		"nothing is archived":           {objects(young, secret), nil, plan.Point{}, "has archived nothing yet"},
 		"there is no Secret":            {objects(archive), nil, plan.Point{}, "Secret s3 does not exist"},
 		"it is under way":               {objects(archive, secret, job("5e1f", "")), nil, plan.Point{Waits: "Job a-rebuild puts the point of the archive together that all founders begin with"}, ""},
+		"it tries again":                {objects(archive, secret, job("5e1f", ""), running), nil, plan.Point{Waits: "Job a-rebuild puts the point of the archive together that all founders begin with: Starting, try 2: read udp 10.0.0.9:53: refused — because — do; it is tried again after 20s"}, ""},
+		"its pod has failed":            {objects(archive, secret, job("5e1f", ""), pod("x", unreachable)), nil, plan.Point{Waits: "Job a-rebuild puts the point of the archive together that all founders begin with: a pod of it has failed, and another one follows: refused"}, ""},
 		"it is done":                    {objects(archive, secret, job("5e1f", batchv1.JobComplete), pod("x", good)), nil, plan.Point{BackupID: "the-id"}, ""},
 		"a pod failed before":           {objects(archive, secret, job("5e1f", batchv1.JobComplete), pod("w", failed), pod("x", good)), nil, plan.Point{BackupID: "the-id"}, ""},
 		"its result is lost":            {objects(archive, secret, job("5e1f", batchv1.JobComplete)), nil, plan.Point{Due: true}, ""},
@@ -71,7 +79,7 @@ func TestRestorePoint(t *testing.T) {
 				tc.change(c)
 			}
 			live := fake.NewClientBuilder().WithScheme(scheme(t)).WithObjects(tc.objects...).Build()
-			got, problems, err := (&Observer{Live: live}).restoreBlocked(t.Context(), c)
+			got, problems, err := (&Observer{Live: live, Progress: triesAgain}).restoreBlocked(t.Context(), c)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -86,6 +94,53 @@ func TestRestorePoint(t *testing.T) {
 	}
 }
 
+// triesAgain is what a pod tells whose store does not answer.
+func triesAgain(_ context.Context, podIP string) (*snapshot.Progress, error) {
+	if podIP != "10.0.0.1" {
+		return nil, errors.New("nobody is there")
+	}
+	return &snapshot.Progress{Attempt: 2, Pause: 20 * time.Second, Trouble: &snapshot.Trouble{Message: "read udp 10.0.0.1:4711->10.0.0.9:53: refused — because — do"}}, nil
+}
+
+// TestFillingIsHindered: a founder whose store does not answer says so while its container still
+// tries, and between two of them.
+func TestFillingIsHindered(t *testing.T) {
+	fills := func(s *corev1.ContainerStatus) { s.State.Running = &corev1.ContainerStateRunning{} }
+	failed := snapshot.Result{Operation: snapshot.OperationRestore, Outcome: snapshot.OutcomeFailed, Reason: snapshot.ReasonStoreUnreachable, Message: "gone — because — do"}
+	again := func(s *corev1.ContainerStatus) {
+		fills(s)
+		s.RestartCount = 1
+		s.LastTerminationState.Terminated = &corev1.ContainerStateTerminated{ExitCode: 1, Message: string(failed.Encode())}
+	}
+	for name, tc := range map[string]struct {
+		ip     string
+		change func(*corev1.ContainerStatus)
+		want   string
+		kind   plan.Severity
+	}{
+		"it tries":        {"10.0.0.1", fills, "the volume of a-0002 is not filled yet: Starting, try 2: read udp 10.0.0.9:53: refused — because — do; it is tried again after 20s", plan.Pending},
+		"it tells nobody": {"10.0.0.2", fills, "", 0},
+		"it has ended":    {"10.0.0.1", func(*corev1.ContainerStatus) {}, "", 0},
+		"another try":     {"10.0.0.2", again, "gone — because — do; it is tried again by itself", plan.Stalling},
+	} {
+		w := founded(t)
+		w.observer = &Observer{Dialer: w.etcd, Clock: w.clock, Progress: func(ctx context.Context, _ string) (*snapshot.Progress, error) {
+			return triesAgain(ctx, tc.ip)
+		}}
+		pod := third[*corev1.Pod](w)
+		status := corev1.ContainerStatus{Name: resources.RestoreContainer}
+		tc.change(&status)
+		if last := status.LastTerminationState.Terminated; last != nil {
+			last.FinishedAt = metav1.NewTime(w.clock.Now())
+		}
+		pod.Status.InitContainerStatuses = []corev1.ContainerStatus{status}
+		problems := w.see().Problems
+		if tc.want == "" && len(problems) > 0 || tc.want != "" && (len(problems) == 0 || problems[0].Message != tc.want || problems[0].Severity != tc.kind || problems[0].Reason != v1alpha1.ReasonRestoreBlocked) {
+			t.Errorf("%s: saw %+v, want %q", name, problems, tc.want)
+		}
+	}
+}
+
 // TestRefusedRestoreFrom: what is wrong with what spec.restoreFrom names, and only the program can
 // find out, is told in its words: by the Job that puts a point together, which has made no volume,
 // and by the container that fills a founder's.
@@ -96,11 +151,11 @@ func TestRefusedRestoreFrom(t *testing.T) {
 	for reason, message := range map[snapshot.Reason]string{
 		snapshot.ReasonBucketMissing:       "s3://backups does not exist — backups have nowhere to lie — create it, or correct its name, region or endpoint",
 		snapshot.ReasonAccessDenied:        "listing 0ld/ in s3://backups: AccessDenied: no — the store does not let these credentials do it — check them, and that they may list, read, write and delete below the prefix",
-		snapshot.ReasonStoreUnreachable:    "listing 0ld/ in s3://backups: no such host — the backup cannot be reached — check the store, its address and the way to it; it will be tried again",
+		snapshot.ReasonStoreUnreachable:    "listing 0ld/ in s3://backups: no such host — no backup can be reached or stored there — check the store, its address and the way to it",
 		snapshot.ReasonForeignPrefix:       "0ld/x/manifest.json is a backup of cluster ns/other with UID 0ther, not of 0ld — two clusters' backups would be mixed — use another prefix",
 		snapshot.ReasonCredentialsMissing:  "/quorate/credentials has no key secretAccessKey — the store asks for it — put it into the Secret",
 		snapshot.ReasonKeyMissing:          "backup x is encrypted for age1abc — none of the given keys is one of theirs — give one of their private keys",
-		snapshot.ReasonNotArchived:         "the archive of cluster c1 does not hold revision 42: it ends at 41 — what was there then cannot be put together — choose another point, of those that are listed",
+		snapshot.ReasonNotArchived:         "the archive of cluster c1 does not hold revision 42: it ends at 41 — what was there then cannot be put together — choose another point: it holds revisions 7 to 41 (2026-01-01T02:00:00Z to 2026-01-01T03:00:00Z)",
 		snapshot.ReasonIncompatibleVersion: "backup x was taken from etcd 3.7.1, and etcd 3.6.16 is to serve it — an older etcd cannot open it — set spec.version to 3.7.1 or later",
 	} {
 		words := string(snapshot.Result{Operation: snapshot.OperationRebuild, Outcome: snapshot.OutcomeFailed, Reason: reason, Message: message}.Encode())

@@ -20,6 +20,8 @@ type Adoption struct {
 	// Elsewhere is the name of the cluster that the volumes carry, if it is another than
 	// this one's; empty if it is not.
 	Elsewhere string
+	// Others are the UIDs of the clusters of this name whose volumes are here as well.
+	Others []string
 	// Pods of others that use the volumes, or carry their identity.
 	Pods []string
 }
@@ -52,6 +54,8 @@ func (a Adoption) Members() []string {
 func (a Adoption) Blocked(size int) (reason, message string) {
 	found := a.Members()
 	switch {
+	case len(a.Volumes) == 0 && len(a.Others) > 0:
+		return "AdoptBlocked", fmt.Sprintf("no volume of cluster %s is in this namespace: found %s, spec.adopt names %s — there is nothing to bring back, and no new cluster is founded in its place — create the cluster anew with the UID that is found, or without spec.adopt", a.ClusterUID, strings.Join(a.Others, ", "), a.ClusterUID)
 	case len(a.Volumes) == 0:
 		return "AdoptBlocked", fmt.Sprintf("no volume of cluster %s is in this namespace — there is nothing to bring back, and no new cluster is founded in its place — create the cluster anew with the UID that the claims carry (kubectl get pvc -L etcd.quorate.dev/cluster-uid), or without spec.adopt", a.ClusterUID)
 	case a.Elsewhere != "":

@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -65,6 +66,7 @@ func TestAdopt(t *testing.T) {
 		"one more, which holds no data":           {old(oneMore, ofVolumes(unrecorded, 3)), Adopt, "Adopting", all},
 		"a minority is there":                     {old(lying(1)), Wait, "AdoptBlocked", nil},
 		"none is there":                           {old(lying(0)), Wait, "AdoptBlocked", nil},
+		"only another's are there":                {old(lying(0), func(a *Adoption) { a.Others = []string{"other"} }), Wait, "AdoptBlocked", nil},
 		"two are being deleted":                   {old(ofVolumes(is(VolumeTerminating), 0, 2)), Wait, "AdoptBlocked", nil},
 		"one is being deleted":                    {old(ofVolumes(is(VolumeTerminating), 0)), Adopt, "Adopting", all},
 		"two have no member":                      {old(ofVolumes(unrecorded, 0, 2)), Wait, "AdoptBlocked", nil},
@@ -100,6 +102,9 @@ func TestAdopt(t *testing.T) {
 			got := Next(tc.seen)
 			if got.Kind != tc.want || (tc.reason != "" && got.Reason != tc.reason) {
 				t.Errorf("Next() = %s/%s %v (%s), want %s/%s", got.Kind, got.Reason, got.Members, got.Message, tc.want, tc.reason)
+			}
+			if others := tc.seen.Adoption.Others; len(others) > 0 && !strings.Contains(got.Message, "found other, spec.adopt names "+oldUID) {
+				t.Errorf("the UID that is found is not named: %s", got.Message)
 			}
 			if diff := cmp.Diff(tc.on, got.Members); tc.on != nil && diff != "" {
 				t.Errorf("Next() = %s on other members (-want +got):\n%s", got.Kind, diff)

@@ -21,7 +21,11 @@ func Adoption(c *v1alpha1.EtcdCluster, claims []corev1.PersistentVolumeClaim, po
 			a.Incarnation = max(a.Incarnation, incarnationOf(&claims[i]))
 			named[claims[i].Name] = true
 		}
+		if uid := claims[i].Labels[v1alpha1.LabelClusterUID]; uid != "" && claims[i].Labels[v1alpha1.LabelCluster] == c.Name && !theirs(c, claims[i].Labels) && !slices.Contains(a.Others, uid) {
+			a.Others = append(a.Others, uid)
+		}
 	}
+	slices.Sort(a.Others)
 	for i := range claims {
 		claim := &claims[i]
 		if !named[claim.Name] || incarnationOf(claim) != a.Incarnation {

@@ -73,7 +73,7 @@ func TestAdoption(t *testing.T) {
 		want   string
 	}{
 		"as they are":                {[]corev1.PersistentVolumeClaim{left("a-0001"), left("a-0000")}, "1: a-0000 bound, a-0001 bound"},
-		"of another cluster":         {[]corev1.PersistentVolumeClaim{left("a-0000", label(v1alpha1.LabelClusterUID, "other"))}, "0: "},
+		"of another cluster":         {[]corev1.PersistentVolumeClaim{left("a-0000", label(v1alpha1.LabelClusterUID, "other"))}, "0: , and of other"},
 		"in quarantine":              {[]corev1.PersistentVolumeClaim{left("a-0000"), left("a-0001", label(v1alpha1.LabelQuarantined, "removed"))}, "1: a-0000 bound"},
 		"of an earlier incarnation":  {[]corev1.PersistentVolumeClaim{left("a-0000"), left("a-0003", second)}, "2: a-0003 bound"},
 		"ten thousand":               {[]corev1.PersistentVolumeClaim{left("a-10000"), left("a-9999")}, "1: a-9999 bound, a-10000 bound"},
@@ -107,6 +107,9 @@ func describe(a *plan.Adoption) string {
 	text := string(rune('0'+a.Incarnation)) + ": " + strings.Join(out, ", ")
 	if a.Elsewhere != "" {
 		text += " (of " + a.Elsewhere + ")"
+	}
+	if len(a.Others) > 0 {
+		text += ", and of " + strings.Join(a.Others, ", ")
 	}
 	return text
 }

@@ -2,6 +2,7 @@ package resources
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -105,6 +106,13 @@ func EndedWorker(pod *corev1.Pod) *corev1.ContainerStateTerminated {
 // for a pod without it.
 func EndedFiller(pod *corev1.Pod) *corev1.ContainerStateTerminated {
 	return ended(pod.Status.InitContainerStatuses, RestoreContainer)
+}
+
+// Fills says that whoever fills a member's volume runs in the pod, and can be asked how far it is.
+func Fills(pod *corev1.Pod) bool {
+	return pod.DeletionTimestamp.IsZero() && pod.Status.PodIP != "" && slices.ContainsFunc(pod.Status.InitContainerStatuses, func(s corev1.ContainerStatus) bool {
+		return s.Name == RestoreContainer && s.State.Running != nil
+	})
 }
 
 func ended(statuses []corev1.ContainerStatus, name string) *corev1.ContainerStateTerminated {

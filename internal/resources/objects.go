@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/snapshot"
 )
 
 // Object is one of the cluster's fixed objects: what it should be, and an object
@@ -109,7 +110,8 @@ func disruptionBudget(c *v1alpha1.EtcdCluster, voters int) *policyv1ac.PodDisrup
 // networkPolicy lets members reach each other, and the namespace's pods, the
 // operator and whom the user names reach the client port. The operator has no
 // certificate for the peer ports, and reaches them to see whose the members take; it reads how
-// long the disks take from the port for metrics. The
+// long the disks take from the port for metrics, and how far a restore is from whoever fills a
+// founder's volume. The
 // health port is open: it says "ok" or "not ok" and the kubelet's address is not known.
 func networkPolicy(c *v1alpha1.EtcdCluster, operator OperatorPeer) *networkingv1ac.NetworkPolicyApplyConfiguration {
 	members := networkingv1ac.NetworkPolicyPeer().WithPodSelector(metav1ac.LabelSelector().WithMatchLabels(PodSelector(c)))
@@ -117,11 +119,15 @@ func networkPolicy(c *v1alpha1.EtcdCluster, operator OperatorPeer) *networkingv1
 	clients := []*networkingv1ac.NetworkPolicyPeerApplyConfiguration{members, namespace}
 	dialers := []*networkingv1ac.NetworkPolicyPeerApplyConfiguration{members}
 	var readers []*networkingv1ac.NetworkPolicyPeerApplyConfiguration
+	var fillers []*networkingv1ac.NetworkPolicyIngressRuleApplyConfiguration
 	if operator.Namespace != "" {
 		its := networkingv1ac.NetworkPolicyPeer().
 			WithNamespaceSelector(metav1ac.LabelSelector().WithMatchLabels(map[string]string{"kubernetes.io/metadata.name": operator.Namespace})).
 			WithPodSelector(metav1ac.LabelSelector().WithMatchLabels(operator.Labels))
 		clients, dialers, readers = append(clients, its), append(dialers, its), append(readers, its)
+		if RestoreFrom(c) != nil {
+			fillers = append(fillers, ingress(snapshot.ProgressPort, its))
+		}
 	}
 	clients = append(clients, peers(c.Spec.NetworkPolicy.ClientFrom)...)
 	rules := []*networkingv1ac.NetworkPolicyIngressRuleApplyConfiguration{
@@ -133,6 +139,7 @@ func networkPolicy(c *v1alpha1.EtcdCluster, operator OperatorPeer) *networkingv1
 	if readers = append(readers, peers(c.Spec.NetworkPolicy.MetricsFrom)...); len(readers) > 0 {
 		rules = append(rules, ingress(MetricsPort, readers...))
 	}
+	rules = append(rules, fillers...)
 	return networkingv1ac.NetworkPolicy(c.Name, c.Namespace).
 		WithLabels(Labels(c)).
 		WithOwnerReferences(ownedBy(c)).

@@ -153,6 +153,14 @@ func (m *mounted) identity(e *v1alpha1.BackupEncryption) {
 	m.secret("identity", identityDir, e.IdentitySecretRef)
 }
 
+// ClaimOf is the PersistentVolumeClaim that is a store; empty for any other.
+func ClaimOf(s v1alpha1.BackupStore) string {
+	if s.PersistentVolumeClaim == nil {
+		return ""
+	}
+	return s.PersistentVolumeClaim.ClaimName
+}
+
 // SecretsOf are the Secrets that a store and an encryption name.
 func SecretsOf(s v1alpha1.BackupStore, e *v1alpha1.BackupEncryption) []string {
 	var refs []*v1alpha1.SecretReference

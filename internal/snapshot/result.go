@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -366,8 +367,33 @@ type Progress struct {
 	BytesRead int64 `json:"bytesRead"`
 	// BytesSent to the store.
 	BytesSent int64 `json:"bytesSent"`
+	// Trouble is what stands in the way at the moment: why the last attempt failed, or the
+	// last request to the store; nil while nothing does.
+	Trouble *Trouble `json:"trouble,omitempty"`
+	// Pause is how long is waited before the next attempt; zero while one is made.
+	Pause time.Duration `json:"pause,omitempty"`
 	// Archive is how far an archive is; nil for other work.
 	Archive *ArchiveProgress `json:"archive,omitempty"`
+}
+
+// MaxProgress is more than a Progress takes, in bytes: there may be three Troubles in it.
+const MaxProgress = 2 * MaxResult
+
+// Story says in a line what the process is at and what stands in its way; it is empty while
+// nothing is known of either. A process that tries again would otherwise be silent until it
+// gives up, minutes later.
+func (p Progress) Story() string {
+	at := fmt.Sprintf("%s, try %d", cmp.Or(p.Phase, PhaseStarting), max(1, p.Attempt))
+	switch {
+	case p.Trouble == nil && p.Phase == "": // it has not come to its work yet
+		return ""
+	case p.Trouble == nil:
+		return at
+	case p.Pause > 0:
+		return fmt.Sprintf("%s: %s; it is tried again after %s", at, p.Trouble.Message, p.Pause)
+	default:
+		return fmt.Sprintf("%s: %s; it is being tried again", at, p.Trouble.Message)
+	}
 }
 
 // ArchiveProgress is how far an archive is.
@@ -403,7 +429,7 @@ type Trouble struct {
 }
 
 // maxTrouble bounds a message of Trouble, in bytes, so that a Progress stays below
-// MaxResult.
+// MaxProgress.
 const maxTrouble = 1024
 
 // TroubleOf an error; nil if there is none.

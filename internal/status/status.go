@@ -659,6 +659,13 @@ func oldVolumes(seen plan.Observed) *metav1.Condition {
 	for _, v := range seen.OldVolumes {
 		claims = append(claims, fmt.Sprintf("%s (cluster UID %s)", v.Claim, v.ClusterUID))
 	}
+	if seen.Adoption != nil && seen.ClusterID == 0 {
+		// Until it serves it may be these that are meant.
+		c := condition(v1alpha1.ConditionOldVolumes, metav1.ConditionTrue, v1alpha1.ReasonOldVolumesFound, fmt.Sprintf(
+			"the claims %s belong to another deleted cluster of the same name — they are not used: spec.adopt names %s — keep them until the cluster serves: if it is they that are meant, create it anew with their UID",
+			strings.Join(claims, ", "), seen.Adoption.ClusterUID))
+		return &c
+	}
 	if seen.Adoption != nil {
 		c := condition(v1alpha1.ConditionOldVolumes, metav1.ConditionTrue, v1alpha1.ReasonOldVolumesFound, fmt.Sprintf(
 			"the claims %s belong to another deleted cluster of the same name — they are not used: spec.adopt names %s — if nobody wants their data, delete them: kubectl delete pvc -l %s=%s",

@@ -151,6 +151,25 @@ func expiringAuthority(o *plan.Observed) {
 	o.TLSProblems = []plan.Problem{{Reason: "AuthorityExpiring", Message: "what — why — what to do"}}
 }
 
+// Until a cluster that adopts serves, the volumes of another UID may be those that are meant.
+func TestNobodyIsToldToDeleteWhatMayBeAdopted(t *testing.T) {
+	adopts := func(o *plan.Observed) { o.Adoption = &plan.Adoption{ClusterUID: "typo"} }
+	unfounded := func(o *plan.Observed) { o.ClusterID = 0 }
+	for name, tc := range map[string]struct {
+		seen    plan.Observed
+		deletes bool
+	}{
+		"before it serves": {healthy(oldVolume, adopts, unfounded), false},
+		"once it does":     {healthy(oldVolume, adopts), true},
+		"without a word":   {healthy(oldVolume), true},
+	} {
+		got := oldVolumes(tc.seen)
+		if strings.Contains(got.Message, "kubectl delete") != tc.deletes || strings.Count(got.Message, " — ") < 2 || !strings.Contains(got.Message, "01d") {
+			t.Errorf("%s: %s", name, got.Message)
+		}
+	}
+}
+
 // pass reports one pass over what was seen, whose step ended with the error.
 func pass(c *v1alpha1.EtcdCluster, o plan.Observed, err error) Outcome {
 	outcome := Outcome{Seen: o, Step: plan.Next(o), Err: err}

@@ -84,7 +84,7 @@ func (e *Env) manifest(ctx context.Context, id string) (snapshot.Manifest, error
 	content, err := e.get(ctx, id, snapshot.ManifestObject)
 	if errors.Is(err, store.ErrNotExist) {
 		return snapshot.Manifest{}, snapshot.Fail(snapshot.ReasonBackupMissing, err,
-			"there is no %s in %s — without its manifest there is no backup %s — choose one that is listed", key, e.Store.Name(), id)
+			"there is no %s in %s — without its manifest there is no backup %s — choose another one", key, e.Store.Name(), id)
 	}
 	if err != nil {
 		return snapshot.Manifest{}, err
@@ -237,7 +237,11 @@ func (e *Env) findOnce(ctx context.Context, id string) (snapshot.Manifest, error
 		if !snapshot.ValidID(id) {
 			return snapshot.Manifest{}, snapshot.Fail(snapshot.ReasonUsage, nil, "the backup is %q — it cannot be found — give the ID of one, or %q", id, Latest)
 		}
-		return e.manifest(ctx, id)
+		m, err := e.manifest(ctx, id)
+		if snapshot.ReasonOf(err) == snapshot.ReasonBackupMissing {
+			err = e.missing(ctx, err)
+		}
+		return m, err
 	}
 	c, err := e.catalogOnce(ctx)
 	if err != nil {
@@ -249,6 +253,29 @@ func (e *Env) findOnce(ctx context.Context, id string) (snapshot.Manifest, error
 			e.Store.Name(), e.Place.Directory(), fmt.Sprintf("%d unreadable, %d unfinished", len(c.Unreadable), len(c.Unfinished)))
 	}
 	return e.manifest(ctx, c.Backups[0].ID)
+}
+
+// entriesTold is how many of the newest backups are named to whoever asked for one that is not
+// there.
+const entriesTold = 3
+
+// missing adds to the error of a backup that is not there which ones are.
+func (e *Env) missing(ctx context.Context, err error) error {
+	entries, failed := e.list(ctx)
+	if failed != nil {
+		return err // that it is missing is known
+	}
+	var there []string
+	for _, entry := range slices.Backward(entries) {
+		if entry.complete {
+			there = append(there, entry.id)
+		}
+	}
+	what := fmt.Sprintf("there is none below %s: check the prefix and the cluster's UID", e.Place.Directory())
+	if len(there) > 0 {
+		what = fmt.Sprintf("the newest of %d: %s", len(there), strings.Join(there[:min(len(there), entriesTold)], ", "))
+	}
+	return snapshot.Fail(snapshot.ReasonBackupMissing, err, "%s; %s", err, what)
 }
 
 // Clusters lists the UIDs that have something below the prefix.

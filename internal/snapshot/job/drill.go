@@ -321,7 +321,7 @@ func (s *server) awaitServing(ctx context.Context) error {
 				return interrupted(ctx)
 			}
 			return snapshot.Fail(snapshot.ReasonEtcdUnreachable, err,
-				"etcd does not serve the restored data after %s: %v — whether that can be restored is not known — it will be tried again; give the pod more of a processor if it stays", s.patience, err)
+				"etcd does not serve the restored data after %s: %v — whether that can be restored is not known — give the pod more of a processor if it stays", s.patience, err)
 		case <-ticker.C:
 		}
 	}

@@ -151,5 +151,5 @@ func Explain(err error) error {
 	if _, ok := errors.AsType[*snapshot.Failure](err); ok || err == nil {
 		return err
 	}
-	return snapshot.Fail(snapshot.ReasonOf(err), err, "%v — the work is not done — it will be tried again", fmt.Errorf("unexpected: %w", err))
+	return snapshot.Fail(snapshot.ReasonOf(err), err, "%v — the work is not done — see the log of the pod", fmt.Errorf("unexpected: %w", err))
 }

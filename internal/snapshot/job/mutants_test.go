@@ -113,10 +113,12 @@ var breaches = map[string]mutants.Mutant{
 	"a drill looks at no disk":               mutants.Of("rebuild.go", "p.room = e.roomIn(dir)\n\treplayed", "replayed"),
 	"what is rebuilt looks at no disk":       mutants.Of("rebuild.go", "p.room = e.roomIn(dir)\n\tfile", "file"),
 	"the whole of a disk is taken":           mutants.Of("room.go", "found.size / untouched", "found.size / found.size"),
+	"attempts fail in silence":               mutants.Of("save.go", "e.Tracker.failed(attempt, err, pause)", ""),
+	"another try forgets why it is one":      mutants.Of("tracker.go", ", Trouble: t.progress.Trouble}", "}"),
 	"rights that were lost by a time":        mutants.Of("replay.go", "if !r.point.target.Time.IsZero() {", "if false {"),
 }
 
 // TestMutants runs the guards against each.
 func TestMutants(t *testing.T) {
-	mutants.Caught(t, breaches, "-run=^(TestArchive|TestWatch|TestReplay|TestRecords|TestDrill|TestSource|TestPrune|TestLooking|TestReading)")
+	mutants.Caught(t, breaches, "-run=^(TestArchive|TestWatch|TestReplay|TestRecords|TestDrill|TestSource|TestPrune|TestLooking|TestReading|TestAttempts)")
 }

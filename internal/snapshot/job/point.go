@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"filippo.io/age"
@@ -131,12 +132,27 @@ func (e *Env) pointOf(ctx context.Context, clusterID string, backups []snapshot.
 	}
 	if len(p.bases) == 0 {
 		if missing == nil {
-			missing = errors.New("no backup is from before it")
+			missing = noneBefore(clusterID, backups)
 		}
 		return nil, c.notArchived(t, missing)
 	}
 	p.bases = refusedLast(p.bases)
 	return p, nil
+}
+
+// noneBefore says that no backup is from before the target, and which one is the first: nothing
+// can be put together without one to begin with.
+func noneBefore(clusterID string, backups []snapshot.Backup) error {
+	var first *snapshot.Backup
+	for i, b := range backups {
+		if b.ClusterID == clusterID && (first == nil || b.Revision < first.Revision) {
+			first = &backups[i]
+		}
+	}
+	if first == nil {
+		return errors.New("no backup is from before it")
+	}
+	return fmt.Errorf("no backup is from before it, and the first one, %s, is of revision %d, begun at %s", first.ID, first.Revision, first.Began.UTC().Format(time.RFC3339))
 }
 
 // refusedLast puts what a drill has refused behind the others: it is taken if there is nothing
@@ -155,7 +171,38 @@ func refusedLast(bases []snapshot.Backup) []snapshot.Backup {
 
 func (c *chain) notArchived(t Target, why error) error {
 	return snapshot.Fail(snapshot.ReasonNotArchived, why,
-		"the archive of cluster %s does not hold %s: %v — what was there then cannot be put together — choose another point, of those that are listed", c.clusterID, t, errors.Join(why, c.damage))
+		"the archive of cluster %s does not hold %s: %v — what was there then cannot be put together — choose another point: it holds %s", c.clusterID, t, errors.Join(why, c.damage), c.holds(t))
+}
+
+// runsTold is how many runs of an archive are named, those nearest to what is asked for: one
+// that has many gaps would fill a page.
+const runsTold = 3
+
+// holds says which revisions are archived, and from when to when, those nearest to the target.
+// What is missing lies between them.
+func (c *chain) holds(t Target) string {
+	runs := slices.DeleteFunc(snapshot.Runs(c.links), func(run []snapshot.Link) bool { return run[len(run)-1].To < run[0].From })
+	if len(runs) == 0 {
+		return "nothing yet"
+	}
+	at := slices.IndexFunc(runs, func(run []snapshot.Link) bool {
+		last := run[len(run)-1]
+		return t.Revision != 0 && last.To >= t.Revision || t.Revision == 0 && !last.Ended.Before(t.Time)
+	})
+	if at < 0 {
+		at = len(runs) - 1
+	}
+	first := max(0, min(at-1, len(runs)-runsTold))
+	var told []string
+	for _, run := range runs[first:min(len(runs), first+runsTold)] {
+		last := run[len(run)-1]
+		told = append(told, fmt.Sprintf("revisions %d to %d (%s to %s)", run[0].From, last.To, run[0].Ended.UTC().Format(time.RFC3339), last.Ended.UTC().Format(time.RFC3339)))
+	}
+	text := strings.Join(told, ", ")
+	if len(runs) > len(told) {
+		text += fmt.Sprintf("; these are %d of %d parts, between which revisions are missing", len(told), len(runs))
+	}
+	return text
 }
 
 // received is what had been received at a time.

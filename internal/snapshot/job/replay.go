@@ -514,7 +514,7 @@ func (r *replay) save(ctx context.Context, path string) error {
 	_, err = io.CopyBuffer(io.MultiWriter(file, plain), incoming, make([]byte, chunk))
 	if err == nil {
 		if _, err = plain.finish(); err != nil {
-			err = snapshot.Fail(snapshot.ReasonSnapshotBroken, err, "etcd sent a snapshot of what was replayed, and %v — it cannot be restored — it will be tried again", err)
+			err = snapshot.Fail(snapshot.ReasonSnapshotBroken, err, "etcd sent a snapshot of what was replayed, and %v — it cannot be restored — see the log of the pod", err)
 		}
 	}
 	return errors.Join(err, file.Sync(), file.Close())

@@ -93,13 +93,15 @@ func (e *Env) Save(ctx context.Context, s Save) (snapshot.Manifest, error) {
 }
 
 // try repeats the work until it succeeds, fails for good or has been tried often
-// enough. Every attempt is watched for bytes that move.
+// enough. Every attempt is watched for bytes that move, and why one failed is told while the
+// next one is waited for.
 func (e *Env) try(ctx context.Context, work func(ctx context.Context, attempt int) error) error {
 	pause := e.Pause
 	var full error
 	for attempt := 1; ; attempt++ {
 		err := e.watched(ctx, attempt, work)
 		if err == nil {
+			e.Tracker.succeeded()
 			return nil
 		}
 		if ctx.Err() != nil {
@@ -112,10 +114,12 @@ func (e *Env) try(ctx context.Context, work func(ctx context.Context, attempt in
 			return lastWord(full, err)
 		}
 		e.Log.Warn("Attempt failed", "attempt", attempt, "reason", snapshot.ReasonOf(err), "error", err.Error(), "pause", pause.String())
+		e.Tracker.failed(attempt, err, pause)
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause):
 		}
+		e.Tracker.again(attempt + 1)
 		pause *= 2
 	}
 }
@@ -135,7 +139,7 @@ func (e *Env) watched(ctx context.Context, attempt int, work func(ctx context.Co
 	defer cancel()
 	err := work(ctx, attempt)
 	if err != nil && errors.Is(context.Cause(ctx), errStalled) {
-		return snapshot.Fail(snapshot.ReasonStoreUnreachable, err, "%v: %v — neither etcd nor the store goes on — it will be tried again", context.Cause(ctx), err)
+		return snapshot.Fail(snapshot.ReasonStoreUnreachable, err, "%v: %v — neither etcd nor the store goes on — see which of the two does not answer", context.Cause(ctx), err)
 	}
 	return err
 }
@@ -272,7 +276,7 @@ func (e *Env) upload(ctx context.Context, s Save, incoming *stream, m *snapshot.
 		m.Plain, err = plain.finish()
 		if err != nil || incoming.received != incoming.total+32 {
 			err = snapshot.Fail(snapshot.ReasonSnapshotBroken, err,
-				"etcd sent %d of %d bytes, and %s — the snapshot cannot be trusted — it will be tried again", incoming.received, incoming.total+32, checksumIs(err))
+				"etcd sent %d of %d bytes, and %s — the snapshot cannot be trusted — look at the member and at the way to it", incoming.received, incoming.total+32, checksumIs(err))
 		}
 	}
 	if err != nil {
@@ -356,7 +360,7 @@ func (e *Env) readBack(ctx context.Context, m snapshot.Manifest, attempt int, li
 	key := e.Place.Key(m.ID, snapshot.SnapshotObject)
 	r, _, err := e.Store.Reader(ctx, key)
 	if errors.Is(err, store.ErrNotExist) {
-		return snapshot.Fail(snapshot.ReasonCorrupt, err, "%s is not there after it was written — the store lost it — it will be tried again", key)
+		return snapshot.Fail(snapshot.ReasonCorrupt, err, "%s is not there after it was written — the store lost it — look at the store", key)
 	}
 	if err != nil {
 		return err
@@ -393,7 +397,7 @@ func (e *Env) seal(ctx context.Context, m *snapshot.Manifest) error {
 		return err
 	}
 	if !bytes.Equal(again, content) {
-		return snapshot.Fail(snapshot.ReasonCorrupt, nil, "%s is not what was written — the backup could not be found again — it will be tried again", key)
+		return snapshot.Fail(snapshot.ReasonCorrupt, nil, "%s is not what was written — the backup could not be found again — look at the store", key)
 	}
 	return nil
 }

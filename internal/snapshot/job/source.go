@@ -157,7 +157,7 @@ func unreachable(errs []error) error {
 		}
 	}
 	return snapshot.Fail(snapshot.ReasonEtcdUnreachable, errors.Join(errs...),
-		"no member confirmed with a majority what is the latest: %v — a snapshot could lack acknowledged writes — it will be tried again when the cluster serves", errors.Join(errs...))
+		"no member confirmed with a majority what is the latest: %v — a snapshot could lack acknowledged writes — see why the cluster does not serve, or cannot be reached", errors.Join(errs...))
 }
 
 // ask fills in the member's status if it is a voter of the right cluster.
@@ -206,11 +206,11 @@ func explainEtcd(err error) error {
 			"etcd says: %s — only root may take a snapshot while authentication is on — use a certificate whose common name is root's", said.Message())
 	case said.Code() == codes.OutOfRange && strings.Contains(said.Message(), "compacted"):
 		return snapshot.Fail(snapshot.ReasonCompacted, err,
-			"etcd says: %s — the snapshot could not be compared with the cluster — it will be tried again; compact less often if it stays", said.Message())
+			"etcd says: %s — the snapshot could not be compared with the cluster — compact less often if it stays", said.Message())
 	case said.Code() == codes.Canceled || said.Code() == codes.DeadlineExceeded:
-		return snapshot.Fail(snapshot.ReasonEtcdUnreachable, err, "etcd did not answer in time — there is no snapshot — it will be tried again")
+		return snapshot.Fail(snapshot.ReasonEtcdUnreachable, err, "etcd did not answer in time — there is no snapshot — see whether it serves, and the way to it")
 	default:
-		return snapshot.Fail(snapshot.ReasonEtcdUnreachable, err, "etcd says: %s — there is no snapshot — it will be tried again", said.Message())
+		return snapshot.Fail(snapshot.ReasonEtcdUnreachable, err, "etcd says: %s — there is no snapshot — see whether it serves, and the way to it", said.Message())
 	}
 }
 

@@ -85,7 +85,7 @@ func killed(command *exec.Cmd) bool {
 }
 
 func fromOutside(program string, err error) error {
-	return snapshot.Fail(snapshot.ReasonInterrupted, err, "%s was ended from outside: %v — that shows nothing of the backup — it will be tried again; give the pod more memory, and more of a processor, if it stays", program, err)
+	return snapshot.Fail(snapshot.ReasonInterrupted, err, "%s was ended from outside: %v — that shows nothing of the backup — give the pod more memory, and more of a processor, if it stays", program, err)
 }
 
 // exhausted is what programs say that have no memory, thread or file left.
@@ -106,7 +106,7 @@ func blameless(command *exec.Cmd, words *lastWords, dir string) error {
 	case slices.ContainsFunc(exhausted, words.hold):
 		return fromOutside(command.Path, errors.New(words.String()))
 	case words.hold(syscall.EADDRINUSE.Error()):
-		return snapshot.Fail(snapshot.ReasonEtcdUnreachable, syscall.EADDRINUSE, "etcd cannot listen: %s — that shows nothing of the backup — it will be tried again", words)
+		return snapshot.Fail(snapshot.ReasonEtcdUnreachable, syscall.EADDRINUSE, "etcd cannot listen: %s — that shows nothing of the backup — see what else listens there", words)
 	default:
 		return nil
 	}

@@ -63,12 +63,52 @@ func (t *Tracker) Metrics(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-// enter begins a phase.
+// enter begins a phase. What stood in the way of the attempt before is told until something
+// has succeeded.
 func (t *Tracker) enter(phase snapshot.Phase, attempt int, total int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.progress = snapshot.Progress{Phase: phase, Attempt: attempt, TotalBytes: total}
+	t.progress = snapshot.Progress{Phase: phase, Attempt: attempt, TotalBytes: total, Trouble: t.progress.Trouble}
 	t.moved++
+}
+
+// Asked tells how a request to the store went; nil if that has answered. A client asks several
+// times before it says anything. It is no movement: a store that never answers well is given up.
+func (t *Tracker) Asked(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.progress.Trouble = snapshot.TroubleOf(err)
+}
+
+// failed tells why an attempt did, and how long it is waited before the next one.
+func (t *Tracker) failed(attempt int, why error, pause time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.progress.Trouble, t.progress.Pause = snapshot.TroubleOf(Explain(why)), pause
+	t.number(attempt)
+}
+
+// again: the pause is over.
+func (t *Tracker) again(attempt int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.progress.Pause = 0
+	t.number(attempt)
+}
+
+// number counts the attempts at what comes before the first phase. A phase has its own number,
+// which the attempts at a part of its work do not change.
+func (t *Tracker) number(attempt int) {
+	if t.progress.Phase == "" {
+		t.progress.Attempt = attempt
+	}
+}
+
+// succeeded: nothing stands in the way any more.
+func (t *Tracker) succeeded() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.progress.Trouble, t.progress.Pause = nil, 0
 }
 
 func (t *Tracker) read(n int) {

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -34,11 +35,14 @@ import (
 )
 
 const (
-	// connectTimeout and answerTimeout bound what the SDKs would wait for without
-	// end. Whoever moves bytes watches that they move.
+	// connectTimeout and answerTimeout bound how long is waited, which the SDKs do for half a
+	// minute, or without end: an address where nobody is takes what is sent there and says
+	// nothing. Whoever moves bytes watches that they move.
 	connectTimeout = 10 * time.Second
 	answerTimeout  = 2 * time.Minute
-	gcsScope       = "https://www.googleapis.com/auth/devstorage.read_write"
+	// keepAlive is how often an idle connection is looked at, as Go's own transport does.
+	keepAlive = 30 * time.Second
+	gcsScope  = "https://www.googleapis.com/auth/devstorage.read_write"
 	// gcsPath is where the JSON API is at each of its hosts.
 	gcsPath = "/storage/v1/"
 	// retryPause is about how long Google's client waits the first time, and
@@ -48,6 +52,9 @@ const (
 	// tokenAttempts is how often a token is asked for in one go.
 	tokenAttempts = 3
 )
+
+// dialer gives up on an address that does not answer sooner than Go's own.
+func dialer() *net.Dialer { return &net.Dialer{Timeout: connectTimeout, KeepAlive: keepAlive} }
 
 // transportOptions trust the authorities in the file, or the system's.
 func transportOptions(ca string) (func(*http.Transport), error) {
@@ -60,6 +67,7 @@ func transportOptions(ca string) (func(*http.Transport), error) {
 		}
 	}
 	return func(t *http.Transport) {
+		t.DialContext = dialer().DialContext
 		t.TLSHandshakeTimeout = connectTimeout
 		t.ResponseHeaderTimeout = answerTimeout
 		t.MaxIdleConnsPerHost = partsInFlight + 2
@@ -98,7 +106,7 @@ func (s *Store) openGCS(ctx context.Context, c Config, bucket string) error {
 		}
 		options = append(options, option.WithEndpoint(endpoint))
 	}
-	s.bucket, err = gcsblob.OpenBucket(ctx, &gcp.HTTPClient{Client: http.Client{Transport: patient{base: ownWords{base: authorized, bucket: bucket}}}}, bucket, &gcsblob.Options{ClientOptions: options})
+	s.bucket, err = gcsblob.OpenBucket(ctx, &gcp.HTTPClient{Client: http.Client{Transport: patient{base: noticing{store: s, base: ownWords{base: authorized, bucket: bucket}}}}}, bucket, &gcsblob.Options{ClientOptions: options})
 	if err != nil {
 		return usage("the store is %q", s.name)
 	}
@@ -286,9 +294,17 @@ func noCredentials(c Config, err error) error {
 	if failure, ok := errors.AsType[*snapshot.Failure](err); ok {
 		return failure
 	}
+	if c.Credentials == "" {
+		return noIdentity(c, err)
+	}
 	// The parser's words could quote the key.
 	return snapshot.Fail(snapshot.ReasonCredentialsMissing, err, "there are no usable credentials for %s — the store cannot be asked — %s", c.URL,
 		"put the JSON key of a service account into the Secret's key "+snapshot.CredentialGCS+", or give the pod a workload identity")
+}
+
+// noIdentity is of a pod that is to show its own, and has none.
+func noIdentity(c Config, err error) error {
+	return snapshot.Fail(snapshot.ReasonCredentialsMissing, err, "the pod has no identity to show to %s — the store cannot be asked — %s", c.URL, withoutCredentials)
 }
 
 // tokens keeps a token for as long as it lives, and is taken by the store.
@@ -383,7 +399,7 @@ func tokenContext(ctx context.Context, transport http.RoundTripper) context.Cont
 }
 
 func (s *Store) openAzure(ctx context.Context, c Config, name string) error {
-	client, err := azureClient(c, name)
+	client, err := azureClient(c, name, s.noticed)
 	if err != nil {
 		return err
 	}
@@ -397,7 +413,7 @@ func (s *Store) openAzure(ctx context.Context, c Config, name string) error {
 
 // azureClient takes the account's key, a token of shared access, or the pod's
 // workload identity.
-func azureClient(c Config, name string) (*container.Client, error) {
+func azureClient(c Config, name string, notice policyFunc) (*container.Client, error) {
 	transport, err := httpClient(c.CA)
 	if err != nil {
 		return nil, err
@@ -410,13 +426,16 @@ func azureClient(c Config, name string) (*container.Client, error) {
 	if err != nil || c.AzureAccount == "" || name == "" {
 		return nil, usage("the store is %q in the account %q", c.URL, c.AzureAccount)
 	}
-	options := &container.ClientOptions{ClientOptions: policy.ClientOptions{Transport: transport}}
+	options := &container.ClientOptions{ClientOptions: policy.ClientOptions{Transport: transport, PerRetryPolicies: []policy.Policy{notice}}}
 	client, err := azureClientAs(c, address, options)
 	if _, ok := errors.AsType[*snapshot.Failure](err); ok {
 		return nil, err
 	}
+	if err != nil && c.Credentials == "" {
+		return nil, noIdentity(c, err)
+	}
 	if err != nil {
-		return nil, snapshot.Fail(snapshot.ReasonCredentialsMissing, err, "the credentials for %s cannot be used — the store cannot be asked — put a valid %s or %s into the Secret, or give the pod a workload identity",
+		return nil, snapshot.Fail(snapshot.ReasonCredentialsMissing, err, "the credentials for %s cannot be used — the store cannot be asked — put a valid %s or %s into the Secret",
 			c.URL, snapshot.CredentialAzureKey, snapshot.CredentialAzureSAS)
 	}
 	return client, nil

@@ -171,7 +171,7 @@ func (s *Store) explain(ctx context.Context, doing, key string, err error) error
 		return fmt.Errorf("%s %s in %s: %w", doing, key, s.name, ErrNotExist)
 	}
 	what := fmt.Sprintf("%s %s in %s: %s", doing, key, s.name, plainly(err))
-	return snapshot.Fail(reason, err, "%s — %s", what, advice(reason))
+	return snapshot.Fail(reason, err, "%s — %s", what, s.advice(reason))
 }
 
 // missing are the words that stores have for an object that is not there.
@@ -189,10 +189,28 @@ func (s *Store) isMissing(err error) bool {
 }
 
 func (s *Store) bucketMissing(err error) error {
-	return snapshot.Fail(snapshot.ReasonBucketMissing, err, "%s does not exist — %s", s.name, advice(snapshot.ReasonBucketMissing))
+	return snapshot.Fail(snapshot.ReasonBucketMissing, err, "%s does not exist — %s", s.name, s.advice(snapshot.ReasonBucketMissing))
 }
 
+// givenNone says whose identity a store was shown that nobody gave credentials for. Whoever
+// has forgotten the Secret would look for what is wrong with one.
+const givenNone = "no credentialsSecretRef (--credentials) is given, so the pod's own identity was used, that of its serviceAccountName: "
+
+// withoutCredentials is what to do about a pod that has no identity to show.
+const withoutCredentials = givenNone + "name a Secret with credentials, or give that ServiceAccount a workload identity"
+
 // advice is why a failure matters and what to do.
+func (s *Store) advice(reason snapshot.Reason) string {
+	switch {
+	case !s.ownIdentity:
+	case reason == snapshot.ReasonAccessDenied:
+		return "the store does not let this identity do it — " + givenNone + "give it the right to list, read, write and delete below the prefix, or name a Secret with credentials"
+	case reason == snapshot.ReasonCredentialsMissing:
+		return "there is nothing to show to the store, which cannot be asked — " + withoutCredentials
+	}
+	return advice(reason)
+}
+
 func advice(reason snapshot.Reason) string {
 	switch reason {
 	case snapshot.ReasonBucketMissing:
@@ -210,7 +228,7 @@ func advice(reason snapshot.Reason) string {
 	case snapshot.ReasonNoSpace:
 		return "the backup does not fit — make room, or keep fewer backups"
 	default:
-		return "the backup cannot be reached — check the store, its address and the way to it; it will be tried again"
+		return "no backup can be reached or stored there — check the store, its address and the way to it"
 	}
 }
 

@@ -6,7 +6,7 @@ import (
 	"github.com/quorate/quorate/test/mutants"
 )
 
-// breaches give up a rule each of what counts as missing.
+// breaches give up a rule each of what counts as missing, and of what is told.
 var breaches = map[string]mutants.Mutant{
 	"any 404 is a missing object":          mutants.Of("errors.go", "return slices.Contains(missing, answerOf(err).code) ||", "return answerOf(err).status == 404 || slices.Contains(missing, answerOf(err).code) ||"),
 	"a missing Secret is a missing object": mutants.Of("errors.go", "if s.directory != \"\" {\n\t\treturn errors.Is", "if true {\n\t\treturn errors.Is"),
@@ -20,9 +20,15 @@ var breaches = map[string]mutants.Mutant{
 	"it asks before it deletes":            mutants.Of("store.go", "if remove == nil {", "if remove != nil {"),
 	"a part that is cut ends an upload":    mutants.Of("clouds.go", "storage.WithErrorFunc(storage.ShouldRetry), ", ""),
 	"Google's client believes a proxy":     mutants.Of("clouds.go", "if json.Unmarshal(said, &wrapped) != nil || wrapped.Error.Code != http.StatusNotFound {", "if json.Unmarshal(said, &wrapped); false {"),
+	"S3 is asked in silence":               mutants.Of("s3.go", "o.APIOptions = append(o.APIOptions, s.noticeS3)", ""),
+	"Google is asked in silence":           mutants.Of("clouds.go", "noticing{store: s, base: ownWords{base: authorized, bucket: bucket}}", "ownWords{base: authorized, bucket: bucket}"),
+	"Azure is asked in silence":            mutants.Of("clouds.go", "[]policy.Policy{notice}", "[]policy.Policy(nil)"),
+	"an answer in trouble is a good one":   mutants.Of("notice.go", "status >= http.StatusInternalServerError ||", ""),
+	"Go's dialer waits":                    mutants.Of("clouds.go", "Timeout: connectTimeout, ", ""),
+	"nobody says whose identity it was":    mutants.Of("errors.go", "case !s.ownIdentity:", "case true:"),
 }
 
 // TestMutants runs the guards against each.
 func TestMutants(t *testing.T) {
-	mutants.Caught(t, breaches, "-run=^(TestWhoSaysThatItIsMissing|TestAMissingFile)", "-run=^TestPartsAreSentAgain")
+	mutants.Caught(t, breaches, "-run=^(TestWhoSaysThatItIsMissing|TestAMissingFile|TestARequestThatFails|TestAnAddress|TestWithoutCredentials)", "-run=^TestPartsAreSentAgain")
 }

@@ -62,6 +62,7 @@ func (s *Store) openS3(ctx context.Context, c Config, bucket string) error {
 		if c.Endpoint != "" {
 			o.BaseEndpoint = &c.Endpoint
 		}
+		o.APIOptions = append(o.APIOptions, s.noticeS3)
 	})
 	s.bucket, err = s3blob.OpenBucket(ctx, api, bucket, &s3blob.Options{RequestChecksumCalculation: checksum})
 	if err != nil {

@@ -51,6 +51,9 @@ type Config struct {
 	S3PathStyle bool
 	// AzureAccount is the storage account.
 	AzureAccount string
+	// Asked is told how each request went, nil if the store has answered it; nil to tell
+	// nobody. A directory is not asked.
+	Asked func(error)
 }
 
 // Object is a stored object.
@@ -69,6 +72,10 @@ type Store struct {
 	directory string
 	// piped: see upload.
 	piped bool
+	// ownIdentity says that no credentials were given: the store is shown the pod's identity.
+	ownIdentity bool
+	// asked: see Config.
+	asked func(error)
 	// remove an object; nil for the bucket's own way.
 	remove func(ctx context.Context, key string) error
 	// admitted says that the store has let these credentials do something.
@@ -88,7 +95,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if parsed.RawQuery != "" || parsed.User != nil || (parsed.Scheme != "file" && strings.Trim(parsed.Path, "/") != "") {
 		return nil, usage("the store %s://%s has more than a name", parsed.Scheme, parsed.Host)
 	}
-	s := &Store{name: c.URL}
+	s := &Store{name: c.URL, asked: c.Asked, ownIdentity: c.Credentials == "" && parsed.Scheme != "file"}
 	switch parsed.Scheme {
 	case "s3":
 		err = s.openS3(ctx, c, parsed.Host)
