@@ -36,6 +36,10 @@ KUSTOMIZATIONS := crd rbac operator default namespaced samples $(addprefix leade
 GENERATED := api config/crd/bases config/rbac/generated
 # Packages whose tests need neither a cluster nor an API server.
 UNIT = $(shell go list ./... | grep -vE '/test/(integration|e2e|demo|bench|soak)(/|$$)')
+# What make test leaves to make test-deep, for it has ten minutes: by the tests' names, and
+# by the label deep of the specs in test/e2e.
+DEEP := TestMutants|TestMutantsAreNoticed|TestModel|TestEveryStateOfTurningTLSOn
+DEEP_IN = $(shell grep -rlE '^func ($(DEEP)).t .testing' --include=*_test.go $(1) | xargs -n1 dirname | sort -u | sed 's|^|./|')
 
 ##@ Use it
 
@@ -209,22 +213,40 @@ verify-config: ## Every kustomization renders.
 	  $(BIN)/kubectl kustomize config/$$dir >/dev/null || { echo "config/$$dir does not render"; exit 1; }; \
 	done
 
-.PHONY: test
-test: ## Set everything up and run every check and every test.
+# Runs the targets one after the other, and says how long each took.
+define steps
 	@total=$$SECONDS; \
-	for step in setup verify test-unit test-integration test-cluster test-e2e; do \
+	for step in $(1); do \
 	  start=$$SECONDS; printf '\n==> %s\n' "$$step"; \
 	  $(MAKE) "$$step" || { printf '==> %s FAILED after %ds\n' "$$step" $$((SECONDS-start)); exit 1; }; \
 	  printf '==> %s passed in %ds\n' "$$step" $$((SECONDS-start)); \
 	done; \
 	printf '\n==> everything passed in %ds\n' $$((SECONDS-total))
+endef
 
-.PHONY: test-unit
-test-unit: ## Unit tests, the model and the simulator, with what these have tried.
+.PHONY: test
+test: ## Set everything up and run every check and the tests: ten minutes, and ten more for the first build.
+	$(call steps,setup verify test-unit test-integration test-cluster test-e2e)
+
+.PHONY: test-deep
+test-deep: ## The other tests: mutants, the model, the whole simulator, faults of all kinds. 40 minutes.
+	$(call steps,setup test-deep-unit test-deep-integration test-deep-e2e)
+
+# Runs unit tests with the flags, and prints what the model and the simulator have tried.
+define unit
 	@mkdir -p $(STATE); \
-	go test -v -timeout 30m $(UNIT) 2>&1 | tee $(STATE)/unit.log \
+	go test -v -timeout 30m $(1) 2>&1 | tee $(STATE)/unit.log \
 	  | grep --line-buffered -E '^(ok|FAIL|panic:) |^ +[a-z_]+_test.go:[0-9]+: [0-9]+ (states|elections)|^sim: ' \
 	  || { grep -vE '^=== |^ *--- (PASS|SKIP)' $(STATE)/unit.log; exit 1; }
+endef
+
+.PHONY: test-unit
+test-unit: ## Unit tests.
+	$(call unit,-skip '^($(DEEP))$$' $(UNIT))
+
+.PHONY: test-deep-unit
+test-deep-unit: ## Mutants, the model and the simulator, with what these have tried.
+	$(call unit,-run '^($(DEEP))$$' $(call DEEP_IN,api cmd controllers internal leader test/sim))
 
 .PHONY: model
 model: ## The membership policy in many more worlds than test-unit tries: 20 minutes, up to 19 GiB.
@@ -232,7 +254,11 @@ model: ## The membership policy in many more worlds than test-unit tries: 20 min
 
 .PHONY: test-integration
 test-integration: ## Against a real kube-apiserver and real etcd processes.
-	go test -count=1 -timeout 25m ./test/integration/...
+	go test -count=1 -timeout 25m -skip '^($(DEEP))$$' ./test/integration/...
+
+.PHONY: test-deep-integration
+test-deep-integration: ## Faults of stores and of processes, each in turn.
+	go test -count=1 -timeout 25m -run '^($(DEEP))$$' $(call DEEP_IN,test/integration)
 
 # Microsoft's emulator of Azure's stores, which needs node and npm.
 AZURITE := $(STATE)/azurite/node_modules/azurite/dist/src/blob/main.js
@@ -250,11 +276,20 @@ test-azure: $(AZURITE) ## The tests of backups in Azure against azurite instead 
 test-cluster: ## Tests of the local Kubernetes itself.
 	go test -C test/cluster -count=1 -timeout 15m ./...
 
-.PHONY: test-e2e
-test-e2e: cluster-up deploy ## User stories on the real cluster.
+# Runs the specs that the filter takes.
+define e2e
 	@rm -f $(STATE)/e2e-failures.txt
-	go run github.com/onsi/ginkgo/v2/ginkgo --procs=$(E2E_PROCS) --timeout=45m --label-filter='!long' --output-dir=$(STATE) --json-report=e2e.json ./test/e2e \
+	go run github.com/onsi/ginkgo/v2/ginkgo --procs=$(E2E_PROCS) --timeout=45m --label-filter='$(1)' --output-dir=$(STATE) --json-report=e2e.json ./test/e2e \
 	  || { tail -n 100 $(STATE)/e2e-failures.txt; exit 1; }
+endef
+
+.PHONY: test-e2e
+test-e2e: cluster-up deploy ## One of each user story on the real cluster.
+	$(call e2e,!long && !deep)
+
+.PHONY: test-deep-e2e
+test-deep-e2e: cluster-up deploy ## The other stories on the real cluster, with the faults of its operator, nodes and API server.
+	$(call e2e,deep && !long)
 
 # Further flags for soak: "-rounds 2", "-operator-dies always", "-only 'cut a node off,lose a node'".
 SOAK_FLAGS ?=

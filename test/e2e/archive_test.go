@@ -61,7 +61,7 @@ func archiver(ctx context.Context, key client.ObjectKey) *corev1.Pod {
 	return found
 }
 
-var _ = Describe("An archive", Label(local), func() {
+var _ = Describe("An archive", Label(local, deep), func() {
 	It("restores a new cluster to any revision and any time, through the death of its pod and the loss of its store", func(ctx context.Context) {
 		ns := newNamespace(ctx)
 		store, _, away := bucketThatGoes(ctx, ns)

@@ -150,7 +150,7 @@ var _ = Describe("A backup", func() {
 		}
 	})
 
-	It("goes to a real S3 server and from there into another namespace, by its URL alone", Label(local), func(ctx context.Context) {
+	It("goes to a real S3 server and from there into another namespace, by its URL alone", Label(local, deep), func(ctx context.Context) {
 		ns := newNamespace(ctx)
 		store, dir := bucket(ctx, ns)
 		c := found(ctx, ns, "source", `{size: 1, storage: {size: 1Gi, whenDeleted: Delete}, etcd: {quotaBackendBytes: 256Mi}}`)
@@ -228,7 +228,7 @@ var _ = Describe("A backup", func() {
 	})
 })
 
-var _ = Describe("A schedule", func() {
+var _ = Describe("A schedule", Label(deep), func() {
 	It("makes a backup when it is due, and keeps what its retention says", func(ctx context.Context) {
 		ns := newNamespace(ctx)
 		store := disk(ctx, ns)

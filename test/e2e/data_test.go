@@ -97,7 +97,7 @@ func underLoad(name string) (*cluster, **load.Load) {
 	return &c, &l
 }
 
-var _ = Describe("A member that cannot come back, under load,", Label(local), Ordered, SpecPriority(100), func() {
+var _ = Describe("A member that cannot come back, under load,", Label(local, deep), Ordered, SpecPriority(100), func() {
 	c, l := underLoad("replaced")
 
 	It("is replaced when its claim and its pod were deleted", func(ctx SpecContext) {
@@ -144,7 +144,7 @@ var _ = Describe("A member that cannot come back, under load,", Label(local), Or
 	It("took no acknowledged write with it", func(ctx SpecContext) { holds(ctx, *l) }, NodeTimeout(patience))
 })
 
-var _ = Describe("A membership that is changed by hand, under load,", Ordered, SpecPriority(90), func() {
+var _ = Describe("A membership that is changed by hand, under load,", Label(deep), Ordered, SpecPriority(90), func() {
 	c, l := underLoad("handled")
 
 	It("is left as it is when a stranger was added, who is named and holds every change up", func(ctx SpecContext) {
@@ -176,7 +176,7 @@ var _ = Describe("A membership that is changed by hand, under load,", Ordered, S
 	It("loses nothing that was acknowledged", func(ctx SpecContext) { holds(ctx, *l) }, NodeTimeout(patience))
 })
 
-var _ = Describe("Authentication that somebody turns on in a cluster without TLS", func() {
+var _ = Describe("Authentication that somebody turns on in a cluster without TLS", Label(deep), func() {
 	It("keeps the operator out, which says so and touches nobody", func(ctx SpecContext) {
 		c := found(ctx, newNamespace(ctx), "guarded", `{tls: {mode: Disabled}}`)
 		c.runs(ctx, c.members(3)...)
@@ -200,7 +200,7 @@ var _ = Describe("Authentication that somebody turns on in a cluster without TLS
 
 // The kubelet waits longer and longer before it starts a container again: five
 // failures take it two minutes. So this begins first.
-var _ = Describe("Data that etcd fails on, under load,", Label(local), func() {
+var _ = Describe("Data that etcd fails on, under load,", Label(local, deep), func() {
 	It("is given up after five failures in a row: the member is replaced and its volume kept", SpecPriority(110), func(ctx SpecContext) {
 		c := found(ctx, newNamespace(ctx), "corrupt", `{}`)
 		c.runs(ctx, c.members(3)...)
@@ -225,7 +225,7 @@ var _ = Describe("Data that etcd fails on, under load,", Label(local), func() {
 	}, NodeTimeout(4*patience))
 })
 
-var _ = Describe("A quorum that cannot come back", func() {
+var _ = Describe("A quorum that cannot come back", Label(deep), func() {
 	It("is told with who and what is left, and nothing is touched", func(ctx SpecContext) {
 		c := found(ctx, newNamespace(ctx), "bereft", `{}`)
 		c.runs(ctx, c.members(3)...)

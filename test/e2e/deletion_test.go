@@ -149,7 +149,7 @@ var _ = Describe("Deletion", Ordered, ContinueOnFailure, func() {
 	}, NodeTimeout(2*patience))
 })
 
-var _ = Describe("Deletion", Serial, func() {
+var _ = Describe("Deletion", Label(deep), Serial, func() {
 	It("does not need the operator when the volumes stay", func(ctx SpecContext) {
 		c := found(ctx, newNamespace(ctx), "alone", `{size: 1}`)
 		DeferCleanup(func(ctx SpecContext) { scaleOperator(ctx, 2) }, NodeTimeout(2*patience))
@@ -163,7 +163,7 @@ var _ = Describe("Deletion", Serial, func() {
 
 // Kubernetes lets a namespace with running pods wait for half of their grace
 // period; so this one begins early.
-var _ = Describe("A namespace with clusters", func() {
+var _ = Describe("A namespace with clusters", Label(deep), func() {
 	It("can be deleted", SpecPriority(60), func(ctx SpecContext) {
 		ns := createNamespace(ctx)
 		for name, spec := range map[string]string{

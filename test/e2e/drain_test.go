@@ -69,7 +69,7 @@ func drains(ctx context.Context, nodes ...string) (wait func()) {
 }
 
 // The volumes can be used on every node, so that members have a place to go to.
-var _ = Describe("Two nodes that are drained at once", Label(local), Serial, SpecPriority(-100), func() {
+var _ = Describe("Two nodes that are drained at once", Label(local, deep), Serial, SpecPriority(-100), func() {
 	It("let their members go one after the other, and the leader hands over, though the operator is killed meanwhile", func(ctx SpecContext) {
 		c := found(ctx, newNamespace(ctx), "drained", `{}`)
 		c.runs(ctx, c.members(3)...)

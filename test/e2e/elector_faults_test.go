@@ -33,7 +33,7 @@ import (
 	"github.com/quorate/quorate/test/soak/testbed"
 )
 
-var _ = Describe("The leader-elector, beside 0.5,", func() {
+var _ = Describe("The leader-elector, beside 0.5,", Label(deep), func() {
 	It("never leads together with it in a rolling update, there and back", func(ctx SpecContext) {
 		const lease = 8 * time.Second
 		namespace := newNamespace(ctx)
@@ -108,7 +108,7 @@ func (e legacyEndpoints) Put(ctx context.Context, object metav1.Object) error {
 	return err
 }
 
-var _ = Describe("Thirty candidates in two elections", func() {
+var _ = Describe("Thirty candidates in two elections", Label(deep), func() {
 	It("never have two leaders, whoever gives up, and one soon after", func(ctx SpecContext) {
 		const candidates, terms = 30, 50
 		leases, err := leader.ForConfig(config)
@@ -163,7 +163,7 @@ func startCandidates(ctx context.Context, leases leader.Leases, namespace, name 
 }
 
 // Alone and last of all: they disturb every cluster that is there.
-var _ = Describe("The leader-elector's answer", Label(local), Ordered, Serial, SpecPriority(-300), func() {
+var _ = Describe("The leader-elector's answer", Label(local, deep), Ordered, Serial, SpecPriority(-300), func() {
 	var e election
 	BeforeAll(func(ctx SpecContext) {
 		e = deployElection(ctx, "native")

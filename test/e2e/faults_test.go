@@ -23,7 +23,7 @@ import (
 	"github.com/quorate/quorate/test/soak/testbed"
 )
 
-var _ = Describe("The operator's faults", Serial, func() {
+var _ = Describe("The operator's faults", Label(deep), Serial, func() {
 	It("do no harm: its working replica is killed in the middle of a founding, a growth, a shrink and a replacement", Label(local), func(ctx SpecContext) {
 		ns := newNamespace(ctx)
 		grown, shrunk, mended := apply(ctx, ns, "grown", `{size: 1}`), apply(ctx, ns, "shrunk", `{size: 5}`), apply(ctx, ns, "mended", `{}`)

@@ -51,7 +51,7 @@ func putAuthority(ctx context.Context, secret *corev1.Secret, data map[string][]
 	Expect(kube.Patch(ctx, secret, client.RawPatch(types.MergePatchType, raw))).To(Succeed())
 }
 
-var _ = Describe("An authority of the user's own", Ordered, func() {
+var _ = Describe("An authority of the user's own", Label(deep), Ordered, func() {
 	var (
 		c             cluster
 		clients, peer *corev1.Secret

@@ -251,7 +251,7 @@ func (c cluster) answersApplications(ctx context.Context) {
 }
 
 // It installs cert-manager's kind, so it wants a cluster that has none.
-var _ = Describe("Certificates that cert-manager issues", Ordered, Label(local), func() {
+var _ = Describe("Certificates that cert-manager issues", Ordered, Label(local, deep), func() {
 	var (
 		c       cluster
 		issuing *issuers
@@ -336,7 +336,7 @@ var _ = Describe("Certificates that cert-manager issues", Ordered, Label(local),
 	})
 })
 
-var _ = Describe("Certificates of the user's own", Ordered, func() {
+var _ = Describe("Certificates of the user's own", Label(deep), Ordered, func() {
 	var (
 		c              cluster
 		clients, peers *signer

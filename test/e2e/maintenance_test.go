@@ -55,7 +55,7 @@ func alarms(ctx context.Context, client *clientv3.Client) []string {
 	return out
 }
 
-var _ = Describe("A full database", Ordered, func() {
+var _ = Describe("A full database", Label(deep), Ordered, func() {
 	var (
 		c      cluster
 		client *clientv3.Client
@@ -105,7 +105,7 @@ var _ = Describe("A full database", Ordered, func() {
 	}, NodeTimeout(2*patience))
 })
 
-var _ = Describe("A database that is mostly free", func() {
+var _ = Describe("A database that is mostly free", Label(deep), func() {
 	It("is given back, one member at a time and the leader last", func(ctx SpecContext) {
 		c := found(ctx, newNamespace(ctx), "sparse", `{storage: {size: 1Gi}, etcd: {quotaBackendBytes: 128Mi, autoCompaction: {mode: Revision, retention: "5"}}}`)
 		c.runs(ctx, c.members(3)...)
@@ -141,7 +141,7 @@ var _ = Describe("A database that is mostly free", func() {
 	}, NodeTimeout(2*patience))
 })
 
-var _ = Describe("Data of one member that differs", Label(local), func() {
+var _ = Describe("Data of one member that differs", Label(local, deep), func() {
 	It("is found, and the member replaced by a new one", func(ctx SpecContext) {
 		c := found(ctx, newNamespace(ctx), "differing", `{}`)
 		c.runs(ctx, c.members(3)...)

@@ -17,7 +17,7 @@ import (
 )
 
 // Alone and last of all: they disturb every cluster that is there.
-var _ = Describe("The nodes' faults, under load,", Label(local), Ordered, Serial, SpecPriority(-200), func() {
+var _ = Describe("The nodes' faults, under load,", Label(local, deep), Ordered, Serial, SpecPriority(-200), func() {
 	const replaceAfter = time.Minute
 	var (
 		c cluster

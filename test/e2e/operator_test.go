@@ -206,7 +206,7 @@ var _ = Describe("The operator", func() {
 		operatorWorks(ctx)
 	}, NodeTimeout(2*patience))
 
-	It("works in the namespaces of a list with Roles only", Serial, func(ctx SpecContext) {
+	It("works in the namespaces of a list with Roles only", Label(deep), Serial, func(ctx SpecContext) {
 		watched, other := newNamespace(ctx), newNamespace(ctx)
 		images := imagesOf(ctx)
 		DeferCleanup(func(ctx SpecContext) {

@@ -52,7 +52,7 @@ func (c cluster) taken(ctx context.Context) map[string]string {
 	return out
 }
 
-var _ = Describe("TLS that is turned on under load", Ordered, SpecPriority(94), func() {
+var _ = Describe("TLS that is turned on under load", Label(deep), Ordered, SpecPriority(94), func() {
 	var (
 		c                    cluster
 		plaintext, protected *load.Load

@@ -81,7 +81,7 @@ var _ = Describe("A change of size under load", Ordered, SpecPriority(100), func
 	It("loses nothing that was acknowledged", func(ctx SpecContext) { holds(ctx, l) }, NodeTimeout(patience))
 })
 
-var _ = Describe("A change of mind under load", Ordered, SpecPriority(90), func() {
+var _ = Describe("A change of mind under load", Label(deep), Ordered, SpecPriority(90), func() {
 	var (
 		c cluster
 		l *load.Load

@@ -204,7 +204,7 @@ var _ = Describe("A rolling change under load", Ordered, SpecPriority(90), func(
 	}, NodeTimeout(patience))
 })
 
-var _ = Describe("An upgrade of one member", func() {
+var _ = Describe("An upgrade of one member", Label(deep), func() {
 	It("says beforehand that nobody is served meanwhile, and may be put back before it is done", func(ctx SpecContext) {
 		c := found(ctx, newNamespace(ctx), "single", `{size: 1, version: 3.6.16}`)
 		c.runs(ctx, c.members(1)...)
@@ -217,7 +217,7 @@ var _ = Describe("An upgrade of one member", func() {
 	}, NodeTimeout(patience))
 })
 
-var _ = Describe("A change of the storage class", func() {
+var _ = Describe("A change of the storage class", Label(deep), func() {
 	It("takes another member, which joins before the old one goes, and keeps the old volume", func(ctx SpecContext) {
 		c := found(ctx, newNamespace(ctx), "moved", `{size: 1}`)
 		c.runs(ctx, c.members(1)...)
@@ -251,7 +251,7 @@ func (c cluster) media(ctx context.Context) map[string]v1alpha1.StorageMedium {
 	return out
 }
 
-var _ = Describe("A change of the medium under load", Ordered, SpecPriority(89), func() {
+var _ = Describe("A change of the medium under load", Label(deep), Ordered, SpecPriority(89), func() {
 	var (
 		c cluster
 		l *load.Load

@@ -109,7 +109,7 @@ func killOperator(ctx context.Context) {
 }
 
 // It kills operators that others need, and so comes last.
-var _ = Describe("The authorities of a cluster under load", Serial, Ordered, func() {
+var _ = Describe("The authorities of a cluster under load", Label(deep), Serial, Ordered, func() {
 	var (
 		c       cluster
 		l       *load.Load

@@ -58,7 +58,7 @@ func (c cluster) reading(ctx context.Context) func(*load.Config) {
 	return func(l *load.Config) { l.TLS = config }
 }
 
-var _ = Describe("The authorities under load", Ordered, SpecPriority(95), func() {
+var _ = Describe("The authorities under load", Label(deep), Ordered, SpecPriority(95), func() {
 	var (
 		c cluster
 		l *load.Load

@@ -85,7 +85,7 @@ func (c cluster) outrun(ctx context.Context) {
 	writers.Wait()
 }
 
-var _ = Describe("Applications that come through the client Service", Label(local), Ordered, func() {
+var _ = Describe("Applications that come through the client Service", Label(local, deep), Ordered, func() {
 	var (
 		c  cluster
 		ip string

@@ -45,6 +45,9 @@ const (
 	poll = 100 * time.Millisecond
 	// local labels specs that kill processes, cut cables or touch disks.
 	local = "local"
+	// deep labels specs of make test-deep: make test has ten minutes, and one of each thing
+	// that users come for.
+	deep = "deep"
 )
 
 // The cluster under test, set once by BeforeSuite.

@@ -13,7 +13,7 @@ import (
 	"github.com/quorate/quorate/internal/resources"
 )
 
-var _ = Describe("A quorum that is lost for good, and no backup", Ordered, func() {
+var _ = Describe("A quorum that is lost for good, and no backup", Label(deep), Ordered, func() {
 	var (
 		c    cluster
 		all  string

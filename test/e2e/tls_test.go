@@ -203,7 +203,7 @@ spec:
 
 // A renewal takes minutes of waiting: the operator reads Secrets once a minute,
 // and a kubelet brings a new one into a pod as slowly. So it starts early.
-var _ = Describe("Leaves", func() {
+var _ = Describe("Leaves", Label(deep), func() {
 	It("are renewed in place when two thirds of their life are over, and etcd serves them without a restart", SpecPriority(60), func(ctx SpecContext) {
 		c, before, old := due(ctx)
 		member := c.member(0)

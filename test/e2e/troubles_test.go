@@ -125,7 +125,7 @@ func suffers(ctx context.Context, c cluster) *sufferer {
 	return &sufferer{cluster: c, load: c.startLoad(ctx), was: c.get(ctx), ran: c.pods(ctx), follower: followers[0]}
 }
 
-var _ = Describe("The operator's faults", Serial, Label(local), func() {
+var _ = Describe("The operator's faults", Serial, Label(local, deep), func() {
 	It("do no harm: its working replica is killed in the middle of a hang, a deleted claim, a wiped directory, a re-creation and deleted pods", func(ctx SpecContext) {
 		ns := newNamespace(ctx)
 		for _, t := range troubles {

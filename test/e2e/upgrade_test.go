@@ -61,7 +61,7 @@ func madeOf(pod corev1.Pod) (guard string, flags string) {
 	return guard, flags
 }
 
-var _ = Describe("An upgrade of the operator", Label(local), Serial, func() {
+var _ = Describe("An upgrade of the operator", Label(local, deep), Serial, func() {
 	It("to a build with another guard and other defaults restarts nobody, nor does the way back; the next roll takes them in", func(ctx SpecContext) {
 		ns := newNamespace(ctx)
 		c, old := apply(ctx, ns, "kept", `{}`), apply(ctx, ns, "old", `{size: 1}`)

@@ -111,7 +111,7 @@ var obstacles = []obstacle{
 	},
 }
 
-var _ = Describe("What only the world can tell", Ordered, ContinueOnFailure, func() {
+var _ = Describe("What only the world can tell", Label(deep), Ordered, ContinueOnFailure, func() {
 	clusters := map[string]cluster{}
 	BeforeAll(func(ctx SpecContext) {
 		for _, o := range obstacles {
