@@ -24,6 +24,7 @@ import (
 	"github.com/quorate/quorate/internal/pki"
 	"github.com/quorate/quorate/internal/plan"
 	"github.com/quorate/quorate/internal/resources"
+	"github.com/quorate/quorate/internal/snapshot"
 )
 
 // Observer looks at clusters. It keeps, per cluster and in memory only, when it
@@ -51,6 +52,8 @@ type Observer struct {
 	Clock clock.PassiveClock
 	// ServerTime tells the API server's time, if it is known.
 	ServerTime apitime.Source
+	// Progress asks a pod how much of a backup it has read; without it nothing is told of that.
+	Progress func(ctx context.Context, podIP string) (*snapshot.Progress, error)
 	// Operator says where the operator's own pods run.
 	Operator resources.OperatorPeer
 
@@ -76,6 +79,9 @@ type memory struct {
 	// when it has stood there.
 	again      string
 	againSince time.Time
+	// checkGone says that there is no Job that read a backup for spec.recovery, and that this
+	// process has made none since it looked.
+	checkGone bool
 	// revisions of the keys over time.
 	revisions revisions
 	// disks of the members, by name.
@@ -104,6 +110,9 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 	seen.OldVolumes, seen.Adoption, seen.Incarnation = kube.oldVolumes, kube.adoption, kube.incarnation
 	seen.RecoveryVoid = c.Spec.Recovery != nil && c.Status.VoidRecovery == resources.RecoveryWord(c)
 	if seen.Recovery, err = o.word(ctx, c, m); err != nil {
+		return seen, err
+	}
+	if seen.SpentCheck, err = o.check(ctx, c, m, seen.Recovery); err != nil {
 		return seen, err
 	}
 	if seen.Backups, err = o.backups(ctx, c); err != nil {

@@ -3,6 +3,7 @@ package observe
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -26,7 +27,7 @@ func (o *Observer) restorePoint(ctx context.Context, c *v1alpha1.EtcdCluster, b 
 	key := client.ObjectKey{Namespace: c.Namespace, Name: resources.RebuildJobName(c.Name)}
 	err := o.Live.Get(ctx, key, job)
 	if apierrors.IsNotFound(err) {
-		blocked, err := o.missingSecret(ctx, c.Namespace, resources.Restore{Store: p.Store, Identity: p.Identity})
+		_, blocked, err := o.secrets(ctx, c.Namespace, resources.Restore{Store: p.Store, Identity: p.Identity})
 		if err != nil || blocked != "" {
 			return nil, blocked, err
 		}
@@ -38,10 +39,11 @@ func (o *Observer) restorePoint(ctx context.Context, c *v1alpha1.EtcdCluster, b 
 	if job.Labels[v1alpha1.LabelRestoring] != string(c.UID) {
 		return nil, fmt.Sprintf("Job %s belongs to somebody else — the point of the archive cannot be put together — delete or rename it", job.Name), nil
 	}
-	result, err := o.resultOf(ctx, job)
+	pods, err := o.podsOf(ctx, job)
 	if err != nil {
 		return nil, "", err
 	}
+	result := resultOf(pods, rebuilt)
 	for _, condition := range job.Status.Conditions {
 		switch {
 		case condition.Status != corev1.ConditionTrue || !job.DeletionTimestamp.IsZero():
@@ -63,9 +65,8 @@ func rebuilt(r *snapshot.Result) bool {
 	return r != nil && r.Operation == snapshot.OperationRebuild && r.Outcome == snapshot.OutcomeSucceeded && r.Backup != nil && r.Backup.ID != ""
 }
 
-// resultOf the Job that its pods have left; nil if they left none. One that has succeeded
-// counts before those that failed.
-func (o *Observer) resultOf(ctx context.Context, job *batchv1.Job) (*snapshot.Result, error) {
+// podsOf the very Job, the newest first.
+func (o *Observer) podsOf(ctx context.Context, job *batchv1.Job) ([]corev1.Pod, error) {
 	pods := &corev1.PodList{}
 	err := o.Live.List(ctx, pods, client.InNamespace(job.Namespace), client.MatchingLabels{
 		batchv1.JobNameLabel: job.Name, v1alpha1.LabelRestoring: job.Labels[v1alpha1.LabelRestoring],
@@ -73,15 +74,23 @@ func (o *Observer) resultOf(ctx context.Context, job *batchv1.Job) (*snapshot.Re
 	if err != nil {
 		return nil, fmt.Errorf("listing the pods of Job %s: %w", job.Name, err)
 	}
+	pods.Items = slices.DeleteFunc(pods.Items, func(pod corev1.Pod) bool { return !resources.MadeBy(&pod, job) })
+	slices.SortStableFunc(pods.Items, func(a, b corev1.Pod) int { return b.CreationTimestamp.Compare(a.CreationTimestamp.Time) })
+	return pods.Items, nil
+}
+
+// resultOf the work that the pods have left; nil if they left none. A good one counts before
+// those of pods that failed, and of those the last.
+func resultOf(pods []corev1.Pod, good func(*snapshot.Result) bool) *snapshot.Result {
 	var found *snapshot.Result
-	for i := range pods.Items {
-		ended := resources.EndedWorker(&pods.Items[i])
-		if ended == nil || !resources.MadeBy(&pods.Items[i], job) {
+	for i := range pods {
+		ended := resources.EndedWorker(&pods[i])
+		if ended == nil {
 			continue
 		}
-		if result, err := snapshot.ParseResult(ended.Message); err == nil && (found == nil || rebuilt(&result)) {
+		if result, err := snapshot.ParseResult(ended.Message); err == nil && (found == nil || good(&result)) {
 			found = &result
 		}
 	}
-	return found, nil
+	return found
 }
