@@ -104,7 +104,7 @@ func (o *Observer) look(ctx context.Context, job *batchv1.Job, said *plan.Recove
 	since := o.ServerTime.Or(o.Clock.Now()).Sub(ended)
 	switch {
 	case how.Type == "":
-		said.Look.Waits = o.reading(ctx, job, pods)
+		said.Look.Waits = o.reading(ctx, job, pods, result)
 	case how.Type == batchv1.JobComplete && read(result) && since <= LookCounts:
 		said.Look.Done = true
 	case how.Type == batchv1.JobComplete:
@@ -145,15 +145,24 @@ func unread(job *batchv1.Job, how batchv1.JobCondition, r *snapshot.Result) stri
 	return fmt.Sprintf("Job %s failed: %s — nobody has seen that the backup can be read — see the logs of its pods, or name another backup or a survivor in spec.recovery", job.Name, how.Message)
 }
 
-// reading is how far the Job is: in tenths, for each word of it is a write of status.
-func (o *Observer) reading(ctx context.Context, job *batchv1.Job, pods []corev1.Pod) string {
-	started := fmt.Sprintf("Job %s was started", job.Name)
+// reading is how far the Job is, and what the last of its pods that has failed has said.
+func (o *Observer) reading(ctx context.Context, job *batchv1.Job, pods []corev1.Pod, last *snapshot.Result) string {
+	is := o.progress(ctx, pods)
+	if failed(last) {
+		is += "; the try before failed: " + last.Message
+	}
+	return fmt.Sprintf("Job %s %s", job.Name, is)
+}
+
+// progress is in tenths, for each word of it is a write of status.
+func (o *Observer) progress(ctx context.Context, pods []corev1.Pod) string {
+	const started = "was started"
 	if len(pods) == 0 {
 		return started
 	}
 	newest := &pods[0]
 	if newest.Status.Phase != corev1.PodRunning || newest.Status.PodIP == "" || o.Progress == nil {
-		if why := waitingText(newest); why != "" {
+		if why := waitingText(newest); why != "" && resources.EndedWorker(newest) == nil {
 			return started + ", and " + why
 		}
 		return started
@@ -162,5 +171,5 @@ func (o *Observer) reading(ctx context.Context, job *batchv1.Job, pods []corev1.
 	if err != nil || p == nil || p.TotalBytes <= 0 {
 		return started
 	}
-	return fmt.Sprintf("Job %s has read %d%% of %d MiB, try %d", job.Name, 10*(10*min(p.BytesRead, p.TotalBytes)/p.TotalBytes), (p.TotalBytes+1<<20-1)>>20, p.Attempt)
+	return fmt.Sprintf("has read %d%% of %d MiB, try %d", 10*(10*min(p.BytesRead, p.TotalBytes)/p.TotalBytes), (p.TotalBytes+1<<20-1)>>20, p.Attempt)
 }
