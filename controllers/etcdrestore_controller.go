@@ -23,6 +23,7 @@ import (
 	"github.com/quorate/quorate/api/v1alpha1"
 	"github.com/quorate/quorate/internal/apitime"
 	"github.com/quorate/quorate/internal/backup"
+	"github.com/quorate/quorate/internal/observe"
 	"github.com/quorate/quorate/internal/resources"
 	"github.com/quorate/quorate/internal/restore"
 	"github.com/quorate/quorate/internal/snapshot"
@@ -30,7 +31,7 @@ import (
 )
 
 // lookCounts is for how long it counts that a backup was read.
-const lookCounts = time.Hour
+const lookCounts = observe.LookCounts
 
 // EtcdRestoreReconciler prepares restores in place: it has the backup read, takes the safety
 // backup and says which incarnation is given up. The members are stopped, and the next incarnation is begun,

@@ -37,7 +37,8 @@ const (
 	LabelArchiveUID = "etcd.quorate.dev/archive-uid"
 
 	// LabelRestoring on a Job and its pods is the UID of the cluster that the point of an
-	// archive is put together for. They bear none of the labels of a member.
+	// archive is put together for, or that spec.recovery wants to go on with the backup that
+	// they read. They bear none of the labels of a member.
 	LabelRestoring = "etcd.quorate.dev/restoring"
 
 	// AnnotationSlot on an EtcdBackup is the time that it was due at (RFC 3339).
@@ -53,6 +54,12 @@ const (
 	// AnnotationRecoveryID on a claim is the ID of that backup in its store: an EtcdBackup
 	// that is made anew under the name is another one.
 	AnnotationRecoveryID = "etcd.quorate.dev/recovery-id"
+	// AnnotationReads on a Job is the word of spec.recovery that it reads the backup for, and
+	// the hash of what it reads, and with what: what it finds answers no other word.
+	AnnotationReads = "etcd.quorate.dev/reads"
+	// AnnotationSecrets on that Job are the versions of the Secrets that it was made with: one
+	// that has failed is made again when they are others.
+	AnnotationSecrets = "etcd.quorate.dev/secrets"
 	// AnnotationRevisionFloor on a claim is the least revision that its incarnation begins
 	// with, if it begins with a backup or with a survivor's volume.
 	AnnotationRevisionFloor = "etcd.quorate.dev/revision-floor"

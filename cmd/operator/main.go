@@ -215,7 +215,8 @@ func setUp(mgr ctrl.Manager, o *options, server apitime.Source) error {
 	pool := v3client.NewPool()
 	observer := &observe.Observer{
 		Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Backups: mgr.GetClient(), Restores: mgr.GetClient(),
-		Dialer: pool, Greeter: pool, Meter: pool, Clock: clock.RealClock{}, ServerTime: server, Operator: operator, Progress: controllers.AskProgress,
+		Dialer: pool, Greeter: pool, Meter: pool, Clock: clock.RealClock{}, ServerTime: server, Operator: operator,
+		Progress: controllers.AskProgress,
 	}
 	performer := &perform.Performer{
 		Writer: mgr.GetClient(), Live: mgr.GetAPIReader(), Clock: clock.RealClock{}, ServerTime: server,

@@ -48,8 +48,8 @@ type Observer struct {
 	Greeter etcd.Greeter
 	// Meter reads what members measure; without it no disk is called slow.
 	Meter etcd.Meter
-	// Progress asks the pod with this address how far its restore is; without it nothing is told
-	// of one before it has ended.
+	// Progress asks the pod with this address how far it is with a backup; without it nothing is
+	// told of one before it has ended.
 	Progress func(ctx context.Context, podIP string) (*snapshot.Progress, error)
 	// Clock tells the time.
 	Clock clock.PassiveClock
@@ -82,6 +82,9 @@ type memory struct {
 	// when it has stood there.
 	again      string
 	againSince time.Time
+	// checkGone says that there is no Job that read a backup for spec.recovery, and that this
+	// process has made none since it looked.
+	checkGone bool
 	// revisions of the keys over time.
 	revisions revisions
 	// disks of the members, by name.
@@ -110,6 +113,9 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 	seen.OldVolumes, seen.Adoption, seen.Incarnation = kube.oldVolumes, kube.adoption, kube.incarnation
 	seen.RecoveryVoid = c.Spec.Recovery != nil && c.Status.VoidRecovery == resources.RecoveryWord(c)
 	if seen.Recovery, err = o.word(ctx, c, m); err != nil {
+		return seen, err
+	}
+	if seen.SpentCheck, err = o.check(ctx, c, m, seen.Recovery); err != nil {
 		return seen, err
 	}
 	if seen.Backups, err = o.backups(ctx, c); err != nil {

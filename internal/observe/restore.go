@@ -3,6 +3,7 @@ package observe
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -64,7 +65,7 @@ func (o *Observer) blocked(ctx context.Context, c *v1alpha1.EtcdCluster, from *v
 	}
 	r, blocked := resources.RestoreOf(c, from, b, a)
 	if blocked == "" {
-		blocked, err = o.missing(ctx, c.Namespace, r)
+		r.Secrets, blocked, err = o.secrets(ctx, c.Namespace, r)
 	}
 	return nil, r, blocked, err
 }
@@ -117,12 +118,14 @@ func (o *Observer) recovery(ctx context.Context, c *v1alpha1.EtcdCluster, m *mem
 	if r.Survivor != "" {
 		said.Blocked = resources.SurvivorUnfit(c, r.Survivor)
 	} else {
-		_, is, blocked, err := o.blocked(ctx, c, &v1alpha1.RestoreSource{BackupName: r.BackupName, AllowUnverified: r.AllowUnverified})
+		_, is, blocked, err := o.blocked(ctx, c, resources.RecoveryFrom(r))
 		if err != nil {
 			return nil, err
 		}
 		said.BackupID, said.BackupClusterUID, said.Blocked = is.BackupID, is.ClusterUID, blocked
+		said.Reads, said.Secrets = resources.Reads(c, is), is.Secrets
 	}
+	said.Obeyed = c.Status.ObeyedRecovery == resources.RecoveryWord(c)
 	// Once members were stopped for it, whoever comes next goes on: to start them again until
 	// it has seen the loss told itself would be a dispute with who stops them.
 	said.Told = c.Status.ObeyedRecovery == resources.RecoveryWord(c) || (!since.IsZero() && now.Sub(since) >= toldFor)
@@ -157,30 +160,33 @@ func recoveryVoid(c *v1alpha1.EtcdCluster) (plan.Problem, bool) {
 		"spec.recovery wants to go on with backup %s, and the cluster serves — what was written since the backup would be lost for nothing, so it is void, after another loss of the quorum too — remove it", r.BackupName)}, true
 }
 
-// missing says which Secret or PersistentVolumeClaim the pods would wait for without a word;
-// empty if all are there. What is in a Secret is not read.
-func (o *Observer) missing(ctx context.Context, namespace string, r resources.Restore) (string, error) {
+// secrets are the versions of those that a backup is read with, or what is said of one, or of
+// a PersistentVolumeClaim, that the pods would wait for without a word. What is in a Secret is
+// not read.
+func (o *Observer) secrets(ctx context.Context, namespace string, r resources.Restore) (versions, missing string, err error) {
+	var are []string
 	for _, name := range resources.SecretsOf(r.Store, &v1alpha1.BackupEncryption{IdentitySecretRef: r.Identity}) {
 		secret := &metav1.PartialObjectMetadata{}
 		secret.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
 		err := o.Live.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, secret)
 		if apierrors.IsNotFound(err) {
-			return fmt.Sprintf("Secret %s does not exist — no member could read the backup — create it in this namespace", name), nil
+			return "", fmt.Sprintf("Secret %s does not exist — no member could read the backup — create it in this namespace", name), nil
 		}
 		if err != nil {
-			return "", fmt.Errorf("looking for Secret %s: %w", name, err)
+			return "", "", fmt.Errorf("looking for Secret %s: %w", name, err)
 		}
+		are = append(are, name+"="+secret.ResourceVersion)
 	}
 	name := resources.ClaimOf(r.Store)
 	if name == "" {
-		return "", nil
+		return strings.Join(are, ","), "", nil
 	}
-	err := o.Live.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, &corev1.PersistentVolumeClaim{})
+	err = o.Live.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, &corev1.PersistentVolumeClaim{})
 	if apierrors.IsNotFound(err) {
-		return fmt.Sprintf("PersistentVolumeClaim %s, which the store of the backup names, does not exist in this namespace, where alone it is looked for — no member could read the backup — create it here, on the volume that the backup lies on", name), nil
+		return "", fmt.Sprintf("PersistentVolumeClaim %s, which the store of the backup names, does not exist in this namespace, where alone it is looked for — no member could read the backup — create it here, on the volume that the backup lies on", name), nil
 	}
 	if err != nil {
-		return "", fmt.Errorf("looking for PersistentVolumeClaim %s: %w", name, err)
+		return "", "", fmt.Errorf("looking for PersistentVolumeClaim %s: %w", name, err)
 	}
-	return "", nil
+	return strings.Join(are, ","), "", nil
 }

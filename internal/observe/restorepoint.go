@@ -28,7 +28,7 @@ func (o *Observer) restorePoint(ctx context.Context, c *v1alpha1.EtcdCluster, b 
 	key := client.ObjectKey{Namespace: c.Namespace, Name: resources.RebuildJobName(c.Name)}
 	err := o.Live.Get(ctx, key, job)
 	if apierrors.IsNotFound(err) {
-		blocked, err := o.missing(ctx, c.Namespace, resources.Restore{Store: p.Store, Identity: p.Identity})
+		_, blocked, err := o.secrets(ctx, c.Namespace, resources.Restore{Store: p.Store, Identity: p.Identity})
 		if err != nil || blocked != "" {
 			return nil, blocked, err
 		}
@@ -44,7 +44,7 @@ func (o *Observer) restorePoint(ctx context.Context, c *v1alpha1.EtcdCluster, b 
 	if err != nil {
 		return nil, "", err
 	}
-	result := resultOf(pods)
+	result := resultOf(pods, rebuilt)
 	for _, condition := range job.Status.Conditions {
 		switch {
 		case condition.Status != corev1.ConditionTrue || !job.DeletionTimestamp.IsZero():
@@ -139,7 +139,7 @@ func rebuilt(r *snapshot.Result) bool {
 	return r != nil && r.Operation == snapshot.OperationRebuild && r.Outcome == snapshot.OutcomeSucceeded && r.Backup != nil && r.Backup.ID != ""
 }
 
-// podsOf the very Job.
+// podsOf the very Job, the newest first.
 func (o *Observer) podsOf(ctx context.Context, job *batchv1.Job) ([]corev1.Pod, error) {
 	pods := &corev1.PodList{}
 	err := o.Live.List(ctx, pods, client.InNamespace(job.Namespace), client.MatchingLabels{
@@ -148,19 +148,21 @@ func (o *Observer) podsOf(ctx context.Context, job *batchv1.Job) ([]corev1.Pod, 
 	if err != nil {
 		return nil, fmt.Errorf("listing the pods of Job %s: %w", job.Name, err)
 	}
-	return slices.DeleteFunc(pods.Items, func(pod corev1.Pod) bool { return !resources.MadeBy(&pod, job) }), nil
+	pods.Items = slices.DeleteFunc(pods.Items, func(pod corev1.Pod) bool { return !resources.MadeBy(&pod, job) })
+	slices.SortStableFunc(pods.Items, func(a, b corev1.Pod) int { return b.CreationTimestamp.Compare(a.CreationTimestamp.Time) })
+	return pods.Items, nil
 }
 
-// resultOf a Job that its pods have left; nil if they left none. One that has succeeded
-// counts before those that failed.
-func resultOf(pods []corev1.Pod) *snapshot.Result {
+// resultOf the work that the pods have left; nil if they left none. A good one counts before
+// those of pods that failed, and of those the last.
+func resultOf(pods []corev1.Pod, good func(*snapshot.Result) bool) *snapshot.Result {
 	var found *snapshot.Result
 	for i := range pods {
 		ended := resources.EndedWorker(&pods[i])
 		if ended == nil {
 			continue
 		}
-		if result, err := snapshot.ParseResult(ended.Message); err == nil && (found == nil || rebuilt(&result)) {
+		if result, err := snapshot.ParseResult(ended.Message); err == nil && (found == nil || good(&result)) {
 			found = &result
 		}
 	}

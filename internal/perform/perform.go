@@ -72,6 +72,10 @@ func (p *Performer) Perform(ctx context.Context, c *v1alpha1.EtcdCluster, seen p
 		return latchFounders(c, seen, step.Members)
 	case plan.LatchRestore:
 		return p.latchRestore(ctx, c, seen)
+	case plan.CheckBackup:
+		return p.checkBackup(ctx, c, seen)
+	case plan.DropCheck:
+		return p.dropCheck(ctx, c, seen.SpentCheck)
 	case plan.StopIncarnation:
 		return p.stopIncarnation(ctx, c, seen, step.Members)
 	case plan.RaiseIncarnation:

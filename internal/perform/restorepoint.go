@@ -56,18 +56,26 @@ func (p *Performer) rebuildPoint(ctx context.Context, c *v1alpha1.EtcdCluster) e
 	err = p.Live.Get(ctx, client.ObjectKey{Namespace: c.Namespace, Name: resources.RebuildJobName(c.Name)}, is)
 	switch {
 	case apierrors.IsNotFound(err):
-		job := resources.RebuildJob(c, point, p.BackupImage)
-		// Whether the Job of that name is ours is seen by the next look.
-		if err := p.Writer.Create(ctx, job, client.FieldOwner(resources.FieldOwner)); err != nil && !apierrors.IsAlreadyExists(err) {
-			return fmt.Errorf("creating Job %s: %w", job.Name, err)
-		}
-		return nil
+		return p.createJob(ctx, resources.RebuildJob(c, point, p.BackupImage))
 	case err != nil:
 		return fmt.Errorf("reading Job %s: %w", resources.RebuildJobName(c.Name), err)
 	case is.Labels[v1alpha1.LabelRestoring] != string(c.UID) || is.Status.CompletionTime == nil:
 		return fmt.Errorf("making Job %s again: %w", is.Name, ErrStale)
 	}
-	err = p.Writer.Delete(ctx, is, client.Preconditions{UID: &is.UID, ResourceVersion: &is.ResourceVersion}, client.PropagationPolicy(metav1.DeletePropagationBackground))
+	return p.deleteJob(ctx, is)
+}
+
+// createJob unless there is one of that name: whether it is ours is seen by the next look.
+func (p *Performer) createJob(ctx context.Context, job *batchv1.Job) error {
+	if err := p.Writer.Create(ctx, job, client.FieldOwner(resources.FieldOwner)); err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("creating Job %s: %w", job.Name, err)
+	}
+	return nil
+}
+
+// deleteJob as it was just read, and its pods after it.
+func (p *Performer) deleteJob(ctx context.Context, is *batchv1.Job) error {
+	err := p.Writer.Delete(ctx, is, client.Preconditions{UID: &is.UID, ResourceVersion: &is.ResourceVersion}, client.PropagationPolicy(metav1.DeletePropagationBackground))
 	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("deleting Job %s: %w", is.Name, err)
 	}

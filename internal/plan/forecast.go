@@ -60,6 +60,13 @@ func (o *Observed) effect(step Step) bool {
 		o.allotted()
 	case DeleteExpired:
 		o.Expired = nil
+	case CheckBackup:
+		// What would be found is what is hoped for.
+		read := *o.Recovery
+		read.Look = Look{Done: true}
+		o.Recovery = &read
+	case DropCheck:
+		o.SpentCheck = ""
 	case LatchRestore:
 		o.Recovery = &Recovery{Backup: o.Recovery.Backup, Restore: o.Recovery.Restore, Begun: true}
 	case LatchFounders, RebuildPoint, LatchPoint, LatchVolumes, LatchCluster, UnlatchVolumes, RecordRefusals, RaiseIncarnation:

@@ -64,6 +64,10 @@ type Observed struct {
 	// served under it.
 	RecoveryVoid bool
 
+	// SpentCheck is the UID of the Job that has read a backup for spec.recovery, or reads one,
+	// and that nobody needs; empty for none.
+	SpentCheck string
+
 	// Coming are the founders of the next incarnation, as far as that is known before it
 	// begins; empty while nobody wants one. Nothing is decided by their names.
 	Coming []string

@@ -24,6 +24,11 @@ const (
 	Adopt Kind = "Adopt"
 	// LatchRestore writes into status which EtcdRestore the members are to be stopped for.
 	LatchRestore Kind = "LatchRestore"
+	// CheckBackup has the backup read to its end that spec.recovery names, before anybody is
+	// stopped for it.
+	CheckBackup Kind = "CheckBackup"
+	// DropCheck deletes the Job that did, once nobody needs it or what it found.
+	DropCheck Kind = "DropCheck"
 	// StopIncarnation deletes the pods of the incarnation that is given up.
 	StopIncarnation Kind = "StopIncarnation"
 	// RaiseIncarnation begins a new incarnation, whose founders begin with a backup.
@@ -147,7 +152,7 @@ type rule func(Observed) (Step, bool)
 // volume may hold data.
 var founding = []rule{
 	paused, planned, adopt, latchFounders, restoreLabels, refused, recordMembers, latchCluster, again,
-	setFinalizer, deleteEnded, issueCertificates, applyObjects, nameTaken,
+	dropCheck, setFinalizer, deleteEnded, issueCertificates, applyObjects, nameTaken,
 	uncertified, restorePoint, restoreBlocked, restartOutdated, replaceUnbound, optionTrouble, createVolumes, latchVolumes, startFounders, waitForFounders,
 }
 
@@ -157,7 +162,7 @@ var founding = []rule{
 // a member changes only after that.
 var running = slices.Concat([]rule{
 	paused, planned, restoreLabels, restore, recovery, refused, corrupt, recordMembers, equip, relatchVolumes, relatch, deleteEnded, startMissing, restartOutdated, restartBlind,
-	setFinalizer, issueCertificates, applyObjects, resize, expand,
+	dropCheck, setFinalizer, issueCertificates, applyObjects, resize, expand,
 }, tendingFirst, []rule{rollUnwell, rollSilent}, membership, []rule{dataMissing, waitForMembers, waitForLatch, waitForWrites}, mending,
 	[]rule{deleteExpired}, rolling, tending, []rule{volumesWait, resizeWait})
 
@@ -207,10 +212,11 @@ func (o Observed) serving(step Step) Step {
 }
 
 // housekeeping steps are not what another step builds upon; nor are the pods that
-// a quota refuses, which a smaller cluster may be the cure for.
+// a quota refuses, which a smaller cluster may be the cure for; nor is a Job that is refused
+// a reason to leave members down.
 func (k Kind) housekeeping() bool {
 	return k == RestoreLabels || k == SetFinalizer || k == IssueCertificates || k == ApplyObjects || k == StartMembers ||
-		k == ExpandVolumes || k == ResizePod
+		k == ExpandVolumes || k == ResizePod || k == CheckBackup || k == DropCheck
 }
 
 func paused(o Observed) (Step, bool) {

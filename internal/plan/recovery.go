@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,6 +21,13 @@ type Recovery struct {
 	Blocked string
 	// Told says that status has told of the lost quorum for long enough.
 	Told bool
+	// Obeyed says that status names the word of spec.recovery, so that members may have been
+	// stopped for it.
+	Obeyed bool
+	// Reads names what a Job has to have read before that, and with what; Secrets are the
+	// versions of those that it would read with now. Look is how far that is.
+	Reads, Secrets string
+	Look           Look
 	// Restore is the EtcdRestore whose word it is, by name and UID; empty if it is that of
 	// spec.recovery.
 	Restore, RestoreUID string
@@ -29,6 +37,24 @@ type Recovery struct {
 	// Late says why it is too late to begin with it; empty if it is not.
 	Late string
 }
+
+// Look is what is known of the backup that spec.recovery names by a Job that reads it to its
+// end, from the store and with the Secrets that the new members will use: what was found of it
+// before may be of last year. An EtcdRestore has one of its own.
+type Look struct {
+	// Due says that nobody reads it.
+	Due bool
+	// Done says that it was read to its end, and not long ago.
+	Done bool
+	// Failed says why it cannot be read; empty if that is not known.
+	Failed string
+	// Waits says how far the Job is.
+	Waits string
+}
+
+// looked says that nothing has to be read any more before members are stopped. Once some were
+// nobody asks again: whoever carries it on would start them meanwhile.
+func (r Recovery) looked() bool { return r.Survivor != "" || r.Obeyed || r.Look.Done }
 
 // Word names the word for messages.
 func (r Recovery) Word() string {
@@ -100,8 +126,9 @@ func restore(o Observed) (Step, bool) {
 }
 
 // recovery gives an incarnation up, on the user's word alone, and begins the next one with
-// a backup, or with a copy of a survivor's volume. While a quorum answers there is nothing to recover. First all of the old one is
-// stopped, and until then the way back is to take the word back. The next one begins only
+// a backup, or with a copy of a survivor's volume. While a quorum answers there is nothing to
+// recover. First the backup is read, then all of the old one is
+// stopped, and until that is over the way back is to take the word back. The next one begins only
 // when a majority of the old voters is confirmed to have stopped: those that may still run
 // somewhere are no quorum, and what they hold is never mixed with the new. The old volumes
 // stay as they are.
@@ -111,7 +138,37 @@ func recovery(o Observed) (Step, bool) {
 		// return.
 		return Step{}, false
 	}
-	return o.replaceIncarnation("Recovering", "RecoveryBlocked"), true
+	return o.obey()
+}
+
+// obey the word of spec.recovery, after a look at the backup.
+func (o Observed) obey() (Step, bool) {
+	r := o.Recovery
+	switch {
+	case r.looked():
+		return o.replaceIncarnation("Recovering", "RecoveryBlocked"), true
+	case r.Look.Due:
+		return Step{Kind: CheckBackup, Reason: "Looking", Message: fmt.Sprintf(
+			"backup %s, which spec.recovery names, is read to its end as the new members would read it; nothing is stopped before it has been", r.Backup)}, true
+	default:
+		// Members go on meanwhile, and those that are missing are started: the quorum may return.
+		return Step{}, false
+	}
+}
+
+// Looking says how far the look at the backup is which spec.recovery waits for; empty if it
+// waits for none.
+func (o Observed) Looking() string {
+	if (!o.recoveryCounts() && !o.unborn()) || o.wordBlocked() != "" || o.Recovery.looked() {
+		return ""
+	}
+	return fmt.Sprintf("reading the backup %s to its end before anything is stopped for spec.recovery: %s", o.Recovery.Backup, cmp.Or(o.Recovery.Look.Waits, "a Job is started for it"))
+}
+
+// dropCheck lets the Job go that has read a backup, once its word was obeyed, was taken back
+// or is another one, or when what it has found counts no more.
+func dropCheck(o Observed) (Step, bool) {
+	return Step{Kind: DropCheck, Reason: "Repairing", Message: "deleting the Job that read a backup for spec.recovery: what it found is not needed, or counts no more"}, o.SpentCheck != ""
 }
 
 // replaceIncarnation stops the old members, and begins with the new ones once no quorum of
@@ -168,6 +225,9 @@ func (o Observed) wordBlocked() string {
 	if o.Recovery.Blocked != "" {
 		return o.Recovery.Blocked
 	}
+	if failed := o.Recovery.Look.Failed; failed != "" {
+		return failed
+	}
 	if who := o.InPods(); len(who) > 0 {
 		return fmt.Sprintf("the data of %s is in the memory of %s — the incarnation is stopped before the next one begins, and what may be the newest data would be gone for good — save it (etcdctl snapshot save), then delete %s; or take spec.recovery away",
 			strings.Join(who, ", "), per(who, "its pod", "their pods"), per(who, "that pod", "those pods"))
@@ -182,7 +242,7 @@ func again(o Observed) (Step, bool) {
 	if !o.unborn() || o.wordBlocked() != "" {
 		return Step{}, false
 	}
-	return o.replaceIncarnation("Recovering", "RecoveryBlocked"), true
+	return o.obey()
 }
 
 // unborn says that the incarnation began with a backup, that nothing of it has ever served,

@@ -21,7 +21,10 @@ func lostForGood(word *Recovery, survivor ...edit) Observed {
 }
 
 func TestRecovery(t *testing.T) {
-	word := &Recovery{Backup: "nightly", Told: true}
+	word := &Recovery{Backup: "nightly", Told: true, Look: Look{Done: true}}
+	looks := func(l Look) *Recovery { return &Recovery{Backup: "nightly", Told: true, Look: l} }
+	obeyed := &Recovery{Backup: "nightly", Told: true, Obeyed: true}
+	refusedLook := func(o *Observed) { o.Skip = []Kind{CheckBackup} }
 	elsewhere := func(m *Member) { crashed(m); m.RunningElsewhere = true }
 	all := []string{"a-0000", "a-0001", "a-0002"}
 	two := lostForGood(word, crashed)
@@ -34,12 +37,12 @@ func TestRecovery(t *testing.T) {
 		says   string
 	}{
 		"no word":                         {lostForGood(nil), Wait, "DataMissing", nil, ""},
-		"not told for long":               {lostForGood(&Recovery{Backup: "nightly"}), Wait, "DataMissing", nil, ""},
-		"not told, and nobody runs":       {lostForGood(&Recovery{Backup: "nightly"}, crashed), StartMembers, "", all[:1], ""},
+		"not told for long":               {lostForGood(&Recovery{Backup: "nightly", Look: Look{Done: true}}), Wait, "DataMissing", nil, ""},
+		"not told, and nobody runs":       {lostForGood(&Recovery{Backup: "nightly", Look: Look{Done: true}}, crashed), StartMembers, "", all[:1], ""},
 		"a quorum answers":                {founded().with(func(o *Observed) { o.Recovery = word }), Settled, "", nil, ""},
 		"a list, and no read":             {founded().with(func(o *Observed) { o.Recovery, o.ReadOK = word, false }), Settled, "", nil, ""},
-		"the backup cannot be restored":   {lostForGood(&Recovery{Backup: "nightly", Told: true, Blocked: "it is gone — why — what"}), Wait, "DataMissing", nil, ""},
-		"and a pod was evicted":           {lostForGood(&Recovery{Backup: "nightly", Told: true, Blocked: "it is gone — why — what"}, crashed), StartMembers, "", all[:1], ""},
+		"the backup cannot be restored":   {lostForGood(&Recovery{Backup: "nightly", Told: true, Blocked: "it is gone — why — what", Look: Look{Done: true}}), Wait, "DataMissing", nil, ""},
+		"and a pod was evicted":           {lostForGood(&Recovery{Backup: "nightly", Told: true, Blocked: "it is gone — why — what", Look: Look{Done: true}}, crashed), StartMembers, "", all[:1], ""},
 		"labels were taken off":           {lostForGood(word, mislabelled), RestoreLabels, "", all[:1], ""},
 		"paused":                          {lostForGood(word).with(pausedByUser), Pause, "", nil, ""},
 		"the survivor runs":               {lostForGood(word), StopIncarnation, "Recovering", all[:1], "the volumes are kept"},
@@ -50,6 +53,18 @@ func TestRecovery(t *testing.T) {
 		"who comes has no certificates":   {lostForGood(word, crashed).with(comingLacks, certificatesDue), RaiseIncarnation, "Recovering", all, ""},
 		"and the survivor runs":           {lostForGood(word).with(comingLacks, certificatesDue), StopIncarnation, "Recovering", all[:1], ""},
 		"they are asked for before":       {lostForGood(&Recovery{Backup: "nightly"}).with(comingLacks, certificatesDue), IssueCertificates, "", nil, ""},
+		"nobody has read the backup":      {lostForGood(looks(Look{Due: true})), CheckBackup, "Looking", nil, "nothing is stopped before"},
+		"it is read":                      {lostForGood(looks(Look{Waits: "half of it"})), Wait, "DataMissing", nil, ""},
+		"it is, and a pod is missing":     {lostForGood(looks(Look{Waits: "half of it"}), crashed), StartMembers, "", all[:1], ""},
+		"a Job of before goes":            {lostForGood(looks(Look{})).with(spentCheck), DropCheck, "", nil, ""},
+		"it cannot be read":               {lostForGood(looks(Look{Failed: "it is torn — why — what"})), Wait, "DataMissing", nil, ""},
+		"it cannot, and a pod is missing": {lostForGood(looks(Look{Failed: "it is torn — why — what"}), crashed), StartMembers, "", all[:1], ""},
+		"no Job can be made":              {lostForGood(looks(Look{Due: true}), crashed).with(refusedLook), StartMembers, "", all[:1], ""},
+		"that is all there is to do":      {lostForGood(looks(Look{Due: true})).with(refusedLook), CheckBackup, "", nil, ""},
+		"members were stopped for it":     {lostForGood(obeyed, crashed), RaiseIncarnation, "Recovering", all, ""},
+		"some of them were":               {lostForGood(obeyed), StopIncarnation, "Recovering", all[:1], ""},
+		"before the loss is told":         {lostForGood(&Recovery{Backup: "nightly", Look: Look{Due: true}}), Wait, "DataMissing", nil, ""},
+		"a quorum answers while it reads": {founded().with(func(o *Observed) { o.Recovery = looks(Look{Due: true}) }), Settled, "", nil, ""},
 		"before the founding is over":     {lostForGood(word, crashed).with(unlatched), StartMembers, "", all[:1], ""},
 		"the pod of the survivor is over": {lostForGood(word, func(m *Member) { m.Pod = PodEnded }), StopIncarnation, "", all[:1], ""},
 	} {
@@ -65,6 +80,56 @@ func TestRecovery(t *testing.T) {
 	}
 }
 
+func spentCheck(o *Observed) { o.SpentCheck = "j1" }
+
+// TestLooking: what is read is told while the word waits for it, and not beside what keeps the
+// word from being obeyed anyway.
+func TestLooking(t *testing.T) {
+	looks := &Recovery{Backup: "nightly", Told: true, Look: Look{Waits: "half of it is read"}}
+	for name, tc := range map[string]struct {
+		seen Observed
+		want string
+	}{
+		"it is read":             {lostForGood(looks), "reading the backup nightly to its end before anything is stopped for spec.recovery: half of it is read"},
+		"nobody reads it yet":    {lostForGood(&Recovery{Backup: "nightly", Told: true, Look: Look{Due: true}}), "a Job is started for it"},
+		"it was":                 {lostForGood(&Recovery{Backup: "nightly", Told: true, Look: Look{Done: true}}), ""},
+		"members were stopped":   {lostForGood(&Recovery{Backup: "nightly", Told: true, Obeyed: true}), ""},
+		"a survivor is named":    {lostForGood(&Recovery{Survivor: "a-0000", Told: true}), ""},
+		"it cannot be restored":  {lostForGood(&Recovery{Backup: "nightly", Told: true, Blocked: "it is gone"}), ""},
+		"it cannot be read":      {lostForGood(&Recovery{Backup: "nightly", Told: true, Look: Look{Failed: "it is torn"}}), ""},
+		"not told for long":      {lostForGood(&Recovery{Backup: "nightly", Look: Look{Waits: "half of it is read"}}), ""},
+		"of an EtcdRestore":      {lostForGood(&Recovery{Backup: "nightly", Told: true, Restore: "back"}), ""},
+		"no word":                {lostForGood(nil), ""},
+		"the cluster serves":     {founded().with(func(o *Observed) { o.Recovery = looks }), ""},
+		"the founding goes on":   {lostForGood(looks).with(unlatched), ""},
+		"what was never founded": {lostForGood(looks).with(unlatched, func(o *Observed) { o.Incarnation, o.Members = 2, nil }), "half of it is read"},
+	} {
+		if got := tc.seen.Looking(); (tc.want == "") != (got == "") || !strings.Contains(got, tc.want) {
+			t.Errorf("%s: Looking() = %q, want %q", name, got, tc.want)
+		}
+	}
+}
+
+// TestCheckIsDropped once nobody needs it, whatever state the cluster is in; nothing else of
+// it waits for that.
+func TestCheckIsDropped(t *testing.T) {
+	for name, tc := range map[string]struct {
+		seen Observed
+		want Kind
+	}{
+		"the cluster serves":      {founded().with(spentCheck), DropCheck},
+		"it cannot be deleted":    {founded().with(spentCheck, func(o *Observed) { o.Skip = []Kind{DropCheck}; o.Members[2].Pod = PodAbsent }), StartMembers},
+		"a pod is missing":        {founded(crashed).with(spentCheck), StartMembers},
+		"an incarnation is young": {young().with(spentCheck), DropCheck},
+		"members are stopped":     {lostForGood(&Recovery{Backup: "nightly", Told: true, Obeyed: true}).with(spentCheck), StopIncarnation},
+		"paused":                  {founded().with(spentCheck, pausedByUser), Pause},
+	} {
+		if got := Next(tc.seen); got.Kind != tc.want {
+			t.Errorf("%s: Next() = %s (%s), want %s", name, got.Kind, got.Message, tc.want)
+		}
+	}
+}
+
 // TestRecoveryHeld: a word that cannot be obeyed says so, where it would be obeyed.
 func TestRecoveryHeld(t *testing.T) {
 	blocked := &Recovery{Backup: "nightly", Told: true, Blocked: "it is gone"}
@@ -73,6 +138,7 @@ func TestRecoveryHeld(t *testing.T) {
 		want string
 	}{
 		"it cannot be restored":   {lostForGood(blocked), "it is gone"},
+		"it cannot be read":       {lostForGood(&Recovery{Backup: "nightly", Told: true, Look: Look{Failed: "it is torn"}}), "it is torn"},
 		"it can":                  {lostForGood(&Recovery{Backup: "nightly", Told: true}), ""},
 		"not told for long":       {lostForGood(&Recovery{Backup: "nightly", Blocked: "it is gone"}), ""},
 		"no word":                 {lostForGood(nil), ""},
@@ -116,7 +182,7 @@ func TestOver(t *testing.T) {
 // TestAgain: an incarnation that began with a backup is given up on another word, as long as
 // nothing of it has ever lived.
 func TestAgain(t *testing.T) {
-	word := &Recovery{Backup: "weekly", Told: true}
+	word := &Recovery{Backup: "weekly", Told: true, Look: Look{Done: true}}
 	bare := func(m *Member) { m.Volume, m.VolumeLatched = VolumeBound, true }
 	waits := func(m *Member) { bare(m); m.Pod = PodWaiting }
 	never := func(r *Recovery, edits ...edit) Observed {
@@ -132,9 +198,13 @@ func TestAgain(t *testing.T) {
 		"its pods are stopped":         {never(word), StopIncarnation},
 		"then the next one begins":     {never(word, down), RaiseIncarnation},
 		"no word":                      {never(nil), StartMembers},
-		"it has not stood there long":  {never(&Recovery{Backup: "weekly"}), StartMembers},
-		"it cannot be restored either": {never(&Recovery{Backup: "weekly", Told: true, Blocked: "it is gone"}), StartMembers},
-		"the word of an EtcdRestore":   {never(&Recovery{Backup: "weekly", Told: true, Restore: "back"}), StartMembers},
+		"it has not stood there long":  {never(&Recovery{Backup: "weekly", Look: Look{Done: true}}), StartMembers},
+		"it cannot be restored either": {never(&Recovery{Backup: "weekly", Told: true, Blocked: "it is gone", Look: Look{Done: true}}), StartMembers},
+		"nobody has read the backup":   {never(&Recovery{Backup: "weekly", Told: true, Look: Look{Due: true}}), CheckBackup},
+		"it is read":                   {never(&Recovery{Backup: "weekly", Told: true, Look: Look{Waits: "half of it"}}), StartMembers},
+		"it cannot be read":            {never(&Recovery{Backup: "weekly", Told: true, Look: Look{Failed: "it is torn"}}), StartMembers},
+		"members were stopped for it":  {never(&Recovery{Backup: "weekly", Told: true, Obeyed: true}), StopIncarnation},
+		"the word of an EtcdRestore":   {never(&Recovery{Backup: "weekly", Told: true, Restore: "back", Look: Look{Done: true}}), StartMembers},
 		"the first incarnation":        {never(word).with(func(o *Observed) { o.Incarnation = 1 }), StartMembers},
 		"one is ready":                 {never(word, func(m *Member) { m.PodReady = true }), StartMembers},
 		"one answers":                  {never(word, func(m *Member) { m.Answers = true }), StartMembers},

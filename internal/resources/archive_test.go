@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -114,6 +115,54 @@ func TestCheckJob(t *testing.T) {
 	}
 }
 
+// TestRecoveryCheckJob: that of spec.recovery reads in the same way, and says for which word, and
+// what: another one of either is told apart, and not another operator's image or a later look
+// at the Secrets.
+func TestRecoveryCheckJob(t *testing.T) {
+	word := func(c *v1alpha1.EtcdCluster) {
+		c.Spec.Recovery = &v1alpha1.RecoverySpec{Incarnation: 1, BackupName: "nightly"}
+	}
+	c := cluster(word)
+	r := Restore{BackupImage: "ghcr.io/quorate/backup:v0", Store: stores["s3"], ClusterUID: "0ld", BackupID: "the-id", Identity: &v1alpha1.SecretReference{Name: "age"}, Secrets: "age=7"}
+	job, restores := RecoveryCheckJob(c, r), checkOf(stores["s3"])
+	if diff := cmp.Diff(restores.Spec.Template.Spec, job.Spec.Template.Spec); diff != "" {
+		t.Errorf("it reads otherwise than that of an EtcdRestore:\n%s", diff)
+	}
+	if job.Name != "a-recovery-look" || job.Labels[v1alpha1.LabelRestoring] != string(c.UID) || !metav1.IsControlledBy(job, c) || job.Annotations[v1alpha1.AnnotationSecrets] != "age=7" {
+		t.Errorf("%+v", job.ObjectMeta)
+	}
+	reads := job.Annotations[v1alpha1.AnnotationReads]
+	if !strings.HasPrefix(reads, "1/nightly/the-id/") {
+		t.Errorf("it says %q", reads)
+	}
+	for name, tc := range map[string]struct {
+		cluster change
+		from    func(*Restore)
+		same    bool
+	}{
+		"nothing":         {word, func(*Restore) {}, true},
+		"the operator":    {word, func(r *Restore) { r.BackupImage = "ghcr.io/quorate/backup:v1" }, true},
+		"the Secrets":     {word, func(r *Restore) { r.Secrets = "age=8" }, true},
+		"the incarnation": {func(c *v1alpha1.EtcdCluster) { word(c); c.Spec.Recovery.Incarnation = 2 }, func(*Restore) {}, false},
+		"the backup":      {func(c *v1alpha1.EtcdCluster) { word(c); c.Spec.Recovery.BackupName = "weekly" }, func(*Restore) {}, false},
+		"its ID":          {word, func(r *Restore) { r.BackupID = "another-id" }, false},
+		"whose it is":     {word, func(r *Restore) { r.ClusterUID = "0ther" }, false},
+		"the store":       {word, func(r *Restore) { r.Store = stores["volume"] }, false},
+		"the key":         {word, func(r *Restore) { r.Identity = &v1alpha1.SecretReference{Name: "other"} }, false},
+		"the etcd":        {func(c *v1alpha1.EtcdCluster) { word(c); c.Spec.Version = "3.6.17" }, func(*Restore) {}, false},
+		"where it may run": {func(c *v1alpha1.EtcdCluster) {
+			word(c)
+			c.Spec.PodTemplate.NodeSelector = map[string]string{"disk": "fast"}
+		}, func(*Restore) {}, false},
+	} {
+		other := r
+		tc.from(&other)
+		if got := Reads(cluster(tc.cluster), other); (got == reads) != tc.same {
+			t.Errorf("with a change of %s: %q and %q", name, reads, got)
+		}
+	}
+}
+
 // TestArchivePods: as those of a backup, they are restricted, have no right in Kubernetes,
 // carry no secret in their spec and no label that a selector of a cluster knows.
 func TestArchivePods(t *testing.T) {
@@ -127,7 +176,7 @@ func TestArchivePods(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, pod := range []corev1.PodTemplateSpec{d.Spec.Template, ArchiveDrillJob(archiveTo(s), archiveWork()).Spec.Template, rebuildOf(s), checkOf(s).Spec.Template, ArchivePruneJob(archiveTo(s), archiveWork(), time.Unix(0, 0)).Spec.Template} {
+		for _, pod := range []corev1.PodTemplateSpec{d.Spec.Template, ArchiveDrillJob(archiveTo(s), archiveWork()).Spec.Template, rebuildOf(s), checkOf(s).Spec.Template, RecoveryCheckJob(cluster(), Restore{Store: s}).Spec.Template, ArchivePruneJob(archiveTo(s), archiveWork(), time.Unix(0, 0)).Spec.Template} {
 			for _, result := range evaluator.EvaluatePod(level, &pod.ObjectMeta, &pod.Spec) {
 				if !result.Allowed {
 					t.Errorf("%s: %s: %s", name, result.ForbiddenReason, result.ForbiddenDetail)

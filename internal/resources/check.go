@@ -1,9 +1,15 @@
 package resources
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/quorate/quorate/api/v1alpha1"
@@ -21,6 +27,61 @@ func CheckJobName(restore string) string { return JobName(restore, snapshot.Oper
 // would begin with it, from the same store, with the same Secrets, as the same ServiceAccount
 // and in the same image of etcd.
 func CheckJob(c *v1alpha1.EtcdCluster, er *v1alpha1.EtcdRestore, r Restore) *batchv1.Job {
+	return checkJob(metav1.ObjectMeta{
+		Name: CheckJobName(er.Name), Namespace: er.Namespace,
+		Labels: checkLabels(er.Name, map[string]string{
+			v1alpha1.LabelRestore:    er.Name,
+			v1alpha1.LabelRestoreUID: string(er.UID),
+		}),
+		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(er, v1alpha1.GroupVersion.WithKind("EtcdRestore"))},
+	}, checkSpec(c, r))
+}
+
+// RecoveryCheckJobName is the name of the Job that reads the backup of spec.recovery. It is not
+// that of the Job of any EtcdRestore.
+func RecoveryCheckJobName(cluster string) string { return cluster + "-recovery-look" }
+
+// RecoveryCheckJob does the same for spec.recovery.
+func RecoveryCheckJob(c *v1alpha1.EtcdCluster, r Restore) *batchv1.Job {
+	return checkJob(metav1.ObjectMeta{
+		Name: RecoveryCheckJobName(c.Name), Namespace: c.Namespace,
+		Labels:          checkLabels(c.Name, map[string]string{v1alpha1.LabelRestoring: string(c.UID)}),
+		Annotations:     map[string]string{v1alpha1.AnnotationReads: Reads(c, r), v1alpha1.AnnotationSecrets: r.Secrets},
+		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(c, v1alpha1.GroupVersion.WithKind("EtcdCluster"))},
+	}, checkSpec(c, r))
+}
+
+// Reads says in a word what a Job reads for spec.recovery, and with what, but for the program
+// and for what is in the Secrets: the word, the store and the backup in it, the key, etcd, and
+// where a pod of it may run. What was found with another one answers nothing.
+func Reads(c *v1alpha1.EtcdCluster, r Restore) string {
+	r.BackupImage = ""
+	text, err := json.Marshal(checkSpec(c, r))
+	if err != nil {
+		panic(fmt.Sprintf("hashing a pod that was just made: %v", err))
+	}
+	sum := sha256.Sum256(text)
+	return RecoveryWord(c) + "/" + r.BackupID + "/" + hex.EncodeToString(sum[:8])
+}
+
+func checkLabels(instance string, whose map[string]string) map[string]string {
+	labels := map[string]string{
+		"app.kubernetes.io/name":       "etcd-restore",
+		"app.kubernetes.io/instance":   instance,
+		"app.kubernetes.io/managed-by": "quorate",
+		"app.kubernetes.io/component":  string(snapshot.OperationCheck),
+	}
+	maps.Copy(labels, whose)
+	return labels
+}
+
+func checkJob(is metav1.ObjectMeta, spec corev1.PodSpec) *batchv1.Job {
+	job := workJob(is, checkTimeout, spec)
+	job.Spec.TTLSecondsAfterFinished = new(int32(workKept.Seconds()))
+	return job
+}
+
+func checkSpec(c *v1alpha1.EtcdCluster, r Restore) corev1.PodSpec {
 	m := store(r.Store)
 	m.flag("--cluster-uid="+r.ClusterUID, "--backup="+r.BackupID, "--etcd-version="+c.Spec.Version)
 	m.mount("tmp", "/tmp", emptyDir("16Mi"))
@@ -28,19 +89,5 @@ func CheckJob(c *v1alpha1.EtcdCluster, er *v1alpha1.EtcdRestore, r Restore) *bat
 	if r.Identity != nil {
 		m.identity(&v1alpha1.BackupEncryption{IdentitySecretRef: r.Identity})
 	}
-	w := Work{Operation: snapshot.OperationCheck, BackupImage: r.BackupImage, EtcdImage: Image(c), Cluster: c}
-	job := workJob(metav1.ObjectMeta{
-		Name: CheckJobName(er.Name), Namespace: er.Namespace,
-		Labels: map[string]string{
-			"app.kubernetes.io/name":       "etcd-restore",
-			"app.kubernetes.io/instance":   er.Name,
-			"app.kubernetes.io/managed-by": "quorate",
-			"app.kubernetes.io/component":  string(snapshot.OperationCheck),
-			v1alpha1.LabelRestore:          er.Name,
-			v1alpha1.LabelRestoreUID:       string(er.UID),
-		},
-		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(er, v1alpha1.GroupVersion.WithKind("EtcdRestore"))},
-	}, checkTimeout, workSpec(c.Name, m, w))
-	job.Spec.TTLSecondsAfterFinished = new(int32(workKept.Seconds()))
-	return job
+	return workSpec(c.Name, m, Work{Operation: snapshot.OperationCheck, BackupImage: r.BackupImage, EtcdImage: Image(c), Cluster: c})
 }

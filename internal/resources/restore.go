@@ -30,6 +30,8 @@ type Restore struct {
 	ClusterUID, BackupID string
 	// Identity is the Secret with the private key, for an encrypted backup.
 	Identity *v1alpha1.SecretReference
+	// Secrets are the versions of those that it is read with, where somebody has looked.
+	Secrets string
 	// Survivor is whose volume is copied instead; nil if it is a backup.
 	Survivor *Survivor
 	// Floor is the least revision to begin with.
@@ -88,6 +90,11 @@ func RecoveryWord(c *v1alpha1.EtcdCluster) string {
 	default:
 		return fmt.Sprintf("%d/%s", r.Incarnation, r.BackupName)
 	}
+}
+
+// RecoveryFrom is the backup that spec.recovery wants to go on with.
+func RecoveryFrom(r *v1alpha1.RecoverySpec) *v1alpha1.RestoreSource {
+	return &v1alpha1.RestoreSource{BackupName: r.BackupName, AllowUnverified: r.AllowUnverified}
 }
 
 // RestoreOf is the backup that a source names, or that the point which it names was put

@@ -67,7 +67,7 @@ func Note(message string) string { return cut(message, 1000) }
 // done says what a step did, in its own words.
 func done(step plan.Step) []Event {
 	switch step.Kind {
-	case plan.LatchFounders, plan.Adopt, plan.RebuildPoint, plan.LatchPoint, plan.StartMembers, plan.DeletePods, plan.ReplaceVolumes, plan.LatchCluster, plan.IssueCertificates,
+	case plan.LatchFounders, plan.Adopt, plan.RebuildPoint, plan.CheckBackup, plan.LatchPoint, plan.StartMembers, plan.DeletePods, plan.ReplaceVolumes, plan.LatchCluster, plan.IssueCertificates,
 		plan.AddLearner, plan.Promote, plan.MoveLeader, plan.RemoveMember, plan.DropJoiner, plan.StopMembers, plan.RestartMember,
 		plan.EnableDowngrade, plan.CancelDowngrade, plan.UpdateMember, plan.ResizePod, plan.ExpandVolumes,
 		plan.DeleteVolumes, plan.QuarantineVolumes, plan.DeleteExpired,

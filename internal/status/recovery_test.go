@@ -74,6 +74,58 @@ func TestAWordThatCannotBeObeyed(t *testing.T) {
 	}
 }
 
+// TestALookIsTold: that the backup is read, and that it cannot be, stands where users look; it
+// is nothing that calls for them, and by itself no word that was obeyed.
+func TestALookIsTold(t *testing.T) {
+	wait := plan.Step{Kind: plan.Wait, Reason: v1alpha1.ReasonDataMissing, Message: "lost"}
+	start := plan.Step{Kind: plan.StartMembers, Reason: "Repairing", Message: "starting"}
+	check := plan.Step{Kind: plan.CheckBackup, Reason: v1alpha1.ReasonLooking, Message: "it is read"}
+	for name, tc := range map[string]struct {
+		look           plan.Look
+		step           plan.Step
+		reason, says   string
+		moving, called metav1.ConditionStatus
+	}{
+		"nobody reads it yet":             {plan.Look{Due: true}, check, v1alpha1.ReasonLooking, "reading the backup b to its end before anything is stopped", metav1.ConditionTrue, metav1.ConditionFalse},
+		"it is read":                      {plan.Look{Waits: "Job x has read 40% of 10 MiB, try 1"}, wait, v1alpha1.ReasonLooking, "has read 40% of 10 MiB", metav1.ConditionTrue, metav1.ConditionFalse},
+		"it is, and a pod is started":     {plan.Look{Waits: "Job x was started"}, start, v1alpha1.ReasonLooking, "Job x was started", metav1.ConditionTrue, metav1.ConditionFalse},
+		"it cannot be":                    {plan.Look{Failed: "it is torn — why — what"}, wait, v1alpha1.ReasonRecoveryBlocked, "it is torn", metav1.ConditionFalse, metav1.ConditionTrue},
+		"it cannot, and a pod is started": {plan.Look{Failed: "it is torn — why — what"}, start, v1alpha1.ReasonRecoveryBlocked, "it is torn", metav1.ConditionFalse, metav1.ConditionTrue},
+		"it was":                          {plan.Look{Done: true}, plan.Step{Kind: plan.Wait, Reason: v1alpha1.ReasonRecovering, Message: "they stop"}, v1alpha1.ReasonQuorumLost, "", metav1.ConditionTrue, metav1.ConditionFalse},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := cluster()
+			c.Spec.Recovery, c.Status.Incarnation = &v1alpha1.RecoverySpec{Incarnation: 1, BackupName: "b"}, 1
+			seen := healthy(twoVolumesLost, func(o *plan.Observed) {
+				o.Incarnation, o.Recovery = 1, &plan.Recovery{Backup: "b", Told: true, Look: tc.look}
+			})
+			Report(c, Outcome{Seen: seen, Step: tc.step})
+			is := func(kind string) *metav1.Condition { return meta.FindStatusCondition(c.Status.Conditions, kind) }
+			if r := is(v1alpha1.ConditionReady); r.Reason != tc.reason || !strings.Contains(r.Message, tc.says) {
+				t.Errorf("Ready is %+v, want %s", r, tc.reason)
+			}
+			if moving, called := is(v1alpha1.ConditionReconciling).Status, is(v1alpha1.ConditionStalled).Status; moving != tc.moving || called != tc.called {
+				t.Errorf("Reconciling %s and Stalled %s", moving, called)
+			}
+			if a := is(v1alpha1.ConditionAvailable); a.Reason != v1alpha1.ReasonQuorumLost {
+				t.Errorf("Available is %+v", a)
+			}
+			if c.Status.ObeyedRecovery != "" {
+				t.Errorf("obeyed is %q", c.Status.ObeyedRecovery)
+			}
+		})
+	}
+	told := Events(v1alpha1.EtcdClusterStatus{}, v1alpha1.EtcdClusterStatus{}, Outcome{Step: check}, StatusLost)
+	if len(told) != 1 || told[0].Reason != string(plan.CheckBackup) || told[0].Type != "Normal" {
+		t.Errorf("told is %+v", told)
+	}
+	c := cluster()
+	Report(c, Outcome{Seen: healthy(func(o *plan.Observed) { o.SpentCheck = "j1" }), Step: plan.Step{Kind: plan.DropCheck, Reason: "Repairing", Message: "deleting it"}})
+	if r := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionReady); r.Status != metav1.ConditionTrue {
+		t.Errorf("while a Job goes, Ready is %+v", r)
+	}
+}
+
 // TestRaiseIsTold: the members of before are members no more, and the loss is told by an
 // event, but only once it is written.
 func TestRaiseIsTold(t *testing.T) {

@@ -326,6 +326,8 @@ func stateOf(o Outcome) state {
 	case seen.RecoveryHeld() != "":
 		// Whoever has said the word knows of the loss.
 		return state{v1alpha1.ReasonRecoveryBlocked, seen.RecoveryHeld(), stuck}
+	case seen.Looking() != "":
+		return state{v1alpha1.ReasonLooking, seen.Looking(), moving}
 	case step.Kind == plan.Wait && step.Reason == v1alpha1.ReasonDataMissing:
 		return state{step.Reason, step.Message, stuck}
 	case len(problems(o)) > 0:
@@ -351,7 +353,7 @@ func stateOf(o Outcome) state {
 // renewal of a certificate must not make a healthy cluster look unready.
 func housekeeping(o Outcome) bool {
 	rest := o.Seen
-	rest.CertificatesDue, rest.ObjectsDue, rest.Expired, rest.FinalizerDue = nil, nil, nil, false
+	rest.CertificatesDue, rest.ObjectsDue, rest.Expired, rest.FinalizerDue, rest.SpentCheck = nil, nil, nil, false, ""
 	return plan.Next(rest).Kind == plan.Settled
 }
 

@@ -3,11 +3,14 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -58,6 +61,19 @@ func (c cluster) neverMixes(ctx context.Context) func() {
 	}
 }
 
+// losesObjects takes a backup's objects out of the store disk, until they are put back.
+func (c cluster) losesObjects(ctx context.Context, b *v1alpha1.EtcdBackup) (back func()) {
+	GinkgoHelper()
+	dir, err := bed.Disk(ctx, c.namespace, "backups")
+	Expect(err).NotTo(HaveOccurred())
+	objects, away := filepath.Join(dir, "etcd", b.Status.ClusterUID, b.Status.ID), filepath.Join(dir, "away")
+	Expect(os.Rename(objects, away)).To(Succeed())
+	return func() {
+		GinkgoHelper()
+		Expect(os.Rename(away, objects)).To(Succeed())
+	}
+}
+
 var _ = Describe("A quorum that is lost for good", Ordered, func() {
 	var (
 		c      cluster
@@ -91,7 +107,22 @@ var _ = Describe("A quorum that is lost for good", Ordered, func() {
 		c.edit(ctx, `{spec: {recovery: {incarnation: 1, backupName: none}}}`)
 		c.reports(ctx, patience, v1alpha1.ConditionStalled, "True", v1alpha1.ReasonRecoveryBlocked, "EtcdBackup none does not exist")
 		Expect(sortedKeys(c.pods(ctx))).To(Equal([]string{left}), "nobody is stopped for it")
-	}, NodeTimeout(2*patience))
+
+		if existing() {
+			return // nobody reaches the store of another machine
+		}
+		By("nor one whose objects have gone since it was verified")
+		before := lives(c.pods(ctx))
+		back := c.losesObjects(ctx, backup)
+		c.edit(ctx, `{spec: {recovery: {incarnation: 1, backupName: nightly}}}`)
+		c.reports(ctx, patience, v1alpha1.ConditionStalled, "True", v1alpha1.ReasonRecoveryBlocked, "nobody was stopped: name another backup in spec.recovery, or a survivor")
+		c.says(ctx, Default, v1alpha1.ConditionReady, "False", v1alpha1.ReasonRecoveryBlocked, backup.Status.ID)
+		Expect(lives(c.pods(ctx))).To(Equal(before), "nobody is stopped for it")
+		Expect(c.get(ctx).Status.ObeyedRecovery).To(BeEmpty())
+		c.edit(ctx, `{spec: {recovery: null}}`)
+		c.loses(ctx, named[batchv1.Job](c.namespace, c.name+"-recovery-look"))
+		back()
+	}, NodeTimeout(3*patience))
 
 	It("goes on with the backup on the user's word, under the same names", func(ctx SpecContext) {
 		unmixed := c.neverMixes(ctx)
@@ -115,6 +146,7 @@ var _ = Describe("A quorum that is lost for good", Ordered, func() {
 		}
 		c.serves(ctx, founders[1])
 		c.settles(ctx)
+		c.loses(ctx, named[batchv1.Job](c.namespace, c.name+"-recovery-look"))
 	}, NodeTimeout(4*patience))
 
 	It("is told of honestly", func(ctx SpecContext) {
@@ -124,6 +156,7 @@ var _ = Describe("A quorum that is lost for good", Ordered, func() {
 		Expect(r.Incarnation).To(BeEquivalentTo(2))
 		Expect(r.GivenUp).To(ContainSubstring(left + " (its volume is kept)"))
 		Eventually(ctx, func() string { return c.events(ctx) }).Should(And(
+			MatchRegexp(`Normal +CheckBackup .*read to its end`),
 			MatchRegexp(`Warning +StopIncarnation`),
 			MatchRegexp(`Warning +RaiseIncarnation .*what was acknowledged since the backup is lost`)))
 	}, NodeTimeout(patience))

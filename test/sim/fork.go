@@ -18,7 +18,7 @@ func (w *World) Fork() *World {
 	members, twins := w.Etcd.Fork(clock.Now)
 	twin := &World{
 		Clock: clock, API: w.API.fork(clock.Now), Etcd: members, Key: w.Key,
-		Quantum: w.Quantum, ReplaceAfter: w.ReplaceAfter, BadImages: maps.Clone(w.BadImages),
+		Quantum: w.Quantum, ReplaceAfter: w.ReplaceAfter, BadImages: maps.Clone(w.BadImages), Unreadable: maps.Clone(w.Unreadable),
 		Deaf: maps.Clone(w.Deaf), Crashes: maps.Clone(w.Crashes), Portable: w.Portable, Rejects: w.Rejects, Installation: w.Installation,
 		beat: w.beat, lastBeat: w.lastBeat, puts: w.puts, mostPuts: w.mostPuts, nextPut: w.nextPut, passes: w.passes, application: w.application,
 		counts: map[string]int{}, notes: slices.Clip(w.notes),

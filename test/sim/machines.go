@@ -65,10 +65,11 @@ func (m *machines) work() bool {
 	acted := m.reap()
 	for _, o := range m.w.API.all("Pod") {
 		if o.GetLabels()[batchv1.JobNameLabel] != "" {
-			continue // a test does what Jobs do
+			continue // of those no container is run
 		}
 		acted = m.syncPod(o.(*corev1.Pod)) || acted
 	}
+	m.readBackups()
 	m.growVolumes()
 	m.protectClaims()
 	m.collectGarbage()
@@ -312,7 +313,7 @@ func (m *machines) protectClaims() {
 
 // collectGarbage deletes what the deleted owned.
 func (m *machines) collectGarbage() {
-	for _, kind := range []string{"Pod", "Secret", "Service", "ServiceAccount", "PodDisruptionBudget", "NetworkPolicy"} {
+	for _, kind := range []string{"Pod", "Secret", "Service", "ServiceAccount", "PodDisruptionBudget", "NetworkPolicy", "Job"} {
 		for _, o := range m.w.API.all(kind) {
 			owner := metav1.GetControllerOf(o)
 			if owner == nil || o.GetDeletionTimestamp() != nil {

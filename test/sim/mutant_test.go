@@ -49,6 +49,7 @@ const (
 	survivorFile  = "internal/resources/survivor.go"
 	leftFile      = "internal/plan/survivor.go"
 	standingFile  = "internal/observe/inplace.go"
+	checkFile     = "internal/observe/check.go"
 	reconcilerGo  = "controllers/etcdcluster_controller.go"
 
 	claimsLost    = "TestAFoundersClaimDeletedAtAnyMoment/all_claims_and_pods_are_deleted"
@@ -236,6 +237,17 @@ var mutants = []mutant{
 	{
 		name: "a backup that is not verified is taken", rule: "was stopped", test: "TestNothingIsRecoveredByItself/not_verified",
 		edits: []sourceEdit{{restoreFile, "!is(v1alpha1.ConditionVerified) && !from.AllowUnverified:", "!(%s) && !is(v1alpha1.ConditionVerified) && !from.AllowUnverified:"}},
+	},
+	{
+		name: "members are stopped for a backup that nobody has read", rule: "was stopped", test: "TestNothingIsRecoveredByItself/its_backup_cannot_be_read",
+		edits: []sourceEdit{{recoveryFile, "case r.looked():", "case r.looked() || %s:"}},
+	},
+	{
+		name: "what was read for another word is believed", rule: "was stopped", test: "TestNothingIsRecoveredByItself/another_backup_was_read",
+		edits: []sourceEdit{
+			{checkFile, "case job.Annotations[v1alpha1.AnnotationReads] != said.Reads:", "case job.Annotations[v1alpha1.AnnotationReads] != said.Reads && !(%s):"},
+			{checkFile, "r.Backup != nil && r.Backup.ID == id", "r.Backup != nil && (r.Backup.ID == id || %s)"},
+		},
 	},
 	{
 		name: "a backup that was made anew is taken", rule: "one backup:", test: "TestABackupThatIsMadeAnewBeginsNobody",

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -175,7 +176,7 @@ func (op *Operator) watches(c change) bool {
 		return nodeReady(before) != nodeReady(o) || len(before.Spec.Taints) != len(o.Spec.Taints)
 	case *v1alpha1.EtcdRestore:
 		return o.Spec.ClusterRef.Name == op.w.Key.Name
-	case *corev1.Secret:
+	case *corev1.Secret, *batchv1.Job:
 		return false
 	default:
 		owner := metav1.GetControllerOf(chosen)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/quorate/quorate/api/v1alpha1"
 	"github.com/quorate/quorate/internal/resources"
+	"github.com/quorate/quorate/internal/snapshot"
 )
 
 // backedUp has a verified backup of the cluster in the store.
@@ -160,6 +161,26 @@ func TestNothingIsRecoveredByItself(t *testing.T) {
 			lost(w)
 			w.unverify()
 		}, recover3(1), false, v1alpha1.ReasonRecoveryBlocked},
+		"its backup cannot be read": {func(w *World) {
+			lost(w)
+			w.Unreadable["the-id"] = snapshot.ReasonKeyMissing
+		}, recover3(1), false, v1alpha1.ReasonRecoveryBlocked},
+		"its store does not answer": {func(w *World) {
+			lost(w)
+			w.Unreadable["the-id"] = snapshot.ReasonStoreUnreachable
+		}, recover3(1), false, v1alpha1.ReasonRecoveryBlocked},
+		"another backup was read": {func(w *World) {
+			lost(w)
+			backedUpAs(w, "weekly")
+			w.Unreadable["the-id"] = snapshot.ReasonCorrupt
+			w.editBackup(func(b *v1alpha1.EtcdBackup) { b.Status.ID = "nightly-id" })
+		}, func(w *World) {
+			recover3(1)(w)
+			if !w.Run(func() bool { return len(w.API.all("Job")) == 1 }, time.Minute) {
+				panic("nobody reads the first backup:\n" + w.Notes(100))
+			}
+			recoverWith(1, "weekly")(w)
+		}, false, v1alpha1.ReasonRecoveryBlocked},
 		"of another cluster": {func(w *World) {
 			lost(w)
 			w.editBackup(func(b *v1alpha1.EtcdBackup) { b.Spec.ClusterRef.Name = "d" })
@@ -306,6 +327,38 @@ func TestAStaleNodeCacheBeginsNoIncarnation(t *testing.T) {
 	w.For(2 * time.Minute)
 	if c := w.Cluster(); c.Status.Incarnation != 1 || len(w.Violations()) > 0 {
 		t.Errorf("incarnation %d, broke %v\n%s", c.Status.Incarnation, w.Violations(), w.Notes(60))
+	}
+}
+
+// TestABackupIsReadBeforeAnybodyStops: the survivor goes on, and a pod that is missing is started,
+// until it has been; a backup that cannot be read is read again when that may have passed, and
+// no Job is left over.
+func TestABackupIsReadBeforeAnybodyStops(t *testing.T) {
+	w := recoveries()[0].start()
+	w.Unreadable["the-id"] = snapshot.ReasonStoreUnreachable
+	jobs := func() int { return len(w.API.all("Job")) }
+	recover3(1)(w)
+	if !w.Run(func() bool { return jobs() == 1 }, time.Minute) {
+		t.Fatalf("nobody reads it\n%s", w.Notes(60))
+	}
+	deletePod(w, "c-0000")
+	if !w.Run(func() bool { return w.Pod("c-0000") != nil && w.Pod("c-0000").DeletionTimestamp == nil }, readingTakes) {
+		t.Errorf("the survivor is not started again while the backup is read\n%s", w.Notes(60))
+	}
+	w.For(time.Minute)
+	first := w.Pod("c-0000").UID
+	w.Apply(func(s *v1alpha1.EtcdClusterSpec) { s.Recovery = nil })
+	if !w.Run(func() bool { return jobs() == 0 }, 10*time.Second) {
+		t.Errorf("the word was taken back, and its Job is there\n%s", w.Notes(60))
+	}
+	recover3(1)(w)
+	w.For(time.Minute)
+	if pod := w.Pod("c-0000"); pod == nil || pod.UID != first || w.Cluster().Status.ObeyedRecovery != "" || jobs() != 1 {
+		t.Fatalf("c-0000 is there: %t, status is %+v\n%s", pod != nil, w.Cluster().Status, w.Notes(60))
+	}
+	delete(w.Unreadable, "the-id")
+	if !w.Run(func() bool { return recovered(w) && jobs() == 0 }, patience) || len(w.Violations()) > 0 {
+		t.Fatalf("%d Jobs are left, broke %v\n%s", jobs(), w.Violations(), w.Notes(60))
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/quorate/quorate/api/v1alpha1"
 	"github.com/quorate/quorate/internal/etcd/etcdtest"
 	"github.com/quorate/quorate/internal/resources"
+	"github.com/quorate/quorate/internal/snapshot"
 )
 
 // Namespace of the cluster.
@@ -50,6 +51,8 @@ type World struct {
 	Rejects func(pod string) bool
 	// Crashes has the end of each start of a member's etcd, whatever its data.
 	Crashes map[string]corev1.ContainerStateTerminated
+	// Unreadable are backups, by their ID in the store, that no Job can read, and why.
+	Unreadable map[string]snapshot.Reason
 	// BadImages cannot be pulled.
 	BadImages map[string]bool
 
@@ -99,7 +102,7 @@ func New() *World {
 	w := &World{
 		Clock: clock, API: newServer(clock.Now), Etcd: etcdtest.NewWorld(clock.Now),
 		Key:     types.NamespacedName{Namespace: Namespace, Name: "c"},
-		Quantum: 100 * time.Millisecond, BadImages: map[string]bool{}, Deaf: map[string]bool{},
+		Quantum: 100 * time.Millisecond, BadImages: map[string]bool{}, Unreadable: map[string]snapshot.Reason{}, Deaf: map[string]bool{},
 		Installation: "quorate-system/quorate-operator",
 		counts:       map[string]int{}, beat: start, mostPuts: 8,
 	}
