@@ -90,6 +90,9 @@ func TestCheck(t *testing.T) {
 		"half of it is read": {func(w *world) []client.Object {
 			return list(w.reads(withKey(), "s3=7", "", 0), w.reader(torn, runsThere))
 		}, plan.Look{Waits: "has read 40% of 10 MiB, try 2"}, ""},
+		"its store is not there": {func(w *world) []client.Object {
+			return list(w.reads(withKey(), "s3=7", "", 0), w.reader(torn, runsThere, func(p *corev1.Pod) { p.Status.PodIP = "10.9.9.8" }))
+		}, plan.Look{Waits: "is at it: ReadingBack, try 2: the store is away — nobody reads it — mend it; it is being tried again"}, ""},
 		"a try of it has failed": {func(w *world) []client.Object {
 			return list(w.reads(withKey(), "s3=7", "", 0), w.reader(snapshot.Result{Operation: snapshot.OperationCheck, Outcome: snapshot.OutcomeFailed, Message: "the store is away"}))
 		}, plan.Look{Waits: "was started; the try before failed: the store is away"}, ""},
@@ -157,7 +160,15 @@ func TestCheck(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := asked(t, withKey(), secretNamed("s3", "7"))
 			w.observer.Progress = func(_ context.Context, ip string) (*snapshot.Progress, error) {
-				return &snapshot.Progress{Attempt: 2, BytesRead: 4<<20 + 300<<10, TotalBytes: 10 << 20}, map[bool]error{false: errors.New("no such pod")}[ip == "10.9.9.9"]
+				is := snapshot.Progress{Phase: snapshot.PhaseReadingBack, Attempt: 2, BytesRead: 4<<20 + 300<<10, TotalBytes: 10 << 20}
+				switch ip {
+				case "10.9.9.9":
+					return &is, nil
+				case "10.9.9.8":
+					is.Trouble = &snapshot.Trouble{Message: "the store is away — nobody reads it — mend it"}
+					return &is, nil
+				}
+				return nil, errors.New("no such pod")
 			}
 			w.objects = append(w.objects, tc.job(w)...)
 			seen := w.see()
