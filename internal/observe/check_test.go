@@ -92,7 +92,7 @@ func TestCheck(t *testing.T) {
 		}, plan.Look{Waits: "has read 40% of 10 MiB, try 2"}, ""},
 		"its store is not there": {func(w *world) []client.Object {
 			return list(w.reads(withKey(), "s3=7", "", 0), w.reader(torn, runsThere, func(p *corev1.Pod) { p.Status.PodIP = "10.9.9.8" }))
-		}, plan.Look{Waits: "Job " + jobName + " is at it: ReadingBack, try 2: the store is away — nobody reads it — mend it; it is being tried again"}, ""},
+		}, plan.Look{Waits: "Job " + jobName + " is at it: ReadingBack, try 2: the store is away; it is being tried again"}, ""},
 		"a try of it has failed": {func(w *world) []client.Object {
 			return list(w.reads(withKey(), "s3=7", "", 0), w.reader(snapshot.Result{Operation: snapshot.OperationCheck, Outcome: snapshot.OutcomeFailed, Message: "the store is away"}))
 		}, plan.Look{Waits: "was started; the try before failed: the store is away"}, ""},
@@ -165,7 +165,7 @@ func TestCheck(t *testing.T) {
 				case "10.9.9.9":
 					return &is, nil
 				case "10.9.9.8":
-					is.Trouble = &snapshot.Trouble{Message: "the store is away — nobody reads it — mend it"}
+					is.Trouble = &snapshot.Trouble{Message: "the store is away"}
 					return &is, nil
 				}
 				return nil, errors.New("no such pod")
