@@ -227,6 +227,7 @@ var mutants = []mutant{
 		name: "a cluster that serves is recovered", rule: "the incarnation is 2", test: "TestNothingIsRecoveredByItself/it_serves",
 		edits: []sourceEdit{
 			{recoveryFile, "!o.List && !o.ReadOK && r.Told", "((!o.List && !o.ReadOK && r.Told) || %s)"},
+			{checkFile, "needed := stands && said.Told", "needed := stands && (said.Told || %s)"},
 			{wordFile, "c.Status.VoidRecovery != resources.RecoveryWord(c)\n", "(c.Status.VoidRecovery != resources.RecoveryWord(c) || %s)\n"},
 		},
 	},
