@@ -38,7 +38,20 @@ GENERATED := api config/crd/bases config/rbac/generated
 UNIT = $(shell go list ./... | grep -vE '/test/(integration|e2e|demo|bench|soak)(/|$$)')
 # What make test leaves to make test-deep, for it has ten minutes: by the tests' names, and
 # by the label deep of the specs in test/e2e.
-DEEP := TestMutants|TestMutantsAreNoticed|TestModel|TestEveryStateOfTurningTLSOn
+define DEEP_NAMES
+TestMutants TestMutantsAreNoticed TestModel TestEveryStateOfTurningTLSOn
+TestKilledAtAnyCallTheEndIsTheSame TestKilledTwiceTheEndIsTheSame TestFaultyCallsDoNotChangeTheEnd TestStaleCachesDoNotChangeTheEnd TestTwoOperatorsAtOnce
+TestFaultsOfTheStoreWhileSaving TestFaultsOfTheStoreWhileDrilling TestFaultsOfACloudWhileSaving
+TestASecretThatIsRenewedMeanwhile TestASecretOfACloudThatIsRenewedMeanwhile TestAPodsOwnIdentity
+TestASurvivorHasEveryAcknowledgedWrite TestWhatWasJustAcknowledgedIsNotLost TestARecoveryThatIsKilledBeginsAgain
+TestASaveThatIsKilled TestARestoreThatIsKilledAtAnyStep TestAnArchiverThatIsKilled TestAPruneThatIsKilledAtAnyRequest
+TestAnUploadToACloudThatIsInterrupted TestAnArchiverWithABrokenStore TestACompactionAtTheEndOfAnArchive
+TestAnyPointOfAnArchiveIsRestored TestAPointIsPutTogetherOnce TestASnapshotUnderWritesIsTheModels
+TestDamageAtRest TestDamageAtRestInACloud TestDamageToAnArchive TestBadInputForACloud
+TestThroughput TestOneKeyTwiceInARevision TestHistoryThatIsDeleted TestTurningAuthenticationOnTakesANewBase TestLargeRevisionsAreArchived
+endef
+empty :=
+DEEP := $(subst $(empty) $(empty),|,$(strip $(DEEP_NAMES)))
 DEEP_IN = $(shell grep -rlE '^func ($(DEEP)).t .testing' --include=*_test.go $(1) | xargs -n1 dirname | sort -u | sed 's|^|./|')
 
 ##@ Use it
@@ -254,11 +267,11 @@ model: ## The membership policy in many more worlds than test-unit tries: 20 min
 
 .PHONY: test-integration
 test-integration: ## Against a real kube-apiserver and real etcd processes.
-	go test -count=1 -timeout 25m -skip '^($(DEEP))$$' ./test/integration/...
+	@go test -count=1 -timeout 25m -skip '^($(DEEP))$$' ./test/integration/...
 
 .PHONY: test-deep-integration
 test-deep-integration: ## Faults of stores and of processes, each in turn.
-	go test -count=1 -timeout 25m -run '^($(DEEP))$$' $(call DEEP_IN,test/integration)
+	@go test -count=1 -timeout 25m -run '^($(DEEP))$$' $(call DEEP_IN,test/integration)
 
 # Microsoft's emulator of Azure's stores, which needs node and npm.
 AZURITE := $(STATE)/azurite/node_modules/azurite/dist/src/blob/main.js
