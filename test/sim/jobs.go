@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"maps"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -52,9 +53,7 @@ func (m *machines) readBackups() {
 // leave the pod of a Job with its result.
 func (m *machines) leave(job *batchv1.Job, result snapshot.Result) {
 	labels := map[string]string{batchv1.JobNameLabel: job.Name, batchv1.ControllerUidLabel: string(job.UID)}
-	for label, value := range job.Spec.Template.Labels {
-		labels[label] = value
-	}
+	maps.Copy(labels, job.Spec.Template.Labels)
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
 		Namespace: job.Namespace, Name: job.Name + "-" + string(job.UID), Labels: labels,
 		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(job, batchv1.SchemeGroupVersion.WithKind("Job"))},
