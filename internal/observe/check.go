@@ -107,8 +107,10 @@ func (o *Observer) look(ctx context.Context, job *batchv1.Job, said *plan.Recove
 		said.Look.Waits = o.reading(ctx, job, pods, result)
 	case how.Type == batchv1.JobComplete && read(result) && since <= LookCounts:
 		said.Look.Done = true
+	case how.Type == batchv1.JobComplete && !read(result) && since < lookPause:
+		said.Look.Failed = fmt.Sprintf("Job %s has ended, and what it found is lost with its pod — nobody has seen that the backup can be read — nobody was stopped, and it is read again after %s", job.Name, ended.Add(lookPause).UTC().Format(time.RFC3339))
 	case how.Type == batchv1.JobComplete:
-		// It is too long ago, or what it found is lost with its pod.
+		// It is too long ago, or what it found is lost.
 		return string(job.UID), nil
 	case job.Annotations[v1alpha1.AnnotationSecrets] != said.Secrets:
 		// Somebody has mended a key or credentials.
@@ -158,7 +160,7 @@ func (o *Observer) reading(ctx context.Context, job *batchv1.Job, pods []corev1.
 func (o *Observer) readSoFar(ctx context.Context, pods []corev1.Pod) string {
 	const started = "was started"
 	if len(pods) == 0 {
-		return started
+		return started + ", and has no pod yet (kubectl describe job says why, if none comes)"
 	}
 	newest := &pods[0]
 	if newest.Status.Phase != corev1.PodRunning {

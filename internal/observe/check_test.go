@@ -110,15 +110,18 @@ func TestCheck(t *testing.T) {
 		}, plan.Look{}, "j1"},
 		"the result is lost": {func(w *world) []client.Object {
 			return list(w.reads(withKey(), "s3=7", batchv1.JobComplete, time.Minute))
+		}, plan.Look{Failed: "what it found is lost with its pod"}, ""},
+		"the result was lost": {func(w *world) []client.Object {
+			return list(w.reads(withKey(), "s3=7", batchv1.JobComplete, lookPause))
 		}, plan.Look{}, "j1"},
 		"it is another Job's": {func(w *world) []client.Object {
-			return list(w.reads(withKey(), "s3=7", batchv1.JobComplete, time.Minute), w.reader(readWell, ofAnotherJob))
+			return list(w.reads(withKey(), "s3=7", batchv1.JobComplete, lookPause), w.reader(readWell, ofAnotherJob))
 		}, plan.Look{}, "j1"},
 		"of another backup": {func(w *world) []client.Object {
-			return list(w.reads(withKey(), "s3=7", batchv1.JobComplete, time.Minute), w.reader(otherBackup()))
+			return list(w.reads(withKey(), "s3=7", batchv1.JobComplete, lookPause), w.reader(otherBackup()))
 		}, plan.Look{}, "j1"},
 		"of other work": {func(w *world) []client.Object {
-			return list(w.reads(withKey(), "s3=7", batchv1.JobComplete, time.Minute), w.reader(otherWork()))
+			return list(w.reads(withKey(), "s3=7", batchv1.JobComplete, lookPause), w.reader(otherWork()))
 		}, plan.Look{}, "j1"},
 		"for another word": {func(w *world) []client.Object { return list(forAnother(w), w.reader(readWell)) }, plan.Look{}, "j1"},
 		"from another store": {func(w *world) []client.Object {

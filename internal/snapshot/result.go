@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -432,12 +433,16 @@ type Trouble struct {
 // MaxProgress.
 const maxTrouble = 1024
 
+// passingPorts are our own end of a connection, another one at each try. What is told must be the
+// same as long as the trouble is, for each change of it is a write of status.
+var passingPorts = regexp.MustCompile(`(\b(?:tcp|udp)6?) \S+->`)
+
 // TroubleOf an error; nil if there is none.
 func TroubleOf(err error) *Trouble {
 	if err == nil {
 		return nil
 	}
-	message := oneLine(err.Error())
+	message := passingPorts.ReplaceAllString(oneLine(err.Error()), "$1 ")
 	if len(message) > maxTrouble {
 		message = strings.ToValidUTF8(message[:maxTrouble], "")
 	}

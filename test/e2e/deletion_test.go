@@ -138,7 +138,8 @@ var _ = Describe("Deletion", Ordered, ContinueOnFailure, func() {
 		c = apply(ctx, c.namespace, "back", `{adopt: {clusterUID: `+string(old.UID)+`}}`)
 		c.reports(ctx, patience, v1alpha1.ConditionStalled, "True", v1alpha1.ReasonAdoptBlocked, "the volumes of 1 are here")
 		Expect(c.pods(ctx)).To(BeEmpty())
-		Expect(sortedKeys(c.claims(ctx))).To(Equal([]string{"data-back-0003"}))
+		// A claim stays for as long as its pod ends.
+		Eventually(ctx, func() []string { return sortedKeys(c.claims(ctx)) }).Should(Equal([]string{"data-back-0003"}))
 	}, NodeTimeout(4*patience))
 
 	It("takes the volumes with it when storage.whenDeleted says so", func(ctx SpecContext) {

@@ -5,11 +5,14 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"os"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 
 	"github.com/quorate/quorate/internal/snapshot"
@@ -24,6 +27,8 @@ type large struct {
 	sent    atomic.Int64
 	// meanwhile is how much had been sent when the hash was there.
 	meanwhile atomic.Int64
+	// refuses to hash what was compacted.
+	refuses bool
 }
 
 func (l *large) Snapshot(_ *pb.SnapshotRequest, stream grpc.ServerStreamingServer[pb.SnapshotResponse]) error {
@@ -41,6 +46,9 @@ func (l *large) Snapshot(_ *pb.SnapshotRequest, stream grpc.ServerStreamingServe
 }
 
 func (l *large) HashKV(context.Context, *pb.HashKVRequest) (*pb.HashKVResponse, error) {
+	if l.refuses {
+		return nil, rpctypes.ErrGRPCCompacted
+	}
 	time.Sleep(300 * time.Millisecond)
 	l.meanwhile.Store(l.sent.Load())
 	return &pb.HashKVResponse{Header: l.header(), Hash: 7, CompactRevision: 3}, nil
@@ -78,21 +86,46 @@ func TestSourceIsLeftAloneWhileItHashes(t *testing.T) {
 	}
 }
 
+// Hashing takes its time, in which nothing moves, and a member that cannot hash is not worth an
+// upload.
+func TestSourceMayHashForLong(t *testing.T) {
+	t.Parallel()
+	for _, rate := range []int64{0, 1 << 30} {
+		e, dir := newEnv(t)
+		e.Stall = 100 * time.Millisecond // a third of what the hash takes
+		l := &large{peer: peer{id: 2}, content: bytes.Repeat([]byte{1}, 1<<20)}
+		m := snapshot.Manifest{ID: "b", Etcd: snapshot.Etcd{Revision: 9}}
+		from := l.connect(t)
+		save := func(ctx context.Context, attempt int) error {
+			return e.transfer(ctx, Save{Rate: rate, Compression: snapshot.CompressionNone}, from, &m, attempt)
+		}
+		if err := e.watched(t.Context(), 1, save); err != nil {
+			t.Errorf("at rate %d: %v", rate, err)
+		}
+		m.ID, l.refuses = "c", true
+		err := e.watched(t.Context(), 2, save)
+		_, stored := os.Stat(filepath.Join(dir, "p", "c-uid", "c", "snapshot"))
+		if snapshot.ReasonOf(err) != snapshot.ReasonCompacted || (rate > 0) != os.IsNotExist(stored) {
+			t.Errorf("at rate %d what was compacted ends with %v, and stored is %v", rate, err, stored)
+		}
+	}
+}
+
 // A store that is read from as fast as it can takes the processors that the members need.
 func TestReadingBackKeepsTheRate(t *testing.T) {
 	t.Parallel()
 	e, _ := newEnv(t)
-	content := bytes.Repeat([]byte{1}, 6*chunk)
+	content := bytes.Repeat([]byte{1}, readBackLeast/2)
 	m := snapshot.Manifest{ID: "b", Stored: snapshot.ContentOf(content)}
 	if err := e.Store.Put(t.Context(), e.Place.Key(m.ID, snapshot.SnapshotObject), content, store.Replace); err != nil {
 		t.Fatal(err)
 	}
-	for limit, least := range map[int64]time.Duration{0: 0, 10 * chunk: 500 * time.Millisecond} {
+	for limit, least := range map[int64]time.Duration{0: 0, 1: 450 * time.Millisecond, readBackLeast: 450 * time.Millisecond} {
 		began := time.Now()
 		if err := e.readBack(t.Context(), m, 1, limit); err != nil {
 			t.Fatalf("at rate %d: %v", limit, err)
 		}
-		if took := time.Since(began); took < least {
+		if took := time.Since(began); took < least || took > time.Minute {
 			t.Errorf("%d bytes were read back in %s at %d a second, want at least %s", len(content), took, limit, least)
 		}
 	}

@@ -56,7 +56,8 @@ type Save struct {
 	// Name of the backup, UID of its EtcdBackup, and whose backup it is.
 	Name, UID          string
 	Namespace, Cluster string
-	// Rate in bytes per second that are read from etcd, and back from the store; zero for no limit.
+	// Rate in bytes per second that are read from etcd, and back from the store (there
+	// readBackLeast at least); zero for no limit.
 	Rate        int64
 	Compression snapshot.Compression
 	// Recipients to encrypt for, and their names.
@@ -237,31 +238,50 @@ func (e *Env) transfer(ctx context.Context, s Save, member *source, m *snapshot.
 	m.Etcd.StorageVersion = incoming.storageVersion
 	// The snapshot was taken before it is hashed, so what is compacted in between
 	// a drill can compact too; the other way round it could not.
-	type outcome struct {
-		hashed
-		err error
-	}
 	hash := make(chan outcome, 1)
-	hashing := func() {
+	go func() {
 		h, err := hashAt(ctx, member.conn, m.Etcd.Revision)
 		hash <- outcome{h, err}
-	}
+	}()
+	var got outcome
 	if s.Rate > 0 {
 		// The member applies nothing while it hashes, which is over sooner if it does nothing
 		// else; the stream waits.
-		hashing()
-	} else {
-		go hashing()
+		if got = e.awaited(hash); got.err != nil {
+			return got.err
+		}
 	}
 	if err := e.upload(ctx, s, incoming, m); err != nil {
 		return err
 	}
-	got := <-hash
-	if got.err != nil {
-		return got.err
+	if s.Rate <= 0 {
+		if got = e.awaited(hash); got.err != nil {
+			return got.err
+		}
 	}
 	m.Etcd.HashKV, m.Etcd.CompactRevision = got.hash, got.compacted
 	return nil
+}
+
+// outcome of hashing.
+type outcome struct {
+	hashed
+	err error
+}
+
+// awaited is the outcome. No byte moves while etcd hashes, which has a bound of its own: 8 GiB
+// from a slow disk take longer than nothing may move.
+func (e *Env) awaited(hash <-chan outcome) outcome {
+	alive := time.NewTicker(cmp.Or(e.Stall, stallTimeout) / 4)
+	defer alive.Stop()
+	for {
+		select {
+		case got := <-hash:
+			return got
+		case <-alive.C:
+			e.Tracker.read(0)
+		}
+	}
 }
 
 // upload writes the object, and only completes it when etcd's stream was whole.
@@ -353,8 +373,13 @@ func (r *pacedReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// readBack reads the object again, at most limit bytes a second: a store that says yes may
-// have kept something else, or less.
+// readBackLeast is what a limit leaves to reading back, in bytes per second: etcd has no part in
+// it, and at this rate writes took no longer than without (docs/decisions/0033). A lower one would
+// only double the time that a backup takes.
+const readBackLeast = 32 << 20
+
+// readBack reads the object again: a store that says yes may have kept something else, or less.
+// A limit in bytes per second holds for it too, but for readBackLeast.
 func (e *Env) readBack(ctx context.Context, m snapshot.Manifest, attempt int, limit int64) error {
 	e.Tracker.enter(snapshot.PhaseReadingBack, attempt, m.Stored.Bytes)
 	key := e.Place.Key(m.ID, snapshot.SnapshotObject)
@@ -366,6 +391,9 @@ func (e *Env) readBack(ctx context.Context, m snapshot.Manifest, attempt int, li
 		return err
 	}
 	defer r.Close()
+	if limit > 0 {
+		limit = max(limit, readBackLeast)
+	}
 	got := newDigest()
 	if _, err := io.CopyBuffer(got, e.Tracker.reader(paced(ctx, r, limit)), make([]byte, chunk)); err != nil {
 		return err

@@ -18,7 +18,8 @@ func (s *Store) notice(ctx context.Context, status int, err error) {
 	if s.asked == nil || ctx.Err() != nil {
 		return
 	}
-	if err == nil && (status >= http.StatusInternalServerError || status == http.StatusTooManyRequests) {
+	// What a store does not implement it is asked for in another way.
+	if err == nil && (status >= http.StatusInternalServerError && status != http.StatusNotImplemented || status == http.StatusTooManyRequests) {
 		err = fmt.Errorf("it answers %d %s", status, http.StatusText(status))
 	}
 	if err != nil {
