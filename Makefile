@@ -238,7 +238,7 @@ define steps
 endef
 
 .PHONY: test
-test: ## Set everything up and run every check and the tests: ten minutes, and ten more for the first build.
+test: ## Set everything up and run every check and the tests: 12 minutes, and as many for the first build.
 	$(call steps,setup verify test-unit test-integration test-cluster test-e2e)
 
 .PHONY: test-deep
