@@ -20,6 +20,7 @@ import (
 	"github.com/quorate/quorate/api/v1alpha1"
 	"github.com/quorate/quorate/internal/apitime"
 	"github.com/quorate/quorate/internal/backup"
+	"github.com/quorate/quorate/internal/observe"
 	"github.com/quorate/quorate/internal/perform"
 	"github.com/quorate/quorate/internal/resources"
 	"github.com/quorate/quorate/internal/snapshot"
@@ -140,7 +141,7 @@ func (r *EtcdArchiveReconciler) observe(ctx context.Context, a *v1alpha1.EtcdArc
 	}
 	if !o.Archiver.Running {
 		if o.MissingSecret, err = missingOf(ctx, r.Live, a.Namespace, resources.SecretsOf(a.Spec.Store, a.Spec.Encryption)); err == nil {
-			o.MissingClaim, err = missingClaim(ctx, r.Live, a.Namespace, a.Spec.Store)
+			o.MissingClaim, err = observe.MissingClaim(ctx, r.Live, a.Namespace, a.Spec.Store)
 		}
 	}
 	return o, w, err

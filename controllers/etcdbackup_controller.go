@@ -22,6 +22,7 @@ import (
 	"github.com/quorate/quorate/api/v1alpha1"
 	"github.com/quorate/quorate/internal/apitime"
 	"github.com/quorate/quorate/internal/backup"
+	"github.com/quorate/quorate/internal/observe"
 	"github.com/quorate/quorate/internal/perform"
 	"github.com/quorate/quorate/internal/resources"
 	"github.com/quorate/quorate/internal/snapshot"
@@ -204,26 +205,9 @@ func (r *EtcdBackupReconciler) missing(ctx context.Context, b *v1alpha1.EtcdBack
 		return nil
 	}
 	if o.MissingSecret, err = missingOf(ctx, r.Live, b.Namespace, resources.SecretsOf(b.Spec.Store, b.Spec.Encryption)); err == nil {
-		o.MissingClaim, err = missingClaim(ctx, r.Live, b.Namespace, b.Spec.Store)
+		o.MissingClaim, err = observe.MissingClaim(ctx, r.Live, b.Namespace, b.Spec.Store)
 	}
 	return err
-}
-
-// missingClaim is the name of the PersistentVolumeClaim that is the store, if there is none of
-// that name; empty if there is, and for any other store.
-func missingClaim(ctx context.Context, live client.Reader, namespace string, store v1alpha1.BackupStore) (string, error) {
-	name := resources.ClaimOf(store)
-	if name == "" {
-		return "", nil
-	}
-	err := live.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, &corev1.PersistentVolumeClaim{})
-	if apierrors.IsNotFound(err) {
-		return name, nil
-	}
-	if err != nil {
-		return "", fmt.Errorf("looking for PersistentVolumeClaim %s: %w", name, err)
-	}
-	return "", nil
 }
 
 // missingOf is the first of the Secrets that does not exist; empty if all do.

@@ -177,16 +177,29 @@ func (o *Observer) secrets(ctx context.Context, namespace string, r resources.Re
 		}
 		are = append(are, name+"="+secret.ResourceVersion)
 	}
-	name := resources.ClaimOf(r.Store)
-	if name == "" {
-		return strings.Join(are, ","), "", nil
-	}
-	err = o.Live.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, &corev1.PersistentVolumeClaim{})
-	if apierrors.IsNotFound(err) {
-		return "", fmt.Sprintf("PersistentVolumeClaim %s, which the store of the backup names, does not exist in this namespace, where alone it is looked for — no member could read the backup — create it here, on the volume that the backup lies on", name), nil
-	}
+	claim, err := MissingClaim(ctx, o.Live, namespace, r.Store)
 	if err != nil {
-		return "", "", fmt.Errorf("looking for PersistentVolumeClaim %s: %w", name, err)
+		return "", "", err
+	}
+	if claim != "" {
+		return "", fmt.Sprintf("PersistentVolumeClaim %s, which the store of the backup names, does not exist in this namespace, where alone it is looked for — no member could read the backup — create it here, on the volume that the backup lies on", claim), nil
 	}
 	return strings.Join(are, ","), "", nil
+}
+
+// MissingClaim is the name of the PersistentVolumeClaim that is the store, if there is none of
+// that name; empty if there is, and for any other store.
+func MissingClaim(ctx context.Context, live client.Reader, namespace string, store v1alpha1.BackupStore) (string, error) {
+	name := resources.ClaimOf(store)
+	if name == "" {
+		return "", nil
+	}
+	err := live.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, &corev1.PersistentVolumeClaim{})
+	if apierrors.IsNotFound(err) {
+		return name, nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("looking for PersistentVolumeClaim %s: %w", name, err)
+	}
+	return "", nil
 }
