@@ -58,5 +58,8 @@ var breaches = map[string]mutants.Mutant{
 const guards = "^Test(TakesOver|Crash|SlowAnswers|RunsOut|SameName|RestartInItsPod|UnknownOutcome|Hands|EndOrder|" +
 	"ResignAfterTheEnd|WithoutThePodsLock|IneligibleMeanwhile|Resign|Forbidden|Requests|Config|LostRe.*|LateAcquisition|MixedElection|Throttled|LeaseRequests|LeaseErrors|Work.*|Suspen.*|Grace|LeftBehind|Random)$"
 
+// TestMutantsHaveTheirPlace wants what the mutants change to be there.
+func TestMutantsHaveTheirPlace(t *testing.T) { mutants.Placed(t, breaches) }
+
 // TestMutants runs the guards against each mutant.
 func TestMutants(t *testing.T) { mutants.Caught(t, breaches, "-run="+guards) }

@@ -79,5 +79,8 @@ var breaches = map[string]mutants.Mutant{
 	"a new key takes the verification away":     mutants.Of("decide.go", "r.Outcome == snapshot.OutcomeFailed && r.Reason.Condemns()", "r.Outcome == snapshot.OutcomeFailed && r.Reason.Permanent()"),
 }
 
+// TestMutantsHaveTheirPlace wants what the mutants change to be there.
+func TestMutantsHaveTheirPlace(t *testing.T) { mutants.Placed(t, breaches) }
+
 // TestMutants runs the guards against each mutant.
 func TestMutants(t *testing.T) { mutants.Caught(t, breaches, "-skip=^TestMutants$") }

@@ -32,6 +32,9 @@ var breaches = map[string]mutants.Mutant{
 	"a label is taken off whoever bears it now": mutants.Of("label.go", "pod.ResourceVersion != \"\"", "false"),
 }
 
+// TestMutantsHaveTheirPlace wants what the mutants change to be there.
+func TestMutantsHaveTheirPlace(t *testing.T) { mutants.Placed(t, breaches) }
+
 // TestMutants runs the guards against each mutant.
 func TestMutants(t *testing.T) {
 	mutants.Caught(t, breaches, "-run=^Test(Legacy.*|Label.*|End.*|Diagnosis|Rule|TwoGates)$")

@@ -532,6 +532,12 @@ var rotationBreaches = map[string]mutants.Mutant{
 	"two authorities have one subject":            mutants.Of("authority.go", "hex.EncodeToString(number)", "hex.EncodeToString(nil)"),
 }
 
+// TestMutantsHaveTheirPlace wants what the mutants change to be there.
+func TestMutantsHaveTheirPlace(t *testing.T) {
+	mutants.Placed(t, rotationBreaches)
+	mutants.Placed(t, issuedBreaches)
+}
+
 // TestRotationMutants runs the other tests of this package against each mutant.
 func TestRotationMutants(t *testing.T) {
 	mutants.Caught(t, rotationBreaches, "-run=^Test(Everybody|ARotation|When|ABroken|Trust|TheTime|AnAuthority|OneAuthority|OfAChain|TheUsers)")

@@ -211,6 +211,9 @@ var breaches = map[string]mutants.Mutant{
 	"founding without the backup":                   mutants.Of("plan.go", "restoreBlocked, restartOutdated,", "restartOutdated,"),
 }
 
+// TestMutantsHaveTheirPlace wants what the mutants change to be there.
+func TestMutantsHaveTheirPlace(t *testing.T) { mutants.Placed(t, breaches) }
+
 // TestMutants runs the other tests of this package against each mutant, in the compass
 // that -short gives them.
 func TestMutants(t *testing.T) {

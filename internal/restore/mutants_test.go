@@ -30,5 +30,8 @@ var breaches = map[string]mutants.Mutant{
 	"nothing is put on record":                       mutants.Of("status.go", "if o.Err == nil {\n\t\trecord(s, o)", "if false {\n\t\trecord(s, o)"),
 }
 
+// TestMutantsHaveTheirPlace wants what the mutants change to be there.
+func TestMutantsHaveTheirPlace(t *testing.T) { mutants.Placed(t, breaches) }
+
 // TestMutants runs the guards against each mutant.
 func TestMutants(t *testing.T) { mutants.Caught(t, breaches, "-skip=^TestMutants$") }

@@ -20,6 +20,9 @@ var breaches = map[string]mutants.Mutant{
 	"a note of Certificates outlives their kind": mutants.Of("issued.go", "} else if set.Certificates == nil {", "} else if set.Certificates != nil {"),
 }
 
+// TestMutantsHaveTheirPlace wants what the mutants change to be there.
+func TestMutantsHaveTheirPlace(t *testing.T) { mutants.Placed(t, breaches) }
+
 // TestMutants runs the other tests of this package against each mutant.
 func TestMutants(t *testing.T) {
 	mutants.Caught(t, breaches, "-run=^Test(CertManager|Without|AUsers|Coming)")

@@ -37,6 +37,9 @@ var breaches = map[string]mutants.Mutant{
 	"a first segment without its reason": mutants.Of("segment.go", "s.Sequence == 1 && s.Gap == nil", "false"),
 }
 
+// TestMutantsHaveTheirPlace wants what the mutants change to be there.
+func TestMutantsHaveTheirPlace(t *testing.T) { mutants.Placed(t, breaches) }
+
 // TestMutants runs the guards of the archive against each.
 func TestMutants(t *testing.T) {
 	mutants.Caught(t, breaches, "-run=IsBounded|Trail|Segment|Path|Missing|Branch|HasBase|Obsolete|TestAt|Expire")

@@ -15,6 +15,9 @@ var breaches = map[string]mutants.Mutant{
 	"an error is an answer":               mutants.Of("leaderhttp.go", "if answer.StatusCode != http.StatusOK {", "if false {"),
 }
 
+// TestMutantsHaveTheirPlace wants what the mutants change to be there.
+func TestMutantsHaveTheirPlace(t *testing.T) { mutants.Placed(t, breaches) }
+
 // TestMutants runs the other tests against each mutant.
 func TestMutants(t *testing.T) {
 	mutants.Caught(t, breaches, "-run=^Test(Clocks|AnswerRunsOut|NoAnswer)$")

@@ -121,6 +121,17 @@ func Caught(t *testing.T, mutants map[string]Mutant, selections ...string) {
 	}
 }
 
+// Placed wants each mutant to have its one place in the source. It compiles nothing, so that
+// a change of the source that forgets its mutants is seen at once.
+func Placed(t *testing.T, mutants map[string]Mutant) {
+	t.Helper()
+	for _, m := range mutants {
+		if m.environment == "" {
+			only(t, m.file, m.from)
+		}
+	}
+}
+
 // by is the first test that failed.
 func by(output string) string {
 	_, rest, failed := strings.Cut(output, "--- FAIL: ")

@@ -329,6 +329,9 @@ var mutants = []mutant{
 	},
 }
 
+// TestMutantsHaveTheirPlace wants what the mutants change to be there.
+func TestMutantsHaveTheirPlace(t *testing.T) { mutatedSources(t, "../..") }
+
 // TestMutantsAreNoticed builds one binary of these tests, in which each mutant
 // waits behind an environment variable, and runs each mutant's test with it.
 func TestMutantsAreNoticed(t *testing.T) {
@@ -373,12 +376,6 @@ func runMutant(ctx context.Context, binary, test, name string) (string, error) {
 func buildMutants(t *testing.T, root string) string {
 	t.Helper()
 	work := t.TempDir()
-	sources := map[string]string{}
-	for _, m := range mutants {
-		for _, e := range m.edits {
-			mutate(t, root, sources, m.name, e)
-		}
-	}
 	overlay := struct{ Replace map[string]string }{map[string]string{}}
 	put := func(path, content string) {
 		file := filepath.Join(work, strings.ReplaceAll(path, string(filepath.Separator), "_"))
@@ -387,7 +384,7 @@ func buildMutants(t *testing.T, root string) string {
 		}
 		overlay.Replace[filepath.Join(root, path)] = file
 	}
-	for path, content := range sources {
+	for path, content := range mutatedSources(t, root) {
 		put(path, content)
 		put(filepath.Join(filepath.Dir(path), "mutated.go"), fmt.Sprintf(
 			"package %s\n\nimport \"os\"\n\nfunc mutated(name string) bool { return os.Getenv(\"QUORATE_MUTANT\") == name }\n", filepath.Base(filepath.Dir(path))))
@@ -407,6 +404,18 @@ func buildMutants(t *testing.T, root string) string {
 		t.Fatalf("building the mutants: %v\n%s", err, out)
 	}
 	return binary
+}
+
+// mutatedSources are the files that the mutants change, with all of them.
+func mutatedSources(t *testing.T, root string) map[string]string {
+	t.Helper()
+	sources := map[string]string{}
+	for _, m := range mutants {
+		for _, e := range m.edits {
+			mutate(t, root, sources, m.name, e)
+		}
+	}
+	return sources
 }
 
 // mutate applies an edit to a source, which must hold the place exactly once.

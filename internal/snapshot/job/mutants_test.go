@@ -120,6 +120,9 @@ var breaches = map[string]mutants.Mutant{
 	"rights that were lost by a time":         mutants.Of("replay.go", "if !r.point.target.Time.IsZero() {", "if false {"),
 }
 
+// TestMutantsHaveTheirPlace wants what the mutants change to be there.
+func TestMutantsHaveTheirPlace(t *testing.T) { mutants.Placed(t, breaches) }
+
 // TestMutants runs the guards against each.
 func TestMutants(t *testing.T) {
 	mutants.Caught(t, breaches, "-run=^(TestArchive|TestWatch|TestReplay|TestRecords|TestDrill|TestSource|TestPrune|TestLooking|TestReading|TestAttempts)")

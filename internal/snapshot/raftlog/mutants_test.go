@@ -19,6 +19,9 @@ var breaches = map[string]mutants.Mutant{
 	"nothing is committed":                    mutants.Of("raftlog.go", "max(s.term, e.Term), e.Index", "max(s.term, e.Term), e.Committed"),
 }
 
+// TestMutantsHaveTheirPlace wants what the mutants change to be there.
+func TestMutantsHaveTheirPlace(t *testing.T) { mutants.Placed(t, breaches) }
+
 // TestMutants runs the other tests of this package against each.
 func TestMutants(t *testing.T) {
 	mutants.Caught(t, breaches, "-run=^Test(Commit|Damage)$")

@@ -23,10 +23,14 @@ var breaches = map[string]mutants.Mutant{
 	"S3 is asked in silence":               mutants.Of("s3.go", "o.APIOptions = append(o.APIOptions, s.noticeS3)", ""),
 	"Google is asked in silence":           mutants.Of("clouds.go", "noticing{store: s, base: ownWords{base: authorized, bucket: bucket}}", "ownWords{base: authorized, bucket: bucket}"),
 	"Azure is asked in silence":            mutants.Of("clouds.go", "[]policy.Policy{notice}", "[]policy.Policy(nil)"),
-	"an answer in trouble is a good one":   mutants.Of("notice.go", "status >= http.StatusInternalServerError ||", ""),
+	"an answer in trouble is a good one":   mutants.Of("notice.go", "status >= http.StatusInternalServerError &&", "false &&"),
+	"an address is told with its query":    mutants.Of("notice.go", "plainly(err)", "err"),
 	"Go's dialer waits":                    mutants.Of("clouds.go", "Timeout: connectTimeout, ", ""),
 	"nobody says whose identity it was":    mutants.Of("errors.go", "case !s.ownIdentity:", "case true:"),
 }
+
+// TestMutantsHaveTheirPlace wants what the mutants change to be there.
+func TestMutantsHaveTheirPlace(t *testing.T) { mutants.Placed(t, breaches) }
 
 // TestMutants runs the guards against each.
 func TestMutants(t *testing.T) {

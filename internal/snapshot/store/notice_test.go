@@ -61,6 +61,39 @@ func TestARequestThatFailsIsTold(t *testing.T) {
 	}
 }
 
+// Azure's address of an object carries what it is signed with. What is told stands in logs, and
+// in status.
+func TestARequestThatFailsIsToldWithoutItsQuery(t *testing.T) {
+	f := frontedAzure(t)
+	f.config.Credentials = mounted(t, map[string]string{snapshot.CredentialAzureSAS: "sv=2026-01-01&sig=thesignature"})
+	var hangUp http.HandlerFunc = func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
+	f.front.Store(&hangUp)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	told := make(chan error, 1)
+	f.config.Asked = func(err error) {
+		select {
+		case told <- err:
+			cancel() // once is enough
+		default:
+		}
+	}
+	s, err := Open(t.Context(), f.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	_, _ = s.List(ctx, "p/") // what it returns has its own tests
+	select {
+	case err := <-told:
+		if err == nil || strings.Contains(err.Error(), "thesignature") || !strings.Contains(err.Error(), "EOF") {
+			t.Errorf("told %v", err)
+		}
+	default:
+		t.Error("nothing was told")
+	}
+}
+
 // Where nobody is, nobody refuses: it is not waited for a connection for as long as Go does.
 func TestAnAddressWhereNobodyIs(t *testing.T) {
 	if d := dialer(); d.Timeout != connectTimeout || connectTimeout > 10*time.Second {
