@@ -81,8 +81,9 @@ type EtcdBackupSpec struct {
 	// +optional
 	DrillAfter string `json:"drillAfter,omitempty"`
 
-	// RateLimit is how many bytes a second are read from etcd at most, and back from the
-	// store, 64Ki to 10Gi, so that the cluster's own work is not slowed.
+	// RateLimit is how many bytes a second are read from etcd at most, 64Ki to 10Gi, so that the
+	// cluster's own work is not slowed. It holds for reading back from the store too, where it
+	// counts as 16Mi if it is less: etcd has no part in that.
 	// +kubebuilder:validation:Schemaless
 	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:MaxLength=32

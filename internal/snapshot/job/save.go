@@ -374,9 +374,9 @@ func (r *pacedReader) Read(p []byte) (int, error) {
 }
 
 // readBackLeast is what a limit leaves to reading back, in bytes per second: etcd has no part in
-// it, and at this rate writes took no longer than without (docs/decisions/0033). A lower one would
-// only double the time that a backup takes.
-const readBackLeast = 32 << 20
+// it, and at this rate writes hardly take longer than without (docs/decisions/0033). A lower one
+// would only double the time that a backup takes.
+const readBackLeast = 16 << 20
 
 // readBack reads the object again: a store that says yes may have kept something else, or less.
 // A limit in bytes per second holds for it too, but for readBackLeast.
