@@ -105,15 +105,17 @@ func (o *Observer) look(ctx context.Context, job *batchv1.Job, said *plan.Recove
 	switch {
 	case how.Type == "":
 		said.Look.Waits = o.reading(ctx, job, pods, result)
+	case job.Annotations[v1alpha1.AnnotationSecrets] != said.Secrets && (how.Type == batchv1.JobFailed || since >= lookPause):
+		// Somebody has mended a key or credentials, or broken them: the members that begin with
+		// the backup would read it with what nobody has tried. A Secret that somebody renews all
+		// the time holds nobody up for ever.
+		return string(job.UID), nil
 	case how.Type == batchv1.JobComplete && read(result) && since <= LookCounts:
 		said.Look.Done = true
 	case how.Type == batchv1.JobComplete && !read(result) && since < lookPause:
 		said.Look.Failed = fmt.Sprintf("Job %s has ended, and what it found is lost with its pod — nobody has seen that the backup can be read — nobody was stopped, and it is read again after %s", job.Name, ended.Add(lookPause).UTC().Format(time.RFC3339))
 	case how.Type == batchv1.JobComplete:
 		// It is too long ago, or what it found is lost.
-		return string(job.UID), nil
-	case job.Annotations[v1alpha1.AnnotationSecrets] != said.Secrets:
-		// Somebody has mended a key or credentials.
 		return string(job.UID), nil
 	case final(result):
 		said.Look.Failed = fmt.Sprintf("%s; nobody was stopped: name another backup in spec.recovery, or a survivor; this one is read again when it, the word or a Secret of it changes, or Job %s is deleted", result.Message, job.Name)

@@ -102,6 +102,12 @@ func TestCheck(t *testing.T) {
 		"with other Secrets": {func(w *world) []client.Object {
 			return list(w.reads(withKey(), "s3=6", batchv1.JobComplete, time.Minute), w.reader(readWell))
 		}, plan.Look{Done: true}, ""},
+		"with other Secrets, a while ago": {func(w *world) []client.Object {
+			return list(w.reads(withKey(), "s3=6", batchv1.JobComplete, lookPause), w.reader(readWell))
+		}, plan.Look{}, "j1"},
+		"a while ago": {func(w *world) []client.Object {
+			return list(w.reads(withKey(), "s3=7", batchv1.JobComplete, lookPause), w.reader(readWell))
+		}, plan.Look{Done: true}, ""},
 		"after a pod that failed": {func(w *world) []client.Object {
 			return list(w.reads(withKey(), "s3=7", batchv1.JobComplete, time.Minute), w.reader(readWell), w.reader(noStore, func(p *corev1.Pod) { p.Name = "before" }))
 		}, plan.Look{Done: true}, ""},
@@ -116,6 +122,9 @@ func TestCheck(t *testing.T) {
 		}, plan.Look{}, "j1"},
 		"it is another Job's": {func(w *world) []client.Object {
 			return list(w.reads(withKey(), "s3=7", batchv1.JobComplete, lookPause), w.reader(readWell, ofAnotherJob))
+		}, plan.Look{}, "j1"},
+		"nobody says whose it is": {func(w *world) []client.Object {
+			return list(w.reads(withKey(), "s3=7", batchv1.JobComplete, lookPause), w.reader(readWell, ofNobody))
 		}, plan.Look{}, "j1"},
 		"of another backup": {func(w *world) []client.Object {
 			return list(w.reads(withKey(), "s3=7", batchv1.JobComplete, lookPause), w.reader(otherBackup()))
@@ -204,6 +213,8 @@ func runsThere(p *corev1.Pod) {
 }
 
 func ofAnotherJob(p *corev1.Pod) { p.Labels[batchv1.ControllerUidLabel] = "j0" }
+
+func ofNobody(p *corev1.Pod) { delete(p.Labels, batchv1.ControllerUidLabel) }
 
 func otherBackup() snapshot.Result {
 	r := readWell

@@ -91,10 +91,9 @@ func workJob(is metav1.ObjectMeta, timeout time.Duration, spec corev1.PodSpec) *
 
 // MadeBy says that the pod is the Job's, and not of one that bore its name before: a Job that is
 // made again finds the pods of the last one, which go after it. Whose a pod is says a label that
-// the controller of Jobs sets.
+// the controller of Jobs sets; a pod without it was made by somebody else.
 func MadeBy(pod *corev1.Pod, job *batchv1.Job) bool {
-	uid, told := pod.Labels[batchv1.ControllerUidLabel]
-	return !told || uid == string(job.UID)
+	return pod.Labels[batchv1.ControllerUidLabel] == string(job.UID)
 }
 
 // EndedWorker is how the backup program has ended in a pod; nil while it has not.
@@ -202,6 +201,10 @@ func workSpec(serviceAccount string, m mounted, w Work) corev1.PodSpec {
 		spec.Tolerations, spec.NodeSelector, spec.ImagePullSecrets = t.Tolerations, t.NodeSelector, t.ImagePullSecrets
 		if t.SeccompProfile != nil || t.AppArmorProfile != nil {
 			spec.SecurityContext = podSecurity(t)
+		}
+		if w.Operation == snapshot.OperationCheck || w.Operation == snapshot.OperationRebuild {
+			// The members wait for it: where there is only room for them there is for it.
+			spec.PriorityClassName = t.PriorityClassName
 		}
 	}
 	spec.Containers = []corev1.Container{worker}

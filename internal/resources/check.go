@@ -16,8 +16,9 @@ import (
 	"github.com/quorate/quorate/internal/snapshot"
 )
 
-// checkTimeout bounds how long a backup may be read before its cluster is stopped for it: a
-// pod that never starts must not have the user wait for ever.
+// checkTimeout bounds how long a backup may be read before its cluster is stopped for it, unless
+// its EtcdBackup gives more to its own work: a pod that never starts must not have the user wait
+// for ever.
 const checkTimeout = 2 * time.Hour
 
 // CheckJobName is the name of the Job that reads the backup of an EtcdRestore.
@@ -34,7 +35,7 @@ func CheckJob(c *v1alpha1.EtcdCluster, er *v1alpha1.EtcdRestore, r Restore) *bat
 			v1alpha1.LabelRestoreUID: string(er.UID),
 		}),
 		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(er, v1alpha1.GroupVersion.WithKind("EtcdRestore"))},
-	}, checkSpec(c, r))
+	}, r.Timeout, checkSpec(c, r))
 }
 
 // RecoveryCheckJobName is the name of the Job that reads the backup of spec.recovery. It is not
@@ -48,7 +49,7 @@ func RecoveryCheckJob(c *v1alpha1.EtcdCluster, r Restore) *batchv1.Job {
 		Labels:          checkLabels(c.Name, map[string]string{v1alpha1.LabelRestoring: string(c.UID)}),
 		Annotations:     map[string]string{v1alpha1.AnnotationReads: Reads(c, r), v1alpha1.AnnotationSecrets: r.Secrets},
 		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(c, v1alpha1.GroupVersion.WithKind("EtcdCluster"))},
-	}, checkSpec(c, r))
+	}, r.Timeout, checkSpec(c, r))
 }
 
 // Reads says in a word what a Job reads for spec.recovery, and with what, but for the program
@@ -75,8 +76,8 @@ func checkLabels(instance string, whose map[string]string) map[string]string {
 	return labels
 }
 
-func checkJob(is metav1.ObjectMeta, spec corev1.PodSpec) *batchv1.Job {
-	job := workJob(is, checkTimeout, spec)
+func checkJob(is metav1.ObjectMeta, timeout time.Duration, spec corev1.PodSpec) *batchv1.Job {
+	job := workJob(is, max(timeout, checkTimeout), spec)
 	job.Spec.TTLSecondsAfterFinished = new(int32(workKept.Seconds()))
 	return job
 }

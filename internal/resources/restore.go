@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -30,6 +31,9 @@ type Restore struct {
 	ClusterUID, BackupID string
 	// Identity is the Secret with the private key, for an encrypted backup.
 	Identity *v1alpha1.SecretReference
+	// Timeout is what the EtcdBackup gives to whatever makes or reads the backup; zero if it
+	// says nothing, or if there is none.
+	Timeout time.Duration
 	// Secrets are the versions of those that it is read with, where somebody has looked.
 	Secrets string
 	// Survivor is whose volume is copied instead; nil if it is a backup.
@@ -115,7 +119,7 @@ func restoreOfBackup(c *v1alpha1.EtcdCluster, from *v1alpha1.RestoreSource, b *v
 	if b == nil {
 		return Restore{}, fmt.Sprintf("EtcdBackup %s does not exist in this namespace — no member is started without its data — %s", from.BackupName, w.store)
 	}
-	r := Restore{Store: b.Spec.Store, ClusterUID: b.Status.ClusterUID, BackupID: b.Status.ID, Identity: from.IdentitySecretRef}
+	r := Restore{Store: b.Spec.Store, ClusterUID: b.Status.ClusterUID, BackupID: b.Status.ID, Identity: from.IdentitySecretRef, Timeout: b.Spec.Timeout.Duration}
 	if r.Identity == nil && b.Spec.Encryption != nil {
 		r.Identity = b.Spec.Encryption.IdentitySecretRef
 	}

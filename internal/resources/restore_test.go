@@ -1,6 +1,8 @@
 package resources
 
 import (
+	"encoding/json"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -183,5 +185,35 @@ func TestAClaimNamesItsBackup(t *testing.T) {
 	}
 	if on := Claim(c, "a-0004").Annotations; on[v1alpha1.AnnotationRecovery] != "" || on[v1alpha1.AnnotationRecoveryID] != "" {
 		t.Errorf("a later member's claim says %v", on)
+	}
+}
+
+// TestProgressIsAskedForUntilAllAreFilled: the port of whoever fills a founder's volume is open
+// to the operator, and to nobody when nothing listens there any more.
+func TestProgressIsAskedForUntilAllAreFilled(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change change
+		open   bool
+	}{
+		"nothing is restored":       {func(*v1alpha1.EtcdCluster) {}, false},
+		"founders are to be filled": {fromBackup, true},
+		"one is still to be": {func(c *v1alpha1.EtcdCluster) {
+			fromBackup(c)
+			c.Status.ClusterID, c.Status.Founders = "c1", []string{"a-0000", "a-0001"}
+			c.Status.Members = []v1alpha1.MemberStatus{{Name: "a-0000", Version: "3.6.16"}, {Name: "a-0001"}}
+		}, true},
+		"all are": {func(c *v1alpha1.EtcdCluster) {
+			fromBackup(c)
+			c.Status.ClusterID, c.Status.Founders = "c1", []string{"a-0000"}
+			c.Status.Members = []v1alpha1.MemberStatus{{Name: "a-0000", Version: "3.6.16"}}
+		}, false},
+	} {
+		raw, err := json.Marshal(networkPolicy(cluster(tc.change), operator))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if open := strings.Contains(string(raw), strconv.Itoa(snapshot.ProgressPort)); open != tc.open {
+			t.Errorf("%s: the port is open: %v", name, open)
+		}
 	}
 }

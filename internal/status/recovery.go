@@ -29,12 +29,20 @@ func obeyedRecovery(c *v1alpha1.EtcdCluster, o Outcome) string {
 	if r == nil || r.Incarnation != c.Status.Incarnation || c.Status.VoidRecovery == word || o.Seen.RecoveryHeld() != "" {
 		return ""
 	}
-	// Members that an EtcdRestore has stopped were not stopped for it.
-	others := o.Seen.Recovery != nil && o.Seen.Recovery.Restore != ""
-	if (o.Step.Kind == plan.StopIncarnation && !others) || c.Status.ObeyedRecovery == word {
+	if obeys(o) || c.Status.ObeyedRecovery == word {
 		return word
 	}
 	return ""
+}
+
+// obeys says that the step is one of a recovery. So is it to wait for the end of members that
+// somebody else has stopped: while a node is not heard of that may take longer than it counts
+// that the backup was read, and to read it again would be to start them meanwhile. Members that
+// an EtcdRestore has stopped were not stopped for spec.recovery.
+func obeys(o Outcome) bool {
+	ours := o.Seen.Recovery != nil && o.Seen.Recovery.Restore == ""
+	waits := o.Step.Kind == plan.Wait && (o.Step.Reason == v1alpha1.ReasonRecovering || o.Step.Reason == v1alpha1.ReasonRecoveryBlocked)
+	return ours && (o.Step.Kind == plan.StopIncarnation || waits)
 }
 
 // positions keeps how far each member had come when it told last, from the loss of the quorum

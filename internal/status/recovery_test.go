@@ -17,6 +17,10 @@ import (
 // and a word under which the cluster has served is void.
 func TestWordsOnRecord(t *testing.T) {
 	serving, lost := func(*plan.Observed) {}, twoVolumesLost
+	wanted := func(o *plan.Observed) {
+		lost(o)
+		o.Recovery = &plan.Recovery{Backup: "b", Told: true, Look: plan.Look{Done: true}}
+	}
 	none, stop := plan.Step{Kind: plan.Wait}, plan.Step{Kind: plan.StopIncarnation}
 	raise := plan.Step{Kind: plan.RaiseIncarnation}
 	cases := map[string]struct {
@@ -34,7 +38,10 @@ func TestWordsOnRecord(t *testing.T) {
 		"with another backup it has not": {&v1alpha1.RecoverySpec{Incarnation: 1, BackupName: "c"}, "1/b", "", lost, none, "", ""},
 		"it was taken away":              {nil, "1/b", "1/b", lost, none, "", ""},
 		"a word for another incarnation": {&v1alpha1.RecoverySpec{Incarnation: 2, BackupName: "b"}, "", "", serving, none, "", ""},
-		"members are stopped":            {&v1alpha1.RecoverySpec{Incarnation: 1, BackupName: "b"}, "", "", lost, stop, "", "1/b"},
+		"members are stopped":            {&v1alpha1.RecoverySpec{Incarnation: 1, BackupName: "b"}, "", "", wanted, stop, "", "1/b"},
+		"they are waited for":            {&v1alpha1.RecoverySpec{Incarnation: 1, BackupName: "b"}, "", "", wanted, plan.Step{Kind: plan.Wait, Reason: v1alpha1.ReasonRecovering}, "", "1/b"},
+		"one may run":                    {&v1alpha1.RecoverySpec{Incarnation: 1, BackupName: "b"}, "", "", wanted, plan.Step{Kind: plan.Wait, Reason: v1alpha1.ReasonRecoveryBlocked}, "", "1/b"},
+		"the quorum is waited for":       {&v1alpha1.RecoverySpec{Incarnation: 1, BackupName: "b"}, "", "", wanted, plan.Step{Kind: plan.Wait, Reason: v1alpha1.ReasonDataMissing}, "", ""},
 		"they were":                      {&v1alpha1.RecoverySpec{Incarnation: 1, BackupName: "b"}, "", "1/b", lost, none, "", "1/b"},
 		"it cannot be done any more": {&v1alpha1.RecoverySpec{Incarnation: 1, BackupName: "b"}, "", "1/b", func(o *plan.Observed) {
 			lost(o)
@@ -110,7 +117,7 @@ func TestALookIsTold(t *testing.T) {
 			if a := is(v1alpha1.ConditionAvailable); a.Reason != v1alpha1.ReasonQuorumLost {
 				t.Errorf("Available is %+v", a)
 			}
-			if c.Status.ObeyedRecovery != "" {
+			if obeyed := c.Status.ObeyedRecovery != ""; obeyed != tc.look.Done {
 				t.Errorf("obeyed is %q", c.Status.ObeyedRecovery)
 			}
 		})
