@@ -11,8 +11,13 @@ import (
 	. "github.com/onsi/gomega"
 )
 
-// operatorEntry is the report's entry of what the operator's pods looked like.
-const operatorEntry = "the operator's pods"
+// Entries of the report: what the operator's pods looked like, what the members of the clusters
+// complained of, and how busy the machine was.
+const (
+	operatorEntry = "the operator's pods"
+	membersEntry  = "what the members complained of"
+	machineEntry  = "the machine"
+)
 
 // What failed is told once more, in a file that make shows last: whoever sees only the
 // end of a long run learns what was wrong, and not only where.
@@ -22,7 +27,8 @@ var _ = ReportAfterSuite("failures", func(report Report) {
 })
 
 // failures are the specs that failed, in the order in which they began, with the first
-// lines of why and what the operator's pods looked like.
+// lines of why, what the operator's pods looked like, what the members complained of, and how busy
+// the machine was.
 func failures(reports types.SpecReports) string {
 	var out strings.Builder
 	for _, r := range reports.WithState(types.SpecStateFailureStates) {
@@ -31,15 +37,26 @@ func failures(reports types.SpecReports) string {
 			fmt.Fprintf(&out, "    %.200s\n", line)
 		}
 		for _, e := range r.ReportEntries {
-			if e.Name != operatorEntry {
-				continue
-			}
-			for _, line := range firstLines(e.StringRepresentation(), 3) {
-				fmt.Fprintf(&out, "    operator: %.200s\n", line)
+			for _, line := range gist(e) {
+				fmt.Fprintf(&out, "    %s: %.300s\n", e.Name, line)
 			}
 		}
 	}
 	return out.String()
+}
+
+// gist are the lines of an entry that say the most.
+func gist(e types.ReportEntry) []string {
+	switch text := strings.TrimSpace(e.StringRepresentation()); e.Name {
+	case operatorEntry:
+		return firstLines(text, 3)
+	case membersEntry:
+		return strings.Split(lastLines(text, 12), "\n")
+	case machineEntry:
+		return firstLines(text, 4)
+	default:
+		return nil
+	}
 }
 
 func firstLines(text string, n int) []string {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 
@@ -104,7 +105,9 @@ var _ = JustAfterEach(func(ctx SpecContext) {
 			continue
 		}
 		AddReportEntry("namespace "+ns, dump(ctx, ns), ReportEntryVisibilityFailureOrVerbose)
+		AddReportEntry(membersEntry, complaints(ctx, ns), ReportEntryVisibilityFailureOrVerbose)
 	}
+	AddReportEntry(machineEntry, pressure(), ReportEntryVisibilityFailureOrVerbose)
 	pods, _ := kubectl(ctx, "-n", operatorNamespace, "get", "pods", "--no-headers", "-o", "wide")
 	AddReportEntry(operatorEntry, pods, ReportEntryVisibilityFailureOrVerbose)
 	logs, _ := kubectl(ctx, "-n", operatorNamespace, "logs", "-l", "app.kubernetes.io/name="+operatorName, "--tail=400", "--prefix", "--ignore-errors")
@@ -131,6 +134,26 @@ func dump(ctx context.Context, ns string) string {
 			text = err.Error()
 		}
 		fmt.Fprintf(&out, "$ kubectl -n %s %s\n%s\n\n", ns, strings.Join(args[:2], " "), lastLines(text, 150))
+	}
+	return out.String()
+}
+
+// complaints are what the members of a namespace have warned of lately, and who led them: why
+// they did not answer is gone with their pods.
+func complaints(ctx context.Context, ns string) string {
+	logs, _ := kubectl(ctx, "-n", ns, "logs", "--selector=app.kubernetes.io/name=etcd", "--prefix", "--since=3m", "--tail=2000", "--ignore-errors")
+	return lastLines(linesWith(logs, `"level":"warn"`, `"level":"error"`, `"level":"fatal"`, "elected leader", "lost leader"), 60)
+}
+
+// pressure is how busy the machine is on which all of it runs.
+func pressure() string {
+	var out strings.Builder
+	for _, file := range []string{"loadavg", "pressure/cpu", "pressure/io", "pressure/memory"} {
+		text, err := os.ReadFile("/proc/" + file)
+		if err != nil {
+			continue // not every kernel tells
+		}
+		fmt.Fprintf(&out, "%s: %s\n", file, firstLines(string(text), 1)[0])
 	}
 	return out.String()
 }
