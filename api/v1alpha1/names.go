@@ -49,6 +49,10 @@ const (
 	// AnnotationRestore on a pod is the ID of the backup that its volume is filled with if it
 	// is empty, or of the survivor whose volume is copied to it. It is taken back once the member has started.
 	AnnotationRestore = "etcd.quorate.dev/restore"
+	// AnnotationRestoreWay on such a pod, and on a Job that puts the point of an archive
+	// together, is the hash of the store and the Secret of spec.restoreFrom that it goes by: one
+	// whose way was corrected since is made again.
+	AnnotationRestoreWay = "etcd.quorate.dev/restore-way"
 	// AnnotationRecovery on a claim is the EtcdBackup that its incarnation began with.
 	AnnotationRecovery = "etcd.quorate.dev/recovery"
 	// AnnotationRecoveryID on a claim is the ID of that backup in its store: an EtcdBackup

@@ -366,7 +366,7 @@ func (k *kubernetes) describePod(c *v1alpha1.EtcdCluster, m *plan.Member) {
 		pod.Annotations[v1alpha1.AnnotationTemplateHash] != resources.TemplateHash(c) ||
 		(claim != nil && pod.Annotations[v1alpha1.AnnotationVolumeUID] != string(claim.UID)) ||
 		// With a claim that it does not need any more it could not be made again where that is not.
-		resources.HoldsSurvivor(c, pod)
+		resources.HoldsSurvivor(c, pod) || resources.Astray(c, pod)
 	describeResources(c, m, pod)
 	m.NodeMoved = claim != nil && pod.Spec.NodeName != "" && claim.Annotations[v1alpha1.AnnotationNode] != pod.Spec.NodeName
 	m.Refusal = refusal(pod)

@@ -28,17 +28,16 @@ func (o *Observer) restorePoint(ctx context.Context, c *v1alpha1.EtcdCluster, b 
 	key := client.ObjectKey{Namespace: c.Namespace, Name: resources.RebuildJobName(c.Name)}
 	err := o.Live.Get(ctx, key, job)
 	if apierrors.IsNotFound(err) {
-		_, blocked, err := o.secrets(ctx, c.Namespace, resources.Restore{Store: p.Store, Identity: p.Identity})
-		if err != nil || blocked != "" {
-			return nil, blocked, err
-		}
-		return &plan.Point{Due: true}, "", nil
+		return o.pointDue(ctx, c, p)
 	}
 	if err != nil {
 		return nil, "", fmt.Errorf("reading Job %s: %w", key.Name, err)
 	}
 	if job.Labels[v1alpha1.LabelRestoring] != string(c.UID) {
 		return nil, fmt.Sprintf("Job %s belongs to somebody else — the point of the archive cannot be put together — delete or rename it", job.Name), nil
+	}
+	if resources.RebuildAstray(c, job) {
+		return o.anotherWay(ctx, c, p, job)
 	}
 	pods, err := o.podsOf(ctx, job)
 	if err != nil {
@@ -64,6 +63,23 @@ func (o *Observer) restorePoint(ctx context.Context, c *v1alpha1.EtcdCluster, b 
 		waits += ": " + doing
 	}
 	return &plan.Point{Waits: waits}, "", nil
+}
+
+// pointDue has a Job made, if the Secrets are there that its pod would wait for without a word.
+func (o *Observer) pointDue(ctx context.Context, c *v1alpha1.EtcdCluster, p resources.Point) (*plan.Point, string, error) {
+	_, blocked, err := o.secrets(ctx, c.Namespace, resources.Restore{Store: p.Store, Identity: p.Identity})
+	if err != nil || blocked != "" {
+		return nil, blocked, err
+	}
+	return &plan.Point{Due: true}, "", nil
+}
+
+// anotherWay has a Job made again whose way to the archive the user has corrected since.
+func (o *Observer) anotherWay(ctx context.Context, c *v1alpha1.EtcdCluster, p resources.Point, job *batchv1.Job) (*plan.Point, string, error) {
+	if !job.DeletionTimestamp.IsZero() {
+		return &plan.Point{Waits: fmt.Sprintf("Job %s, whose way to the archive was corrected, is being deleted", job.Name)}, "", nil
+	}
+	return o.pointDue(ctx, c, p)
 }
 
 // doing says what a Job that has not ended is at, and what stands in its way; empty while none of

@@ -3,6 +3,7 @@ package observe
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -184,6 +185,41 @@ func TestRefusedRestoreFrom(t *testing.T) {
 			t.Errorf("%s: nothing is told of the container that fills the volume", reason)
 		}
 		stallsFor(t, []plan.Problem{problem}, message)
+	}
+}
+
+// TestAJobWhoseWayWasCorrected is made again, even while it runs, and what it finds does not count.
+func TestAJobWhoseWayWasCorrected(t *testing.T) {
+	archive := &v1alpha1.EtcdArchive{ObjectMeta: metav1.ObjectMeta{Name: "e", Namespace: "ns"}}
+	archive.Spec.Store.S3, archive.Status.ClusterUID = &v1alpha1.S3Store{Bucket: "backups"}, "0ld"
+	c := &v1alpha1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{Name: "a", Namespace: "ns", UID: "5e1f"}}
+	c.Spec.RestoreFrom = &v1alpha1.RestoreSource{ArchiveName: "e", ToRevision: 42}
+	made := resources.RebuildJob(c, resources.Point{Store: archive.Spec.Store}, "backup:v0")
+	leaving := made.DeepCopy()
+	leaving.DeletionTimestamp, leaving.Finalizers = &metav1.Time{Time: time.Unix(1, 0)}, []string{"somebody/else"}
+	key := &v1alpha1.SecretReference{Name: "key"}
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: key.Name, Namespace: "ns"}}
+	for name, tc := range map[string]struct {
+		identity *v1alpha1.SecretReference
+		objects  []client.Object
+		due      bool
+		waits    string
+		blocked  string
+	}{
+		"the same way":             {nil, []client.Object{made}, false, "Job a-rebuild puts the point", ""},
+		"with another key":         {key, []client.Object{made, secret}, true, "", ""},
+		"with one that is missing": {key, []client.Object{made}, false, "", "Secret key does not exist"},
+		"the old one goes":         {key, []client.Object{leaving, secret}, false, "is being deleted", ""},
+	} {
+		c.Spec.RestoreFrom.IdentitySecretRef = tc.identity
+		live := fake.NewClientBuilder().WithScheme(scheme(t)).WithObjects(tc.objects...).Build()
+		p, blocked, err := (&Observer{Live: live}).restorePoint(t.Context(), c, nil, archive)
+		if err != nil || !strings.Contains(blocked, tc.blocked) || (blocked == "") != (tc.blocked == "") {
+			t.Errorf("%s: %v, blocked %q", name, err, blocked)
+		}
+		if blocked == "" && (p.Due != tc.due || !strings.Contains(p.Waits, tc.waits)) {
+			t.Errorf("%s: %+v", name, p)
+		}
 	}
 }
 

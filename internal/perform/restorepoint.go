@@ -59,7 +59,7 @@ func (p *Performer) rebuildPoint(ctx context.Context, c *v1alpha1.EtcdCluster) e
 		return p.createJob(ctx, resources.RebuildJob(c, point, p.BackupImage))
 	case err != nil:
 		return fmt.Errorf("reading Job %s: %w", resources.RebuildJobName(c.Name), err)
-	case is.Labels[v1alpha1.LabelRestoring] != string(c.UID) || is.Status.CompletionTime == nil:
+	case is.Labels[v1alpha1.LabelRestoring] != string(c.UID) || (is.Status.CompletionTime == nil && !resources.RebuildAstray(c, is)):
 		return fmt.Errorf("making Job %s again: %w", is.Name, ErrStale)
 	}
 	return p.deleteJob(ctx, is)

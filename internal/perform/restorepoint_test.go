@@ -57,6 +57,18 @@ func TestPointOfAnArchive(t *testing.T) {
 	if err := w.does(plan.RebuildPoint); !errors.Is(err, ErrStale) {
 		t.Errorf("a Job that runs is made again: %v", err)
 	}
+	way := w.cluster.Spec.RestoreFrom
+	w.cluster.Spec.RestoreFrom = way.DeepCopy()
+	w.cluster.Spec.RestoreFrom.IdentitySecretRef = &v1alpha1.SecretReference{Name: "mended"}
+	w.writes = nil
+	if err := w.does(plan.RebuildPoint); err != nil || !slices.Equal(w.writes, []string{"delete " + job.Name}) {
+		t.Errorf("a Job goes on by a way that was corrected: %v, wrote %v", err, w.writes)
+	}
+	w.cluster.Spec.RestoreFrom = way
+	if err := w.does(plan.RebuildPoint); err != nil {
+		t.Fatal(err)
+	}
+	w.get(job, job.Name)
 	job.Status.CompletionTime = &metav1.Time{Time: time.Unix(1, 0)}
 	if err := w.api.Status().Update(t.Context(), job); err != nil {
 		t.Fatal(err)

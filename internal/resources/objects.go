@@ -111,7 +111,7 @@ func disruptionBudget(c *v1alpha1.EtcdCluster, voters int) *policyv1ac.PodDisrup
 // operator and whom the user names reach the client port. The operator has no
 // certificate for the peer ports, and reaches them to see whose the members take; it reads how
 // long the disks take from the port for metrics, and how far a restore is from whoever fills a
-// founder's volume, until all are filled. The health port is open: it says "ok" or "not ok" and the kubelet's address is not known.
+// founder's volume, until the cluster is founded. The health port is open: it says "ok" or "not ok" and the kubelet's address is not known.
 func networkPolicy(c *v1alpha1.EtcdCluster, operator OperatorPeer) *networkingv1ac.NetworkPolicyApplyConfiguration {
 	members := networkingv1ac.NetworkPolicyPeer().WithPodSelector(metav1ac.LabelSelector().WithMatchLabels(PodSelector(c)))
 	namespace := networkingv1ac.NetworkPolicyPeer().WithPodSelector(metav1ac.LabelSelector())
@@ -124,7 +124,7 @@ func networkPolicy(c *v1alpha1.EtcdCluster, operator OperatorPeer) *networkingv1
 			WithNamespaceSelector(metav1ac.LabelSelector().WithMatchLabels(map[string]string{"kubernetes.io/metadata.name": operator.Namespace})).
 			WithPodSelector(metav1ac.LabelSelector().WithMatchLabels(operator.Labels))
 		clients, dialers, readers = append(clients, its), append(dialers, its), append(readers, its)
-		if RestoreFrom(c) != nil && filling(c) {
+		if RestoreFrom(c) != nil && c.Status.ClusterID == "" {
 			fillers = append(fillers, ingress(snapshot.ProgressPort, its))
 		}
 	}

@@ -255,6 +255,8 @@ func MemberPod(c *v1alpha1.EtcdCluster, s Start) *corev1.Pod {
 		annotations[v1alpha1.AnnotationRestore] = s.Restore.BackupID
 		if s.Restore.Survivor != nil {
 			annotations[v1alpha1.AnnotationSurvivor] = s.Restore.Survivor.String()
+		} else {
+			annotations[v1alpha1.AnnotationRestoreWay] = RestoreWay(c)
 		}
 	}
 	if InMemory(c) {

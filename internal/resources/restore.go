@@ -1,6 +1,9 @@
 package resources
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -60,6 +63,33 @@ func RestoreFrom(c *v1alpha1.EtcdCluster) *v1alpha1.RestoreSource {
 	default:
 		return c.Spec.RestoreFrom
 	}
+}
+
+// RestoreWay is the hash of the way to the backup that the founders begin with, as spec.restoreFrom
+// has it: the store, and the Secret with the key. It may be corrected until the cluster is founded;
+// which backup that is may not.
+func RestoreWay(c *v1alpha1.EtcdCluster) string {
+	var way struct {
+		Store    *v1alpha1.BackupStore
+		Identity *v1alpha1.SecretReference
+	}
+	if from := RestoreFrom(c); from != nil {
+		way.Store, way.Identity = from.Store, from.IdentitySecretRef
+	}
+	text, err := json.Marshal(way)
+	if err != nil {
+		panic(fmt.Sprintf("hashing a spec that came from JSON: %v", err))
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:8])
+}
+
+// Astray says that the pod would fill its volume by a way to the backup that spec.restoreFrom does
+// not have any more. Nobody who knows of no way, such as an operator of before, has gone astray.
+func Astray(c *v1alpha1.EtcdCluster, pod *corev1.Pod) bool {
+	way := pod.Annotations[v1alpha1.AnnotationRestoreWay]
+	filled := EndedFiller(pod)
+	return c.Status.ClusterID == "" && way != "" && way != RestoreWay(c) && (filled == nil || filled.ExitCode != 0)
 }
 
 // Awaits are the EtcdBackups that the cluster cannot do without: the one that its founders

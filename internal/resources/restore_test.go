@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -188,25 +189,16 @@ func TestAClaimNamesItsBackup(t *testing.T) {
 	}
 }
 
-// TestProgressIsAskedForUntilAllAreFilled: the port of whoever fills a founder's volume is open
-// to the operator, and to nobody when nothing listens there any more.
-func TestProgressIsAskedForUntilAllAreFilled(t *testing.T) {
+// TestProgressIsAskedForUntilFounded: the port of whoever fills a founder's volume is open to the
+// operator, and to nobody once the cluster is founded.
+func TestProgressIsAskedForUntilFounded(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change change
 		open   bool
 	}{
 		"nothing is restored":       {func(*v1alpha1.EtcdCluster) {}, false},
 		"founders are to be filled": {fromBackup, true},
-		"one is still to be": {func(c *v1alpha1.EtcdCluster) {
-			fromBackup(c)
-			c.Status.ClusterID, c.Status.Founders = "c1", []string{"a-0000", "a-0001"}
-			c.Status.Members = []v1alpha1.MemberStatus{{Name: "a-0000", Version: "3.6.16"}, {Name: "a-0001"}}
-		}, true},
-		"all are": {func(c *v1alpha1.EtcdCluster) {
-			fromBackup(c)
-			c.Status.ClusterID, c.Status.Founders = "c1", []string{"a-0000"}
-			c.Status.Members = []v1alpha1.MemberStatus{{Name: "a-0000", Version: "3.6.16"}}
-		}, false},
+		"it is founded":             {func(c *v1alpha1.EtcdCluster) { fromBackup(c); c.Status.ClusterID = "c1" }, false},
 	} {
 		raw, err := json.Marshal(networkPolicy(cluster(tc.change), operator))
 		if err != nil {
@@ -217,3 +209,44 @@ func TestProgressIsAskedForUntilAllAreFilled(t *testing.T) {
 		}
 	}
 }
+
+// TestAWayThatIsCorrected: a pod that is to fill its volume by another way to the backup is
+// outdated, until it is filled.
+func TestAWayThatIsCorrected(t *testing.T) {
+	c := cluster(fromBackup)
+	start := beginning(c, "a-0000")
+	start.Restore = &Restore{Store: *c.Spec.RestoreFrom.Store, BackupID: c.Spec.RestoreFrom.BackupID}
+	ended := func(code int32) edit {
+		return func(_ *v1alpha1.EtcdCluster, pod *corev1.Pod) {
+			pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: RestoreContainer, State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code}}}}
+		}
+	}
+	store := func(c *v1alpha1.EtcdCluster, _ *corev1.Pod) {
+		c.Spec.RestoreFrom.Store.S3.Endpoint = "https://minio:9001"
+	}
+	for name, tc := range map[string]struct {
+		changes []edit
+		astray  bool
+	}{
+		"nothing":                 {nil, false},
+		"the store":               {[]edit{store}, true},
+		"the key":                 {[]edit{func(c *v1alpha1.EtcdCluster, _ *corev1.Pod) { c.Spec.RestoreFrom.IdentitySecretRef = nil }}, true},
+		"what is no way":          {[]edit{func(c *v1alpha1.EtcdCluster, _ *corev1.Pod) { c.Spec.Size = 5 }}, false},
+		"it failed before":        {[]edit{store, ended(1)}, true},
+		"it is filled":            {[]edit{store, ended(0)}, false},
+		"the cluster is founded":  {[]edit{store, func(c *v1alpha1.EtcdCluster, _ *corev1.Pod) { c.Status.ClusterID = "c1" }}, false},
+		"an older operator's pod": {[]edit{store, func(_ *v1alpha1.EtcdCluster, pod *corev1.Pod) { delete(pod.Annotations, v1alpha1.AnnotationRestoreWay) }}, false},
+	} {
+		c := c.DeepCopy()
+		pod := MemberPod(c, start)
+		for _, change := range tc.changes {
+			change(c, pod)
+		}
+		if got := Astray(c, pod); got != tc.astray {
+			t.Errorf("%s: its pod is astray: %v", name, got)
+		}
+	}
+}
+
+// edit of a cluster and a pod.
+type edit func(*v1alpha1.EtcdCluster, *corev1.Pod)

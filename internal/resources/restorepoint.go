@@ -74,6 +74,13 @@ func restoreOfPoint(c *v1alpha1.EtcdCluster, b *v1alpha1.EtcdBackup, a *v1alpha1
 // with.
 func RebuildJobName(cluster string) string { return JobName(cluster, snapshot.OperationRebuild) }
 
+// RebuildAstray says that a RebuildJob goes by a way to the archive that spec.restoreFrom does not
+// have any more.
+func RebuildAstray(c *v1alpha1.EtcdCluster, job *batchv1.Job) bool {
+	way := job.Annotations[v1alpha1.AnnotationRestoreWay]
+	return way != "" && way != RestoreWay(c)
+}
+
 // RebuildJob puts the point together once, for all founders: two that replayed an archive each
 // for itself could begin with different leases.
 func RebuildJob(c *v1alpha1.EtcdCluster, p Point, backupImage string) *batchv1.Job {
@@ -110,6 +117,7 @@ func RebuildJob(c *v1alpha1.EtcdCluster, p Point, backupImage string) *batchv1.J
 	w := Work{Operation: snapshot.OperationRebuild, BackupImage: backupImage, EtcdImage: Image(c), Cluster: c}
 	return workJob(metav1.ObjectMeta{
 		Name: RebuildJobName(c.Name), Namespace: c.Namespace, Labels: labels,
+		Annotations:     map[string]string{v1alpha1.AnnotationRestoreWay: RestoreWay(c)},
 		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(c, v1alpha1.GroupVersion.WithKind("EtcdCluster"))},
 	}, rebuildTimeout, workSpec(p.ServiceAccount, m, w))
 }

@@ -160,8 +160,12 @@ var _ = Describe("A backup", func() {
 
 		other := newNamespace(ctx)
 		create(ctx, other, s3Secret)
-		r := found(ctx, other, "again", fmt.Sprintf(`{size: 3, storage: {size: 1Gi}, etcd: {quotaBackendBytes: 256Mi}, restoreFrom: {store: %s, clusterUID: %s, backupID: %s}}`,
-			store, b.Status.ClusterUID, b.Status.ID))
+		By("once the way to it is corrected")
+		r := apply(ctx, other, "again", fmt.Sprintf(`{size: 3, storage: {size: 1Gi}, etcd: {quotaBackendBytes: 256Mi}, restoreFrom: {store: %s, clusterUID: %s, backupID: %s}}`,
+			strings.Replace(store, "bucket: backups", "bucket: none", 1), b.Status.ClusterUID, b.Status.ID))
+		r.reports(ctx, patience, v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonRestoreBlocked, "s3://none does not exist")
+		r.edit(ctx, fmt.Sprintf(`{spec: {restoreFrom: {store: %s}}}`, store))
+		r.becomesReady(ctx)
 		Expect(strings.Fields(r.content(ctx, r.member(2)))).To(Equal([]string{"a", "1"}))
 
 		By("one that is deleted while it is saved leaves nothing there, and no Job")

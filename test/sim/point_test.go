@@ -46,6 +46,7 @@ func doJobs(w *World) {
 		job := o.(*batchv1.Job)
 		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: job.Namespace, Name: job.Name + "-pod", Labels: map[string]string{
 			batchv1.JobNameLabel: job.Name, v1alpha1.LabelRestoring: job.Labels[v1alpha1.LabelRestoring],
+			batchv1.ControllerUidLabel: string(job.UID),
 		}}}
 		there := w.API.find("Pod", client.ObjectKeyFromObject(pod)) != nil
 		switch {
