@@ -43,6 +43,9 @@ import (
 // nobody is an etcd in which nobody answers.
 type nobody struct{ kept []string }
 
+// made begins the UID of whatever is created, and is all of it where nobody has given one.
+const made = "uid-of-"
+
 func (n *nobody) Dial(string, etcd.Endpoint, etcd.Credentials) (etcd.Conn, error) {
 	return nil, etcd.ErrUnreachable
 }
@@ -123,7 +126,7 @@ func newOperator(t *testing.T, objects ...client.Object) *operator {
 				if err := call("create", object); err != nil {
 					return err
 				}
-				object.SetUID("uid-of-" + object.GetUID())
+				object.SetUID(made + object.GetUID())
 				return api.Create(ctx, object, opts...)
 			},
 			Patch: func(ctx context.Context, api client.WithWatch, object client.Object, p client.Patch, opts ...client.PatchOption) error {

@@ -114,7 +114,7 @@ func (a *archives) deployment() *appsv1.Deployment {
 func (a *archives) pod(operation snapshot.Operation, is corev1.ContainerStatus) {
 	a.t.Helper()
 	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "pod-of-" + string(operation), Namespace: "ns", Labels: resources.ArchiveLabels(a.get(), operation)}}
-	p.Labels[batchv1.JobNameLabel] = "e-" + string(operation)
+	p.Labels[batchv1.JobNameLabel], p.Labels[batchv1.ControllerUidLabel] = "e-"+string(operation), made
 	if err := client.IgnoreNotFound(a.api.Delete(a.t.Context(), p.DeepCopy())); err != nil {
 		a.t.Fatal(err)
 	}

@@ -134,7 +134,7 @@ func (b *backups) ends(operation snapshot.Operation, with batchv1.JobConditionTy
 func (b *backups) pod(operation snapshot.Operation, change func(*corev1.Pod)) {
 	b.t.Helper()
 	labels := resources.BackupLabels(b.get())
-	labels[batchv1.JobNameLabel] = resources.JobName("b", operation)
+	labels[batchv1.JobNameLabel], labels[batchv1.ControllerUidLabel] = resources.JobName("b", operation), made
 	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "pod-of-" + string(operation), Namespace: "ns", Labels: labels}}
 	change(p)
 	if err := client.IgnoreNotFound(b.api.Delete(b.t.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: p.Name, Namespace: "ns"}})); err != nil {

@@ -184,7 +184,7 @@ func (r *restores) lookEnds(outcome snapshot.Outcome, change func(*snapshot.Resu
 	}
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Labels: maps.Clone(job.Spec.Template.Labels), CreationTimestamp: metav1.NewTime(r.reconciler.Clock.Now())}}
 	pod.Name = fmt.Sprintf("back-check-%d", r.reconciler.Clock.Now().Unix())
-	pod.Labels[batchv1.JobNameLabel] = job.Name
+	pod.Labels[batchv1.JobNameLabel], pod.Labels[batchv1.ControllerUidLabel] = job.Name, string(job.UID)
 	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: resources.BackupContainer, State: corev1.ContainerState{
 		Terminated: &corev1.ContainerStateTerminated{Message: string(result.Encode())},
 	}}}

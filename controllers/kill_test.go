@@ -230,7 +230,7 @@ func (w *backedUp) others() {
 func (w *backedUp) pod(of string, labels map[string]string, is corev1.ContainerState) {
 	w.t.Helper()
 	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "pod-of-" + of, Namespace: "ns", Labels: maps.Clone(labels)}}
-	if p.Labels[batchv1.JobNameLabel] = of; is.Running != nil {
+	if p.Labels[batchv1.JobNameLabel], p.Labels[batchv1.ControllerUidLabel] = of, made; is.Running != nil {
 		delete(p.Labels, batchv1.JobNameLabel)
 	}
 	p.Status.PodIP, p.Status.ContainerStatuses = "10.0.0.1", []corev1.ContainerStatus{{Name: resources.BackupContainer, State: is}}

@@ -140,6 +140,11 @@ func (p Plan) Take() Turn {
 	switch {
 	case active == nil:
 		t.Due = due
+	case p.Concurrency == v1alpha1.ConcurrencyReplace && active.Saved:
+		// It lies in the store, and is only being tried out: given up for one that has not
+		// begun, nothing younger than the last verified one would be left in the meantime, and
+		// with drills that take longer than a period never.
+		t.Due = due
 	case p.Concurrency == v1alpha1.ConcurrencyReplace && !active.InUse:
 		t.Due, t.Replaces = due, active
 	}
@@ -215,8 +220,8 @@ func (p Plan) drop() []Drop {
 	for _, item := range p.Items {
 		byName[item.Name] = item
 		switch {
-		case item.State == ItemGood, item.State == ItemFailed && item.Saved && !item.Condemned:
-			kind := counted{item.Backup.ClusterUID, item.State == ItemFailed}
+		case item.State == ItemGood, (item.State == ItemFailed || item.State == ItemActive) && item.Saved && !item.Condemned:
+			kind := counted{item.Backup.ClusterUID, item.State != ItemGood}
 			byPolicy[kind] = append(byPolicy[kind], item.Backup)
 		case item.State == ItemFailed:
 			failed = append(failed, item)

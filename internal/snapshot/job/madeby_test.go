@@ -48,3 +48,36 @@ func TestPruneOfWhatWasMadeBy(t *testing.T) {
 		t.Errorf("again: %+v, %v", pruned, err)
 	}
 }
+
+// A listing may be stale: what it has no manifest of may be a namesake's whole backup.
+func TestMadeByAsksForTheManifest(t *testing.T) {
+	t.Parallel()
+	through, direct, _ := served(t, &faults{hidden: called(snapshot.ManifestObject)})
+	namesake := stored(t, direct, 12, snapshot.CompressionNone)
+	pruned, _, err := through.Prune(t.Context(), Prune{MadeBy: MadeBy{Name: "b", UID: "u1"}, OrphansAfter: time.Hour})
+	if err != nil || pruned.DroppedCount != 0 {
+		t.Errorf("Prune() = %+v, %v", pruned, err)
+	}
+	if _, err := direct.find(t.Context(), namesake.ID); err != nil {
+		t.Errorf("the namesake's backup: %v", err)
+	}
+}
+
+// An EtcdBackup may bear the name that an archiver gives to its bases, of which one may just be
+// being made.
+func TestMadeBySparesTheBaseThatIsBeingMade(t *testing.T) {
+	t.Parallel()
+	e, dir := newEnv(t)
+	base := snapshot.NewID(14, time.Now(), ArchiveBase)
+	key := e.Place.Key(base, snapshot.SnapshotObject)
+	if err := e.Store.Put(t.Context(), key, []byte("half"), store.Replace); err != nil {
+		t.Fatal(err)
+	}
+	pruned, _, err := e.Prune(t.Context(), Prune{MadeBy: MadeBy{Name: ArchiveBase, UID: "u1"}, OrphansAfter: time.Hour})
+	if err != nil || pruned.DroppedCount != 0 {
+		t.Errorf("Prune() = %+v, %v", pruned, err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, key)); err != nil {
+		t.Errorf("the base: %v", err)
+	}
+}

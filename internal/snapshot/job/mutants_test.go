@@ -88,6 +88,8 @@ var breaches = map[string]mutants.Mutant{
 	"what stalls is taken for missing":        mutants.Of("save.go", "if ctx.Err() != nil { // what", "if false { // what"),
 	"a member hashes and sends at once":       mutants.Of("save.go", "	if s.Rate > 0 {\n		// The member", "	if s.Rate > 1<<40 {\n		// The member"),
 	"a long hash is taken for a stall":        mutants.Of("save.go", "case <-alive.C:\n			e.Tracker.read(0)", "case <-alive.C:"),
+	"a listing says what is unfinished":       mutants.Of("madeby.go", "case reason == snapshot.ReasonBackupMissing && !found.complete &&", "case !found.complete &&"),
+	"a base that is being made is an orphan":  mutants.Of("madeby.go", " && who.Name != ArchiveBase:", ":"),
 	"what is read back slowly takes for ever": mutants.Of("save.go", "limit = max(limit, readBackLeast)", "limit = max(limit, 1)"),
 	"what is read back takes what there is":   mutants.Of("save.go", "e.Tracker.reader(paced(ctx, r, limit))", "e.Tracker.reader(r)"),
 	"a long catalog is given up on":           mutants.Of("catalog.go", "snapshot.MaxManifest)\n\te.Tracker.read(0)", "snapshot.MaxManifest)"),
@@ -125,5 +127,5 @@ func TestMutantsHaveTheirPlace(t *testing.T) { mutants.Placed(t, breaches) }
 
 // TestMutants runs the guards against each.
 func TestMutants(t *testing.T) {
-	mutants.Caught(t, breaches, "-run=^(TestArchive|TestWatch|TestReplay|TestRecords|TestDrill|TestSource|TestPrune|TestLooking|TestReading|TestAttempts)")
+	mutants.Caught(t, breaches, "-run=^(TestArchive|TestWatch|TestReplay|TestRecords|TestDrill|TestSource|TestPrune|TestLooking|TestReading|TestAttempts|TestMadeBy)")
 }
