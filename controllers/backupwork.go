@@ -54,6 +54,34 @@ func (r *EtcdBackupReconciler) work(ctx context.Context, b *v1alpha1.EtcdBackup,
 	return w, nil
 }
 
+// doubted is when somebody else has last found the backup to be bad: a Job that read it for an
+// EtcdRestore, or for spec.recovery. Zero if nobody has since it was last tried out.
+func (r *EtcdBackupReconciler) doubted(ctx context.Context, b *v1alpha1.EtcdBackup) (at time.Time, err error) {
+	if b.Status.ID == "" || b.Spec.Verify == v1alpha1.VerifyReadBack {
+		return time.Time{}, nil
+	}
+	var jobs batchv1.JobList
+	if err := r.Client.List(ctx, &jobs, client.InNamespace(b.Namespace), client.MatchingLabels{v1alpha1.LabelBackup: b.Name}); err != nil {
+		return time.Time{}, fmt.Errorf("listing the Jobs that read EtcdBackup %s: %w", b.Name, err)
+	}
+	for i := range jobs.Items {
+		job := &jobs.Items[i]
+		w, ended := workOf(job), endOf(job)
+		if w.State != backup.WorkFailed || job.Annotations[v1alpha1.AnnotationChecks] != b.Status.ID || !ended.After(at) || !ended.After(backup.LastDrill(b)) {
+			continue
+		}
+		pods, err := podsOf(ctx, r.Live, job, v1alpha1.LabelBackup)
+		if err != nil {
+			return time.Time{}, err
+		}
+		follow(ctx, r.Progress, &w, pods)
+		if found := w.Result; found != nil && found.Operation == snapshot.OperationCheck && found.Outcome == snapshot.OutcomeFailed && found.Reason.Condemns() {
+			at = ended
+		}
+	}
+	return at, nil
+}
+
 // startJob makes a Job of the backup program, whose image is this. Whether the Job of that name
 // is ours is seen by the next look.
 func startJob(ctx context.Context, writer client.Writer, image string, job *batchv1.Job) error {

@@ -124,7 +124,11 @@ func (r *EtcdBackupReconciler) observe(ctx context.Context, b *v1alpha1.EtcdBack
 		Held: controllerutil.ContainsFinalizer(b, v1alpha1.FinalizerBackup), ClusterUID: b.Status.ClusterUID, ID: b.Status.ID,
 		Complete: is(v1alpha1.ConditionComplete), Verified: is(v1alpha1.ConditionVerified), Failed: is(v1alpha1.ConditionStalled),
 	}
-	o.DrillDue, o.DrillDueFor = backup.DrillDue(b, now)
+	doubted, err := r.doubted(ctx, b)
+	if err != nil {
+		return o, nil, err
+	}
+	o.DrillDue, o.DrillDueFor = backup.DrillDue(b, doubted, now)
 	if o.Deleting {
 		o.DeletedFor = now.Sub(b.DeletionTimestamp.Time)
 	}

@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -245,6 +246,75 @@ func TestTheLastJobsPods(t *testing.T) {
 		if got := b.condition(v1alpha1.ConditionStalled); got != want {
 			t.Errorf("with a pod of the Job %q Stalled is %s, want %s", of, got, want)
 		}
+	}
+}
+
+// TestADoubtedBackupIsTriedAgain: what somebody who read it to restore it has found to be bad is
+// tried out, once, and the drill decides.
+func TestADoubtedBackupIsTriedAgain(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(*batchv1.Job, *snapshot.Result)
+		again  bool
+	}{
+		"it is torn":            {func(*batchv1.Job, *snapshot.Result) {}, true},
+		"its key is missing":    {func(_ *batchv1.Job, r *snapshot.Result) { r.Reason = snapshot.ReasonKeyMissing }, false},
+		"it was another backup": {func(j *batchv1.Job, _ *snapshot.Result) { j.Annotations[v1alpha1.AnnotationChecks] = "another-id" }, false},
+		"that was before": {func(j *batchv1.Job, _ *snapshot.Result) {
+			j.Status.Conditions[0].LastTransitionTime = metav1.Unix(1e9-60, 0)
+		}, false},
+		"it is read once more":     {func(j *batchv1.Job, _ *snapshot.Result) { j.Status.Conditions = nil }, false},
+		"it was read":              {func(_ *batchv1.Job, r *snapshot.Result) { r.Outcome = snapshot.OutcomeSucceeded }, false},
+		"nobody knows of a backup": {func(j *batchv1.Job, _ *snapshot.Result) { delete(j.Labels, v1alpha1.LabelBackup) }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBackups(t, anEtcdBackup(), cluster(voting), s3Secret())
+			clock := clocktesting.NewFakePassiveClock(time.Unix(1e9, 0).UTC())
+			b.reconciler.Clock = clock
+			b.passes()
+			b.ends(snapshot.OperationSave, batchv1.JobComplete, savedMessage())
+			b.passes()
+			b.ends(snapshot.OperationDrill, batchv1.JobComplete, drilledMessage())
+			b.stopped(snapshot.OperationDrill, clock.Now())
+			b.passes()
+
+			clock.SetTime(clock.Now().Add(time.Minute))
+			job := resources.CheckJob(cluster(voting), &v1alpha1.EtcdRestore{ObjectMeta: metav1.ObjectMeta{Name: "back", Namespace: "ns", UID: "e7"}}, resources.Restore{Store: b.get().Spec.Store, BackupID: "the-id", BackupName: "b"})
+			job.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobFailed, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(clock.Now())}}
+			result := snapshot.Result{Operation: snapshot.OperationCheck, Outcome: snapshot.OutcomeFailed, Reason: snapshot.ReasonCorrupt, Message: "it is torn — no — no"}
+			tc.change(job, &result)
+			pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "back-check-1", Namespace: "ns", Labels: maps.Clone(job.Labels)}}
+			pod.Labels[batchv1.JobNameLabel], pod.Labels[batchv1.ControllerUidLabel] = job.Name, made
+			pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: resources.BackupContainer, State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{Message: string(result.Encode())}}}}
+			for _, object := range []client.Object{job, pod} {
+				if err := b.api.Create(t.Context(), object); err != nil {
+					t.Fatal(err)
+				}
+			}
+			clock.SetTime(clock.Now().Add(time.Second))
+			var wrote []string
+			for range 4 {
+				if _, err := b.pass(); err != nil {
+					t.Fatal(err)
+				}
+				wrote = append(wrote, b.writes...)
+			}
+			if again := slices.Contains(wrote, "create b-drill"); again != tc.again {
+				t.Fatalf("it is tried out again: %v, wrote %v", again, wrote)
+			}
+			if !tc.again {
+				if len(wrote) > 0 {
+					t.Errorf("wrote %v", wrote)
+				}
+				return
+			}
+			b.ends(snapshot.OperationDrill, batchv1.JobComplete, drilledMessage())
+			clock.SetTime(clock.Now().Add(time.Second))
+			b.stopped(snapshot.OperationDrill, clock.Now())
+			b.passes()
+			if result, err := b.pass(); err != nil || result != (ctrl.Result{}) || len(b.writes) > 0 || b.condition(v1alpha1.ConditionVerified) != "True/Verified" {
+				t.Errorf("a drill that went well is not the end of it: %v, %v, wrote %v, Verified is %s", result, err, b.writes, b.condition(v1alpha1.ConditionVerified))
+			}
+		})
 	}
 }
 

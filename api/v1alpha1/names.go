@@ -49,6 +49,9 @@ const (
 	// AnnotationRestore on a pod is the ID of the backup that its volume is filled with if it
 	// is empty, or of the survivor whose volume is copied to it. It is taken back once the member has started.
 	AnnotationRestore = "etcd.quorate.dev/restore"
+	// AnnotationChecks on a Job that reads a backup before anybody is stopped for it is the ID of
+	// that backup: what it finds to be bad is tried out again.
+	AnnotationChecks = "etcd.quorate.dev/checks"
 	// AnnotationRestoreWay on such a pod, and on a Job that puts the point of an archive
 	// together, is the hash of the store and the Secret of spec.restoreFrom that it goes by: one
 	// whose way was corrected since is made again.

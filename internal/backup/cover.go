@@ -36,7 +36,7 @@ func ItemOf(b *v1alpha1.EtcdBackup) Item {
 	if tried := meta.FindStatusCondition(b.Status.Conditions, v1alpha1.ConditionVerified); tried != nil && tried.Status == metav1.ConditionFalse {
 		item.Condemned = snapshot.Reason(tried.Reason).Condemns()
 	}
-	item.Drilled = lastDrill(b)
+	item.Drilled = LastDrill(b)
 	item.DrillAfter, _ = DrillAfter(b)
 	if ready := meta.FindStatusCondition(b.Status.Conditions, v1alpha1.ConditionReady); ready != nil {
 		item.Message = ready.Message

@@ -238,7 +238,7 @@ func verifying(o Observed) Step {
 	redo := Step{Kind: Redo, Operation: snapshot.OperationDrill, Reason: v1alpha1.ReasonVerifying}
 	switch {
 	case o.drillsAgain() && o.Drill.ended() && o.Drill.EndedFor > o.DrillDueFor:
-		redo.Message = "the last drill ended before spec.drillAfter, and does not count"
+		redo.Message = "the last drill ended before another one was asked for, by spec.drillAfter or by somebody who could not read the backup, and does not count"
 		return redo
 	case o.undecided() && o.Drill.EndedFor > drillAgain:
 		redo.Message = "the last drill found out nothing, and is begun again"

@@ -15,13 +15,21 @@ func DrillAfter(b *v1alpha1.EtcdBackup) (time.Time, bool) {
 	return at, err == nil
 }
 
-// DrillDue says that the backup is to be tried out again, and since when.
-func DrillDue(b *v1alpha1.EtcdBackup, now time.Time) (due bool, since time.Duration) {
+// DrillDue says that the backup is to be tried out again, and since when: by spec.drillAfter, or
+// because somebody else has found it to be bad at a time, zero for never. Who reads a backup to
+// restore it says nothing to those who rely on it, and the retention keeps it for the last good one.
+func DrillDue(b *v1alpha1.EtcdBackup, doubted, now time.Time) (due bool, since time.Duration) {
 	after, _ := DrillAfter(b)
-	if !redrillDue(lastDrill(b), after, now) {
+	var latest time.Time
+	for _, order := range []time.Time{after, doubted} {
+		if redrillDue(LastDrill(b), order, now) && order.After(latest) {
+			latest = order
+		}
+	}
+	if latest.IsZero() {
 		return false, 0
 	}
-	return true, now.Sub(after)
+	return true, now.Sub(latest)
 }
 
 // redrillDue says that what was last tried out at a time is to be tried out again. What ended
@@ -39,15 +47,15 @@ const soonest = time.Second
 func UntilDrill(b *v1alpha1.EtcdBackup, now time.Time) time.Duration {
 	after, ordered := DrillAfter(b)
 	tried := meta.IsStatusConditionTrue(b.Status.Conditions, v1alpha1.ConditionComplete) && b.Spec.Verify != v1alpha1.VerifyReadBack
-	if !ordered || !tried || !lastDrill(b).Before(after) {
+	if !ordered || !tried || !LastDrill(b).Before(after) {
 		return 0
 	}
 	return max(soonest, after.Sub(now))
 }
 
-// lastDrill is when the last drill ended; zero if none has. A status of before has only
+// LastDrill is when the last drill ended; zero if none has. A status of before has only
 // the time of one that went well.
-func lastDrill(b *v1alpha1.EtcdBackup) time.Time {
+func LastDrill(b *v1alpha1.EtcdBackup) time.Time {
 	switch {
 	case b.Status.DrilledTime != nil:
 		return b.Status.DrilledTime.Time

@@ -143,7 +143,7 @@ func TestDrillDue(t *testing.T) {
 			b := &v1alpha1.EtcdBackup{Spec: v1alpha1.EtcdBackupSpec{DrillAfter: tc.after}}
 			b.Status.DrilledTime, b.Status.VerifiedTime = tc.drilled, tc.verified
 			b.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionComplete, Status: metav1.ConditionTrue}}
-			due, since := DrillDue(b, now)
+			due, since := DrillDue(b, time.Time{}, now)
 			if due != tc.due || since != tc.since {
 				t.Errorf("DrillDue() = %v, %s; want %v, %s", due, since, tc.due, tc.since)
 			}
@@ -151,6 +151,35 @@ func TestDrillDue(t *testing.T) {
 				t.Errorf("UntilDrill() = %s, want %s", until, tc.until)
 			}
 		})
+	}
+}
+
+// TestDoubt: whoever has found a backup to be bad after its last drill has it tried out again,
+// and not who did before.
+func TestDoubt(t *testing.T) {
+	for name, tc := range map[string]struct {
+		after         string
+		doubted       int
+		due           bool
+		since         time.Duration
+		drilledBefore int
+	}{
+		"nobody doubts it":           {"", 0, false, 0, 60},
+		"somebody does":              {"", 5, true, 5 * time.Minute, 60},
+		"somebody did before":        {"", 61, false, 0, 60},
+		"and it was asked for later": {noon.Add(-2 * time.Minute).Format(time.RFC3339), 5, true, 2 * time.Minute, 60},
+		"and it is for tomorrow":     {noon.Add(24 * time.Hour).Format(time.RFC3339), 5, true, 5 * time.Minute, 60},
+	} {
+		b := &v1alpha1.EtcdBackup{Spec: v1alpha1.EtcdBackupSpec{DrillAfter: tc.after}}
+		ago := func(minutes int) time.Time { return noon.Add(-time.Duration(minutes) * time.Minute) }
+		b.Status.DrilledTime = &metav1.Time{Time: ago(tc.drilledBefore)}
+		var doubted time.Time
+		if tc.doubted > 0 {
+			doubted = ago(tc.doubted)
+		}
+		if due, since := DrillDue(b, doubted, noon); due != tc.due || since != tc.since {
+			t.Errorf("%s: due %v since %s, want %v, %s", name, due, since, tc.due, tc.since)
+		}
 	}
 }
 

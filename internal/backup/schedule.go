@@ -143,8 +143,8 @@ func (p Plan) Take() Turn {
 	case p.Concurrency == v1alpha1.ConcurrencyReplace && active.Saved:
 		// It lies in the store, and is only being tried out: given up for one that has not
 		// begun, nothing younger than the last verified one would be left in the meantime, and
-		// with drills that take longer than a period never.
-		t.Due = due
+		// with drills that take longer than a period never. The one before it goes instead.
+		t.Due, t.Replaces = due, p.activeBefore(active.Slot)
 	case p.Concurrency == v1alpha1.ConcurrencyReplace && !active.InUse:
 		t.Due, t.Replaces = due, active
 	}
@@ -199,6 +199,18 @@ func (p Plan) active() *Item {
 	return found
 }
 
+// activeBefore is the oldest such backup of before a slot that nobody needs; nil if there is none.
+func (p Plan) activeBefore(slot time.Time) *Item {
+	var found *Item
+	for i := range p.Items {
+		item := &p.Items[i]
+		if item.State == ItemActive && item.Slot.Before(slot) && !item.InUse && (found == nil || item.Slot.Before(found.Slot)) {
+			found = item
+		}
+	}
+	return found
+}
+
 // counted are the backups that retention counts together.
 type counted struct {
 	// clusterUID: a cluster that was made anew under the name of one that is gone is another
@@ -220,8 +232,8 @@ func (p Plan) drop() []Drop {
 	for _, item := range p.Items {
 		byName[item.Name] = item
 		switch {
-		case item.State == ItemGood, (item.State == ItemFailed || item.State == ItemActive) && item.Saved && !item.Condemned:
-			kind := counted{item.Backup.ClusterUID, item.State != ItemGood}
+		case item.State == ItemGood, item.State == ItemFailed && item.Saved && !item.Condemned:
+			kind := counted{item.Backup.ClusterUID, item.State == ItemFailed}
 			byPolicy[kind] = append(byPolicy[kind], item.Backup)
 		case item.State == ItemFailed:
 			failed = append(failed, item)

@@ -44,7 +44,7 @@ func untried(i *Item)    { i.State, i.Message, i.Backup.Verified = ItemFailed, "
 func useless(i *Item)    { untried(i); i.Condemned = true }
 func earlier(i *Item)    { i.Backup.ClusterUID, i.Backup.ClusterID = "u0", "c0" }
 func active(i *Item)     { i.State = ItemActive }
-func saving(i *Item)     { i.State, i.Saved = ItemActive, false }
+func unsaved(i *Item)    { i.State, i.Saved = ItemActive, false }
 func goes(i *Item)       { i.State = ItemLeaving }
 func inUse(i *Item)      { i.InUse = true }
 
@@ -78,11 +78,9 @@ func TestTake(t *testing.T) {
 		"status is lost: no slot comes twice":            {hourly(at(later), with(good(1)), func(p *Plan) { p.Last = time.Time{} }), time.Time{}, "", nil},
 		"suspended":                                      {hourly(at(later), with(good(-1), good(-2), good(-3)), func(p *Plan) { p.Suspend = true }), time.Time{}, "", nil},
 		"the last one is under way":                      {hourly(at(later), with(good(0, active))), time.Time{}, "", nil},
-		"it is replaced":                                 {hourly(at(later), with(good(0, saving)), replacing), later, SlotName("s", noon), nil},
+		"it is replaced":                                 {hourly(at(later), with(good(0, unsaved)), replacing), later, SlotName("s", noon), nil},
 		"one that lies in the store is not":              {hourly(at(later), with(good(0, active)), replacing), later, "", nil},
 		"nor one in use, which holds up nobody":          {hourly(at(later), with(good(0, active, inUse)), replacing), later, "", nil},
-		"those that are tried out are counted":           {hourly(with(good(0, active), good(-1, active), good(-2, active), good(-3))), time.Time{}, "", []string{SlotName("s", noon.Add(-2*time.Hour))}},
-		"those that are being saved are not":             {hourly(with(good(0, saving), good(-1, saving), good(-2, saving), good(-3))), time.Time{}, "", nil},
 		"the clock was an hour fast":                     {hourly(func(p *Plan) { p.Last = later }), time.Time{}, "", nil},
 		"retention":                                      {hourly(with(good(0), good(-1), good(-2), good(-3))), time.Time{}, "", []string{SlotName("s", noon.Add(-3*time.Hour)), SlotName("s", noon.Add(-2*time.Hour))}},
 		"the last verified one stays":                    {hourly(with(good(0, unverified), good(-1, unverified), good(-2, unverified), good(-3))), time.Time{}, "", []string{SlotName("s", noon.Add(-2*time.Hour))}},
@@ -99,7 +97,10 @@ func TestTake(t *testing.T) {
 		"what is being restored stays":                   {hourly(with(good(0), good(-1), good(-2, inUse), good(-3))), time.Time{}, "", []string{SlotName("s", noon.Add(-3*time.Hour))}},
 		"so does a failed one":                           {hourly(with(good(0, failed), good(-1, failed), good(-2, failed), good(-3, failed, inUse))), time.Time{}, "", nil},
 		"it holds nobody else up":                        {hourly(with(good(0), good(-1), good(-2), good(-3), good(-4, inUse), good(-5, inUse), good(-6, inUse))), time.Time{}, "", []string{SlotName("s", noon.Add(-3*time.Hour)), SlotName("s", noon.Add(-2*time.Hour))}},
-		"what is needed is not replaced either":          {hourly(at(later), with(good(0, saving, inUse)), replacing), time.Time{}, "", nil},
+		"the one before it goes instead":                 {hourly(at(later), with(good(0, active), good(-1, active)), replacing), later, SlotName("s", noon.Add(-time.Hour)), nil},
+		"which is the oldest":                            {hourly(at(later), with(good(0, active), good(-1, active), good(-2, active)), replacing), later, SlotName("s", noon.Add(-2*time.Hour)), nil},
+		"that nobody needs":                              {hourly(at(later), with(good(0, active), good(-1, active), good(-2, active, inUse)), replacing), later, SlotName("s", noon.Add(-time.Hour)), nil},
+		"what is needed is not replaced either":          {hourly(at(later), with(good(0, unsaved, inUse)), replacing), time.Time{}, "", nil},
 		"an invalid schedule does nothing":               {hourly(with(good(0), good(-1), good(-2)), func(p *Plan) { p.Timetable, p.Invalid = nil, "no" }), time.Time{}, "", nil},
 	}
 	for name, tc := range cases {

@@ -30,10 +30,11 @@ func CheckJobName(restore string) string { return JobName(restore, snapshot.Oper
 func CheckJob(c *v1alpha1.EtcdCluster, er *v1alpha1.EtcdRestore, r Restore) *batchv1.Job {
 	return checkJob(metav1.ObjectMeta{
 		Name: CheckJobName(er.Name), Namespace: er.Namespace,
-		Labels: checkLabels(er.Name, map[string]string{
+		Labels: checkLabels(er.Name, r, map[string]string{
 			v1alpha1.LabelRestore:    er.Name,
 			v1alpha1.LabelRestoreUID: string(er.UID),
 		}),
+		Annotations:     map[string]string{v1alpha1.AnnotationChecks: r.BackupID},
 		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(er, v1alpha1.GroupVersion.WithKind("EtcdRestore"))},
 	}, r.Timeout, checkSpec(c, r))
 }
@@ -46,8 +47,8 @@ func RecoveryCheckJobName(cluster string) string { return cluster + "-recovery-l
 func RecoveryCheckJob(c *v1alpha1.EtcdCluster, r Restore) *batchv1.Job {
 	return checkJob(metav1.ObjectMeta{
 		Name: RecoveryCheckJobName(c.Name), Namespace: c.Namespace,
-		Labels:          checkLabels(c.Name, map[string]string{v1alpha1.LabelRestoring: string(c.UID)}),
-		Annotations:     map[string]string{v1alpha1.AnnotationReads: Reads(c, r), v1alpha1.AnnotationSecrets: r.Secrets},
+		Labels:          checkLabels(c.Name, r, map[string]string{v1alpha1.LabelRestoring: string(c.UID)}),
+		Annotations:     map[string]string{v1alpha1.AnnotationReads: Reads(c, r), v1alpha1.AnnotationSecrets: r.Secrets, v1alpha1.AnnotationChecks: r.BackupID},
 		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(c, v1alpha1.GroupVersion.WithKind("EtcdCluster"))},
 	}, r.Timeout, checkSpec(c, r))
 }
@@ -65,12 +66,16 @@ func Reads(c *v1alpha1.EtcdCluster, r Restore) string {
 	return RecoveryWord(c) + "/" + r.BackupID + "/" + hex.EncodeToString(sum[:8])
 }
 
-func checkLabels(instance string, whose map[string]string) map[string]string {
+// checkLabels name whoever waits for the Job, and the EtcdBackup that it reads.
+func checkLabels(instance string, r Restore, whose map[string]string) map[string]string {
 	labels := map[string]string{
 		"app.kubernetes.io/name":       "etcd-restore",
 		"app.kubernetes.io/instance":   instance,
 		"app.kubernetes.io/managed-by": "quorate",
 		"app.kubernetes.io/component":  string(snapshot.OperationCheck),
+	}
+	if r.BackupName != "" {
+		labels[v1alpha1.LabelBackup] = r.BackupName
 	}
 	maps.Copy(labels, whose)
 	return labels

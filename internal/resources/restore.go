@@ -32,6 +32,8 @@ type Restore struct {
 	// Store, ClusterUID and BackupID are where the backup lies.
 	Store                v1alpha1.BackupStore
 	ClusterUID, BackupID string
+	// BackupName is the EtcdBackup; empty if a store alone is named.
+	BackupName string
 	// Identity is the Secret with the private key, for an encrypted backup.
 	Identity *v1alpha1.SecretReference
 	// Timeout is what the EtcdBackup gives to whatever makes or reads the backup; zero if it
@@ -149,7 +151,7 @@ func restoreOfBackup(c *v1alpha1.EtcdCluster, from *v1alpha1.RestoreSource, b *v
 	if b == nil {
 		return Restore{}, fmt.Sprintf("EtcdBackup %s does not exist in this namespace — no member is started without its data — %s", from.BackupName, w.store)
 	}
-	r := Restore{Store: b.Spec.Store, ClusterUID: b.Status.ClusterUID, BackupID: b.Status.ID, Identity: from.IdentitySecretRef, Timeout: b.Spec.Timeout.Duration}
+	r := Restore{Store: b.Spec.Store, ClusterUID: b.Status.ClusterUID, BackupID: b.Status.ID, Identity: from.IdentitySecretRef, Timeout: b.Spec.Timeout.Duration, BackupName: b.Name}
 	if r.Identity == nil && b.Spec.Encryption != nil {
 		r.Identity = b.Spec.Encryption.IdentitySecretRef
 	}
