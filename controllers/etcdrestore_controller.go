@@ -127,6 +127,7 @@ func (r *EtcdRestoreReconciler) observe(ctx context.Context, er *v1alpha1.EtcdRe
 		Skip:       er.Spec.SafetyBackup.Policy == v1alpha1.SafetyBackupSkip,
 		Drill:      er.Spec.SafetyBackup.Verify == v1alpha1.VerifyDrill,
 		Deleting:   !er.DeletionTimestamp.IsZero(),
+		Age:        r.now().Sub(er.CreationTimestamp.Time),
 		ClusterUID: er.Status.ClusterUID, Incarnation: er.Status.Incarnation,
 		Prepared: is(v1alpha1.ConditionPrepared), Done: is(v1alpha1.ConditionReady), Failed: is(v1alpha1.ConditionStalled),
 		Cluster: restore.Cluster{Name: er.Spec.ClusterRef.Name},

@@ -67,7 +67,7 @@ func restoresOf(o *operator) *restores {
 }
 
 func anEtcdRestore(changes ...func(*v1alpha1.EtcdRestore)) *v1alpha1.EtcdRestore {
-	r := &v1alpha1.EtcdRestore{ObjectMeta: metav1.ObjectMeta{Name: "back", Namespace: "ns", UID: "e7"}}
+	r := &v1alpha1.EtcdRestore{ObjectMeta: metav1.ObjectMeta{Name: "back", Namespace: "ns", UID: "e7", CreationTimestamp: metav1.Now()}}
 	r.Spec.ClusterRef.Name, r.Spec.BackupName = "a", "b"
 	for _, change := range changes {
 		change(r)

@@ -331,7 +331,7 @@ const (
 	ReasonNotTried = "NotTried"
 	// ReasonFailed: a backup could not be made; the message says why.
 	ReasonFailed = "Failed"
-	// ReasonTimedOut: a backup took longer than it may.
+	// ReasonTimedOut: a backup took longer than it may, or a restore could not begin in time.
 	ReasonTimedOut = "TimedOut"
 	// ReasonClusterNotFound: the cluster to be backed up does not exist.
 	ReasonClusterNotFound = "ClusterNotFound"

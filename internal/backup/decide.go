@@ -4,6 +4,7 @@
 package backup
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -142,6 +143,9 @@ type Step struct {
 // however long ago the deletion was, since the operator may have been away, and the limit
 // counts from when it was.
 const DeletionLimit = 5 * time.Minute
+
+// prunePause is how long objects that could not be deleted are left alone.
+const prunePause = 20 * time.Second
 
 // Next names the next step.
 func Next(o Observed) Step {
@@ -406,6 +410,8 @@ func deleting(o Observed) Step {
 		return let
 	case saves:
 		return step
+	case o.unpruned() && o.DeletedFor <= DeletionLimit:
+		return pruneAgain(o)
 	case o.Prune.State == WorkSucceeded && refused(o.Prune.Result):
 		let.Reason, let.Message = v1alpha1.ReasonFailed, fmt.Sprintf("the store does not let %s be deleted%s — it stays there, and nobody knows of it any more — delete it by hand when the store lets you", o.objects(), because(strings.Join(o.Prune.Result.Warnings, "; ")))
 		return let
@@ -415,8 +421,6 @@ func deleting(o Observed) Step {
 	case o.Prune.State == WorkAbsent && o.NamespaceEnds:
 		let.Reason, let.Message = v1alpha1.ReasonFailed, fmt.Sprintf("the namespace is being deleted, and no Job can be made in it; %s stays in the store — nobody knows of it any more, and the namespace would wait for it for ever — delete it there by hand, and next time the EtcdBackups before their namespace", o.objects())
 		return let
-	case o.Prune.State == WorkFailed && o.DeletedFor <= DeletionLimit && !permanent(o.Prune):
-		return Step{Kind: Redo, Operation: snapshot.OperationPrune, Reason: v1alpha1.ReasonDeleting, Message: "the Job that deletes the objects in the store failed, and is begun again"}
 	case o.Prune.State == WorkAbsent && o.MissingSecret == "":
 		return Step{Kind: Prune, Reason: v1alpha1.ReasonDeleting, Message: "starting the Job that deletes the objects in the store"}
 	}
@@ -427,9 +431,23 @@ func deleting(o Observed) Step {
 	return Step{Kind: Wait, Reason: v1alpha1.ReasonDeleting, Message: why}
 }
 
-// permanent says that the Job has told of a failure that does not pass by itself.
-func permanent(w Work) bool {
-	return w.Result != nil && w.Result.Outcome == snapshot.OutcomeFailed && w.Result.Permanent()
+// unpruned says that the Job has ended, and that objects are left.
+func (o Observed) unpruned() bool {
+	return o.Prune.State == WorkFailed || o.Prune.State == WorkSucceeded && refused(o.Prune.Result)
+}
+
+// pruneAgain tries to delete the objects once more: a store may be back, or credentials be mended,
+// before the EtcdBackup is let go, and then nobody knows of them any more.
+func pruneAgain(o Observed) Step {
+	why := because(o.Prune.Trouble)
+	if r := o.Prune.Result; r != nil {
+		why = because(cmp.Or(strings.Join(r.Warnings, "; "), r.Message))
+	}
+	if o.Prune.EndedFor < prunePause {
+		return Step{Kind: Wait, Reason: v1alpha1.ReasonDeleting, Message: fmt.Sprintf(
+			"the objects in the store are not deleted yet%s; it is tried again every %s, until %s after the deletion", why, prunePause, DeletionLimit)}
+	}
+	return Step{Kind: Redo, Operation: snapshot.OperationPrune, Reason: v1alpha1.ReasonDeleting, Message: "the Job that deletes the objects in the store did not delete them, and is begun again" + why}
 }
 
 // hinders is what stands in the way of a deletion that is not done, and whether it has stood

@@ -102,19 +102,22 @@ func TestNext(t *testing.T) {
 		"deleted after it had cleared up": {ready(leaving, func(o *Observed) {
 			o.Save = Work{State: WorkFailed, Result: failedResult(snapshot.ReasonNoSpace)}
 		}), RemoveFinalizer, v1alpha1.ReasonDeleting},
-		"deleted: the Job failed once": {ready(leaving, complete, func(o *Observed) {
+		"deleted: the Job failed just now": {ready(leaving, complete, func(o *Observed) {
 			o.Prune = Work{State: WorkFailed, Result: failedResult(snapshot.ReasonStoreUnreachable)}
+		}), Wait, v1alpha1.ReasonDeleting},
+		"deleted: the Job failed once": {ready(leaving, complete, func(o *Observed) {
+			o.Prune = Work{State: WorkFailed, Result: failedResult(snapshot.ReasonStoreUnreachable), EndedFor: prunePause}
 		}), Redo, v1alpha1.ReasonDeleting},
-		"deleted: the Job took too long":      {ready(leaving, complete, func(o *Observed) { o.Prune = Work{State: WorkFailed, TimedOut: true} }), Redo, v1alpha1.ReasonDeleting},
+		"deleted: the Job took too long":      {ready(leaving, complete, func(o *Observed) { o.Prune = Work{State: WorkFailed, TimedOut: true, EndedFor: prunePause} }), Redo, v1alpha1.ReasonDeleting},
 		"deleted: it fails for too long":      {ready(leaving, complete, late, func(o *Observed) { o.Prune = Work{State: WorkFailed, TimedOut: true} }), RemoveFinalizer, v1alpha1.ReasonFailed},
 		"deleted: the objects go":             {ready(leaving, complete), Prune, v1alpha1.ReasonDeleting},
 		"deleted: the objects stay after all": {ready(leaving, complete, func(o *Observed) { o.DeletionPolicy = v1alpha1.BackupRetain }), RemoveFinalizer, v1alpha1.ReasonDeleting},
 		"deleted: the objects are going":      {ready(leaving, complete, func(o *Observed) { o.Prune.State = WorkRunning }), Wait, v1alpha1.ReasonDeleting},
 		"deleted: the objects are gone":       {ready(leaving, complete, func(o *Observed) { o.Prune.State = WorkSucceeded }), RemoveFinalizer, v1alpha1.ReasonDeleting},
-		"deleted: the store refuses": {ready(leaving, complete, func(o *Observed) {
-			o.Prune = Work{State: WorkSucceeded, Result: &snapshot.Result{Outcome: snapshot.OutcomeSucceeded, Pruned: &snapshot.Pruned{Refused: 1}}}
-		}), RemoveFinalizer, v1alpha1.ReasonFailed},
-		"deleted: the objects cannot go": {ready(leaving, complete, func(o *Observed) {
+		"deleted: the store refused just now": {ready(leaving, complete, refusing(0)), Wait, v1alpha1.ReasonDeleting},
+		"deleted: the store refused once":     {ready(leaving, complete, refusing(prunePause)), Redo, v1alpha1.ReasonDeleting},
+		"deleted: the store refuses":          {ready(leaving, complete, late, refusing(prunePause)), RemoveFinalizer, v1alpha1.ReasonFailed},
+		"deleted: the objects cannot go": {ready(leaving, complete, late, func(o *Observed) {
 			o.Prune = Work{State: WorkFailed, Result: failedResult(snapshot.ReasonAccessDenied)}
 		}), RemoveFinalizer, v1alpha1.ReasonFailed},
 		"deleted: nobody waits for ever":            {ready(leaving, complete, func(o *Observed) { o.Prune = Work{State: WorkRunning, Age: DeletionLimit + 1} }), RemoveFinalizer, v1alpha1.ReasonFailed},
@@ -164,12 +167,27 @@ func TestWhatAJobIsAt(t *testing.T) {
 	}
 }
 
+// refusing is a store that did not let the objects be deleted, so long ago.
+func refusing(ago time.Duration) func(*Observed) {
+	return func(o *Observed) {
+		o.Prune = Work{State: WorkSucceeded, EndedFor: ago, Result: &snapshot.Result{Outcome: snapshot.OutcomeSucceeded, Pruned: &snapshot.Pruned{Refused: 1}, Warnings: []string{"deleting x: AccessDenied"}}}
+	}
+}
+
+// TestWhatIsNotDeletedYetIsTold while it is tried again.
+func TestWhatIsNotDeletedYetIsTold(t *testing.T) {
+	if step := Next(ready(leaving, complete, refusing(0))); !strings.Contains(step.Message, "are not deleted yet: deleting x: AccessDenied; it is tried again") {
+		t.Errorf("it says %q", step.Message)
+	}
+}
+
 // TestWhatIsLeftIsNamed: a backup that goes without its objects says which ones and why, and
 // not what is said of a backup that could not be made.
 func TestWhatIsLeftIsNamed(t *testing.T) {
 	running := Work{State: WorkRunning, Age: DeletionLimit + 1, Trouble: "no node has room"}
 	for why, change := range map[string]func(*Observed){
 		"no — because — do; ": func(o *Observed) {
+			late(o)
 			o.Prune = Work{State: WorkFailed, Result: failedResult(snapshot.ReasonAccessDenied)}
 		},
 		"failed: exit code 137; ":     func(o *Observed) { late(o); o.Prune = Work{State: WorkFailed, Trouble: "exit code 137"} },

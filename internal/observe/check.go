@@ -3,6 +3,7 @@ package observe
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -152,7 +153,7 @@ func unread(job *batchv1.Job, how batchv1.JobCondition, r *snapshot.Result) stri
 // reading is how far the Job is, and what the last of its pods that has failed has said.
 func (o *Observer) reading(ctx context.Context, job *batchv1.Job, pods []corev1.Pod, last *snapshot.Result) string {
 	is := o.readSoFar(ctx, pods)
-	if failed(last) {
+	if failed(last) && !strings.Contains(is, last.Message) {
 		is += "; the try before failed: " + last.Message
 	}
 	return fmt.Sprintf("Job %s %s", job.Name, is)

@@ -96,6 +96,12 @@ func TestCheck(t *testing.T) {
 		"a try of it has failed": {func(w *world) []client.Object {
 			return list(w.reads(withKey(), "s3=7", "", 0), w.reader(snapshot.Result{Operation: snapshot.OperationCheck, Outcome: snapshot.OutcomeFailed, Message: "the store is away"}))
 		}, plan.Look{Waits: "was started; the try before failed: the store is away"}, ""},
+		"and the next one too": {func(w *world) []client.Object {
+			return list(w.reads(withKey(), "s3=7", "", 0), w.reader(torn, runsThere, func(p *corev1.Pod) {
+				p.Status.PodIP, p.CreationTimestamp = "10.9.9.8", metav1.Unix(1, 0)
+			}),
+				w.reader(snapshot.Result{Operation: snapshot.OperationCheck, Outcome: snapshot.OutcomeFailed, Message: "the store is away"}, func(p *corev1.Pod) { p.Name = "before" }))
+		}, plan.Look{Waits: "try 2: the store is away; it is being tried again"}, ""},
 		"it was read": {func(w *world) []client.Object {
 			return list(w.reads(withKey(), "s3=7", batchv1.JobComplete, time.Minute), w.reader(readWell))
 		}, plan.Look{Done: true}, ""},

@@ -125,7 +125,8 @@ type hindrance struct {
 // container would say so only when it has given up, after minutes. One founder is asked: they all
 // go the same way to the same store.
 func (o *Observer) hindered(ctx context.Context, m *memory, k *kubernetes, seen plan.Observed) []plan.Problem {
-	if !slices.ContainsFunc(k.pods, func(pod corev1.Pod) bool { return resources.Fills(&pod) }) {
+	// Once the cluster is founded its NetworkPolicy lets nobody ask any more.
+	if seen.ClusterID != 0 || !slices.ContainsFunc(k.pods, func(pod corev1.Pod) bool { return resources.Fills(&pod) }) {
 		m.filling = hindrance{}
 		return nil
 	}

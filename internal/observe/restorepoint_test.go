@@ -125,6 +125,7 @@ func TestFillingIsHindered(t *testing.T) {
 		"another try":     {"10.0.0.2", again, "gone — because — do; it is tried again by itself", plan.Stalling},
 	} {
 		w := founded(t)
+		w.cluster.Status.ClusterID = ""
 		w.observer = &Observer{Dialer: w.etcd, Clock: w.clock, Progress: func(ctx context.Context, _ string) (*snapshot.Progress, error) {
 			return triesAgain(ctx, tc.ip)
 		}}

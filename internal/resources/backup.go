@@ -202,10 +202,6 @@ func workSpec(serviceAccount string, m mounted, w Work) corev1.PodSpec {
 		if t.SeccompProfile != nil || t.AppArmorProfile != nil {
 			spec.SecurityContext = podSecurity(t)
 		}
-		if w.Operation == snapshot.OperationCheck || w.Operation == snapshot.OperationRebuild {
-			// The members wait for it: where there is only room for them there is for it.
-			spec.PriorityClassName = t.PriorityClassName
-		}
 	}
 	spec.Containers = []corev1.Container{worker}
 	return spec

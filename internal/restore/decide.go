@@ -73,8 +73,9 @@ type Look struct {
 type Observed struct {
 	// Skip goes without a safety backup, and Drill tries it out.
 	Skip, Drill bool
-	// Deleting says that somebody took it back.
+	// Deleting says that somebody took it back, and Age is how long ago it was created.
 	Deleting bool
+	Age      time.Duration
 	// ClusterUID, Incarnation, Prepared, Done and Failed are what status says.
 	ClusterUID             string
 	Incarnation            int64
@@ -166,12 +167,27 @@ func beginning(o Observed) Step {
 		wait.Reason, wait.Message = v1alpha1.ReasonPaused, "spec.paused of the cluster is true — nothing of it is changed meanwhile, and a safety backup of today would be old by then — set it to false"
 	case o.Blocked != "":
 		wait.Reason, wait.Message = v1alpha1.ReasonRestoreBlocked, o.Blocked
+	case o.Age > BeginsWithin:
+		wait.Reason, wait.Message = v1alpha1.ReasonTimedOut, "what kept it from that is gone only now — the cluster has served since — see its events for what that was"
 	default:
 		return Step{Kind: Begin, Reason: v1alpha1.ReasonPending, Message: fmt.Sprintf("recording that incarnation %d of the cluster is given up", o.Cluster.Incarnation)}
 	}
-	// An obstacle may be gone long after anybody thinks of the restore.
-	wait.Message += "; the restore waits, and begins by itself when it can: delete it if nobody wants it any more"
-	return wait
+	return soon(o, wait)
+}
+
+// BeginsWithin is how long an EtcdRestore may wait for what keeps it from beginning.
+const BeginsWithin = time.Hour
+
+// soon gives up what could not begin, nor can now: an obstacle may be gone long after anybody thinks
+// of the restore, such as when a drill verifies its backup weeks later, or the restore that it was
+// queued behind is done, and a cluster would be carried back that has served since.
+func soon(o Observed, step Step) Step {
+	if o.Age <= BeginsWithin {
+		step.Message += fmt.Sprintf("; the restore waits, and begins by itself when it can, within %s of its creation: delete it if nobody wants it any more", BeginsWithin)
+		return step
+	}
+	return Step{Kind: Fail, Reason: v1alpha1.ReasonTimedOut, Message: fmt.Sprintf(
+		"it could not begin within %s: %s; nothing was stopped, and begun any later it might carry back what nobody wants to lose: when that is mended, create another EtcdRestore", BeginsWithin, step.Message)}
 }
 
 // preparing looks at the backup, and takes the safety backup. Until both are done nothing is
@@ -186,7 +202,7 @@ func preparing(o Observed) Step {
 		return Step{Kind: Fail, Reason: v1alpha1.ReasonSafetyBackupFailed, Message: fmt.Sprintf(
 			"the safety backup %s failed (%s) — what the cluster holds now would be on its old volumes alone, so nothing was stopped — mend that and create another EtcdRestore, or one with safetyBackup.policy Skip", s.Name, s.Message)}
 	case o.Blocked != "":
-		return Step{Kind: Wait, Reason: v1alpha1.ReasonRestoreBlocked, Message: o.Blocked}
+		return soon(o, Step{Kind: Wait, Reason: v1alpha1.ReasonRestoreBlocked, Message: o.Blocked})
 	case !o.Look.Done:
 		return looking(o.Look)
 	case o.Look.Old && o.safe():

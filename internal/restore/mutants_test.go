@@ -14,7 +14,7 @@ var breaches = map[string]mutants.Mutant{
 	"one that failed is waited for":                  mutants.Of("decide.go", "case s.Failed && !o.Skip:", "case false:"),
 	"somebody else's backup counts":                  mutants.Of("decide.go", "case s.Foreign && !o.Skip:", "case false:"),
 	"it is skipped unasked":                          mutants.Of("decide.go", "case o.Skip:", "case true:"),
-	"what cannot be restored is prepared":            mutants.Of("decide.go", "\tcase o.Blocked != \"\":\n\t\treturn Step", "\tcase false:\n\t\treturn Step"),
+	"what cannot be restored is prepared":            mutants.Of("decide.go", "\tcase o.Blocked != \"\":\n\t\treturn soon", "\tcase false:\n\t\treturn soon"),
 	"two are under way at once":                      mutants.Of("decide.go", "case o.Ahead != \"\":", "case false:"),
 	"another cluster of the name is carried back":    mutants.Of("decide.go", "case o.Cluster.UID != o.ClusterUID:", "case false:"),
 	"it is carried out twice":                        mutants.Of("decide.go", "case o.Cluster.Incarnation > o.Incarnation:", "case o.Cluster.Raised:"),
@@ -27,6 +27,8 @@ var breaches = map[string]mutants.Mutant{
 	"what was found long ago counts":                 mutants.Of("decide.go", "case o.Look.Old && o.safe():", "case false:"),
 	"one that cannot be read is waited for":          mutants.Of("decide.go", "case l.Failed:", "case false:"),
 	"what somebody else's Job has found counts":      mutants.Of("decide.go", "case l.Foreign:", "case false:"),
+	"it begins whenever it can":                      mutants.Of("decide.go", "case o.Age > BeginsWithin:", "case false:"),
+	"it waits for ever":                              mutants.Of("decide.go", "if o.Age <= BeginsWithin {", "if true {"),
 	"nothing is put on record":                       mutants.Of("status.go", "if o.Err == nil {\n\t\trecord(s, o)", "if false {\n\t\trecord(s, o)"),
 }
 

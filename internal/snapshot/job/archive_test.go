@@ -685,6 +685,36 @@ func TestReplayToATimeRefusesUsersOfBefore(t *testing.T) {
 	}
 }
 
+// Whoever asks for a time that no archive holds is told what each of them does: that of a cluster
+// which was just restored holds nothing yet, and is the newest.
+func TestATimeThatNoArchiveHolds(t *testing.T) {
+	m := &fakeMember{auth: 1, revision: func() int64 { return 11 }}
+	s, now, _ := clocked(t, m)
+	stored(t, s.Env, 11, snapshot.CompressionNone)
+	*now = now.Add(time.Minute)
+	if err := s.add(t.Context(), put(12)); err != nil {
+		t.Fatal(err)
+	}
+	s.mark.revision, s.mark.at = 12, *now
+	if err := s.seal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	restored := stored(t, s.Env, 99, snapshot.CompressionNone)
+	restored.Cluster.ID = "a2"
+	content, err := restored.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Store.Put(t.Context(), s.Place.Key(restored.ID, snapshot.ManifestObject), content, store.Replace); err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.findPoint(t.Context(), Latest, Target{Time: now.Add(time.Hour)}, nil)
+	if snapshot.ReasonOf(err) != snapshot.ReasonNotArchived || strings.Count(err.Error(), " — ") != 2 ||
+		!strings.Contains(err.Error(), "the archive of cluster a2 does not hold") || !strings.Contains(err.Error(), "of before it was restored that of cluster a1 revisions ") {
+		t.Errorf("it is told %v", err)
+	}
+}
+
 // Content that is what was stored, and no records, is passed over like any other damage,
 // instead of being read again for ever.
 func TestArchiveWhoseContentCannotBeRead(t *testing.T) {

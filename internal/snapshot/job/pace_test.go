@@ -123,12 +123,13 @@ func TestSourceMayHashForLong(t *testing.T) {
 func TestReadingBackKeepsTheRate(t *testing.T) {
 	t.Parallel()
 	e, _ := newEnv(t)
-	content := bytes.Repeat([]byte{1}, readBackLeast/2)
+	const promised = 16 << 20 // docs/backup.md
+	content := bytes.Repeat([]byte{1}, promised/2)
 	m := snapshot.Manifest{ID: "b", Stored: snapshot.ContentOf(content)}
 	if err := e.Store.Put(t.Context(), e.Place.Key(m.ID, snapshot.SnapshotObject), content, store.Replace); err != nil {
 		t.Fatal(err)
 	}
-	for limit, least := range map[int64]time.Duration{0: 0, 1: 450 * time.Millisecond, readBackLeast: 450 * time.Millisecond} {
+	for limit, least := range map[int64]time.Duration{0: 0, 1: 450 * time.Millisecond, promised: 450 * time.Millisecond} {
 		began := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()

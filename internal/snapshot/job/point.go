@@ -73,6 +73,7 @@ func (e *Env) findPoint(ctx context.Context, id string, t Target, identities []a
 		return nil, err
 	}
 	var first error
+	var before []string
 	for _, clusterID := range clusterIDs(backups) {
 		p, err := e.pointOf(ctx, clusterID, backups, t, identities)
 		if err == nil {
@@ -80,6 +81,8 @@ func (e *Env) findPoint(ctx context.Context, id string, t Target, identities []a
 		}
 		if first == nil {
 			first = err
+		} else {
+			before = append(before, clusterID)
 		}
 		// A revision means another moment after a restore, so only a time is looked for in
 		// what was before.
@@ -87,7 +90,24 @@ func (e *Env) findPoint(ctx context.Context, id string, t Target, identities []a
 			break
 		}
 	}
-	return nil, first
+	return nil, e.alsoOf(ctx, first, before, t)
+}
+
+// alsoOf says what the archives of before the cluster was restored hold, too: the newest one is
+// looked at first, and may hold nothing yet.
+func (e *Env) alsoOf(ctx context.Context, first error, before []string, t Target) error {
+	if len(before) == 0 {
+		return first
+	}
+	var held []string
+	for _, clusterID := range before {
+		c, err := e.chainOf(ctx, clusterID)
+		if err != nil {
+			return err
+		}
+		held = append(held, fmt.Sprintf("that of cluster %s %s", clusterID, c.holds(t)))
+	}
+	return snapshot.Fail(snapshot.ReasonOf(first), first, "%s; and of the archives of before it was restored %s", first, strings.Join(held, ", "))
 }
 
 func clusterIDs(backups []snapshot.Backup) []string {

@@ -294,7 +294,7 @@ func bigSource(t *testing.T) *etcd {
 // read it back: without it, it would take what the cluster's disks and processors have.
 func TestTheRateIsKept(t *testing.T) {
 	source, store := bigSource(t), s3Bucket(t)
-	const rate, back, atOnce = 8 << 20, 32 << 20, 64 << 10
+	const rate, back, atOnce = 8 << 20, 16 << 20, 64 << 10
 	began := time.Now()
 	saved := store.save(t, source, fmt.Sprintf("--rate-limit=%d", rate)).mustSucceed(t)
 	read, stored := saved.result.Backup.PlainBytes-atOnce, saved.result.Backup.StoredBytes-atOnce
