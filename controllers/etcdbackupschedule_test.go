@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/backup"
 	"github.com/quorate/quorate/internal/snapshot"
 )
 
@@ -392,5 +393,57 @@ func TestRefusedBackup(t *testing.T) {
 	s.before = nil
 	if s.pass(); len(s.names()) != 1 {
 		t.Errorf("backups %v", s.names())
+	}
+}
+
+// movedOn is a reader after which what it has read changes at once.
+type movedOn struct {
+	client.Reader
+	change func(key client.ObjectKey)
+}
+
+func (c movedOn) Get(ctx context.Context, key client.ObjectKey, object client.Object, options ...client.GetOption) error {
+	err := c.Reader.Get(ctx, key, object, options...)
+	c.change(key)
+	return err
+}
+
+// TestRetentionLooksBeforeItDeletes: what is another backup by now, or has become a good one, or
+// changes in that very moment, stays.
+func TestRetentionLooksBeforeItDeletes(t *testing.T) {
+	for name, tc := range map[string]struct {
+		item   func(*backup.Item)
+		change bool
+		stays  bool
+	}{
+		"it is as it was":         {func(*backup.Item) {}, false, false},
+		"it is another one":       {func(i *backup.Item) { i.UID = "of-before" }, false, true},
+		"it has become good":      {func(i *backup.Item) { i.State = backup.ItemFailed }, false, true},
+		"it changes at that time": {func(*backup.Item) {}, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSchedules(t, aSchedule())
+			s.pass()
+			of := s.names()[0]
+			s.verify(of, 1)
+			key := client.ObjectKey{Namespace: "ns", Name: of}
+			item := backup.ItemOf(stored[v1alpha1.EtcdBackup](t, s.api, key))
+			tc.item(&item)
+			s.reconciler.Live = movedOn{s.api, func(client.ObjectKey) {
+				if !tc.change {
+					return
+				}
+				b := stored[v1alpha1.EtcdBackup](t, s.api, key)
+				b.Annotations = map[string]string{"somebody": "wants it"}
+				if err := s.api.Update(t.Context(), b); err != nil {
+					t.Fatal(err)
+				}
+			}}
+			schedule := stored[v1alpha1.EtcdBackupSchedule](t, s.api, client.ObjectKey{Namespace: "ns", Name: "s"})
+			err := s.reconciler.delete(t.Context(), schedule, item, "of the test")
+			if stays := slices.Contains(s.names(), of); stays != tc.stays || (err != nil) != tc.stays {
+				t.Errorf("it stays: %v, %v", stays, err)
+			}
+		})
 	}
 }

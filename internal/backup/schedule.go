@@ -143,8 +143,9 @@ func (p Plan) Take() Turn {
 	case p.Concurrency == v1alpha1.ConcurrencyReplace && active.Saved:
 		// It lies in the store, and is only being tried out: given up for one that has not
 		// begun, nothing younger than the last verified one would be left in the meantime, and
-		// with drills that take longer than a period never. The one before it goes instead.
-		t.Due, t.Replaces = due, p.activeBefore(active.Slot)
+		// with drills that take longer than a period never. One between it and the first goes
+		// instead, whose drill would never end either if that were to go.
+		t.Due, t.Replaces = due, p.between()
 	case p.Concurrency == v1alpha1.ConcurrencyReplace && !active.InUse:
 		t.Due, t.Replaces = due, active
 	}
@@ -199,16 +200,26 @@ func (p Plan) active() *Item {
 	return found
 }
 
-// activeBefore is the oldest such backup of before a slot that nobody needs; nil if there is none.
-func (p Plan) activeBefore(slot time.Time) *Item {
-	var found *Item
+// between is the oldest of such backups that nobody needs, but for the first of all, whose drill has
+// come the furthest, and the last; nil if there is none.
+func (p Plan) between() *Item {
+	var active []*Item
 	for i := range p.Items {
-		item := &p.Items[i]
-		if item.State == ItemActive && item.Slot.Before(slot) && !item.InUse && (found == nil || item.Slot.Before(found.Slot)) {
-			found = item
+		if item := &p.Items[i]; item.State == ItemActive {
+			active = append(active, item)
 		}
 	}
-	return found
+	slices.SortFunc(active, func(a, b *Item) int { return a.Slot.Compare(b.Slot) })
+	if len(active) == 0 {
+		return nil
+	}
+	active = active[:len(active)-1]
+	for _, item := range active[min(1, len(active)):] {
+		if !item.InUse {
+			return item
+		}
+	}
+	return nil
 }
 
 // counted are the backups that retention counts together.

@@ -97,9 +97,10 @@ func TestTake(t *testing.T) {
 		"what is being restored stays":                   {hourly(with(good(0), good(-1), good(-2, inUse), good(-3))), time.Time{}, "", []string{SlotName("s", noon.Add(-3*time.Hour))}},
 		"so does a failed one":                           {hourly(with(good(0, failed), good(-1, failed), good(-2, failed), good(-3, failed, inUse))), time.Time{}, "", nil},
 		"it holds nobody else up":                        {hourly(with(good(0), good(-1), good(-2), good(-3), good(-4, inUse), good(-5, inUse), good(-6, inUse))), time.Time{}, "", []string{SlotName("s", noon.Add(-3*time.Hour)), SlotName("s", noon.Add(-2*time.Hour))}},
-		"the one before it goes instead":                 {hourly(at(later), with(good(0, active), good(-1, active)), replacing), later, SlotName("s", noon.Add(-time.Hour)), nil},
-		"which is the oldest":                            {hourly(at(later), with(good(0, active), good(-1, active), good(-2, active)), replacing), later, SlotName("s", noon.Add(-2*time.Hour)), nil},
-		"that nobody needs":                              {hourly(at(later), with(good(0, active), good(-1, active), good(-2, active, inUse)), replacing), later, SlotName("s", noon.Add(-time.Hour)), nil},
+		"nor the one before, whose drill is further":     {hourly(at(later), with(good(0, active), good(-1, active)), replacing), later, "", nil},
+		"one between them goes":                          {hourly(at(later), with(good(0, active), good(-1, active), good(-2, active)), replacing), later, SlotName("s", noon.Add(-time.Hour)), nil},
+		"which is the oldest of those":                   {hourly(at(later), with(good(0, active), good(-1, active), good(-2, active), good(-3, active)), replacing), later, SlotName("s", noon.Add(-2*time.Hour)), nil},
+		"that nobody needs":                              {hourly(at(later), with(good(0, active), good(-1, active), good(-2, active, inUse), good(-3, active)), replacing), later, SlotName("s", noon.Add(-time.Hour)), nil},
 		"what is needed is not replaced either":          {hourly(at(later), with(good(0, unsaved, inUse)), replacing), time.Time{}, "", nil},
 		"an invalid schedule does nothing":               {hourly(with(good(0), good(-1), good(-2)), func(p *Plan) { p.Timetable, p.Invalid = nil, "no" }), time.Time{}, "", nil},
 	}
