@@ -68,6 +68,7 @@ func Cover(backups []v1alpha1.EtcdBackup, schedules []v1alpha1.EtcdBackupSchedul
 	}
 	good, verified := p.Newest()
 	out := plan.Backups{LastSuccess: backupOf(good), LastVerified: backupOf(verified)}
+	out.Archive, out.ArchivedRevision = furthest(archives)
 	tell := func(reason, message string) plan.Backups {
 		out.Reason, out.Message = reason, message
 		return out
@@ -130,6 +131,20 @@ func ofArchives(archives []v1alpha1.EtcdArchive) (late, broken string) {
 		}
 	}
 	return late, broken
+}
+
+// furthest is the archive that holds the most of what was written, whatever it does now. One of
+// another cluster of the name holds nothing of this one.
+func furthest(archives []v1alpha1.EtcdArchive) (name string, revision int64) {
+	for i := range archives {
+		a := &archives[i]
+		ready := meta.FindStatusCondition(a.Status.Conditions, v1alpha1.ConditionReady)
+		replaced := ready != nil && ready.Reason == v1alpha1.ReasonClusterReplaced
+		if a.Status.ArchivedRevision > revision && !replaced {
+			name, revision = a.Name, a.Status.ArchivedRevision
+		}
+	}
+	return name, revision
 }
 
 // archived is the first archive that holds what is written; nil if none does.

@@ -157,3 +157,17 @@ func TestCoverByArchives(t *testing.T) {
 		}
 	}
 }
+
+// TestTheArchiveThatGoesFurthest is named where a quorum is lost, and none of another cluster.
+func TestTheArchiveThatGoesFurthest(t *testing.T) {
+	at := func(name string, revision int64, reason string) v1alpha1.EtcdArchive {
+		a := v1alpha1.EtcdArchive{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		a.Status.ArchivedRevision = revision
+		a.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: reason}}
+		return a
+	}
+	archives := []v1alpha1.EtcdArchive{at("a", 7, "StoreUnreachable"), at("b", 9, "Archiving"), at("c", 99, v1alpha1.ReasonClusterReplaced)}
+	if got := Cover(nil, nil, archives); got.Archive != "b" || got.ArchivedRevision != 9 {
+		t.Errorf("it is %s, up to %d", got.Archive, got.ArchivedRevision)
+	}
+}

@@ -271,6 +271,10 @@ func follow(w Work, operation snapshot.Operation, record Kind, reason string) St
 		step.Reason, step.Message = v1alpha1.ReasonNameConflict, fmt.Sprintf("Job %s belongs to somebody else — it is not touched, and nothing is done in its place — delete or rename it", w.Name)
 	case w.State == WorkRunning:
 		step.Message = w.Doing()
+		if p := w.Progress; p != nil && p.Trouble != nil && w.Trouble == "" {
+			// What kubectl get shows is not to look like one that goes on.
+			step.Reason = string(p.Trouble.Reason)
+		}
 	case w.State == WorkSucceeded && done(r, operation):
 		step.Kind, step.Message = record, r.Message
 	case w.State == WorkSucceeded:

@@ -61,10 +61,13 @@ func TestNext(t *testing.T) {
 		"a claim is missing":                  {ready(func(o *Observed) { o.MissingClaim = "disk" }), Wait, "BucketMissing"},
 		"a claim is missing for the drill":    {ready(complete, func(o *Observed) { o.MissingClaim = "disk" }), Wait, "BucketMissing"},
 		"saving":                              {ready(func(o *Observed) { o.Save.State = WorkRunning }), Wait, v1alpha1.ReasonSaving},
-		"saving goes on without the cluster":  {ready(replaced, func(o *Observed) { o.Save.State = WorkRunning }), Wait, v1alpha1.ReasonSaving},
-		"saved":                               {ready(func(o *Observed) { o.Save = Work{State: WorkSucceeded, Result: result(snapshot.OperationSave)} }), RecordSave, v1alpha1.ReasonSaving},
-		"saved, and the result is lost":       {ready(func(o *Observed) { o.Save = Work{State: WorkSucceeded} }), Redo, v1alpha1.ReasonSaving},
-		"saved, and another's result":         {ready(func(o *Observed) { o.Save = Work{State: WorkSucceeded, Result: result(snapshot.OperationDrill)} }), Redo, v1alpha1.ReasonSaving},
+		"saving, and the store is away": {ready(func(o *Observed) {
+			o.Save = Work{State: WorkRunning, Progress: &snapshot.Progress{Trouble: &snapshot.Trouble{Reason: snapshot.ReasonStoreUnreachable, Message: "gone"}}}
+		}), Wait, "StoreUnreachable"},
+		"saving goes on without the cluster": {ready(replaced, func(o *Observed) { o.Save.State = WorkRunning }), Wait, v1alpha1.ReasonSaving},
+		"saved":                              {ready(func(o *Observed) { o.Save = Work{State: WorkSucceeded, Result: result(snapshot.OperationSave)} }), RecordSave, v1alpha1.ReasonSaving},
+		"saved, and the result is lost":      {ready(func(o *Observed) { o.Save = Work{State: WorkSucceeded} }), Redo, v1alpha1.ReasonSaving},
+		"saved, and another's result":        {ready(func(o *Observed) { o.Save = Work{State: WorkSucceeded, Result: result(snapshot.OperationDrill)} }), Redo, v1alpha1.ReasonSaving},
 		"saved, and no word of what": {ready(func(o *Observed) {
 			o.Save = Work{State: WorkSucceeded, Result: &snapshot.Result{Operation: snapshot.OperationSave, Outcome: snapshot.OutcomeSucceeded}}
 		}), Redo, v1alpha1.ReasonSaving},

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/quorate/quorate/api/v1alpha1"
@@ -50,6 +51,12 @@ type Item struct {
 	InUse bool
 	// Message says why it failed, or why it is still active.
 	Message string
+}
+
+// why it failed; what is said of that backup alone is not said of the schedule.
+func (i Item) why() string {
+	why, _, _ := strings.Cut(i.Message, NoMore)
+	return why
 }
 
 // DrillOrdered says that it is being tried out again.

@@ -80,7 +80,7 @@ func scheduleReady(p Plan, good, verified *Item, failure error) metav1.Condition
 	case p.Overdue():
 		return no(v1alpha1.ReasonOverdue, p.overdue(good, failed))
 	case failed != nil:
-		return no(v1alpha1.ReasonFailed, fmt.Sprintf("backup %s failed: %s", failed.Name, failed.Message))
+		return no(v1alpha1.ReasonFailed, fmt.Sprintf("backup %s failed: %s; the next slot has one made again", failed.Name, failed.why()))
 	case good == nil:
 		return yes(v1alpha1.ReasonPending, "the first backup is not due yet, or under way")
 	case p.Verifies && verified == nil:
@@ -165,7 +165,7 @@ func (p Plan) overdue(good, failed *Item) string {
 		why = fmt.Sprintf("; backup %s is under way: %s", active.Name, active.Message)
 	}
 	if failed != nil {
-		why = fmt.Sprintf("; backup %s failed: %s", failed.Name, failed.Message)
+		why = fmt.Sprintf("; backup %s failed: %s", failed.Name, failed.why())
 	}
 	return fmt.Sprintf("%s%s — what is written since could not be restored — see why: kubectl describe etcdbackup", what, why)
 }

@@ -11,6 +11,10 @@ type Backups struct {
 	// LastSuccess is the newest backup that is as it was asked for, and LastVerified the
 	// newest one that was restored and compared.
 	LastSuccess, LastVerified Backup
+	// Archive holds the most of the cluster's archives, everything up to ArchivedRevision; empty
+	// if there is none.
+	Archive          string
+	ArchivedRevision int64
 }
 
 // Backup is one of them; without a name it is none.

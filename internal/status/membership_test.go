@@ -137,6 +137,22 @@ func TestQuorumLost(t *testing.T) {
 			[]string{"the newest verified backup is nightly-1, of 1970-01-01T00:00:00Z, up to revision 7"},
 			"no EtcdBackup",
 		},
+		"two volumes are lost, and there is an archive": {
+			func(o *plan.Observed) {
+				twoVolumesLost(o)
+				o.Backups = &plan.Backups{LastVerified: plan.Backup{Name: "nightly-1", Began: time.Unix(0, 0), Revision: 7}, Archive: "continuous", ArchivedRevision: 8}
+			},
+			[]string{"up to revision 7; archive continuous goes up to revision 8, which a new cluster can begin with by restoreFrom.archiveName"},
+			"no EtcdBackup",
+		},
+		"two volumes are lost, and the archive is older": {
+			func(o *plan.Observed) {
+				twoVolumesLost(o)
+				o.Backups = &plan.Backups{LastVerified: plan.Backup{Name: "nightly-1", Began: time.Unix(0, 0), Revision: 7}, Archive: "continuous", ArchivedRevision: 6}
+			},
+			[]string{"up to revision 7"},
+			"archive continuous",
+		},
 		"two volumes are lost, and the word for it is void": {
 			func(o *plan.Observed) {
 				twoVolumesLost(o)

@@ -264,11 +264,17 @@ func quorumLost(seen plan.Observed, voters []string, running int) string {
 
 // newestBackup is what could be restored at once; what was written since is not in it.
 func newestBackup(b *plan.Backups) string {
-	if b == nil || b.LastVerified.Name == "" {
+	if b == nil {
 		return "no EtcdBackup of the cluster is verified"
 	}
-	last := b.LastVerified
-	return fmt.Sprintf("the newest verified backup is %s, of %s, up to revision %d", last.Name, last.Began.UTC().Format(time.RFC3339), last.Revision)
+	text := "no EtcdBackup of the cluster is verified"
+	if last := b.LastVerified; last.Name != "" {
+		text = fmt.Sprintf("the newest verified backup is %s, of %s, up to revision %d", last.Name, last.Began.UTC().Format(time.RFC3339), last.Revision)
+	}
+	if b.Archive != "" && b.ArchivedRevision > b.LastVerified.Revision {
+		text += fmt.Sprintf("; archive %s goes up to revision %d, which a new cluster can begin with by restoreFrom.archiveName", b.Archive, b.ArchivedRevision)
+	}
+	return text
 }
 
 func list(names []string) string {
