@@ -303,6 +303,64 @@ func TestScheduleTriesOutAgain(t *testing.T) {
 	}
 }
 
+// told are the events since it was last asked.
+func (s *schedules) told() (out []string) {
+	for len(s.events.Events) > 0 {
+		out = append(out, <-s.events.Events)
+	}
+	return out
+}
+
+// TestScheduleTellsWhatItDid: of each backup that it has made, tried out again and deleted there
+// is an event that names it, and says why. What is done once is told once.
+func TestScheduleTellsWhatItDid(t *testing.T) {
+	const first, second = "s-20260101-0300", "s-20260102-0300"
+	created := func(name, slot string) string { return "Normal BackupCreated backup " + name + ", due at " + slot }
+	for name, tc := range map[string]struct {
+		change func(*v1alpha1.EtcdBackupSchedule)
+		// unfinished says that the first backup is still being saved when the second is due.
+		unfinished bool
+		want       []string
+	}{
+		"retention": {
+			func(s *v1alpha1.EtcdBackupSchedule) { s.Spec.DrillEvery.Duration = 13 * time.Hour }, false,
+			[]string{
+				created(first, "2026-01-01T03:00:00Z"),
+				"Normal BackupDrilled backup " + first + " is tried out again, as spec.drillEvery says",
+				created(second, "2026-01-02T03:00:00Z"),
+				"Normal BackupDeleted backup " + first + " is deleted: number 2 from the newest; last 1, hourly 0, daily 0 and weekly 0 keep newer or other ones",
+			},
+		},
+		"one that is replaced": {
+			func(s *v1alpha1.EtcdBackupSchedule) { s.Spec.ConcurrencyPolicy = v1alpha1.ConcurrencyReplace }, true,
+			[]string{
+				created(first, "2026-01-01T03:00:00Z"),
+				"Normal BackupDeleted backup " + first + " is deleted: the next backup is due, and spec.concurrencyPolicy is Replace",
+				created(second, "2026-01-02T03:00:00Z"),
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSchedules(t, aSchedule(tc.change, func(s *v1alpha1.EtcdBackupSchedule) { s.Spec.Retention.KeepLast = 1 }))
+			for i, hours := range []time.Duration{0, 13, 24} {
+				s.clock.SetTime(threeOClock.Add(hours * time.Hour))
+				for range 3 {
+					s.pass()
+				}
+				if !tc.unfinished {
+					s.verify(slices.Max(s.names()), int64(i+1))
+				}
+				for range 3 {
+					s.pass()
+				}
+			}
+			if diff := cmp.Diff(tc.want, s.told()); diff != "" {
+				t.Errorf("events (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 // TestScheduledBackup carries what the retention and the user need.
 func TestScheduledBackup(t *testing.T) {
 	s := newSchedules(t, aSchedule())

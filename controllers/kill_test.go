@@ -16,6 +16,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
 	clocktesting "k8s.io/utils/clock/testing"
@@ -25,6 +26,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/observe"
 	"github.com/quorate/quorate/internal/resources"
 	"github.com/quorate/quorate/internal/snapshot"
 )
@@ -83,7 +85,8 @@ type backedUp struct {
 	life  *mortal
 	// slow says that no Job that saves comes to its end.
 	slow bool
-	// worked are the Jobs whose work was done, each time that it was.
+	// worked are the Jobs whose work was done, and the incarnations that were begun, each time
+	// that it was.
 	worked []string
 }
 
@@ -124,10 +127,12 @@ func (w *backedUp) operator() map[string]reconcile.Reconciler {
 		return &snapshot.Progress{Archive: &snapshot.ArchiveProgress{Revision: 42, Until: w.clock.Now(), Base: "base-1"}}, nil
 	}
 	told := events.NewFakeRecorder(1000)
+	observer := &observe.Observer{Cached: api, Live: api, Cluster: api, Backups: api, Restores: api, Clock: w.clock}
 	return map[string]reconcile.Reconciler{
 		"backup":   &EtcdBackupReconciler{Client: api, Live: api, Recorder: told, Clock: w.clock, BackupImage: "backup:v0", Progress: progress},
 		"schedule": &EtcdBackupScheduleReconciler{Client: api, Live: api, Recorder: told, Clock: w.clock},
 		"archive":  &EtcdArchiveReconciler{Client: api, Live: api, Recorder: told, Clock: w.clock, BackupImage: "backup:v0", Progress: progress},
+		"restore":  &EtcdRestoreReconciler{Client: api, Live: api, Recorder: told, Clock: w.clock, BackupImage: "backup:v0", Progress: progress, Source: observer.Source},
 	}
 }
 
@@ -157,6 +162,8 @@ func (w *backedUp) run(rounds int) {
 				kind = "schedule"
 			case *v1alpha1.EtcdArchive:
 				kind = "archive"
+			case *v1alpha1.EtcdRestore:
+				kind = "restore"
 			}
 			w.life.pass(func() {
 				_, err := operator[kind].Reconcile(w.t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(o)})
@@ -173,7 +180,7 @@ func (w *backedUp) run(rounds int) {
 // objects that the controllers look after.
 func (w *backedUp) objects() (out []client.Object) {
 	w.t.Helper()
-	schedules, backups, archives := &v1alpha1.EtcdBackupScheduleList{}, &v1alpha1.EtcdBackupList{}, &v1alpha1.EtcdArchiveList{}
+	schedules, backups, archives, restores := &v1alpha1.EtcdBackupScheduleList{}, &v1alpha1.EtcdBackupList{}, &v1alpha1.EtcdArchiveList{}, &v1alpha1.EtcdRestoreList{}
 	for _, s := range listed(w, schedules, func() []v1alpha1.EtcdBackupSchedule { return schedules.Items }) {
 		out = append(out, &s)
 	}
@@ -183,12 +190,57 @@ func (w *backedUp) objects() (out []client.Object) {
 	for _, a := range listed(w, archives, func() []v1alpha1.EtcdArchive { return archives.Items }) {
 		out = append(out, &a)
 	}
+	for _, r := range listed(w, restores, func() []v1alpha1.EtcdRestore { return restores.Items }) {
+		out = append(out, &r)
+	}
 	return out
 }
 
-// others do the work of Jobs and Deployments, and take what belongs to something that is gone.
+func (w *backedUp) cluster() *v1alpha1.EtcdCluster {
+	w.t.Helper()
+	return stored[v1alpha1.EtcdCluster](w.t, w.api, request.NamespacedName)
+}
+
+// carryBack is what the cluster's own controller writes for an EtcdRestore, a step each round:
+// that members are stopped for it, that the next incarnation has begun, and that it serves.
+func (w *backedUp) carryBack() {
+	w.t.Helper()
+	c, restores := w.cluster(), &v1alpha1.EtcdRestoreList{}
+	for _, r := range listed(w, restores, func() []v1alpha1.EtcdRestore { return restores.Items }) {
+		s, now := &c.Status, metav1.NewTime(w.clock.Now())
+		available := metav1.Condition{Type: v1alpha1.ConditionAvailable, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonRestoring}
+		switch {
+		case resources.RestoreStands(c, &r) && s.Restore == nil:
+			s.Restore = &v1alpha1.ClusterRestoreStatus{Name: r.Name, UID: string(r.UID), Begun: &now, Message: "the members are stopped"}
+		case resources.RestoreStands(c, &r):
+			// By the clock of the round the floor would be another one in each run.
+			s.RevisionFloor = resources.NextFloor(c, threeOClock)
+			s.Incarnation, s.ClusterID, s.FounderVolumes, s.Restore = s.Incarnation+1, "", nil, nil
+			s.Founders = []string{"a-0003", "a-0004", "a-0005"}
+			s.Recovery = &v1alpha1.RecoveryStatus{
+				Incarnation: s.Incarnation, BackupName: r.Spec.BackupName, BackupID: r.Status.BackupID, BackupClusterUID: r.Status.ClusterUID,
+				RestoreName: r.Name, RestoreUID: string(r.UID), Time: now,
+			}
+			w.worked = append(w.worked, fmt.Sprintf("incarnation %d", s.Incarnation))
+		case s.ClusterID == "":
+			s.ClusterID = fmt.Sprintf("c%d", s.Incarnation)
+			available.Status, available.Reason = metav1.ConditionTrue, v1alpha1.ReasonProbeSucceeded
+		default:
+			continue
+		}
+		meta.SetStatusCondition(&s.Conditions, available)
+		if err := w.api.Status().Update(w.t.Context(), c); err != nil {
+			w.t.Fatal(err)
+		}
+		return
+	}
+}
+
+// others do the work of Jobs and Deployments and of the cluster's own controller, and take what
+// belongs to something that is gone.
 func (w *backedUp) others() {
 	w.t.Helper()
+	w.carryBack()
 	jobs, deployments, pods := &batchv1.JobList{}, &appsv1.DeploymentList{}, &corev1.PodList{}
 	there := map[string]bool{}
 	for _, o := range w.objects() {
@@ -250,6 +302,10 @@ func resultOf(job string) string {
 			Operation: snapshot.OperationDrillArchive, Outcome: snapshot.OutcomeSucceeded, Reason: snapshot.ReasonVerified,
 			Point: &snapshot.Point{Revision: 41}, Verification: &snapshot.Verification{},
 		}.Encode())
+	case job == resources.CheckJobName("back"):
+		return string(snapshot.Result{
+			Operation: snapshot.OperationCheck, Outcome: snapshot.OutcomeSucceeded, Reason: snapshot.ReasonChecked, Backup: &snapshot.Backup{ID: "the-id"},
+		}.Encode())
 	case strings.HasSuffix(job, "-drill"):
 		return drilledMessage()
 	case strings.HasSuffix(job, "-prune"), strings.HasSuffix(job, "-prune-archive"):
@@ -263,7 +319,7 @@ func resultOf(job string) string {
 func (w *backedUp) end() map[string]any {
 	w.t.Helper()
 	jobs, deployments, out := &batchv1.JobList{}, &appsv1.DeploymentList{}, map[string]any{}
-	objects := w.objects()
+	objects := append(w.objects(), w.cluster())
 	for _, j := range listed(w, jobs, func() []batchv1.Job { return jobs.Items }) {
 		objects = append(objects, &j)
 	}
@@ -307,6 +363,22 @@ func timeless(value any) any {
 	return value
 }
 
+// restored says that the EtcdRestore is done, with one safety backup and one new incarnation.
+func (w *backedUp) restored() {
+	w.t.Helper()
+	r, safe := stored[v1alpha1.EtcdRestore](w.t, w.api, restoreRequest.NamespacedName), 0
+	for _, o := range w.objects() {
+		if b, is := o.(*v1alpha1.EtcdBackup); is && b.Labels[v1alpha1.LabelRestoreUID] == string(r.UID) {
+			safe++
+		}
+	}
+	is := fmt.Sprintf("%s, safety backups: %d, incarnation: %d, old volumes: %v",
+		told(r.Status.Conditions, v1alpha1.ConditionReady), safe, w.cluster().Status.Incarnation, r.Status.OldVolumes)
+	if is != "True/Restored, safety backups: 1, incarnation: 2, old volumes: [data-a-0000]" || r.Status.SafetyBackup == nil {
+		w.t.Errorf("the restore is %s: %+v", is, r.Status)
+	}
+}
+
 // TestWhoeverIsKilled: a controller that is killed before or after any of its calls is followed
 // by one that brings everything to the same end, and has no work done twice.
 func TestWhoeverIsKilled(t *testing.T) {
@@ -328,20 +400,20 @@ func TestWhoeverIsKilled(t *testing.T) {
 		// end is how many objects there are at the end, the list of work included.
 		end, works int
 	}{
-		"a backup": {func() []client.Object { return []client.Object{anEtcdBackup(withObjects)} }, func(w *backedUp) { w.run(12) }, 4, 2},
+		"a backup": {func() []client.Object { return []client.Object{anEtcdBackup(withObjects)} }, func(w *backedUp) { w.run(12) }, 5, 2},
 		"a backup that is deleted": {
 			func() []client.Object { return []client.Object{anEtcdBackup(withObjects)} },
-			func(w *backedUp) { w.run(12); remove(w); w.run(8) }, 2, 3,
+			func(w *backedUp) { w.run(12); remove(w); w.run(8) }, 3, 3,
 		},
 		"a backup that is deleted while it is saved": {
 			func() []client.Object { return []client.Object{anEtcdBackup(withObjects)} },
-			func(w *backedUp) { w.slow = true; w.run(6); remove(w); w.run(8) }, 2, 1,
+			func(w *backedUp) { w.slow = true; w.run(6); remove(w); w.run(8) }, 3, 1,
 		},
 		"a backup that is tried out again": {
 			func() []client.Object { return []client.Object{anEtcdBackup(withObjects)} },
-			func(w *backedUp) { w.run(12); tryAgain(w); w.run(8) }, 4, 3,
+			func(w *backedUp) { w.run(12); tryAgain(w); w.run(8) }, 5, 3,
 		},
-		"an archive": {func() []client.Object { return []client.Object{anEtcdArchive()} }, func(w *backedUp) { w.run(12) }, 4, 1},
+		"an archive": {func() []client.Object { return []client.Object{anEtcdArchive()} }, func(w *backedUp) { w.run(12) }, 5, 1},
 		"an archive that is shortened": {
 			func() []client.Object {
 				return []client.Object{anEtcdArchive(undrilled, func(a *v1alpha1.EtcdArchive) { a.Spec.KeepFor.Duration = 48 * time.Hour })}
@@ -350,7 +422,7 @@ func TestWhoeverIsKilled(t *testing.T) {
 				w.run(5)
 				w.clock.SetTime(threeOClock.Add(48 * time.Hour))
 				w.run(7)
-			}, 4, 1,
+			}, 5, 1,
 		},
 		"two nights of a schedule that keeps one": {
 			func() []client.Object {
@@ -365,7 +437,21 @@ func TestWhoeverIsKilled(t *testing.T) {
 					w.run(7)
 				}
 				w.run(4) // whoever was killed last may be a few rounds behind
-			}, 5, 3,
+			}, 6, 3,
+		},
+		// The safety backup takes so long that the backup is read once more.
+		"a restore in place": {
+			func() []client.Object {
+				return []client.Object{goodBackup(), anEtcdRestore(), resources.Claim(cluster(founded), "a-0000")}
+			},
+			func(w *backedUp) {
+				w.slow = true
+				w.run(7)
+				w.slow = false
+				w.clock.SetTime(w.clock.Now().Add(lookCounts))
+				w.run(14)
+				w.restored()
+			}, 7, 4,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
