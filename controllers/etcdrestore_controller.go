@@ -33,6 +33,10 @@ import (
 // lookCounts is for how long it counts that a backup was read.
 const lookCounts = observe.LookCounts
 
+// secretsCount is for how long that counts whatever becomes of the Secrets: one that somebody
+// renews all the time holds no restore up for ever.
+const secretsCount = 5 * time.Minute
+
 // EtcdRestoreReconciler prepares restores in place: it has the backup read, takes the safety
 // backup and says which incarnation is given up. The members are stopped, and the next incarnation is begun,
 // by the cluster's own reconciler.
@@ -155,7 +159,7 @@ func (r *EtcdRestoreReconciler) observe(ctx context.Context, er *v1alpha1.EtcdRe
 	if o.Ahead, err = r.ahead(ctx, er, o, reader); err != nil {
 		return o, with, err
 	}
-	if o.Look, err = r.look(ctx, er, o); err != nil {
+	if o.Look, err = r.look(ctx, er, o, with.from.Secrets); err != nil {
 		return o, with, err
 	}
 	o, with.backup, err = r.backups(ctx, er, o, reader)
@@ -163,8 +167,8 @@ func (r *EtcdRestoreReconciler) observe(ctx context.Context, er *v1alpha1.EtcdRe
 }
 
 // look is what the Job has found that reads the backup. It is younger than the restore, whose
-// UID it bears.
-func (r *EtcdRestoreReconciler) look(ctx context.Context, er *v1alpha1.EtcdRestore, o restore.Observed) (restore.Look, error) {
+// UID it bears. It reads with what was in the Secrets of these versions then.
+func (r *EtcdRestoreReconciler) look(ctx context.Context, er *v1alpha1.EtcdRestore, o restore.Observed, secrets string) (restore.Look, error) {
 	look := restore.Look{Job: resources.CheckJobName(er.Name)}
 	if o.ClusterUID == "" || o.Prepared {
 		return look, nil
@@ -181,18 +185,18 @@ func (r *EtcdRestoreReconciler) look(ctx context.Context, er *v1alpha1.EtcdResto
 	if look.Foreign {
 		return look, nil
 	}
-	pods := &corev1.PodList{}
-	err = r.Live.List(ctx, pods, client.InNamespace(er.Namespace), client.MatchingLabels{batchv1.JobNameLabel: job.Name, v1alpha1.LabelRestoreUID: string(er.UID)})
+	pods, err := podsOf(ctx, r.Live, job, v1alpha1.LabelRestoreUID)
 	if err != nil {
-		return look, fmt.Errorf("listing the pods of Job %s: %w", job.Name, err)
+		return look, err
 	}
 	w := workOf(job)
-	follow(ctx, r.Progress, &w, pods.Items)
+	follow(ctx, r.Progress, &w, pods)
 	if w.Result != nil && w.Result.Operation != snapshot.OperationCheck {
 		w.Result = nil
 	}
 	if ended := endOf(job); !ended.IsZero() {
-		look.Old = r.now().Sub(ended) > lookCounts
+		since := r.now().Sub(ended)
+		look.Old = since > lookCounts || job.Annotations[v1alpha1.AnnotationSecrets] != secrets && since >= secretsCount
 	}
 	return found(look, w, er.Status.BackupID), nil
 }

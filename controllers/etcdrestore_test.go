@@ -394,6 +394,26 @@ func TestTheLookCounts(t *testing.T) {
 			t.Errorf("read once more, Prepared is %s", prepared(r))
 		}
 	})
+	t.Run("with another key", func(t *testing.T) {
+		encrypted := goodBackup()
+		encrypted.Spec.Encryption = &v1alpha1.BackupEncryption{IdentitySecretRef: &v1alpha1.SecretReference{Name: "age"}}
+		key := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "age"}}
+		for after, want := range map[time.Duration]string{0: "True/Prepared", secretsCount: "False/Looking"} {
+			r := newRestores(t, cluster(founded), encrypted.DeepCopy(), key.DeepCopy(), anEtcdRestore())
+			r.good()
+			now := stored[corev1.Secret](t, r.api, client.ObjectKeyFromObject(key))
+			now.StringData = map[string]string{"identity": "another"}
+			if err := r.api.Update(t.Context(), now); err != nil {
+				t.Fatal(err)
+			}
+			r.reconciler.Clock = clocktesting.NewFakePassiveClock(time.Unix(1e9, 0).Add(after))
+			r.saves(succeed)
+			r.passes()
+			if prepared(r) != want {
+				t.Errorf("after %s Prepared is %s, want %s", after, prepared(r), want)
+			}
+		}
+	})
 	t.Run("without the image", func(t *testing.T) {
 		r := newRestores(t, cluster(founded), goodBackup(), anEtcdRestore(skipping))
 		r.reconciler.BackupImage = ""

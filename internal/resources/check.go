@@ -34,7 +34,7 @@ func CheckJob(c *v1alpha1.EtcdCluster, er *v1alpha1.EtcdRestore, r Restore) *bat
 			v1alpha1.LabelRestore:    er.Name,
 			v1alpha1.LabelRestoreUID: string(er.UID),
 		}),
-		Annotations:     map[string]string{v1alpha1.AnnotationChecks: r.BackupID},
+		Annotations:     map[string]string{v1alpha1.AnnotationChecks: r.BackupID, v1alpha1.AnnotationSecrets: r.Secrets},
 		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(er, v1alpha1.GroupVersion.WithKind("EtcdRestore"))},
 	}, r.Timeout, checkSpec(c, r))
 }
