@@ -163,7 +163,7 @@ var _ = Describe("A backup", func() {
 		By("once the way to it is corrected")
 		r := apply(ctx, other, "again", fmt.Sprintf(`{size: 3, storage: {size: 1Gi}, etcd: {quotaBackendBytes: 256Mi}, restoreFrom: {store: %s, clusterUID: %s, backupID: %s}}`,
 			strings.Replace(store, "bucket: backups", "bucket: none", 1), b.Status.ClusterUID, b.Status.ID))
-		r.reports(ctx, patience, v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonRestoreBlocked, "s3://none does not exist")
+		r.reports(ctx, patience, v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonRestoreBlocked, "in s3://none: NoSuchBucket")
 		r.edit(ctx, fmt.Sprintf(`{spec: {restoreFrom: {store: %s}}}`, store))
 		r.becomesReady(ctx)
 		Expect(strings.Fields(r.content(ctx, r.member(2)))).To(Equal([]string{"a", "1"}))
