@@ -107,7 +107,7 @@ func (r *EtcdArchiveReconciler) observe(ctx context.Context, a *v1alpha1.EtcdArc
 	w := resources.Work{BackupImage: r.BackupImage}
 	o := backup.ArchiveObserved{
 		Now: r.now(), Created: a.CreationTimestamp.Time, Deleting: !a.DeletionTimestamp.IsZero(), Suspend: a.Spec.Suspend,
-		MaxLag: a.Spec.MaxLag.Duration, DrillEvery: a.Spec.DrillEvery.Duration, ClusterUID: a.Status.ClusterUID,
+		SealEvery: a.Spec.SealEvery.Duration, MaxLag: a.Spec.MaxLag.Duration, DrillEvery: a.Spec.DrillEvery.Duration, ClusterUID: a.Status.ClusterUID,
 		Cluster: backup.Cluster{Name: a.Spec.ClusterRef.Name}, KeepFor: a.Spec.KeepFor.Duration, PruneFailed: backup.PruneFailed(&a.Status),
 	}
 	if o.Deleting {
@@ -208,7 +208,7 @@ func (r *EtcdArchiveReconciler) followArchiver(ctx context.Context, out *backup.
 			continue
 		}
 		lastProcess(out, pod)
-		out.Running = running(pod)
+		out.Since, out.Running = running(pod)
 		if !out.Running {
 			if out.Trouble == "" {
 				out.Trouble = waitsFor(pod)
@@ -221,8 +221,8 @@ func (r *EtcdArchiveReconciler) followArchiver(ctx context.Context, out *backup.
 			return
 		}
 		out.Progress = progress.Archive
-		if out.Progress == nil {
-			out.Progress = &snapshot.ArchiveProgress{} // it has just started
+		if out.Progress == nil { // it has just started
+			out.Progress = &snapshot.ArchiveProgress{Trouble: progress.Trouble}
 		}
 		return
 	}
@@ -247,13 +247,13 @@ func lastProcess(out *backup.Archiver, pod *corev1.Pod) {
 	}
 }
 
-func running(pod *corev1.Pod) bool {
+func running(pod *corev1.Pod) (since time.Time, is bool) {
 	for i := range pod.Status.ContainerStatuses {
-		if s := &pod.Status.ContainerStatuses[i]; s.Name == resources.BackupContainer {
-			return s.State.Running != nil && pod.Status.PodIP != ""
+		if s := &pod.Status.ContainerStatuses[i]; s.Name == resources.BackupContainer && s.State.Running != nil {
+			return s.State.Running.StartedAt.Time, pod.Status.PodIP != ""
 		}
 	}
-	return false
+	return since, false
 }
 
 // drill notes what is known of the Job that tries the archive out.

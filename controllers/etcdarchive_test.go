@@ -304,6 +304,44 @@ func TestArchiveIsBounded(t *testing.T) {
 	}
 }
 
+// TestAnArchiverThatStartsIsNoAlarm: it does not answer in its first seconds. That it does not
+// later is one, and so is what stands in its way before it has begun.
+func TestAnArchiverThatStartsIsNoAlarm(t *testing.T) {
+	a := newArchives(t, anEtcdArchive(undrilled), cluster(voting), s3Secret())
+	a.passes()
+	a.pod(snapshot.OperationArchive, corev1.ContainerStatus{State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(a.clock.Now())}}})
+	for _, look := range []struct {
+		after            time.Duration
+		progress         *snapshot.Progress
+		archiving, alarm string
+	}{
+		{archiving: "False/Pending"},
+		{after: 14 * time.Second, archiving: "False/Pending"},
+		{after: time.Second, archiving: "Unknown/ArchiverSilent", alarm: "Warning ArchiverSilent"},
+		{progress: &snapshot.Progress{}, archiving: "False/Pending"},
+		{
+			progress:  &snapshot.Progress{Trouble: &snapshot.Trouble{Reason: snapshot.ReasonStoreUnreachable, Message: "no answer — lost — wait"}},
+			archiving: "False/StoreUnreachable", alarm: "Warning StoreUnreachable",
+		},
+	} {
+		a.clock.SetTime(a.clock.Now().Add(look.after))
+		a.progress = look.progress
+		a.passes()
+		if got := a.condition(v1alpha1.ConditionArchiving); got != look.archiving {
+			t.Errorf("Archiving is %s, want %s", got, look.archiving)
+		}
+		var alarms []string
+		for len(a.events.Events) > 0 {
+			if event := <-a.events.Events; strings.HasPrefix(event, "Warning") {
+				alarms = append(alarms, event)
+			}
+		}
+		if len(alarms) > 1 || (len(alarms) == 1) != (look.alarm != "") || look.alarm != "" && !strings.HasPrefix(alarms[0], look.alarm) {
+			t.Errorf("%s: alarms %q, want %q", look.archiving, alarms, look.alarm)
+		}
+	}
+}
+
 // TestArchiveInTrouble: the archiver's words are the user's, and are taken back when it goes
 // on; one that is killed is told by its last words.
 func TestArchiveInTrouble(t *testing.T) {

@@ -393,6 +393,9 @@ const (
 	// ReasonArchiverSilent: the pod that archives runs, and does not tell the operator how
 	// far it is.
 	ReasonArchiverSilent = "ArchiverSilent"
+	// ReasonBehind: the pod that archives runs, and has not stored for more than a minute what
+	// is written to the cluster.
+	ReasonBehind = "Behind"
 	// ReasonBaseMissing: there is no backup that the end of the archive can be restored from.
 	ReasonBaseMissing = "BaseMissing"
 	// ReasonBaseFound: there is a backup that the end of the archive can be restored from.

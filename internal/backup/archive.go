@@ -33,8 +33,10 @@ type Archiver struct {
 	Progress *snapshot.ArchiveProgress
 	// Result that its last process has left; nil if it left none.
 	Result *snapshot.Result
-	// Running says that a pod runs, and Trouble why none does, or what the last one said.
+	// Running says that a pod runs, Since when, and Trouble why none does, or what the last
+	// one said.
 	Running bool
+	Since   time.Time
 	Trouble string
 	// Rolling says that the pod which answers may be made from what the spec was before.
 	Rolling bool
@@ -45,6 +47,7 @@ type ArchiveObserved struct {
 	Now, Created time.Time
 	Deleting     bool
 	Suspend      bool
+	SealEvery    time.Duration
 	MaxLag       time.Duration
 	DrillEvery   time.Duration
 

@@ -16,9 +16,9 @@ var look = time.Date(2026, 1, 8, 12, 0, 0, 0, time.UTC)
 // archiving is an archive that goes well.
 func archiving(changes ...func(*ArchiveObserved)) ArchiveObserved {
 	o := ArchiveObserved{
-		Now: look, Created: look.Add(-time.Hour), MaxLag: 5 * time.Minute, DrillEvery: 7 * 24 * time.Hour, ClusterUID: "u1",
+		Now: look, Created: look.Add(-time.Hour), SealEvery: 2 * time.Second, MaxLag: 5 * time.Minute, DrillEvery: 7 * 24 * time.Hour, ClusterUID: "u1",
 		Cluster: Cluster{UID: "u1", Founded: true}, LastDrill: look.Add(-time.Hour),
-		Archiver: Archiver{State: ArchiverCurrent, Running: true, Progress: &snapshot.ArchiveProgress{Revision: 9, Until: look.Add(-time.Second), Base: "base-1"}},
+		Archiver: Archiver{State: ArchiverCurrent, Running: true, Since: look.Add(-time.Hour), Progress: &snapshot.ArchiveProgress{Revision: 9, Until: look.Add(-time.Second), Base: "base-1"}},
 	}
 	for _, change := range changes {
 		change(&o)
@@ -117,6 +117,7 @@ func TestReportArchive(t *testing.T) {
 	progress := func(change func(*snapshot.ArchiveProgress)) func(*ArchiveObserved) {
 		return func(o *ArchiveObserved) { change(o.Archiver.Progress) }
 	}
+	young := func(o *ArchiveObserved) { o.Archiver.Since = look.Add(1*time.Second - startsWithin) }
 	away := &snapshot.Trouble{Reason: snapshot.ReasonStoreUnreachable, Message: "no answer — lost — wait"}
 	crashed := func(reason snapshot.Reason) func(*ArchiveObserved) {
 		return func(o *ArchiveObserved) {
@@ -136,7 +137,12 @@ func TestReportArchive(t *testing.T) {
 	}{
 		"all is well":           {archiving(), [6]string{"True/Archiving", "True/Archiving", "True/BaseFound", "False/WithinLimit", "False/Pending", "False/None"}},
 		"the store is away":     {archiving(progress(func(p *snapshot.ArchiveProgress) { p.Trouble = away })), [6]string{"False/StoreUnreachable", "False/StoreUnreachable", "True/BaseFound", "False/WithinLimit", "False/Pending", "False/None"}},
-		"it is far behind":      {archiving(progress(func(p *snapshot.ArchiveProgress) { p.Until = look.Add(-6 * time.Minute) })), [6]string{"False/LagExceeded", "True/Archiving", "True/BaseFound", "True/LagExceeded", "False/Pending", "False/None"}},
+		"it is far behind":      {archiving(progress(func(p *snapshot.ArchiveProgress) { p.Until = look.Add(-6 * time.Minute) })), [6]string{"False/LagExceeded", "False/Behind", "True/BaseFound", "True/LagExceeded", "False/Pending", "False/None"}},
+		"it is behind":          {archiving(progress(func(p *snapshot.ArchiveProgress) { p.Until = look.Add(-63 * time.Second) })), [6]string{"False/Behind", "False/Behind", "True/BaseFound", "False/WithinLimit", "False/Pending", "False/None"}},
+		"it is not yet behind":  {archiving(progress(func(p *snapshot.ArchiveProgress) { p.Until = look.Add(-62 * time.Second) })), [6]string{"True/Archiving", "True/Archiving", "True/BaseFound", "False/WithinLimit", "False/Pending", "False/None"}},
+		"it seals rarely":       {archiving(func(o *ArchiveObserved) { o.SealEvery = time.Minute }, progress(func(p *snapshot.ArchiveProgress) { p.Until = look.Add(-2 * time.Minute) })), [6]string{"True/Archiving", "True/Archiving", "True/BaseFound", "False/WithinLimit", "False/Pending", "False/None"}},
+		"it goes on":            {archiving(young, progress(func(p *snapshot.ArchiveProgress) { p.Until = look.Add(-2 * time.Minute) })), [6]string{"False/Pending", "False/Pending", "True/BaseFound", "False/WithinLimit", "False/Pending", "False/None"}},
+		"it has just started":   {archiving(young, func(o *ArchiveObserved) { o.Archiver.Progress, o.Until = nil, look }), [6]string{"False/Pending", "False/Pending", "False/BaseMissing", "False/WithinLimit", "False/Pending", "False/None"}},
 		"there is no base":      {archiving(progress(func(p *snapshot.ArchiveProgress) { p.BaseMissing, p.Base = true, "" })), [6]string{"False/BaseMissing", "True/Archiving", "False/BaseMissing", "False/WithinLimit", "False/Pending", "False/None"}},
 		"no base can be":        {archiving(progress(func(p *snapshot.ArchiveProgress) { p.BaseMissing, p.Base, p.BaseTrouble = true, "", away })), [6]string{"False/StoreUnreachable", "True/Archiving", "False/StoreUnreachable", "False/WithinLimit", "False/Pending", "False/None"}},
 		"another history":       {archiving(crashed(snapshot.ReasonWrongCluster)), [6]string{"False/WrongCluster", "False/WrongCluster", "False/BaseMissing", "True/LagExceeded", "False/Pending", "True/WrongCluster"}},

@@ -18,6 +18,12 @@ const (
 	toldEvery = time.Minute
 	toldIdle  = 10 * time.Minute
 	toldLeast = 10 * time.Second
+	// startsWithin is how long a process may take until it tells how far it is, and has asked the
+	// cluster whether anything was written.
+	startsWithin = 15 * time.Second
+	// behindBy is how much longer than spec.sealEvery something may lie in the cluster alone before
+	// it is no more said to be archived: large segments, and clocks that differ, take their time.
+	behindBy = time.Minute
 	// keptGaps is how many of the last gaps status names.
 	keptGaps = 10
 )
@@ -128,7 +134,7 @@ func recordArchiveDrill(s *v1alpha1.EtcdArchiveStatus, o ArchiveObserved) {
 // archiveConditions tell the same story, each in its own terms.
 func archiveConditions(s *v1alpha1.EtcdArchiveStatus, o ArchiveOutcome) []metav1.Condition {
 	is := map[bool]metav1.ConditionStatus{true: metav1.ConditionTrue, false: metav1.ConditionFalse}
-	archiving := archivingCondition(o)
+	archiving := archivingCondition(s, o)
 	base := baseCondition(s, o)
 	lag := lagCondition(s, o.Seen)
 	verified := verifiedCondition(s, o)
@@ -158,7 +164,7 @@ func gapStory(g v1alpha1.ArchiveGap) story {
 }
 
 // archivingCondition: what the archiver says, or else why there is none.
-func archivingCondition(o ArchiveOutcome) metav1.Condition {
+func archivingCondition(s *v1alpha1.EtcdArchiveStatus, o ArchiveOutcome) metav1.Condition {
 	no := func(reason, message string) metav1.Condition {
 		return condition(v1alpha1.ConditionArchiving, metav1.ConditionFalse, story{reason, message})
 	}
@@ -170,14 +176,16 @@ func archivingCondition(o ArchiveOutcome) metav1.Condition {
 		return no(o.Step.Reason, o.Step.Message)
 	case p != nil && p.Trouble != nil:
 		return no(string(p.Trouble.Reason), p.Trouble.Message)
-	case p != nil && !p.Until.IsZero():
+	case p != nil && !p.Until.IsZero() && !behind(o.Seen):
 		return condition(v1alpha1.ConditionArchiving, metav1.ConditionTrue, story{v1alpha1.ReasonArchiving, "whatever is written to the cluster is archived"})
+	case p != nil && !p.Until.IsZero() && !starting(o.Seen):
+		return no(v1alpha1.ReasonBehind, fmt.Sprintf("the pod that archives runs, and %s — it would be lost with the cluster — wait while status.archivedUntil moves, or else see in its logs whether the store and etcd answer", unarchived(s)))
 	case a.Result != nil && a.Result.Outcome == snapshot.OutcomeFailed:
 		return no(string(a.Result.Reason), a.Result.Message)
 	case a.Trouble != "":
 		return no(v1alpha1.ReasonPending, "no pod archives: "+a.Trouble)
-	case a.Running && p == nil:
-		return condition(v1alpha1.ConditionArchiving, metav1.ConditionUnknown, story{v1alpha1.ReasonArchiverSilent, "the pod that archives runs and does not say how far it is — nobody would be told if it were behind — wait if it has just started, or let the operator reach its port 8080"})
+	case a.Running && p == nil && !starting(o.Seen):
+		return condition(v1alpha1.ConditionArchiving, metav1.ConditionUnknown, story{v1alpha1.ReasonArchiverSilent, "the pod that archives runs and does not say how far it is — nobody would be told if it were behind — let the operator reach its port 8080"})
 	default:
 		return no(v1alpha1.ReasonPending, "the pod that archives is starting")
 	}
@@ -204,12 +212,26 @@ func lagCondition(s *v1alpha1.EtcdArchiveStatus, o ArchiveObserved) metav1.Condi
 	if o.Suspend || o.MaxLag <= 0 || o.Lag() <= o.MaxLag {
 		return condition(v1alpha1.ConditionLagExceeded, metav1.ConditionFalse, story{reason: v1alpha1.ReasonWithinLimit})
 	}
-	since := "nothing is archived yet"
-	if s.ArchivedUntil != nil {
-		since = "what was acknowledged after " + s.ArchivedUntil.UTC().Format(time.RFC3339) + " may not be archived"
-	}
 	return condition(v1alpha1.ConditionLagExceeded, metav1.ConditionTrue, story{v1alpha1.ReasonLagExceeded, fmt.Sprintf(
-		"%s, which is more than spec.maxLag, %s — it would be lost with the cluster — see why in the condition Archiving", since, o.MaxLag)})
+		"%s, which is more than spec.maxLag, %s — it would be lost with the cluster — see why in the condition Archiving", unarchived(s), o.MaxLag)})
+}
+
+// unarchived is what may not be archived, by what status says, which does not change with every
+// look.
+func unarchived(s *v1alpha1.EtcdArchiveStatus) string {
+	if s.ArchivedUntil == nil {
+		return "nothing is archived yet"
+	}
+	return "what was acknowledged after " + s.ArchivedUntil.UTC().Format(time.RFC3339) + " may not be archived"
+}
+
+// starting says that the process is too young to have told how far it is.
+func starting(o ArchiveObserved) bool { return o.Now.Sub(o.Archiver.Since) < startsWithin }
+
+// behind says that what the archiver tells to be stored ends too long ago, though nothing has
+// failed: a store that takes a connection and never answers fails only after minutes.
+func behind(o ArchiveObserved) bool {
+	return o.Now.Sub(o.Archiver.Progress.Until) > o.SealEvery+behindBy
 }
 
 // verifiedCondition stays as it is from one drill to the next, as long as the same is
@@ -261,7 +283,7 @@ func archiveReady(o ArchiveOutcome, archiving, base, lag, verified metav1.Condit
 	switch {
 	case o.Step.Reason == v1alpha1.ReasonSuspended:
 		return as(metav1.ConditionTrue, metav1.Condition{Reason: v1alpha1.ReasonSuspended, Message: o.Step.Message})
-	case archiving.Status != metav1.ConditionTrue && lag.Status == metav1.ConditionTrue && archiving.Reason == v1alpha1.ReasonPending:
+	case archiving.Status != metav1.ConditionTrue && lag.Status == metav1.ConditionTrue && (archiving.Reason == v1alpha1.ReasonPending || archiving.Reason == v1alpha1.ReasonBehind):
 		return as(metav1.ConditionFalse, lag)
 	case archiving.Status != metav1.ConditionTrue:
 		return as(metav1.ConditionFalse, archiving)

@@ -23,6 +23,8 @@ const (
 	maxPause = 30 * time.Second
 	// basePause between two attempts to take a base.
 	basePause = 10 * time.Second
+	// renewPause between two attempts to take a base in place of one that serves.
+	renewPause = time.Minute
 	// baseCheck is how often it is looked whether the base is still there: retention, or
 	// somebody, may have deleted it.
 	baseCheck = 5 * time.Minute
@@ -102,8 +104,9 @@ type archiver struct {
 	based chan foundBase
 	// satisfied is the BaseSince that a base is known for, checked is when it was asked for.
 	satisfied, checked time.Time
-	// trailed is when all segments since the base were looked for. Only bases knows it.
-	trailed time.Time
+	// trailed is when all segments since the base were looked for, outlived when another base
+	// could not be taken in place of an old one. Only bases knows them.
+	trailed, outlived time.Time
 }
 
 // session is one connection to a member.
@@ -186,6 +189,7 @@ func (s *session) resume(ctx context.Context) error {
 	if s.chain, s.tip, s.sum, err = s.endOf(ctx, clusterID); err != nil {
 		return err
 	}
+	s.Tracker.succeeded() // a directory tells of no request
 	if s.progress.Gap == nil {
 		s.progress.Gap = s.chain.gap
 	}
@@ -430,7 +434,10 @@ func (s *session) due(ctx context.Context) (bool, error) {
 // any tells that segments are gone.
 func (s *session) tell() {
 	s.progress.BaseMissing = !s.satisfied.Equal(s.next.BaseSince)
-	if now := s.Now(); s.next.Previous != "" && (s.progress.BaseMissing || now.Sub(s.checked) >= baseCheck) {
+	// A store that did not answer is asked again soon: when nothing is written, nothing else would
+	// find out that it does.
+	doubtful := s.Tracker.Progress().Trouble != nil
+	if now := s.Now(); s.next.Previous != "" && (s.progress.BaseMissing || now.Sub(s.checked) >= baseCheck || doubtful && now.Sub(s.checked) >= basePause) {
 		select {
 		case s.want <- s.next:
 			s.checked = now

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -1132,6 +1133,20 @@ func TestArchiveTakesAnotherBaseInTime(t *testing.T) {
 			if tried := strings.Contains(log.String(), "The base grows old"); tried != tc.tried {
 				t.Errorf("another one is taken: %t, want %t: %s", tried, tc.tried, log.String())
 			}
+			if !tc.tried {
+				return
+			}
+			// The store may be asked again soon; etcd is not read by each look.
+			for _, again := range []bool{false, true} {
+				log.Reset()
+				*now = now.Add(renewPause / 2)
+				if _, err := s.base(t.Context(), s.next); err != nil {
+					t.Fatal(err)
+				}
+				if tried := strings.Contains(log.String(), "The base grows old"); tried != again {
+					t.Errorf("%s later another one is taken: %t, want %t", renewPause/2, tried, again)
+				}
+			}
 		})
 	}
 }
@@ -1219,6 +1234,79 @@ func TestArchiveTellsItsTroubleAndItsGap(t *testing.T) {
 	}
 	if c, _, _, err := s.endOf(t.Context(), "a1"); err != nil || c.gap == nil || *c.gap != (snapshot.Gap{From: 11, To: 20, Reason: snapshot.GapCompacted}) {
 		t.Errorf("the next process sees gap %+v (%v)", c.gap, err)
+	}
+}
+
+// A store that does not answer is told with how far the archive is, at the first request that
+// fails and not when the client has given up, and no more once it answers.
+func TestArchiveTellsOfAStoreThatDoesNotAnswer(t *testing.T) {
+	s, now, _ := clocked(t, &fakeMember{auth: 1, revision: func() int64 { return 11 }})
+	var away atomic.Bool
+	through, _, _ := served(t, &faults{answered: func(w http.ResponseWriter, _ *http.Request) bool {
+		if away.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		return away.Load()
+	}})
+	s.Store, s.Tracker = through.Store, through.Tracker
+	told := func() *snapshot.Trouble { return s.Tracker.Progress().Archive.Trouble }
+	if err := s.add(t.Context(), put(11)); err != nil {
+		t.Fatal(err)
+	}
+	s.tell()
+	away.Store(true)
+	*now = now.Add(s.SealEvery)
+	ended := make(chan error, 1)
+	go func() { ended <- s.seal(t.Context()) }()
+	soon(t, "that the store does not answer is told", func() bool { return told() != nil })
+	if told() == nil || len(ended) > 0 || told().Reason != snapshot.ReasonStoreUnreachable || !strings.Contains(told().Message, "503") {
+		t.Errorf("told %+v, ended %d times", told(), len(ended))
+	}
+	away.Store(false)
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if told() != nil {
+		t.Errorf("it answers, and is told to be in trouble: %+v", told())
+	}
+	// What an answer of the store does not mend, it does not hide.
+	s.progress.Trouble = &snapshot.Trouble{Reason: snapshot.ReasonEtcdUnreachable}
+	s.tell()
+	s.Tracker.Asked(snapshot.Fail(snapshot.ReasonStoreUnreachable, nil, "gone — lost — wait"))
+	s.Tracker.Asked(nil)
+	if told() == nil || told().Reason != snapshot.ReasonEtcdUnreachable {
+		t.Errorf("that etcd does not answer is forgotten: %+v", told())
+	}
+}
+
+// A store that did not answer is asked again soon, though there is nothing to store: an idle
+// cluster would be told not to be archived until the next look for its base.
+func TestArchiveAsksAStoreAgainThatDidNotAnswer(t *testing.T) {
+	s, now, _ := clocked(t, &fakeMember{auth: 1, revision: func() int64 { return 10 }})
+	s.next.Previous, s.checked = "before", *now
+	s.hasBase(foundBase{since: s.next.BaseSince, id: "b"})
+	s.Tracker.Asked(errors.New("gone"))
+	asked := func(after time.Duration) bool {
+		*now = now.Add(after)
+		s.tell()
+		select {
+		case <-s.want:
+			return true
+		default:
+			return false
+		}
+	}
+	if asked(time.Second) || !asked(basePause) || asked(time.Second) {
+		t.Error("it is asked at once, or not at all")
+	}
+	s.Tracker.Asked(nil)
+	if asked(basePause) {
+		t.Error("it is asked though it has answered")
+	}
+	// Of a directory nothing is told but what became of an attempt.
+	s.Tracker.failed(1, errors.New("gone"), 0)
+	if err := s.resume(t.Context()); err != nil || s.Tracker.Progress().Trouble != nil {
+		t.Errorf("it was read, and is told to be in trouble: %+v (%v)", s.Tracker.Progress().Trouble, err)
 	}
 }
 

@@ -109,17 +109,19 @@ func (w *archiver) take(ctx context.Context, env *Env) (snapshot.Manifest, error
 
 // renewed makes sure of a base of its own that is younger than BaseEvery, so that what is older
 // can go one day. An EtcdBackup is none: it goes when its schedule says so. While another cannot
-// be taken the one that is there goes on to serve, and the next look tries again.
+// be taken the one that is there goes on to serve, and the next look tries again, though not soon:
+// each try reads all of etcd.
 func (w *archiver) renewed(ctx context.Context, env *Env, segment snapshot.Segment, backups []snapshot.Backup, there *snapshot.Backup) foundBase {
 	found := foundBase{since: segment.BaseSince, id: there.ID}
 	young := func(b snapshot.Backup) bool {
 		return b.ArchiveBase && !b.Unfit && w.Now().Sub(b.Began) < w.BaseEvery
 	}
-	if w.BaseEvery <= 0 || slices.ContainsFunc(segment.BasesOf(backups), young) {
+	if w.BaseEvery <= 0 || slices.ContainsFunc(segment.BasesOf(backups), young) || w.Now().Sub(w.outlived) < renewPause {
 		return found
 	}
 	m, err := w.take(ctx, env)
 	if err != nil {
+		w.outlived = w.Now()
 		w.Log.Warn("The base grows old, and no other could be taken", "base", there.ID, "reason", snapshot.ReasonOf(err), "error", err.Error())
 		return found
 	}

@@ -119,6 +119,10 @@ var breaches = map[string]mutants.Mutant{
 	"the whole of a disk is taken":            mutants.Of("room.go", "found.size / untouched", "found.size / found.size"),
 	"attempts fail in silence":                mutants.Of("save.go", "e.Tracker.failed(attempt, err, pause)", ""),
 	"another try forgets why it is one":       mutants.Of("tracker.go", ", Trouble: t.progress.Trouble}", "}"),
+	"a store that is away is archived to":     mutants.Of("tracker.go", "p.Archive.Trouble == nil && p.Trouble != nil {", "p.Archive.Trouble == nil && p.Pause < 0 {"),
+	"a store that is back is away for long":   mutants.Of("archive.go", "doubtful && now.Sub(s.checked) >= basePause", "doubtful && false"),
+	"a directory that is back is not":         mutants.Of("archive.go", "s.Tracker.succeeded() // a", "// a"),
+	"each look reads all of etcd":             mutants.Of("base.go", "w.Now().Sub(w.outlived) < renewPause", "w.outlived.After(w.Now())"),
 	"rights that were lost by a time":         mutants.Of("replay.go", "if !r.point.target.Time.IsZero() {", "if false {"),
 }
 

@@ -3,7 +3,9 @@ package job
 import (
 	"context"
 	"encoding/xml"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -41,6 +43,12 @@ func served(t *testing.T, f *faults) (through, direct *Env, dir string) {
 		case r.Method == http.MethodDelete:
 			_ = os.Remove(path) // a store is content if there is none
 			w.WriteHeader(http.StatusNoContent)
+		case r.Method == http.MethodPut:
+			content, err := io.ReadAll(r.Body)
+			err = errors.Join(err, os.MkdirAll(filepath.Dir(path), 0o700))
+			if err := errors.Join(err, os.WriteFile(path, content, 0o600)); err != nil {
+				t.Error(err)
+			}
 		default:
 			content, err := os.ReadFile(path)
 			if err != nil {
@@ -57,12 +65,15 @@ func served(t *testing.T, f *faults) (through, direct *Env, dir string) {
 			t.Fatal(err)
 		}
 	}
-	opened, err := store.Open(t.Context(), store.Config{URL: "s3://backups", Endpoint: server.URL, S3PathStyle: true, Credentials: credentials})
+	tracker := &Tracker{}
+	opened, err := store.Open(t.Context(), store.Config{
+		URL: "s3://backups", Endpoint: server.URL, S3PathStyle: true, Credentials: credentials, Asked: tracker.Asked,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = opened.Close() })
-	through = &Env{Store: opened, Place: direct.Place, Attempts: 1, Tracker: &Tracker{}, Log: slog.New(slog.DiscardHandler), Now: time.Now}
+	through = &Env{Store: opened, Place: direct.Place, Attempts: 1, Tracker: tracker, Log: slog.New(slog.DiscardHandler), Now: time.Now}
 	return through, direct, dir
 }
 

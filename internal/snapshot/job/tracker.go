@@ -22,11 +22,17 @@ type Tracker struct {
 	moved    uint64 // rises whenever bytes have moved
 }
 
-// Progress as it is now.
+// Progress as it is now. Nothing is archived while the store does not answer, though the archiver
+// itself has not heard of it yet.
 func (t *Tracker) Progress() snapshot.Progress {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.progress
+	p := t.progress
+	if p.Archive != nil && p.Archive.Trouble == nil && p.Trouble != nil {
+		archive := *p.Archive
+		archive.Trouble, p.Archive = p.Trouble, &archive
+	}
+	return p
 }
 
 // ServeHTTP answers with the progress as JSON.
