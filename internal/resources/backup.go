@@ -296,7 +296,7 @@ func clientURLs(c *v1alpha1.EtcdCluster) []string {
 // etcdutl it uses.
 func backupInstaller(image string) corev1.Container {
 	return corev1.Container{
-		Name:            "install-backup",
+		Name:            InstallContainer,
 		Image:           image,
 		Command:         []string{backupBinary, "install", installedBackup},
 		ImagePullPolicy: corev1.PullIfNotPresent,

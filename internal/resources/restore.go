@@ -21,8 +21,12 @@ import (
 // ErrNoBackupImage is of an operator without the image; it works in all else.
 var ErrNoBackupImage = errors.New("the operator was started without --backup-image — backups are made and restored by what it holds — set it, or env BACKUP_IMAGE, to the backup image of the operator's release")
 
-// RestoreContainer is the name of the init container that fills an empty volume.
-const RestoreContainer = "restore"
+// RestoreContainer is the name of the init container that fills an empty volume, and
+// InstallContainer of the one before it, which gives it the program.
+const (
+	RestoreContainer = "restore"
+	InstallContainer = "install-backup"
+)
 
 // Restore is the backup that a founder's empty volume is filled with before its first
 // start, the same for all founders.

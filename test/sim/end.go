@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/quorate/quorate/api/v1alpha1"
+	"github.com/quorate/quorate/internal/resources"
 )
 
 // settledKinds are the kinds that an end state is made of.
@@ -49,6 +50,7 @@ func (w *World) End() string {
 			case *corev1.Pod:
 				o.Generation = 0
 				o.Spec.NodeName = ""
+				unfilled(&o.Spec)
 				o.Status = corev1.PodStatus{Phase: o.Status.Phase, Conditions: o.Status.Conditions}
 			case *corev1.Secret:
 				o.StringData = map[string]string{"keys": strings.Join(slices.Sorted(maps.Keys(o.Data)), ",")}
@@ -67,6 +69,22 @@ func (w *World) End() string {
 		}
 		return "unknown"
 	})
+}
+
+// unfilled takes out of a pod what fills its volume from a backup: a founder whose pod is only made
+// when a majority of the others has founded begins without it, and gets from them what it holds.
+// What was filled is checked when it is.
+func unfilled(spec *corev1.PodSpec) {
+	spec.InitContainers = slices.DeleteFunc(spec.InitContainers, func(c corev1.Container) bool {
+		return c.Name == resources.RestoreContainer || c.Name == resources.InstallContainer
+	})
+	mounted := map[string]bool{}
+	for _, c := range slices.Concat(spec.InitContainers, spec.Containers) {
+		for _, m := range c.VolumeMounts {
+			mounted[m.Name] = true
+		}
+	}
+	spec.Volumes = slices.DeleteFunc(spec.Volumes, func(v corev1.Volume) bool { return !mounted[v.Name] })
 }
 
 // aboveFloor says of revisions how far they are above the one that the cluster was raised to,
@@ -100,6 +118,7 @@ func lasting(annotations map[string]string) map[string]string {
 	annotations = maps.Clone(annotations)
 	delete(annotations, v1alpha1.AnnotationNode)
 	delete(annotations, v1alpha1.AnnotationFence)
+	delete(annotations, v1alpha1.AnnotationRestoreWay) // of unfilled
 	// Written only when etcd could not be asked for a while.
 	delete(annotations, v1alpha1.AnnotationBooted)
 	if annotations[v1alpha1.AnnotationTrust] != "" {
