@@ -249,6 +249,21 @@ func TestTheLastJobsPods(t *testing.T) {
 	}
 }
 
+// newVerified is a backup that was saved and tried out, by a clock that stands still.
+func newVerified(t *testing.T) (*backups, *clocktesting.FakePassiveClock) {
+	t.Helper()
+	b := newBackups(t, anEtcdBackup(), cluster(voting), s3Secret())
+	clock := clocktesting.NewFakePassiveClock(time.Unix(1e9, 0).UTC())
+	b.reconciler.Clock = clock
+	b.passes()
+	b.ends(snapshot.OperationSave, batchv1.JobComplete, savedMessage())
+	b.passes()
+	b.ends(snapshot.OperationDrill, batchv1.JobComplete, drilledMessage())
+	b.stopped(snapshot.OperationDrill, clock.Now())
+	b.passes()
+	return b, clock
+}
+
 // TestADoubtedBackupIsTriedAgain: what somebody who read it to restore it has found to be bad is
 // tried out, once, and the drill decides.
 func TestADoubtedBackupIsTriedAgain(t *testing.T) {
@@ -267,15 +282,7 @@ func TestADoubtedBackupIsTriedAgain(t *testing.T) {
 		"nobody knows of a backup": {func(j *batchv1.Job, _ *snapshot.Result) { delete(j.Labels, v1alpha1.LabelBackup) }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBackups(t, anEtcdBackup(), cluster(voting), s3Secret())
-			clock := clocktesting.NewFakePassiveClock(time.Unix(1e9, 0).UTC())
-			b.reconciler.Clock = clock
-			b.passes()
-			b.ends(snapshot.OperationSave, batchv1.JobComplete, savedMessage())
-			b.passes()
-			b.ends(snapshot.OperationDrill, batchv1.JobComplete, drilledMessage())
-			b.stopped(snapshot.OperationDrill, clock.Now())
-			b.passes()
+			b, clock := newVerified(t)
 
 			clock.SetTime(clock.Now().Add(time.Minute))
 			job := resources.CheckJob(cluster(voting), &v1alpha1.EtcdRestore{ObjectMeta: metav1.ObjectMeta{Name: "back", Namespace: "ns", UID: "e7"}}, resources.Restore{Store: b.get().Spec.Store, BackupID: "the-id", BackupName: "b"})
@@ -322,15 +329,7 @@ func TestADoubtedBackupIsTriedAgain(t *testing.T) {
 // Job of its own; it stays verified until that shows that it has rotted, and can be tried
 // out once more after that.
 func TestBackupIsTriedAgain(t *testing.T) {
-	b := newBackups(t, anEtcdBackup(), cluster(voting), s3Secret())
-	clock := clocktesting.NewFakePassiveClock(time.Unix(1e9, 0).UTC())
-	b.reconciler.Clock = clock
-	b.passes()
-	b.ends(snapshot.OperationSave, batchv1.JobComplete, savedMessage())
-	b.passes()
-	b.ends(snapshot.OperationDrill, batchv1.JobComplete, drilledMessage())
-	b.stopped(snapshot.OperationDrill, clock.Now())
-	b.passes()
+	b, clock := newVerified(t)
 
 	again := func(after time.Time) {
 		t.Helper()

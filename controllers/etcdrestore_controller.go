@@ -30,12 +30,12 @@ import (
 	"github.com/quorate/quorate/internal/status"
 )
 
-// lookCounts is for how long it counts that a backup was read.
-const lookCounts = observe.LookCounts
-
-// secretsCount is for how long that counts whatever becomes of the Secrets: one that somebody
-// renews all the time holds no restore up for ever.
-const secretsCount = 5 * time.Minute
+const (
+	// lookCounts is for how long it counts that a backup was read, and secretsCount for how long
+	// whatever becomes of the Secrets.
+	lookCounts   = observe.LookCounts
+	secretsCount = observe.SecretsCount
+)
 
 // EtcdRestoreReconciler prepares restores in place: it has the backup read, takes the safety
 // backup and says which incarnation is given up. The members are stopped, and the next incarnation is begun,

@@ -22,6 +22,9 @@ import (
 const (
 	// LookCounts is for how long it counts that a backup was read.
 	LookCounts = time.Hour
+	// SecretsCount is for how long that counts whatever becomes of the Secrets: one that somebody
+	// renews all the time holds nobody up for ever.
+	SecretsCount = 5 * time.Minute
 	// lookPause is how long a backup that could not be read for what may pass, such as a store
 	// that does not answer, is left alone before it is read once more.
 	lookPause = 5 * time.Minute
@@ -106,7 +109,7 @@ func (o *Observer) look(ctx context.Context, job *batchv1.Job, said *plan.Recove
 	switch {
 	case how.Type == "":
 		said.Look.Waits = o.reading(ctx, job, pods, result)
-	case job.Annotations[v1alpha1.AnnotationSecrets] != said.Secrets && (how.Type == batchv1.JobFailed || since >= lookPause):
+	case job.Annotations[v1alpha1.AnnotationSecrets] != said.Secrets && (how.Type == batchv1.JobFailed || since >= SecretsCount):
 		// Somebody has mended a key or credentials, or broken them: the members that begin with
 		// the backup would read it with what nobody has tried. A Secret that somebody renews all
 		// the time holds nobody up for ever.

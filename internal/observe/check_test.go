@@ -109,7 +109,7 @@ func TestCheck(t *testing.T) {
 			return list(w.reads(withKey(), "s3=6", batchv1.JobComplete, time.Minute), w.reader(readWell))
 		}, plan.Look{Done: true}, ""},
 		"with other Secrets, a while ago": {func(w *world) []client.Object {
-			return list(w.reads(withKey(), "s3=6", batchv1.JobComplete, lookPause), w.reader(readWell))
+			return list(w.reads(withKey(), "s3=6", batchv1.JobComplete, SecretsCount), w.reader(readWell))
 		}, plan.Look{}, "j1"},
 		"a while ago": {func(w *world) []client.Object {
 			return list(w.reads(withKey(), "s3=7", batchv1.JobComplete, lookPause), w.reader(readWell))

@@ -102,16 +102,11 @@ func ArchiveHash(a *v1alpha1.EtcdArchive, c *v1alpha1.EtcdCluster) string {
 	if c == nil || c.Status.ClusterID == "" {
 		return ""
 	}
-	made, err := json.Marshal(struct {
+	return hashOf(struct {
 		Store      v1alpha1.BackupStore
 		Encryption *v1alpha1.BackupEncryption
 		ClusterID  string
 	}{a.Spec.Store, a.Spec.Encryption, c.Status.ClusterID})
-	if err != nil {
-		panic(fmt.Sprintf("hashing a spec that came from JSON: %v", err))
-	}
-	sum := sha256.Sum256(made)
-	return hex.EncodeToString(sum[:8])
 }
 
 // ArchiveDrillJob is the Job that restores an archive to its end, has a real etcd serve it,

@@ -1,10 +1,6 @@
 package resources
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
-	"fmt"
 	"maps"
 	"time"
 
@@ -58,12 +54,7 @@ func RecoveryCheckJob(c *v1alpha1.EtcdCluster, r Restore) *batchv1.Job {
 // where a pod of it may run. What was found with another one answers nothing.
 func Reads(c *v1alpha1.EtcdCluster, r Restore) string {
 	r.BackupImage = ""
-	text, err := json.Marshal(checkSpec(c, r))
-	if err != nil {
-		panic(fmt.Sprintf("hashing a pod that was just made: %v", err))
-	}
-	sum := sha256.Sum256(text)
-	return RecoveryWord(c) + "/" + r.BackupID + "/" + hex.EncodeToString(sum[:8])
+	return RecoveryWord(c) + "/" + r.BackupID + "/" + hashOf(checkSpec(c, r))
 }
 
 // checkLabels name whoever waits for the Job, and the EtcdBackup that it reads.

@@ -111,7 +111,8 @@ func disruptionBudget(c *v1alpha1.EtcdCluster, voters int) *policyv1ac.PodDisrup
 // operator and whom the user names reach the client port. The operator has no
 // certificate for the peer ports, and reaches them to see whose the members take; it reads how
 // long the disks take from the port for metrics, and how far a restore is from whoever fills a
-// founder's volume, until the cluster is founded. The health port is open: it says "ok" or "not ok" and the kubelet's address is not known.
+// founder's volume, until the cluster is founded. The health port is open: it says "ok" or "not ok"
+// and the kubelet's address is not known.
 func networkPolicy(c *v1alpha1.EtcdCluster, operator OperatorPeer) *networkingv1ac.NetworkPolicyApplyConfiguration {
 	members := networkingv1ac.NetworkPolicyPeer().WithPodSelector(metav1ac.LabelSelector().WithMatchLabels(PodSelector(c)))
 	namespace := networkingv1ac.NetworkPolicyPeer().WithPodSelector(metav1ac.LabelSelector())

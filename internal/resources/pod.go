@@ -115,7 +115,7 @@ func MayBeginAnew(pod *corev1.Pod) bool {
 // and memory, which change while it runs. It does not cover what the operator itself adds, so that a new operator
 // finds its predecessor's pods up to date.
 func TemplateHash(c *v1alpha1.EtcdCluster) string {
-	made, err := json.Marshal(struct {
+	return hashOf(struct {
 		Version     string
 		Image       v1alpha1.ImageSpec
 		Medium      v1alpha1.StorageMedium
@@ -123,10 +123,15 @@ func TemplateHash(c *v1alpha1.EtcdCluster) string {
 		Etcd        v1alpha1.EtcdOptions
 		PodTemplate v1alpha1.PodTemplate
 	}{c.Spec.Version, c.Spec.Image, c.Spec.Storage.Medium, c.Spec.TLS.Mode, c.Spec.Etcd, withoutResizable(c.Spec.PodTemplate)})
+}
+
+// hashOf what is made of a spec that came from JSON, in 16 characters.
+func hashOf(what any) string {
+	text, err := json.Marshal(what)
 	if err != nil {
-		panic(fmt.Sprintf("hashing a spec that came from JSON: %v", err))
+		panic(fmt.Sprintf("hashing what came from JSON: %v", err))
 	}
-	sum := sha256.Sum256(made)
+	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:8])
 }
 
@@ -163,12 +168,7 @@ func ComputeHash(c *v1alpha1.EtcdCluster) string {
 			}
 		}
 	}
-	text, err := json.Marshal(wanted)
-	if err != nil {
-		panic(fmt.Sprintf("hashing resources: %v", err))
-	}
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:8])
+	return hashOf(wanted)
 }
 
 // Resize gives the etcd container of a pod the CPU and memory of the spec.

@@ -1,9 +1,6 @@
 package resources
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -82,20 +79,21 @@ func RestoreWay(c *v1alpha1.EtcdCluster) string {
 	if from := RestoreFrom(c); from != nil {
 		way.Store, way.Identity = from.Store, from.IdentitySecretRef
 	}
-	text, err := json.Marshal(way)
-	if err != nil {
-		panic(fmt.Sprintf("hashing a spec that came from JSON: %v", err))
-	}
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:8])
+	return hashOf(way)
+}
+
+// astray says that what bears the annotations goes by a way that spec.restoreFrom does not have any
+// more. Who knows of no way, as what an operator of before has made, has not gone astray.
+func astray(c *v1alpha1.EtcdCluster, annotations map[string]string) bool {
+	way := annotations[v1alpha1.AnnotationRestoreWay]
+	return way != "" && way != RestoreWay(c)
 }
 
 // Astray says that the pod would fill its volume by a way to the backup that spec.restoreFrom does
-// not have any more. Nobody who knows of no way, such as an operator of before, has gone astray.
+// not have any more.
 func Astray(c *v1alpha1.EtcdCluster, pod *corev1.Pod) bool {
-	way := pod.Annotations[v1alpha1.AnnotationRestoreWay]
 	filled := EndedFiller(pod)
-	return c.Status.ClusterID == "" && way != "" && way != RestoreWay(c) && (filled == nil || filled.ExitCode != 0)
+	return c.Status.ClusterID == "" && astray(c, pod.Annotations) && (filled == nil || filled.ExitCode != 0)
 }
 
 // Awaits are the EtcdBackups that the cluster cannot do without: the one that its founders

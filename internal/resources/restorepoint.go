@@ -77,8 +77,7 @@ func RebuildJobName(cluster string) string { return JobName(cluster, snapshot.Op
 // RebuildAstray says that a RebuildJob goes by a way to the archive that spec.restoreFrom does not
 // have any more.
 func RebuildAstray(c *v1alpha1.EtcdCluster, job *batchv1.Job) bool {
-	way := job.Annotations[v1alpha1.AnnotationRestoreWay]
-	return way != "" && way != RestoreWay(c)
+	return astray(c, job.Annotations)
 }
 
 // RebuildJob puts the point together once, for all founders: two that replayed an archive each

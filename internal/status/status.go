@@ -264,10 +264,10 @@ func quorumLost(seen plan.Observed, voters []string, running int) string {
 
 // newestBackup is what could be restored at once; what was written since is not in it.
 func newestBackup(b *plan.Backups) string {
-	if b == nil {
-		return "no EtcdBackup of the cluster is verified"
-	}
 	text := "no EtcdBackup of the cluster is verified"
+	if b == nil {
+		return text
+	}
 	if last := b.LastVerified; last.Name != "" {
 		text = fmt.Sprintf("the newest verified backup is %s, of %s, up to revision %d", last.Name, last.Began.UTC().Format(time.RFC3339), last.Revision)
 	}
