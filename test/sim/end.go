@@ -25,7 +25,14 @@ var settledKinds = []string{
 // End is the state of the world, made comparable between runs: without times,
 // versions, addresses and nodes, with names instead of UIDs, and of Secrets only
 // which keys they hold.
-func (w *World) End() string {
+func (w *World) End() string { return w.end(func(*corev1.Pod) {}) }
+
+// EndUnfilled is End without what fills the volumes of pods from a backup: a founder whose pod is
+// only made when a majority of the others has founded begins without it, and gets from them what it
+// holds. What was filled is checked when it is.
+func (w *World) EndUnfilled() string { return w.end(unfilled) }
+
+func (w *World) end(apart func(*corev1.Pod)) string {
 	named := map[string]string{}
 	for _, kind := range settledKinds {
 		for _, o := range w.API.all(kind) {
@@ -50,7 +57,7 @@ func (w *World) End() string {
 			case *corev1.Pod:
 				o.Generation = 0
 				o.Spec.NodeName = ""
-				unfilled(&o.Spec)
+				apart(o)
 				o.Status = corev1.PodStatus{Phase: o.Status.Phase, Conditions: o.Status.Conditions}
 			case *corev1.Secret:
 				o.StringData = map[string]string{"keys": strings.Join(slices.Sorted(maps.Keys(o.Data)), ",")}
@@ -71,10 +78,10 @@ func (w *World) End() string {
 	})
 }
 
-// unfilled takes out of a pod what fills its volume from a backup: a founder whose pod is only made
-// when a majority of the others has founded begins without it, and gets from them what it holds.
-// What was filled is checked when it is.
-func unfilled(spec *corev1.PodSpec) {
+// unfilled takes out of a pod what fills its volume.
+func unfilled(pod *corev1.Pod) {
+	delete(pod.Annotations, v1alpha1.AnnotationRestoreWay)
+	spec := &pod.Spec
 	spec.InitContainers = slices.DeleteFunc(spec.InitContainers, func(c corev1.Container) bool {
 		return c.Name == resources.RestoreContainer || c.Name == resources.InstallContainer
 	})
@@ -118,7 +125,6 @@ func lasting(annotations map[string]string) map[string]string {
 	annotations = maps.Clone(annotations)
 	delete(annotations, v1alpha1.AnnotationNode)
 	delete(annotations, v1alpha1.AnnotationFence)
-	delete(annotations, v1alpha1.AnnotationRestoreWay) // of unfilled
 	// Written only when etcd could not be asked for a while.
 	delete(annotations, v1alpha1.AnnotationBooted)
 	if annotations[v1alpha1.AnnotationTrust] != "" {

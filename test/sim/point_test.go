@@ -84,8 +84,8 @@ func begunAtPoint(w *World) bool {
 
 func points() []workflow {
 	return []workflow{
-		{name: "beginning with a point of an archive", every: true, faults: true, before: archived, begin: fromPoint(spec(3, plaintext)), done: begunAtPoint},
-		{name: "beginning with a point of an archive with TLS", long: true, before: archived, begin: fromPoint(spec(3)), done: begunAtPoint},
+		{name: "beginning with a point of an archive", every: true, faults: true, before: archived, begin: fromPoint(spec(3, plaintext)), done: begunAtPoint, end: (*World).EndUnfilled},
+		{name: "beginning with a point of an archive with TLS", long: true, before: archived, begin: fromPoint(spec(3)), done: begunAtPoint, end: (*World).EndUnfilled},
 	}
 }
 
