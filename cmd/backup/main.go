@@ -92,6 +92,9 @@ func work(ctx context.Context, operation snapshot.Operation, args []string, stdo
 		return snapshot.ExitSucceeded
 	}
 	if err == nil {
+		if operation != snapshot.OperationList {
+			log.Info("Begun", "operation", operation, "version", version.Version)
+		}
 		err = o.carryOut(ctx, log, stdout, &result)
 	}
 	result.Ended = time.Now().UTC().Truncate(time.Second)

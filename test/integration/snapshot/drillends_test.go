@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -28,10 +29,20 @@ func TestADrillThatIsToldToEnd(t *testing.T) {
 		termination := filepath.Join(t.TempDir(), "termination")
 		command := store.command(t, termination, "drill", "--backup="+id,
 			"--etcd="+tool(t, "3.6.16", "etcd"), "--etcdutl="+tool(t, "3.6.16", "etcdutl"), "--work-dir="+t.TempDir())
-		p := start(t, filepath.Join(t.TempDir(), "log"), command)
+		log := filepath.Join(t.TempDir(), "log")
+		p := start(t, log, command)
+		// Before its first word it has not heard of signals, and leaves none: nobody learns
+		// anything then, of the backup neither.
+		eventually(t, 30*time.Second, "the drill begins", func() error {
+			info, err := os.Stat(log)
+			if err == nil && info.Size() == 0 {
+				err = errors.New("it has said nothing yet")
+			}
+			return err
+		})
 		select {
 		case <-p.done:
-		case <-time.After(50*time.Millisecond + whole*time.Duration(i)/times):
+		case <-time.After(whole * time.Duration(i) / times):
 			_ = p.command.Process.Signal(syscall.SIGTERM)
 			select {
 			case <-p.done:
