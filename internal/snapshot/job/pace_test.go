@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -31,10 +32,12 @@ type large struct {
 	refuses bool
 	// alone: it takes its time, whatever was sent.
 	alone bool
+	// compacts what it has sent to its end.
+	compacts bool
 }
 
-// hashes is for how long a member does.
-const hashes = 2500 * time.Millisecond
+// hashing is for how long a member does.
+const hashing = 2500 * time.Millisecond
 
 func (l *large) Snapshot(_ *pb.SnapshotRequest, stream grpc.ServerStreamingServer[pb.SnapshotResponse]) error {
 	sum := sha256.Sum256(l.content)
@@ -51,11 +54,11 @@ func (l *large) Snapshot(_ *pb.SnapshotRequest, stream grpc.ServerStreamingServe
 }
 
 func (l *large) HashKV(context.Context, *pb.HashKVRequest) (*pb.HashKVResponse, error) {
-	if l.refuses {
+	if l.refuses || l.compacts && l.sent.Load() >= int64(len(l.content)) {
 		return nil, rpctypes.ErrGRPCCompacted
 	}
 	// Whoever reads on meanwhile is not waited for.
-	for until := time.Now().Add(hashes); time.Now().Before(until) && (l.alone || l.sent.Load() < 2*window); {
+	for until := time.Now().Add(hashing); time.Now().Before(until) && (l.alone || l.sent.Load() < 2*window); {
 		time.Sleep(time.Millisecond)
 	}
 	l.meanwhile.Store(l.sent.Load())
@@ -73,49 +76,102 @@ func (l *large) connect(t *testing.T) *source {
 	return &source{conn: conn}
 }
 
-// A member applies nothing while it hashes. It is over twice as soon if it is not busy with
-// the snapshot as well.
+// A member applies nothing while it hashes, which is over soonest when it has just read its pages
+// for the snapshot, and takes twice as long while it sends.
 func TestSourceIsLeftAloneWhileItHashes(t *testing.T) {
 	t.Parallel()
-	for _, rate := range []int64{0, 1 << 30} {
-		e, _ := newEnv(t)
-		l := &large{peer: peer{id: 2}, content: bytes.Repeat([]byte("0123456789abcdef"), 512<<10)}
-		m := snapshot.Manifest{ID: "b", Etcd: snapshot.Etcd{Revision: 9}}
-		if err := e.transfer(t.Context(), Save{Rate: rate, Compression: snapshot.CompressionNone}, l.connect(t), &m, 1); err != nil {
-			t.Fatalf("at rate %d: %v", rate, err)
-		}
-		if m.Etcd.HashKV != 7 || m.Etcd.CompactRevision != 3 || m.Plain.Bytes != int64(len(l.content)+sha256.Size) {
-			t.Errorf("at rate %d: %+v", rate, m)
-		}
+	content := bytes.Repeat([]byte("0123456789abcdef"), 512<<10)
+	whole := int64(len(content) + sha256.Size)
+	for name, tc := range map[string]struct {
+		rate        int64
+		attempt     int
+		least, most int64
+	}{
 		// Beyond what is on its way there are the buffers of both sides.
-		if alone := l.meanwhile.Load() < 2*window; alone != (rate > 0) {
-			t.Errorf("at rate %d the member had sent %d of %d bytes when it had hashed", rate, l.meanwhile.Load(), len(l.content))
+		"without a limit, meanwhile":     {0, 1, 2 * window, whole},
+		"at a limit, afterwards":         {1 << 30, 1, whole, whole},
+		"what was compacted, beforehand": {1 << 30, 2, 0, 2 * window},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e, _ := newEnv(t)
+			l := &large{peer: peer{id: 2}, content: content}
+			m := snapshot.Manifest{ID: "b", Etcd: snapshot.Etcd{Revision: 9}}
+			if err := e.transfer(t.Context(), Save{Rate: tc.rate, Compression: snapshot.CompressionNone}, l.connect(t), &m, tc.attempt); err != nil {
+				t.Fatal(err)
+			}
+			if m.Etcd.HashKV != 7 || m.Etcd.CompactRevision != 3 || m.Plain.Bytes != whole {
+				t.Errorf("%+v", m)
+			}
+			if sent := l.meanwhile.Load(); sent < tc.least || sent > tc.most {
+				t.Errorf("the member had sent %d of %d bytes when it had hashed, want %d to %d", sent, whole, tc.least, tc.most)
+			}
+		})
+	}
+}
+
+// What takes longer to be sent than a revision is sure to be kept is hashed before.
+func TestSourceHashesWhatTakesLongBeforehand(t *testing.T) {
+	t.Parallel()
+	const rate = 16 << 20
+	for total, want := range map[int64]when{1: afterwards, rate * 240: afterwards, rate*240 + 1<<20: beforehand, 8 << 30: beforehand} {
+		if got := hashes(rate, total, 1); got != want {
+			t.Errorf("%d bytes at %d a second: %d, want %d", total, rate, got, want)
 		}
 	}
 }
 
-// Hashing takes its time, in which nothing moves, and a member that cannot hash is not worth an
-// upload.
+// A revision that was compacted while the snapshot was sent is not lost for good: the second
+// attempt hashes first.
+func TestSourceHashesWhatWasCompactedBeforehand(t *testing.T) {
+	t.Parallel()
+	e, _ := newEnv(t)
+	e.Attempts, e.Pause = 2, time.Millisecond
+	l := &large{peer: peer{id: 2}, content: bytes.Repeat([]byte{1}, 8<<20), compacts: true}
+	m := snapshot.Manifest{ID: "b", Etcd: snapshot.Etcd{Revision: 9}}
+	from := l.connect(t)
+	var failed []snapshot.Reason
+	err := e.try(t.Context(), func(ctx context.Context, attempt int) error {
+		l.sent.Store(0)
+		err := e.transfer(ctx, Save{Rate: 1 << 30, Compression: snapshot.CompressionNone}, from, &m, attempt)
+		if err != nil {
+			failed = append(failed, snapshot.ReasonOf(err))
+		}
+		return err
+	})
+	if err != nil || !slices.Equal(failed, []snapshot.Reason{snapshot.ReasonCompacted}) || m.Etcd.HashKV != 7 {
+		t.Errorf("%v after %v: %+v", err, failed, m)
+	}
+}
+
+// Hashing takes its time, in which nothing moves, and a member that cannot hash is not worth a
+// second upload.
 func TestSourceMayHashForLong(t *testing.T) {
 	t.Parallel()
-	for _, rate := range []int64{0, 1 << 30} {
-		e, dir := newEnv(t)
-		e.Stall = time.Second // it is seen after twice as long at most
-		l := &large{peer: peer{id: 2}, content: bytes.Repeat([]byte{1}, 1<<20), alone: true}
-		m := snapshot.Manifest{ID: "b", Etcd: snapshot.Etcd{Revision: 9}}
-		from := l.connect(t)
-		save := func(ctx context.Context, attempt int) error {
-			return e.transfer(ctx, Save{Rate: rate, Compression: snapshot.CompressionNone}, from, &m, attempt)
-		}
-		if err := e.watched(t.Context(), 1, save); err != nil {
-			t.Errorf("at rate %d: %v", rate, err)
-		}
-		m.ID, l.refuses = "c", true
-		err := e.watched(t.Context(), 2, save)
-		_, stored := os.Stat(filepath.Join(dir, "p", "c-uid", "c", "snapshot"))
-		if snapshot.ReasonOf(err) != snapshot.ReasonCompacted || (rate > 0) != os.IsNotExist(stored) {
-			t.Errorf("at rate %d what was compacted ends with %v, and stored is %v", rate, err, stored)
-		}
+	for name, rate := range map[string]int64{"meanwhile": 0, "afterwards": 1 << 30, "beforehand": 1 << 30} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e, dir := newEnv(t)
+			e.Stall = time.Second // it is seen after twice as long at most
+			l := &large{peer: peer{id: 2}, content: bytes.Repeat([]byte{1}, 1<<20), alone: true}
+			m := snapshot.Manifest{ID: "b", Etcd: snapshot.Etcd{Revision: 9}}
+			from, attempt := l.connect(t), 1
+			if name == "beforehand" {
+				attempt = 2
+			}
+			save := func(ctx context.Context, attempt int) error {
+				return e.transfer(ctx, Save{Rate: rate, Compression: snapshot.CompressionNone}, from, &m, attempt)
+			}
+			if err := e.watched(t.Context(), attempt, save); err != nil {
+				t.Error(err)
+			}
+			m.ID, l.refuses = "c", true
+			err := e.watched(t.Context(), attempt, save)
+			_, stored := os.Stat(filepath.Join(dir, "p", "c-uid", "c", "snapshot"))
+			if snapshot.ReasonOf(err) != snapshot.ReasonCompacted || (attempt > 1) != os.IsNotExist(stored) {
+				t.Errorf("what was compacted ends with %v, and stored is %v", err, stored)
+			}
+		})
 	}
 }
 

@@ -225,8 +225,7 @@ func (e *Env) saveOnce(ctx context.Context, s Save, attempt int) (m snapshot.Man
 	return m, e.seal(ctx, &m)
 }
 
-// transfer streams the snapshot into the store, and has the same member hash the
-// revision meanwhile.
+// transfer streams the snapshot into the store, and has the same member hash the revision.
 func (e *Env) transfer(ctx context.Context, s Save, member *source, m *snapshot.Manifest, attempt int) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -238,29 +237,68 @@ func (e *Env) transfer(ctx context.Context, s Save, member *source, m *snapshot.
 	m.Etcd.StorageVersion = incoming.storageVersion
 	// The snapshot was taken before it is hashed, so what is compacted in between
 	// a drill can compact too; the other way round it could not.
-	hash := make(chan outcome, 1)
-	go func() {
-		h, err := hashAt(ctx, member.conn, m.Etcd.Revision)
-		hash <- outcome{h, err}
-	}()
+	hash := func() <-chan outcome {
+		answer := make(chan outcome, 1)
+		go func() {
+			h, err := hashAt(ctx, member.conn, m.Etcd.Revision)
+			answer <- outcome{h, err}
+		}()
+		return answer
+	}
 	var got outcome
-	if s.Rate > 0 {
-		// The member applies nothing while it hashes, which is over sooner if it does nothing
-		// else; the stream waits.
-		if got = e.awaited(hash); got.err != nil {
+	switch hashes(s.Rate, incoming.total, attempt) {
+	case afterwards:
+		if err := e.upload(ctx, s, incoming, m); err != nil {
+			return err
+		}
+		got = e.awaited(hash())
+	case meanwhile:
+		answer := hash()
+		if err := e.upload(ctx, s, incoming, m); err != nil {
+			return err
+		}
+		got = e.awaited(answer)
+	case beforehand:
+		if got = e.awaited(hash()); got.err != nil {
 			return got.err
 		}
-	}
-	if err := e.upload(ctx, s, incoming, m); err != nil {
-		return err
-	}
-	if s.Rate <= 0 {
-		if got = e.awaited(hash); got.err != nil {
-			return got.err
+		if err := e.upload(ctx, s, incoming, m); err != nil {
+			return err
 		}
 	}
 	m.Etcd.HashKV, m.Etcd.CompactRevision = got.hash, got.compacted
-	return nil
+	return got.err
+}
+
+// when a member hashes what it sends.
+type when int
+
+const (
+	// beforehand nothing can be compacted that is to be hashed.
+	beforehand when = iota
+	// meanwhile the whole is over soonest.
+	meanwhile
+	// afterwards the member has just read what it hashes.
+	afterwards
+)
+
+// keepsHistory is how long after a revision one can expect that it is not compacted: those who
+// compact, Kubernetes' API server above all, leave five minutes.
+const keepsHistory = 4 * time.Minute
+
+// hashes says when. A member applies nothing while it hashes, which takes a quarter of the time
+// if its pages were read in before, at the rate of the snapshot, and twice as long if it sends
+// meanwhile (docs/decisions/0033). What takes too long to be sent, and what was compacted at the
+// first attempt, is hashed beforehand.
+func hashes(rate, total int64, attempt int) when {
+	switch {
+	case rate <= 0:
+		return meanwhile
+	case attempt == 1 && float64(total)/float64(rate) <= keepsHistory.Seconds():
+		return afterwards
+	default:
+		return beforehand
+	}
 }
 
 // outcome of hashing.
