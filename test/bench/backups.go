@@ -39,7 +39,7 @@ const (
 	// times a second takes a third of a processor from those that are measured.
 	askEvery = 500 * time.Millisecond
 	// backupTimeout is more than twice what 1.2 GiB take at the default rate, read and read back.
-	backupTimeout = 6 * time.Minute
+	backupTimeout = 8 * time.Minute
 )
 
 // backups saves a cluster that holds 1 GiB to a real S3 server while it is written to,

@@ -278,7 +278,7 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             namedType: __untyped_deduced_
           elementRelationship: separable
-      default: 16Mi
+      default: 8Mi
     - name: sealEvery
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
@@ -469,7 +469,7 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             namedType: __untyped_deduced_
           elementRelationship: separable
-      default: 16Mi
+      default: 8Mi
     - name: serviceAccountName
       type:
         scalar: string

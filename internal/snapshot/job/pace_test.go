@@ -113,8 +113,8 @@ func TestSourceIsLeftAloneWhileItHashes(t *testing.T) {
 // What takes longer to be sent than a revision is sure to be kept is hashed before.
 func TestSourceHashesWhatTakesLongBeforehand(t *testing.T) {
 	t.Parallel()
-	const rate = 16 << 20
-	for total, want := range map[int64]when{1: afterwards, rate * 240: afterwards, rate*240 + 1<<20: beforehand, 8 << 30: beforehand} {
+	const rate = 8 << 20
+	for total, want := range map[int64]when{1: afterwards, 2 << 30: afterwards, rate * 270: afterwards, rate*270 + 1<<20: beforehand, 8 << 30: beforehand} {
 		if got := hashes(rate, total, 1); got != want {
 			t.Errorf("%d bytes at %d a second: %d, want %d", total, rate, got, want)
 		}

@@ -283,8 +283,9 @@ const (
 )
 
 // keepsHistory is how long after a revision one can expect that it is not compacted: those who
-// compact, Kubernetes' API server above all, leave five minutes.
-const keepsHistory = 4 * time.Minute
+// compact, Kubernetes' API server above all, leave five minutes. 2 GiB, as much as etcd's own quota
+// allows, are sent in that at the default rate.
+const keepsHistory = 4*time.Minute + 30*time.Second
 
 // hashes says when. A member applies nothing while it hashes, which takes a quarter of the time
 // if its pages were read in before, at the rate of the snapshot, and twice as long if it sends

@@ -408,7 +408,7 @@ var _ = Describe("Backups that are applied", func() {
 		spec := existing.Object["spec"].(map[string]any)
 		Expect(spec).To(HaveKeyWithValue("timeZone", "Etc/UTC"))
 		Expect(spec["retention"]).To(HaveKeyWithValue("keepLast", BeEquivalentTo(7)))
-		Expect(spec["backup"]).To(And(HaveKeyWithValue("verify", "Drill"), HaveKeyWithValue("rateLimit", "16Mi"), HaveKeyWithValue("timeout", "2h")))
+		Expect(spec["backup"]).To(And(HaveKeyWithValue("verify", "Drill"), HaveKeyWithValue("rateLimit", "8Mi"), HaveKeyWithValue("timeout", "2h")))
 		one := objectOf("EtcdBackup", "one", backupOf(s3Store))
 		create(ctx, one)
 		Expect(k8s.Status().Patch(ctx, one, client.RawPatch(types.MergePatchType, []byte(`{"status":{"revision":42,"size":"12Mi","duration":"3s","progress":{"percent":"100%"},"conditions":[
