@@ -62,12 +62,15 @@ func (b *bench) backups(ctx context.Context) (bool, error) {
 		return false, errors.Join(err, b.warnings(q))
 	}
 	printUnlimited("1 GiB saved at the default rate", saved)
-	without, with := slowest(quiet), slowest(busy)
+	without, with := slowest(quiet), time.Duration(0)
+	for _, took := range busy {
+		with = max(with, slowest(took))
+	}
 	ratio := with.Seconds() / without.Seconds()
 	fmt.Printf("%-44s %7.1f ms %7.1f ms %6.2fx %6.2fx%s\n", "99th write in 100, without and with a backup",
 		without.Seconds()*1e3, with.Seconds()*1e3, ratio, latencyLimit, above(ratio, latencyLimit))
 	fmt.Printf("%-44s %7.1f ms %7.1f ms\n", "the longest write, without and with a backup",
-		slices.Max(quiet).Seconds()*1e3, slices.Max(busy).Seconds()*1e3)
+		slices.Max(quiet).Seconds()*1e3, slices.Max(slices.Concat(busy...)).Seconds()*1e3)
 	restored, err := b.restore(ctx)
 	if err != nil {
 		return false, err
@@ -76,10 +79,10 @@ func (b *bench) backups(ctx context.Context) (bool, error) {
 	return ok && ratio <= latencyLimit, q.remove(ctx)
 }
 
-// whileSaved is what writes took without and with a backup, and how long each backup took. What
+// whileSaved is what writes took without a backup and during each, and how long each took. What
 // is quiet lies before, between and after the backups: a machine's own pace changes within
 // minutes, and etcd itself holds writes up after each snapshotCount of them.
-func (b *bench) whileSaved(ctx context.Context, q *quorate, store v1alpha1.BackupStore) (quiet, busy, saved []time.Duration, err error) {
+func (b *bench) whileSaved(ctx context.Context, q *quorate, store v1alpha1.BackupStore) (quiet []time.Duration, busy [][]time.Duration, saved []time.Duration, err error) {
 	rest := func(ctx context.Context) error { return pause(ctx, quietFor) }
 	for i := range savedTimes {
 		took, err := b.latencies(ctx, q, rest)
@@ -95,7 +98,8 @@ func (b *bench) whileSaved(ctx context.Context, q *quorate, store v1alpha1.Backu
 		if err != nil {
 			return nil, nil, nil, fmt.Errorf("with backup %d: %w", i, err)
 		}
-		busy = append(busy, took...)
+		busy = append(busy, took)
+		progress("99 of 100 writes took %s at most during backup %d", slowest(took).Round(100*time.Microsecond), i)
 	}
 	took, err := b.latencies(ctx, q, rest)
 	return append(quiet, took...), busy, saved, err
@@ -111,10 +115,10 @@ func (b *bench) warnings(q *quorate) error {
 	}
 	var failed []error
 	for _, pod := range pods.Items {
-		said, err := b.bed.API.CoreV1().Pods(pod.Namespace).GetLogs(pod.Name, &corev1.PodLogOptions{SinceSeconds: new(int64(180))}).DoRaw(ctx)
+		said, err := b.bed.API.CoreV1().Pods(pod.Namespace).GetLogs(pod.Name, &corev1.PodLogOptions{SinceSeconds: new(int64(backupTimeout.Seconds()))}).DoRaw(ctx)
 		failed = append(failed, err)
 		for line := range strings.Lines(string(said)) {
-			if !strings.Contains(line, `"level":"info"`) {
+			if !strings.Contains(line, `"level":"info"`) && !strings.Contains(line, "level=INFO") {
 				progress("%s: %s", pod.Name, strings.TrimRight(line, "\n"))
 			}
 		}

@@ -62,7 +62,7 @@ func stored(t *testing.T, e *Env, revision int64, compression snapshot.Compressi
 	}
 	content := fake(1)
 	incoming := &stream{current: partOf(content), total: int64(len(content) - sha256.Size), remaining: ended{}}
-	if err := e.upload(t.Context(), Save{Compression: compression, Recipients: recipients}, incoming, &m); err != nil {
+	if err := e.upload(t.Context(), Save{Compression: compression, Recipients: recipients}, incoming, incoming, &m); err != nil {
 		t.Fatal(err)
 	}
 	if err := e.seal(t.Context(), &m); err != nil {
@@ -206,7 +206,7 @@ func TestABrokenStreamLeavesNothing(t *testing.T) {
 			e, dir := newEnv(t)
 			m := snapshot.Manifest{ID: snapshot.NewID(1, time.Now(), "b"), Compression: snapshot.CompressionNone}
 			incoming := &stream{current: partOf(tc.sent), total: int64(tc.total), remaining: ended{}}
-			err := e.upload(t.Context(), Save{Compression: snapshot.CompressionNone}, incoming, &m)
+			err := e.upload(t.Context(), Save{Compression: snapshot.CompressionNone}, incoming, incoming, &m)
 			if snapshot.ReasonOf(err) != snapshot.ReasonSnapshotBroken {
 				t.Errorf("%v, want SnapshotBroken", err)
 			}

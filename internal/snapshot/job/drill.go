@@ -386,7 +386,8 @@ func compareBackup(ctx context.Context, conn *grpc.ClientConn, m snapshot.Manife
 	case v.KeyCount != m.Etcd.KeyCount:
 		return v, differs(m, "the number of keys", m.Etcd.KeyCount, v.KeyCount)
 	case got.compacted != m.Etcd.CompactRevision:
-		return v, differs(m, "the compacted revision", m.Etcd.CompactRevision, got.compacted)
+		return v, snapshot.Fail(snapshot.ReasonCompacted, nil,
+			"backup %s is hashed from revision %d on, and the live cluster was from %d on — the two cannot be compared, and nothing is shown of the backup — take another one", m.ID, got.compacted, m.Etcd.CompactRevision)
 	case got.hash != m.Etcd.HashKV:
 		return v, differs(m, "the hash", m.Etcd.HashKV, got.hash)
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -15,6 +14,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/quorate/quorate/internal/snapshot"
 	"github.com/quorate/quorate/internal/snapshot/store"
@@ -34,6 +35,8 @@ type large struct {
 	alone bool
 	// compacts what it has sent to its end.
 	compacts bool
+	// asked is how often it was to hash, and silent how often it is not to answer.
+	asked, silent atomic.Int64
 }
 
 // hashing is for how long a member does.
@@ -41,6 +44,7 @@ const hashing = 2500 * time.Millisecond
 
 func (l *large) Snapshot(_ *pb.SnapshotRequest, stream grpc.ServerStreamingServer[pb.SnapshotResponse]) error {
 	sum := sha256.Sum256(l.content)
+	l.sent.Store(0)
 	for rest := append(bytes.Clone(l.content), sum[:]...); len(rest) > 0; {
 		n := min(32<<10, len(rest))
 		remaining := max(0, len(rest)-n-len(sum))
@@ -54,6 +58,10 @@ func (l *large) Snapshot(_ *pb.SnapshotRequest, stream grpc.ServerStreamingServe
 }
 
 func (l *large) HashKV(context.Context, *pb.HashKVRequest) (*pb.HashKVResponse, error) {
+	l.asked.Add(1)
+	if l.silent.Add(-1) >= 0 {
+		return nil, status.Error(codes.Unavailable, "starting")
+	}
 	if l.refuses || l.compacts && l.sent.Load() >= int64(len(l.content)) {
 		return nil, rpctypes.ErrGRPCCompacted
 	}
@@ -83,21 +91,24 @@ func TestSourceIsLeftAloneWhileItHashes(t *testing.T) {
 	content := bytes.Repeat([]byte("0123456789abcdef"), 512<<10)
 	whole := int64(len(content) + sha256.Size)
 	for name, tc := range map[string]struct {
-		rate        int64
-		attempt     int
+		save        Save
+		history     time.Duration
 		least, most int64
 	}{
 		// Beyond what is on its way there are the buffers of both sides.
-		"without a limit, meanwhile":     {0, 1, 2 * window, whole},
-		"at a limit, afterwards":         {1 << 30, 1, whole, whole},
-		"what was compacted, beforehand": {1 << 30, 2, 0, 2 * window},
+		"without a limit, meanwhile":               {Save{}, 0, 2 * window, whole},
+		"at a limit, when it was sent":             {Save{Rate: 1 << 30}, 0, whole, whole},
+		"what would be compacted, before":          {Save{Rate: 1 << 30, hashFirst: true}, 0, 0, 2 * window},
+		"what takes long, before it was compacted": {Save{Rate: 16 << 20}, 100 * time.Millisecond, 1 << 20, 3*window + 2<<20},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			e, _ := newEnv(t)
-			l := &large{peer: peer{id: 2}, content: content}
+			e.history = tc.history
+			l := &large{peer: peer{id: 2}, content: content, alone: tc.save.Rate > 0}
 			m := snapshot.Manifest{ID: "b", Etcd: snapshot.Etcd{Revision: 9}}
-			if err := e.transfer(t.Context(), Save{Rate: tc.rate, Compression: snapshot.CompressionNone}, l.connect(t), &m, tc.attempt); err != nil {
+			tc.save.Compression = snapshot.CompressionNone
+			if err := e.transfer(t.Context(), tc.save, l.connect(t), &m, 1); err != nil {
 				t.Fatal(err)
 			}
 			if m.Etcd.HashKV != 7 || m.Etcd.CompactRevision != 3 || m.Plain.Bytes != whole {
@@ -110,65 +121,62 @@ func TestSourceIsLeftAloneWhileItHashes(t *testing.T) {
 	}
 }
 
-// What takes longer to be sent than a revision is sure to be kept is hashed before.
-func TestSourceHashesWhatTakesLongBeforehand(t *testing.T) {
+// A revision that was compacted while the snapshot was sent is not lost for good: the next
+// attempt hashes first, and so does the only one.
+func TestSourceHashesFirstWhatWasCompacted(t *testing.T) {
 	t.Parallel()
-	const rate = 8 << 20
-	for total, want := range map[int64]when{1: afterwards, 2 << 30: afterwards, rate * 270: afterwards, rate*270 + 1<<20: beforehand, 8 << 30: beforehand} {
-		if got := hashes(rate, total, 1); got != want {
-			t.Errorf("%d bytes at %d a second: %d, want %d", total, rate, got, want)
+	for attempts, asked := range map[int]int64{1: 1, 3: 2} {
+		e, _ := newEnv(t)
+		e.Attempts, e.Pause = attempts, time.Millisecond
+		l := &large{peer: peer{cluster: 0xc1, id: 2}, content: bytes.Repeat([]byte{1}, 8<<20), compacts: true}
+		m, err := e.Save(t.Context(), Save{
+			Members: Members{Endpoints: []string{l.endpoint(t, l)}}, Name: "b", Namespace: "ns", Cluster: "c", Rate: 1 << 30, Compression: snapshot.CompressionNone,
+		})
+		if err != nil || m.Etcd.HashKV != 7 || l.asked.Load() != asked {
+			t.Errorf("of %d attempts: %v after %d hashes, want %d: %+v", attempts, err, l.asked.Load(), asked, m)
 		}
 	}
 }
 
-// A revision that was compacted while the snapshot was sent is not lost for good: the second
-// attempt hashes first.
-func TestSourceHashesWhatWasCompactedBeforehand(t *testing.T) {
+// A member that starts again just when it is to hash has sent nothing in vain.
+func TestSourceIsAskedAgainToHash(t *testing.T) {
 	t.Parallel()
-	e, _ := newEnv(t)
-	e.Attempts, e.Pause = 2, time.Millisecond
-	l := &large{peer: peer{id: 2}, content: bytes.Repeat([]byte{1}, 8<<20), compacts: true}
-	m := snapshot.Manifest{ID: "b", Etcd: snapshot.Etcd{Revision: 9}}
-	from := l.connect(t)
-	var failed []snapshot.Reason
-	err := e.try(t.Context(), func(ctx context.Context, attempt int) error {
-		l.sent.Store(0)
-		err := e.transfer(ctx, Save{Rate: 1 << 30, Compression: snapshot.CompressionNone}, from, &m, attempt)
-		if err != nil {
-			failed = append(failed, snapshot.ReasonOf(err))
+	for silent, want := range map[int64]snapshot.Reason{hashTries - 1: "", hashTries: snapshot.ReasonEtcdUnreachable} {
+		e, _ := newEnv(t)
+		e.Pause = time.Millisecond
+		l := &large{peer: peer{id: 2}, content: bytes.Repeat([]byte{1}, 1<<20)}
+		l.silent.Store(silent)
+		m := snapshot.Manifest{ID: "b", Etcd: snapshot.Etcd{Revision: 9}}
+		err := e.transfer(t.Context(), Save{Rate: 1 << 30, Compression: snapshot.CompressionNone}, l.connect(t), &m, 1)
+		if (err == nil) != (want == "") || err != nil && snapshot.ReasonOf(err) != want {
+			t.Errorf("silent %d times: %v, want %s", silent, err, want)
 		}
-		return err
-	})
-	if err != nil || !slices.Equal(failed, []snapshot.Reason{snapshot.ReasonCompacted}) || m.Etcd.HashKV != 7 {
-		t.Errorf("%v after %v: %+v", err, failed, m)
 	}
 }
 
-// Hashing takes its time, in which nothing moves, and a member that cannot hash is not worth a
-// second upload.
+// Hashing takes its time, in which nothing moves, and what cannot be hashed at first is not worth
+// an upload.
 func TestSourceMayHashForLong(t *testing.T) {
 	t.Parallel()
-	for name, rate := range map[string]int64{"meanwhile": 0, "afterwards": 1 << 30, "beforehand": 1 << 30} {
+	for name, save := range map[string]Save{
+		"meanwhile": {}, "when it was sent": {Rate: 1 << 30}, "before": {Rate: 1 << 30, hashFirst: true},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			e, dir := newEnv(t)
 			e.Stall = time.Second // it is seen after twice as long at most
 			l := &large{peer: peer{id: 2}, content: bytes.Repeat([]byte{1}, 1<<20), alone: true}
 			m := snapshot.Manifest{ID: "b", Etcd: snapshot.Etcd{Revision: 9}}
-			from, attempt := l.connect(t), 1
-			if name == "beforehand" {
-				attempt = 2
-			}
-			save := func(ctx context.Context, attempt int) error {
-				return e.transfer(ctx, Save{Rate: rate, Compression: snapshot.CompressionNone}, from, &m, attempt)
-			}
-			if err := e.watched(t.Context(), attempt, save); err != nil {
+			from := l.connect(t)
+			save.Compression = snapshot.CompressionNone
+			work := func(ctx context.Context, attempt int) error { return e.transfer(ctx, save, from, &m, attempt) }
+			if err := e.watched(t.Context(), 1, work); err != nil {
 				t.Error(err)
 			}
 			m.ID, l.refuses = "c", true
-			err := e.watched(t.Context(), attempt, save)
+			err := e.watched(t.Context(), 1, work)
 			_, stored := os.Stat(filepath.Join(dir, "p", "c-uid", "c", "snapshot"))
-			if snapshot.ReasonOf(err) != snapshot.ReasonCompacted || (attempt > 1) != os.IsNotExist(stored) {
+			if snapshot.ReasonOf(err) != snapshot.ReasonCompacted || save.hashFirst != os.IsNotExist(stored) {
 				t.Errorf("what was compacted ends with %v, and stored is %v", err, stored)
 			}
 		})

@@ -11,10 +11,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"filippo.io/age"
 	"golang.org/x/time/rate"
+	"google.golang.org/grpc"
 
 	"github.com/quorate/quorate/internal/snapshot"
 	"github.com/quorate/quorate/internal/snapshot/store"
@@ -46,6 +48,8 @@ type Env struct {
 	Log     *slog.Logger
 	Now     func() time.Time
 
+	// history is how long a revision can be hashed; zero for keepsHistory.
+	history time.Duration
 	// look at a disk; nil for the file system's own answer.
 	look func(dir string) (disk, error)
 }
@@ -63,6 +67,9 @@ type Save struct {
 	// Recipients to encrypt for, and their names.
 	Recipients     []age.Recipient
 	RecipientNames []string
+
+	// hashFirst: what is hashed later may be compacted by then.
+	hashFirst bool
 }
 
 // Save stores a snapshot, reads it back, and writes the manifest last.
@@ -75,10 +82,12 @@ func (e *Env) Save(ctx context.Context, s Save) (snapshot.Manifest, error) {
 		return snapshot.Manifest{}, err
 	}
 	var saved snapshot.Manifest
+	s.hashFirst = e.Attempts <= 1
 	// left are what failed attempts could not clear away: the store may not have let them.
 	var left []string
 	err = e.try(ctx, func(ctx context.Context, attempt int) error {
 		saved, err = e.saveOnce(ctx, s, attempt)
+		s.hashFirst = s.hashFirst || snapshot.ReasonOf(err) == snapshot.ReasonCompacted
 		// Whatever failed leaves nothing that could be taken for a backup, and as little as
 		// can be of anything else.
 		if err != nil && saved.ID != "" {
@@ -225,7 +234,9 @@ func (e *Env) saveOnce(ctx context.Context, s Save, attempt int) (m snapshot.Man
 	return m, e.seal(ctx, &m)
 }
 
-// transfer streams the snapshot into the store, and has the same member hash the revision.
+// transfer streams the snapshot into the store, and has the same member hash the revision. The
+// snapshot was taken before it is hashed, so what is compacted in between a drill can compact too;
+// the other way round it could not.
 func (e *Env) transfer(ctx context.Context, s Save, member *source, m *snapshot.Manifest, attempt int) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -235,70 +246,77 @@ func (e *Env) transfer(ctx context.Context, s Save, member *source, m *snapshot.
 	}
 	e.Tracker.enter(snapshot.PhaseSaving, attempt, incoming.total)
 	m.Etcd.StorageVersion = incoming.storageVersion
-	// The snapshot was taken before it is hashed, so what is compacted in between
-	// a drill can compact too; the other way round it could not.
-	hash := func() <-chan outcome {
-		answer := make(chan outcome, 1)
+	answer := make(chan outcome, 1)
+	ask := sync.OnceFunc(func() {
 		go func() {
-			h, err := hashAt(ctx, member.conn, m.Etcd.Revision)
+			h, err := e.hash(ctx, member.conn, m.Etcd.Revision)
 			answer <- outcome{h, err}
 		}()
-		return answer
-	}
+	})
 	var got outcome
-	switch hashes(s.Rate, incoming.total, attempt) {
-	case afterwards:
-		if err := e.upload(ctx, s, incoming, m); err != nil {
-			return err
-		}
-		got = e.awaited(hash())
-	case meanwhile:
-		answer := hash()
-		if err := e.upload(ctx, s, incoming, m); err != nil {
-			return err
-		}
+	wait := sync.OnceValue(func() error {
+		ask()
 		got = e.awaited(answer)
-	case beforehand:
-		if got = e.awaited(hash()); got.err != nil {
-			return got.err
-		}
-		if err := e.upload(ctx, s, incoming, m); err != nil {
-			return err
-		}
+		return got.err
+	})
+	from := &interrupting{Reader: incoming, due: time.Now().Add(cmp.Or(e.history, keepsHistory)), do: wait}
+	switch {
+	case s.Rate <= 0:
+		// Whoever asks for speed has it, and a longer pause of the member.
+		from.do = nil
+		ask()
+	case s.hashFirst:
+		from.due = time.Time{}
 	}
+	if err := e.upload(ctx, s, incoming, from, m); err != nil {
+		return err
+	}
+	err = wait()
 	m.Etcd.HashKV, m.Etcd.CompactRevision = got.hash, got.compacted
-	return got.err
+	return err
 }
 
-// when a member hashes what it sends.
-type when int
-
-const (
-	// beforehand nothing can be compacted that is to be hashed.
-	beforehand when = iota
-	// meanwhile the whole is over soonest.
-	meanwhile
-	// afterwards the member has just read what it hashes.
-	afterwards
-)
-
-// keepsHistory is how long after a revision one can expect that it is not compacted: those who
-// compact, Kubernetes' API server above all, leave five minutes. 2 GiB, as much as etcd's own quota
-// allows, are sent in that at the default rate.
+// keepsHistory is how long after a revision one can expect that it is not compacted: Kubernetes'
+// API server leaves five minutes, and etcd's own compaction what it was told to. 2 GiB, the
+// default of etcd's quota, are sent in that at the default rate.
 const keepsHistory = 4*time.Minute + 30*time.Second
 
-// hashes says when. A member applies nothing while it hashes, which takes a quarter of the time
+// interrupting is etcd's stream, which stands still while the member hashes: once it was sent, or
+// else when it is due. A member applies nothing while it hashes. That takes a quarter of the time
 // if its pages were read in before, at the rate of the snapshot, and twice as long if it sends
-// meanwhile (docs/decisions/0033). What takes too long to be sent, and what was compacted at the
-// first attempt, is hashed beforehand.
-func hashes(rate, total int64, attempt int) when {
-	switch {
-	case rate <= 0:
-		return meanwhile
-	case attempt == 1 && float64(total)/float64(rate) <= keepsHistory.Seconds():
-		return afterwards
-	default:
-		return beforehand
+// meanwhile (docs/decisions/0033).
+type interrupting struct {
+	io.Reader
+
+	due time.Time
+	do  func() error
+}
+
+func (r *interrupting) Read(p []byte) (int, error) {
+	if r.do != nil && !time.Now().Before(r.due) {
+		if err := r.do(); err != nil {
+			return 0, err
+		}
+		r.do = nil
+	}
+	return r.Reader.Read(p)
+}
+
+// hashTries of one revision: when they are over, all that was sent was sent in vain.
+const hashTries = 3
+
+// hash asks again if the member does not answer.
+func (e *Env) hash(ctx context.Context, conn *grpc.ClientConn, revision int64) (h hashed, err error) {
+	for try := 1; ; try++ {
+		h, err = hashAt(ctx, conn, revision)
+		if try == hashTries || ctx.Err() != nil || snapshot.ReasonOf(err) != snapshot.ReasonEtcdUnreachable {
+			return h, err
+		}
+		e.Log.Warn("The member did not hash; it is asked again", "revision", revision, "error", err.Error(), "pause", e.Pause.String())
+		select {
+		case <-ctx.Done():
+		case <-time.After(e.Pause):
+		}
 	}
 }
 
@@ -324,13 +342,13 @@ func (e *Env) awaited(hash <-chan outcome) outcome {
 }
 
 // upload writes the object, and only completes it when etcd's stream was whole.
-func (e *Env) upload(ctx context.Context, s Save, incoming *stream, m *snapshot.Manifest) error {
+func (e *Env) upload(ctx context.Context, s Save, incoming *stream, from io.Reader, m *snapshot.Manifest) error {
 	object, err := e.Store.Writer(ctx, e.Place.Key(m.ID, snapshot.SnapshotObject), store.Replace)
 	if err != nil {
 		return err
 	}
 	plain, stored := newSealed(), newDigest()
-	err = e.copy(ctx, s, incoming, plain, io.MultiWriter(object, stored, writerFunc(e.Tracker.sent)))
+	err = e.copy(ctx, s, from, plain, io.MultiWriter(object, stored, writerFunc(e.Tracker.sent)))
 	if err == nil {
 		m.Plain, err = plain.finish()
 		if err != nil || incoming.received != incoming.total+32 {

@@ -231,14 +231,48 @@ type hashed struct {
 	compacted int64
 }
 
+// hashAt is etcd's hash of what is left of all revisions up to one. When etcd has compacted to that
+// very one, as it does where nobody has written since, it answers with what it had hashed while it
+// compacted: of what was there before, which nobody who has the data now can repeat. It hashes anew
+// whoever asks for the latest revision, without naming it.
 func hashAt(ctx context.Context, conn *grpc.ClientConn, revision int64) (hashed, error) {
 	ctx, cancel := context.WithTimeout(ctx, hashTimeout)
 	defer cancel()
+	got, _, err := askHash(ctx, conn, revision)
+	if err != nil || got.compacted == revision {
+		return got, err
+	}
+	// The first revision has none before it that could be asked for.
+	if revision > 1 {
+		_, err := pb.NewKVClient(conn).Range(ctx, kv(revision-1))
+		switch explained := explainEtcd(err); {
+		case err == nil:
+			return got, nil
+		case snapshot.ReasonOf(explained) != snapshot.ReasonCompacted:
+			return hashed{}, explained
+		}
+	}
+	latest, at, err := askHash(ctx, conn, 0)
+	switch {
+	case err != nil:
+		return hashed{}, err
+	case at == revision:
+		return latest, nil
+	case revision == 1:
+		return got, nil
+	default:
+		return hashed{}, snapshot.Fail(snapshot.ReasonCompacted, nil,
+			"etcd has compacted to revision %d, and is at %d — what it hashed before cannot be compared with what is left — it is tried again with another revision", revision, at)
+	}
+}
+
+// askHash asks for the hash at a revision, or at the latest for zero, and which one is the latest.
+func askHash(ctx context.Context, conn *grpc.ClientConn, revision int64) (h hashed, latest int64, err error) {
 	r, err := pb.NewMaintenanceClient(conn).HashKV(ctx, &pb.HashKVRequest{Revision: revision})
 	if err != nil {
-		return hashed{}, explainEtcd(err)
+		return hashed{}, 0, explainEtcd(err)
 	}
-	return hashed{hash: r.GetHash(), compacted: r.GetCompactRevision()}, nil
+	return hashed{hash: r.GetHash(), compacted: r.GetCompactRevision()}, r.GetHeader().GetRevision(), nil
 }
 
 // stream is etcd's snapshot.

@@ -18,11 +18,14 @@ import (
 type peer struct {
 	pb.UnimplementedMaintenanceServer
 	pb.UnimplementedClusterServer
+	pb.UnimplementedKVServer
 
 	cluster, id, applied uint64
 	learner              bool
 	// cutOff says that no majority confirms anything to it.
 	cutOff bool
+	// compacted is the revision that it has compacted to.
+	compacted int64
 }
 
 func (p *peer) header() *pb.ResponseHeader {
@@ -30,7 +33,7 @@ func (p *peer) header() *pb.ResponseHeader {
 }
 
 func (p *peer) Status(context.Context, *pb.StatusRequest) (*pb.StatusResponse, error) {
-	return &pb.StatusResponse{Header: p.header(), Leader: 1, RaftAppliedIndex: p.applied, IsLearner: p.learner}, nil
+	return &pb.StatusResponse{Header: p.header(), Leader: 1, Version: "3.6.16", RaftAppliedIndex: p.applied, IsLearner: p.learner}, nil
 }
 
 func (p *peer) MemberList(_ context.Context, r *pb.MemberListRequest) (*pb.MemberListResponse, error) {
@@ -38,6 +41,15 @@ func (p *peer) MemberList(_ context.Context, r *pb.MemberListRequest) (*pb.Membe
 		return nil, rpctypes.ErrGRPCNoLeader
 	}
 	return &pb.MemberListResponse{Header: p.header(), Members: []*pb.Member{{ID: 99, Name: "another"}, {ID: p.id, Name: nameOf(p)}}}, nil
+}
+
+func (p *peer) Range(_ context.Context, r *pb.RangeRequest) (*pb.RangeResponse, error) {
+	if r.GetRevision() > 0 && r.GetRevision() < p.compacted {
+		return nil, rpctypes.ErrGRPCCompacted
+	}
+	header := p.header()
+	header.Revision = 9
+	return &pb.RangeResponse{Header: header, Count: 1}, nil
 }
 
 // nameOf is a letter of the alphabet for each ID.
@@ -53,6 +65,7 @@ func (p *peer) endpoint(t *testing.T, maintenance pb.MaintenanceServer) string {
 	server := grpc.NewServer()
 	pb.RegisterMaintenanceServer(server, maintenance)
 	pb.RegisterClusterServer(server, p)
+	pb.RegisterKVServer(server, p)
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(server.Stop)
 	return "http://" + listener.Addr().String()
@@ -108,5 +121,45 @@ func TestSourceIsChosen(t *testing.T) {
 				t.Errorf("the snapshot is taken from %q at %s, want %q at %s", got.name, got.endpoint, tc.want, m.Endpoints[at])
 			}
 		})
+	}
+}
+
+// idle is a member that has compacted to a revision, and remembers what it hashed meanwhile.
+type idle struct {
+	peer
+
+	at, latest int64
+}
+
+func (m *idle) HashKV(_ context.Context, r *pb.HashKVRequest) (*pb.HashKVResponse, error) {
+	answer := &pb.HashKVResponse{Header: &pb.ResponseHeader{Revision: m.latest}, Hash: 1, CompactRevision: 3}
+	if r.GetRevision() != m.at {
+		answer.Hash, answer.CompactRevision = 2, m.compacted
+	}
+	return answer, nil
+}
+
+// etcd answers with the hash of what it has compacted away, which no restored backup has.
+func TestSourceHashesWhatIsLeft(t *testing.T) {
+	for name, tc := range map[string]struct {
+		m      *idle
+		want   hashed
+		reason snapshot.Reason
+	}{
+		"compacted before":           {&idle{at: 20, latest: 25, peer: peer{compacted: 3}}, hashed{1, 3}, ""},
+		"compacted to the latest":    {&idle{at: 20, latest: 20, peer: peer{compacted: 20}}, hashed{2, 20}, ""},
+		"compacted, and written to":  {&idle{at: 20, latest: 21, peer: peer{compacted: 20}}, hashed{}, snapshot.ReasonCompacted},
+		"an empty one":               {&idle{at: 1, latest: 1, peer: peer{compacted: 1}}, hashed{2, 1}, ""},
+		"an empty one, written then": {&idle{at: 1, latest: 2, peer: peer{compacted: 3}}, hashed{1, 3}, ""},
+	} {
+		conn, err := Members{}.connect(tc.m.endpoint(t, tc.m))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := hashAt(t.Context(), conn, tc.m.at)
+		_ = conn.Close()
+		if got != tc.want || (err == nil) != (tc.reason == "") || err != nil && snapshot.ReasonOf(err) != tc.reason {
+			t.Errorf("%s: %+v, %v; want %+v %s", name, got, err, tc.want, tc.reason)
+		}
 	}
 }

@@ -1,0 +1,68 @@
+package snapshot
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// Where nobody has written for as long as history is kept, etcd compacts to the latest
+// revision, and remembers what it hashed meanwhile. What it says of it from then on is of data
+// that no snapshot has, and a drill would condemn every backup of a cluster that rests.
+func TestAClusterThatRestsIsSavedAndTriedOut(t *testing.T) {
+	t.Parallel()
+	for _, version := range versions {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			source, store := startEtcd(t, version), directoryBucket(t)
+			compact := func() {
+				t.Helper()
+				if _, err := source.client.Compact(t.Context(), latest(t, source.client), clientv3.WithCompactPhysical()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			compact()
+			store.save(t, source).mustSucceed(t)
+			store.drill(t, version).mustSucceed(t)
+			live(t, source.client, 11, 50)
+			compact()
+			saved := store.save(t, source, "--rate-limit=16777216").mustSucceed(t).result.Backup
+			store.drill(t, version, "--backup="+saved.ID).mustSucceed(t)
+			// Somebody writes again: etcd still remembers.
+			live(t, source.client, 12, 5)
+			saved = store.save(t, source).mustSucceed(t).result.Backup
+			store.drill(t, version, "--backup="+saved.ID).mustSucceed(t)
+		})
+	}
+}
+
+// What is compacted while a snapshot is sent is hashed without it, and the drill compacts as far.
+func TestWhatIsCompactedWhileItIsSent(t *testing.T) {
+	t.Parallel()
+	source, store := bigSource(t), directoryBucket(t)
+	live(t, source.client, 13, 50)
+	base := latest(t, source.client)
+	if _, err := source.client.Put(t.Context(), "big/0", "overwritten"); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		time.Sleep(time.Second) // of the three that the snapshot takes
+		_, err := source.client.Compact(t.Context(), base, clientv3.WithCompactPhysical())
+		done <- err
+	}()
+	began := time.Now()
+	saved := store.save(t, source, "--attempts=2", fmt.Sprintf("--rate-limit=%d", 8<<20)).mustSucceed(t).result.Backup
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took < 3*time.Second {
+		t.Errorf("it took %s: nothing was compacted meanwhile", took)
+	}
+	store.drill(t, "3.6.16", "--backup="+saved.ID).mustSucceed(t)
+	if m := store.list(t)[0]; m.Verified == nil {
+		t.Errorf("%+v", m)
+	}
+}
