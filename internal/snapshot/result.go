@@ -280,9 +280,9 @@ type Pruned struct {
 
 // Permanent says that the same work would fail again. A drill has read the backup anew in each
 // of its attempts: what it found in the last one another pod would find as well, and whoever
-// relies on the backup is to know now.
+// relies on the backup is to know now. What cannot be compared once never can.
 func (r Result) Permanent() bool {
-	return r.Reason.Permanent() || r.Operation == OperationDrill && r.Reason.Condemns()
+	return r.Reason.Permanent() || r.Operation == OperationDrill && (r.Reason.Condemns() || r.Reason == ReasonCompacted)
 }
 
 // Encode returns at most MaxResult bytes of JSON: first the list of what was

@@ -30,6 +30,8 @@ func TestPermanent(t *testing.T) {
 	}{
 		{OperationDrill, ReasonCorrupt, true},
 		{OperationDrill, ReasonDiffers, true},
+		{OperationDrill, ReasonCompacted, true},
+		{OperationSave, ReasonCompacted, false},
 		{OperationDrill, ReasonStoreUnreachable, false},
 		{OperationDrill, ReasonInterrupted, false},
 		{OperationRestore, ReasonCorrupt, false},

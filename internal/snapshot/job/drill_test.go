@@ -1,6 +1,7 @@
 package job
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -41,6 +42,20 @@ func TestDrillOfWhatWasCompactedFurther(t *testing.T) {
 	m := &fakeMember{count: 3, hash: 8, compactedAt: 16, revision: func() int64 { return 20 }}
 	_, err := compareBackup(t.Context(), serve(t, m).conn, snapshot.Manifest{Etcd: snapshot.Etcd{Revision: 20, CompactRevision: 15, KeyCount: 3, HashKV: 7}})
 	if snapshot.ReasonOf(err) != snapshot.ReasonCompacted {
+		t.Errorf("%v", err)
+	}
+}
+
+// A base that can never be compared proves nothing: the one before it is tried, and the archiver
+// takes another.
+func TestReplayTakesNoBaseThatCannotBeCompared(t *testing.T) {
+	m := &fakeMember{count: 3, hash: 8, compactedAt: 16, revision: func() int64 { return 20 }}
+	r := &replay{
+		source: serve(t, m), point: &point{proven: true},
+		manifest: snapshot.Manifest{Etcd: snapshot.Etcd{Revision: 20, CompactRevision: 15, KeyCount: 3, HashKV: 7}},
+	}
+	var unfit *unfitError
+	if err := r.proveBase(t.Context()); !errors.As(err, &unfit) || !unfit.lasting {
 		t.Errorf("%v", err)
 	}
 }

@@ -37,6 +37,8 @@ type large struct {
 	compacts bool
 	// asked is how often it was to hash, and silent how often it is not to answer.
 	asked, silent atomic.Int64
+	// code of the answer that is none.
+	code codes.Code
 }
 
 // hashing is for how long a member does.
@@ -60,7 +62,7 @@ func (l *large) Snapshot(_ *pb.SnapshotRequest, stream grpc.ServerStreamingServe
 func (l *large) HashKV(context.Context, *pb.HashKVRequest) (*pb.HashKVResponse, error) {
 	l.asked.Add(1)
 	if l.silent.Add(-1) >= 0 {
-		return nil, status.Error(codes.Unavailable, "starting")
+		return nil, status.Error(l.code, "starting")
 	}
 	if l.refuses || l.compacts && l.sent.Load() >= int64(len(l.content)) {
 		return nil, rpctypes.ErrGRPCCompacted
@@ -138,18 +140,27 @@ func TestSourceHashesFirstWhatWasCompacted(t *testing.T) {
 	}
 }
 
-// A member that starts again just when it is to hash has sent nothing in vain.
+// A member that cannot be reached for a moment, just when it is to hash, has sent nothing in vain.
+// One that is too slow goes on hashing, and is not asked to hash once more.
 func TestSourceIsAskedAgainToHash(t *testing.T) {
 	t.Parallel()
-	for silent, want := range map[int64]snapshot.Reason{2: "", 3: snapshot.ReasonEtcdUnreachable} {
+	for name, tc := range map[string]struct {
+		silent, asked int64
+		code          codes.Code
+		want          snapshot.Reason
+	}{
+		"away twice":         {2, 3, codes.Unavailable, ""},
+		"away three times":   {3, 3, codes.Unavailable, snapshot.ReasonEtcdUnreachable},
+		"too slow just once": {1, 1, codes.DeadlineExceeded, snapshot.ReasonEtcdUnreachable},
+	} {
 		e, _ := newEnv(t)
 		e.Pause = time.Millisecond
-		l := &large{peer: peer{id: 2}, content: bytes.Repeat([]byte{1}, 1<<20)}
-		l.silent.Store(silent)
+		l := &large{peer: peer{id: 2}, content: bytes.Repeat([]byte{1}, 1<<20), code: tc.code}
+		l.silent.Store(tc.silent)
 		m := snapshot.Manifest{ID: "b", Etcd: snapshot.Etcd{Revision: 9}}
 		err := e.transfer(t.Context(), Save{Rate: 1 << 30, Compression: snapshot.CompressionNone}, l.connect(t), &m, 1)
-		if (err == nil) != (want == "") || err != nil && snapshot.ReasonOf(err) != want {
-			t.Errorf("silent %d times: %v, want %s", silent, err, want)
+		if l.asked.Load() != tc.asked || (err == nil) != (tc.want == "") || err != nil && snapshot.ReasonOf(err) != tc.want {
+			t.Errorf("%s: %v after %d hashes, want %s after %d", name, err, l.asked.Load(), tc.want, tc.asked)
 		}
 	}
 }
@@ -176,7 +187,7 @@ func TestSourceMayHashForLong(t *testing.T) {
 			m.ID, l.refuses = "c", true
 			err := e.watched(t.Context(), 1, work)
 			_, stored := os.Stat(filepath.Join(dir, "p", "c-uid", "c", "snapshot"))
-			if snapshot.ReasonOf(err) != snapshot.ReasonCompacted || save.hashFirst != os.IsNotExist(stored) {
+			if snapshot.ReasonOf(err) != snapshot.ReasonCompacted || (save.Rate > 0) != os.IsNotExist(stored) {
 				t.Errorf("what was compacted ends with %v, and stored is %v", err, stored)
 			}
 		})

@@ -245,13 +245,14 @@ func (r *replay) asItWas(ctx context.Context) error {
 }
 
 // proveBase compares the base with its manifest, if that is asked for. What differs at the end
-// of a replay would leave open whether the base or the archive is to blame.
+// of a replay would leave open whether the base or the archive is to blame. One that can never be
+// compared is no base for a proof either.
 func (r *replay) proveBase(ctx context.Context) error {
 	if !r.point.proven {
 		return nil
 	}
 	_, err := compareBackup(ctx, r.conn, r.manifest)
-	if snapshot.ReasonOf(err) == snapshot.ReasonDiffers {
+	if reason := snapshot.ReasonOf(err); reason == snapshot.ReasonDiffers || reason == snapshot.ReasonCompacted {
 		return &unfitError{err, true}
 	}
 	return err

@@ -17,6 +17,8 @@ import (
 	"filippo.io/age"
 	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/quorate/quorate/internal/snapshot"
 	"github.com/quorate/quorate/internal/snapshot/store"
@@ -299,17 +301,23 @@ func (r *interrupting) Read(p []byte) (int, error) {
 		}
 		r.do = nil
 	}
-	return r.Reader.Read(p)
+	n, err := r.Reader.Read(p)
+	if err == io.EOF && r.do != nil {
+		// Before the store has put the object together, which takes its time as well.
+		return n, cmp.Or(r.do(), err)
+	}
+	return n, err
 }
 
 // hashTries of one revision: when they are over, all that was sent was sent in vain.
 const hashTries = 3
 
-// hash asks again if the member does not answer.
+// hash asks again if the member cannot be reached. One that takes too long goes on hashing,
+// whoever has given up, and another hash would only add to that.
 func (e *Env) hash(ctx context.Context, conn *grpc.ClientConn, revision int64) (h hashed, err error) {
 	for try := 1; ; try++ {
 		h, err = hashAt(ctx, conn, revision)
-		if try == hashTries || ctx.Err() != nil || snapshot.ReasonOf(err) != snapshot.ReasonEtcdUnreachable {
+		if try == hashTries || ctx.Err() != nil || status.Code(err) != codes.Unavailable {
 			return h, err
 		}
 		e.Log.Warn("The member did not hash; it is asked again", "revision", revision, "error", err.Error(), "pause", e.Pause.String())

@@ -231,10 +231,11 @@ type hashed struct {
 	compacted int64
 }
 
-// hashAt is etcd's hash of what is left of all revisions up to one. When etcd has compacted to that
-// very one, as it does where nobody has written since, it answers with what it had hashed while it
-// compacted: of what was there before, which nobody who has the data now can repeat. It hashes anew
-// whoever asks for the latest revision, without naming it.
+// hashAt is etcd's hash of what is left of all revisions up to one, for whom it need not be kept
+// once it has begun. When etcd has compacted to that very one, as it does where nobody has written
+// since, it answers with what it had hashed while it compacted: of what was there before, which
+// nobody who has the data now can repeat. It hashes anew whoever asks for the latest revision,
+// without naming it.
 func hashAt(ctx context.Context, conn *grpc.ClientConn, revision int64) (hashed, error) {
 	ctx, cancel := context.WithTimeout(ctx, hashTimeout)
 	defer cancel()
@@ -242,15 +243,9 @@ func hashAt(ctx context.Context, conn *grpc.ClientConn, revision int64) (hashed,
 	if err != nil || got.compacted == revision {
 		return got, err
 	}
-	// The first revision has none before it that could be asked for.
-	if revision > 1 {
-		_, err := pb.NewKVClient(conn).Range(ctx, kv(revision-1))
-		switch explained := explainEtcd(err); {
-		case err == nil:
-			return got, nil
-		case snapshot.ReasonOf(explained) != snapshot.ReasonCompacted:
-			return hashed{}, explained
-		}
+	remembered, err := remembers(ctx, conn, revision)
+	if err != nil || !remembered {
+		return got, err
 	}
 	latest, at, err := askHash(ctx, conn, 0)
 	switch {
@@ -262,8 +257,32 @@ func hashAt(ctx context.Context, conn *grpc.ClientConn, revision int64) (hashed,
 		return got, nil
 	default:
 		return hashed{}, snapshot.Fail(snapshot.ReasonCompacted, nil,
-			"etcd has compacted to revision %d, and is at %d — what it hashed before cannot be compared with what is left — it is tried again with another revision", revision, at)
+			"etcd has compacted to revision %d, and is at %d — what it hashed before cannot be compared with what is left — take a new backup", revision, at)
 	}
+}
+
+// remembers says that a member may have answered with what it had hashed before. It cannot hash
+// what it has compacted: if it has, and still answers, it remembers. The first revision has none
+// before it that could be asked for.
+func remembers(ctx context.Context, conn *grpc.ClientConn, revision int64) (bool, error) {
+	if revision <= 1 {
+		return true, nil
+	}
+	before := kv(revision - 1)
+	before.Serializable = true // it is about this member alone
+	_, err := pb.NewKVClient(conn).Range(ctx, before)
+	if err == nil {
+		return false, nil
+	}
+	if explained := explainEtcd(err); snapshot.ReasonOf(explained) != snapshot.ReasonCompacted {
+		return false, explained
+	}
+	// It was compacted before the hash, or meanwhile, which does the hash no harm.
+	again, _, err := askHash(ctx, conn, revision)
+	if snapshot.ReasonOf(err) == snapshot.ReasonCompacted {
+		return false, nil
+	}
+	return again.compacted != revision, err
 }
 
 // askHash asks for the hash at a revision, or at the latest for zero, and which one is the latest.

@@ -124,18 +124,25 @@ func TestSourceIsChosen(t *testing.T) {
 	}
 }
 
-// idle is a member that has compacted to a revision, and remembers what it hashed meanwhile.
+// idle is a member that may remember what it hashed while it compacted.
 type idle struct {
 	peer
 
 	at, latest int64
+	remembers  bool
+	// meanwhile is what it compacts to while it hashes for the first time.
+	meanwhile int64
 }
 
 func (m *idle) HashKV(_ context.Context, r *pb.HashKVRequest) (*pb.HashKVResponse, error) {
-	answer := &pb.HashKVResponse{Header: &pb.ResponseHeader{Revision: m.latest}, Hash: 1, CompactRevision: 3}
-	if r.GetRevision() != m.at {
-		answer.Hash, answer.CompactRevision = 2, m.compacted
+	answer := &pb.HashKVResponse{Header: &pb.ResponseHeader{Revision: m.latest}, Hash: 2, CompactRevision: m.compacted}
+	switch {
+	case r.GetRevision() == m.at && m.remembers:
+		answer.Hash, answer.CompactRevision = 1, 3
+	case r.GetRevision() > 0 && r.GetRevision() < m.compacted:
+		return nil, rpctypes.ErrGRPCCompacted
 	}
+	m.compacted = max(m.compacted, m.meanwhile)
 	return answer, nil
 }
 
@@ -146,11 +153,13 @@ func TestSourceHashesWhatIsLeft(t *testing.T) {
 		want   hashed
 		reason snapshot.Reason
 	}{
-		"compacted before":           {&idle{at: 20, latest: 25, peer: peer{compacted: 3}}, hashed{1, 3}, ""},
-		"compacted to the latest":    {&idle{at: 20, latest: 20, peer: peer{compacted: 20}}, hashed{2, 20}, ""},
-		"compacted, and written to":  {&idle{at: 20, latest: 21, peer: peer{compacted: 20}}, hashed{}, snapshot.ReasonCompacted},
-		"an empty one":               {&idle{at: 1, latest: 1, peer: peer{compacted: 1}}, hashed{2, 1}, ""},
-		"an empty one, written then": {&idle{at: 1, latest: 2, peer: peer{compacted: 3}}, hashed{1, 3}, ""},
+		"compacted before":           {&idle{at: 20, latest: 25, peer: peer{compacted: 3}}, hashed{2, 3}, ""},
+		"compacted to the latest":    {&idle{at: 20, latest: 20, remembers: true, peer: peer{compacted: 20}}, hashed{2, 20}, ""},
+		"compacted, and written to":  {&idle{at: 20, latest: 21, remembers: true, peer: peer{compacted: 20}}, hashed{}, snapshot.ReasonCompacted},
+		"compacted further by then":  {&idle{at: 20, latest: 30, meanwhile: 25, peer: peer{compacted: 3}}, hashed{2, 3}, ""},
+		"compacted to it by then":    {&idle{at: 20, latest: 30, meanwhile: 20, peer: peer{compacted: 3}}, hashed{2, 3}, ""},
+		"an empty one":               {&idle{at: 1, latest: 1, remembers: true, peer: peer{compacted: 1}}, hashed{2, 1}, ""},
+		"an empty one, written then": {&idle{at: 1, latest: 2, peer: peer{compacted: -1}}, hashed{2, -1}, ""},
 	} {
 		conn, err := Members{}.connect(tc.m.endpoint(t, tc.m))
 		if err != nil {

@@ -141,7 +141,10 @@ func (e *Env) serveAlone(ctx context.Context, served *server, found *snapshot.Su
 	if found.Revision, found.KeyCount, err = (&source{conn: conn}).latest(ctx); err != nil {
 		return err
 	}
-	got, err := hashAt(ctx, conn, found.Revision)
+	asked, cancel := context.WithTimeout(ctx, hashTimeout)
+	defer cancel()
+	// It is for the record, and compared with nothing.
+	got, _, err := askHash(asked, conn, found.Revision)
 	found.HashKV = got.hash
 	return err
 }
