@@ -74,3 +74,37 @@ func TestWhatIsCompactedWhileItIsSent(t *testing.T) {
 		t.Errorf("%+v", m)
 	}
 }
+
+// The end of an archive is tried out as well while the cluster rests, with a base that was taken
+// while it did.
+func TestAnArchiveOfAClusterThatRestsIsTriedOut(t *testing.T) {
+	t.Parallel()
+	for _, version := range versions {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			source, store := startEtcd(t, version), directoryBucket(t)
+			compact := func() {
+				t.Helper()
+				if _, err := source.client.Compact(t.Context(), latest(t, source.client), clientv3.WithCompactPhysical()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			drill := func() {
+				t.Helper()
+				drilled := store.run(t, "drill-archive", append(drillArchiveFlags(t, source, version), "--cluster-id="+source.clusterID(t))...).mustSucceed(t).result
+				if want := latest(t, source.client); drilled.Point == nil || drilled.Point.Revision != want || drilled.Verification == nil {
+					t.Errorf("the drill says %+v, want revision %d", drilled, want)
+				}
+			}
+			live(t, source.client, 14, 40)
+			compact()
+			a := store.archive(t, source)
+			uncompacted(t, source.client, 15, 40)
+			a.reach(t, latest(t, source.client))
+			drill()
+			compact()
+			drill()
+			a.end(t)
+		})
+	}
+}
