@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -99,6 +100,13 @@ func TestAnArchiveOfAClusterThatRestsIsTriedOut(t *testing.T) {
 			live(t, source.client, 14, 40)
 			compact()
 			a := store.archive(t, source)
+			eventually(t, 30*time.Second, "there is a base", func() error {
+				p, err := a.progress()
+				if err == nil && p.Base == "" {
+					err = errors.New("there is none")
+				}
+				return err
+			})
 			uncompacted(t, source.client, 15, 40)
 			a.reach(t, latest(t, source.client))
 			drill()
