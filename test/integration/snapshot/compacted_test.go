@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +12,15 @@ import (
 
 	"github.com/quorate/quorate/internal/snapshot"
 )
+
+// rests has etcd compact to its latest revision, as it does when nobody has written for as long as
+// history is kept.
+func rests(t *testing.T, e *etcd) {
+	t.Helper()
+	if _, err := e.client.Compact(t.Context(), latest(t, e.client), clientv3.WithCompactPhysical()); err != nil {
+		t.Fatal(err)
+	}
+}
 
 // Where nobody has written for as long as history is kept, etcd compacts to the latest
 // revision, and remembers what it hashed meanwhile. What it says of it from then on is of data
@@ -23,17 +31,11 @@ func TestAClusterThatRestsIsSavedAndTriedOut(t *testing.T) {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
 			source, store := startEtcd(t, version), directoryBucket(t)
-			compact := func() {
-				t.Helper()
-				if _, err := source.client.Compact(t.Context(), latest(t, source.client), clientv3.WithCompactPhysical()); err != nil {
-					t.Fatal(err)
-				}
-			}
-			compact()
+			rests(t, source)
 			store.save(t, source).mustSucceed(t)
 			store.drill(t, version).mustSucceed(t)
 			live(t, source.client, 11, 50)
-			compact()
+			rests(t, source)
 			saved := store.save(t, source, "--rate-limit=16777216").mustSucceed(t).result.Backup
 			store.drill(t, version, "--backup="+saved.ID).mustSucceed(t)
 			// Somebody writes again: etcd still remembers.
@@ -66,7 +68,7 @@ func TestWhatIsCompactedWhileItIsSent(t *testing.T) {
 	if strings.Contains(saved.stderr, "Attempt failed") {
 		t.Errorf("it was sent twice: %s", saved.stderr)
 	}
-	content, err := os.ReadFile(filepath.Join(store.dir, "team/a", clusterUID, saved.result.Backup.ID, snapshot.ManifestObject))
+	content, err := os.ReadFile(store.object(saved.result.Backup.ID, snapshot.ManifestObject))
 	if err != nil || !strings.Contains(string(content), fmt.Sprintf(`"compactRevision": %d`, base)) {
 		t.Errorf("compacted to %d: %v\n%s", base, err, content)
 	}
@@ -84,12 +86,6 @@ func TestAnArchiveOfAClusterThatRestsIsTriedOut(t *testing.T) {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
 			source, store := startEtcd(t, version), directoryBucket(t)
-			compact := func() {
-				t.Helper()
-				if _, err := source.client.Compact(t.Context(), latest(t, source.client), clientv3.WithCompactPhysical()); err != nil {
-					t.Fatal(err)
-				}
-			}
 			drill := func() {
 				t.Helper()
 				drilled := store.run(t, "drill-archive", append(drillArchiveFlags(t, source, version), "--cluster-id="+source.clusterID(t))...).mustSucceed(t).result
@@ -98,7 +94,7 @@ func TestAnArchiveOfAClusterThatRestsIsTriedOut(t *testing.T) {
 				}
 			}
 			live(t, source.client, 14, 40)
-			compact()
+			rests(t, source)
 			a := store.archive(t, source)
 			eventually(t, 30*time.Second, "there is a base", func() error {
 				p, err := a.progress()
@@ -110,7 +106,7 @@ func TestAnArchiveOfAClusterThatRestsIsTriedOut(t *testing.T) {
 			uncompacted(t, source.client, 15, 40)
 			a.reach(t, latest(t, source.client))
 			drill()
-			compact()
+			rests(t, source)
 			drill()
 			a.end(t)
 		})
