@@ -41,7 +41,8 @@
 //	--cluster-id HEX        etcd's cluster ID; members of another one are refused (required)
 //	--endpoints URL,...     client URLs of the members (required)
 //	--etcd-ca FILE, --etcd-cert FILE, --etcd-key FILE   for https endpoints
-//	--rate-limit N          bytes per second read from etcd, and back from the store; 0, the default, is no limit
+//	--rate-limit N          bytes per second read from etcd, and back from the store (there 16 MiB
+//	                        at least); 0, the default, is no limit
 //	--compression C         zstd (default) or none
 //	--age-recipients FILE   public keys of age, one a line; none: not encrypted
 //
@@ -60,6 +61,8 @@
 //	--age-identities FILE   private keys of age, one a line
 //	--etcd FILE, --etcdutl FILE   default /usr/local/bin/etcd and etcdutl, of etcd's image
 //	--work-dir DIR          empty, with room for the plain snapshot twice; default /work
+//	--rate-limit N          bytes per second of the snapshot read from the store, 16 MiB at least;
+//	                        0, the default, is no limit
 //
 // restore:
 //
@@ -106,8 +109,8 @@
 //
 // check takes --backup, --age-identities, --etcdutl and --etcd-version as restore does.
 //
-// drill-archive takes --age-identities, --etcd, --etcdutl and --work-dir as rebuild does, and
-// --cluster-id, --endpoints, --etcd-ca, --etcd-cert and --etcd-key as save does.
+// drill-archive takes --age-identities, --etcd, --etcdutl and --work-dir as rebuild does,
+// --rate-limit as drill does, and --cluster-id, --endpoints, --etcd-ca, --etcd-cert and --etcd-key as save does.
 //
 // prune:
 //

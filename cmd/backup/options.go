@@ -79,6 +79,7 @@ func parse(operation snapshot.Operation, args []string, output io.Writer) (*opti
 		o.registerSave(flags)
 	case snapshot.OperationDrill:
 		o.registerReading(flags)
+		o.registerRate(flags, readRate)
 		flags.StringVar(&o.etcd, "etcd", "/usr/local/bin/etcd", "etcd, of the version of the cluster")
 		flags.StringVar(&o.workDir, "work-dir", "/work", "directory with room for the plain snapshot twice")
 	case snapshot.OperationCheck:
@@ -93,6 +94,7 @@ func parse(operation snapshot.Operation, args []string, output io.Writer) (*opti
 		o.registerRebuild(flags)
 	case snapshot.OperationDrillArchive:
 		o.registerReading(flags)
+		o.registerRate(flags, readRate)
 		o.registerEndpoints(flags, &o.drill)
 		o.registerServing(flags)
 	case snapshot.OperationArchive:
@@ -146,9 +148,17 @@ func (o *options) registerSave(f *flag.FlagSet) {
 func (o *options) registerMembers(f *flag.FlagSet, m *job.Members) {
 	o.registerCluster(f)
 	o.registerEndpoints(f, m)
-	f.Int64Var(&o.rate, "rate-limit", 0, "bytes per second that are read from etcd for a snapshot, and back from the store; 0: no limit")
+	o.registerRate(f, "bytes per second that are read from etcd for a snapshot, and back from the store (there 16777216 at least); 0: no limit")
 	f.StringVar(&o.compression, "compression", string(snapshot.CompressionZstd), "zstd or none")
 	f.StringVar(&o.recipients, "age-recipients", "", "file of public keys of age to encrypt for; empty: no encryption")
+}
+
+// readRate is what a limit bounds where a backup is downloaded to be tried out.
+const readRate = "bytes per second of a snapshot that are read from the store, 16777216 at least; 0: no limit"
+
+// registerRate takes what the limit bounds.
+func (o *options) registerRate(f *flag.FlagSet, bounds string) {
+	f.Int64Var(&o.rate, "rate-limit", 0, bounds)
 }
 
 func (o *options) registerCluster(f *flag.FlagSet) {
@@ -409,7 +419,7 @@ func (o *options) environment(ctx context.Context, log *slog.Logger) (*job.Env, 
 	}
 	return &job.Env{
 		Store: opened, Place: place, Attempts: max(1, o.attempts), Pause: o.pause,
-		Tracker: tracker, Log: log, Now: time.Now,
+		Tracker: tracker, Log: log, Now: time.Now, ReadRate: o.rate,
 	}, nil
 }
 

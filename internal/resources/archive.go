@@ -66,7 +66,8 @@ func Archiver(a *v1alpha1.EtcdArchive, w Work) (*appsv1.Deployment, error) {
 	m.flag("--cluster-uid="+a.Status.ClusterUID, "--cluster-namespace="+a.Namespace, "--cluster-name="+w.Cluster.Name)
 	m.mount("tmp", "/tmp", emptyDir("16Mi"))
 	m.members(w.Cluster)
-	m.flag(fmt.Sprintf("--rate-limit=%d", a.Spec.RateLimit.Value()), "--seal-every="+a.Spec.SealEvery.Duration.String())
+	m.rateLimit(a.Spec.RateLimit)
+	m.flag("--seal-every=" + a.Spec.SealEvery.Duration.String())
 	m.recipients(a.Spec.Encryption)
 	if keep := a.Spec.KeepFor.Duration; keep > 0 {
 		m.flag("--base-every=" + min(keep/2, oldestBase).String())
@@ -120,6 +121,7 @@ func ArchiveDrillJob(a *v1alpha1.EtcdArchive, w Work) *batchv1.Job {
 	m.mount("tmp", "/tmp", emptyDir("16Mi"))
 	m.members(w.Cluster)
 	m.flag("--work-dir=" + workDir)
+	m.rateLimit(a.Spec.RateLimit)
 	m.identity(a.Spec.Encryption)
 	// How much is replayed nobody knows before: the program looks at the disk as it goes on.
 	m.workingDir(nil)

@@ -217,6 +217,7 @@ func workMounts(b *v1alpha1.EtcdBackup, w Work) mounted {
 		m.save(b, w.Cluster)
 	case snapshot.OperationDrill:
 		m.flag("--backup="+b.Status.ID, "--work-dir="+workDir)
+		m.rateLimit(b.Spec.RateLimit)
 		m.identity(b.Spec.Encryption)
 		m.workingDir(drillRoom(b))
 	case snapshot.OperationPrune:
@@ -237,8 +238,13 @@ func (m *mounted) save(b *v1alpha1.EtcdBackup, c *v1alpha1.EtcdCluster) {
 		"--cluster-name="+c.Name,
 	)
 	m.members(c)
-	m.flag(fmt.Sprintf("--rate-limit=%d", b.Spec.RateLimit.Value()))
+	m.rateLimit(b.Spec.RateLimit)
 	m.recipients(b.Spec.Encryption)
+}
+
+// rateLimit in bytes a second, for what gives way to the cluster.
+func (m *mounted) rateLimit(limit resource.Quantity) {
+	m.flag(fmt.Sprintf("--rate-limit=%d", limit.Value()))
 }
 
 // members are those that a program reads from.

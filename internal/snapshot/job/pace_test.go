@@ -194,25 +194,39 @@ func TestSourceMayHashForLong(t *testing.T) {
 	}
 }
 
-// A store that is read from as fast as it can takes the processors that the members need.
-func TestReadingBackKeepsTheRate(t *testing.T) {
+// A store that is read from as fast as it can takes the processors and the disk that the members
+// need, be it to read a backup back or to try it out.
+func TestReadingFromTheStoreKeepsTheRate(t *testing.T) {
 	t.Parallel()
 	e, _ := newEnv(t)
 	const promised = 16 << 20 // docs/backup.md
 	content := bytes.Repeat([]byte{1}, promised/2)
-	m := snapshot.Manifest{ID: "b", Stored: snapshot.ContentOf(content)}
+	m := snapshot.Manifest{ID: "b", Stored: snapshot.ContentOf(content), Compression: snapshot.CompressionNone}
 	if err := e.Store.Put(t.Context(), e.Place.Key(m.ID, snapshot.SnapshotObject), content, store.Replace); err != nil {
 		t.Fatal(err)
 	}
-	for limit, least := range map[int64]time.Duration{0: 0, 1: 450 * time.Millisecond, promised: 450 * time.Millisecond} {
-		began := time.Now()
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		if err := e.readBack(ctx, m, 1, limit); err != nil {
-			t.Fatalf("at rate %d: %v", limit, err)
-		}
-		if took := time.Since(began); took < least {
-			t.Errorf("%d bytes were read back in %s at %d a second, want at least %s", len(content), took, limit, least)
+	reads := map[string]func(ctx context.Context, limit int64) error{
+		"read back": func(ctx context.Context, limit int64) error { return e.readBack(ctx, m, 1, limit) },
+		"downloaded": func(ctx context.Context, limit int64) error {
+			e.ReadRate = limit
+			// That these bytes are no snapshot is found at their end.
+			if err := e.fetchOnce(ctx, m, nil, filepath.Join(t.TempDir(), "db")); snapshot.ReasonOf(err) != snapshot.ReasonCorrupt {
+				return err
+			}
+			return nil
+		},
+	}
+	for how, read := range reads {
+		for limit, least := range map[int64]time.Duration{0: 0, 1: 450 * time.Millisecond, promised: 450 * time.Millisecond} {
+			began := time.Now()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			if err := read(ctx, limit); err != nil {
+				t.Fatalf("%s at rate %d: %v", how, limit, err)
+			}
+			if took := time.Since(began); took < least {
+				t.Errorf("%d bytes were %s in %s at %d a second, want at least %s", len(content), how, took, limit, least)
+			}
 		}
 	}
 }

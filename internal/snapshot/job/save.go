@@ -45,7 +45,10 @@ type Env struct {
 	// Pause before the second attempt; it doubles.
 	Pause time.Duration
 	// Stall is how long nothing may move; zero for three minutes.
-	Stall   time.Duration
+	Stall time.Duration
+	// ReadRate is how many bytes a second of a snapshot are read from the store at most when it
+	// is downloaded (readBackLeast at least); zero for no limit.
+	ReadRate int64
 	Tracker *Tracker
 	Log     *slog.Logger
 	Now     func() time.Time
@@ -438,10 +441,18 @@ func (r *pacedReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// readBackLeast is what a limit leaves to reading back, in bytes per second: etcd has no part in
-// it, and at this rate writes hardly take longer than without (docs/decisions/0033). A lower one
-// would only double the time that a backup takes.
+// readBackLeast is what a limit leaves to reading from the store, in bytes per second: etcd has no
+// part in it, and at this rate writes hardly take longer than without (docs/decisions/0033). A
+// lower one would only double the time that a backup takes.
 const readBackLeast = 16 << 20
+
+// fromStore is a limit as it holds for reading from the store; zero is none.
+func fromStore(limit int64) int64 {
+	if limit <= 0 {
+		return 0
+	}
+	return max(limit, readBackLeast)
+}
 
 // readBack reads the object again: a store that says yes may have kept something else, or less.
 // A limit in bytes per second holds for it too, but for readBackLeast.
@@ -456,11 +467,8 @@ func (e *Env) readBack(ctx context.Context, m snapshot.Manifest, attempt int, li
 		return err
 	}
 	defer r.Close()
-	if limit > 0 {
-		limit = max(limit, readBackLeast)
-	}
 	got := newDigest()
-	if _, err := io.CopyBuffer(got, e.Tracker.reader(paced(ctx, r, limit)), make([]byte, chunk)); err != nil {
+	if _, err := io.CopyBuffer(got, e.Tracker.reader(paced(ctx, r, fromStore(limit))), make([]byte, chunk)); err != nil {
 		return err
 	}
 	if got.content() != m.Stored {
