@@ -828,6 +828,10 @@ type RecoveryStatus struct {
 	// +kubebuilder:validation:MaxLength=2048
 	// +optional
 	GivenUp string `json:"givenUp,omitempty"`
+	// PossibleLoss says which acknowledged writes may be missing.
+	// +kubebuilder:validation:MaxLength=1024
+	// +optional
+	PossibleLoss string `json:"possibleLoss,omitempty"`
 }
 
 // SurvivorStatus tells of the member whose volume an incarnation began with.
@@ -858,10 +862,6 @@ type SurvivorStatus struct {
 	// Copied says that its volume was copied, and is not needed any more.
 	// +optional
 	Copied bool `json:"copied,omitempty"`
-	// PossibleLoss says which acknowledged writes may be missing.
-	// +kubebuilder:validation:MaxLength=1024
-	// +optional
-	PossibleLoss string `json:"possibleLoss,omitempty"`
 }
 
 // MemberPosition is how far a member has come.

@@ -14,6 +14,7 @@ import (
 	"github.com/quorate/quorate/api/v1alpha1"
 	"github.com/quorate/quorate/internal/plan"
 	"github.com/quorate/quorate/internal/resources"
+	"github.com/quorate/quorate/internal/snapshot"
 )
 
 // freshFor is for how long a safety backup may have been there when members are stopped: a
@@ -47,7 +48,8 @@ func (o *Observer) restore(ctx context.Context, c *v1alpha1.EtcdCluster) (*plan.
 	}
 	was := c.Status.Restore
 	word := &plan.Recovery{
-		Backup: r.Spec.BackupName, BackupID: is.BackupID, BackupClusterUID: is.ClusterUID, Blocked: blocked, Restore: r.Name, RestoreUID: string(r.UID),
+		Backup: r.Spec.BackupName, BackupID: is.BackupID, BackupClusterUID: is.ClusterUID, BackupRevision: snapshot.RevisionOf(is.BackupID), Blocked: blocked,
+		Restore: r.Name, RestoreUID: string(r.UID),
 		Begun: was != nil && was.UID == string(r.UID) && was.Begun != nil,
 	}
 	now := o.ServerTime.Or(o.Clock.Now())

@@ -15,6 +15,7 @@ import (
 	"github.com/quorate/quorate/api/v1alpha1"
 	"github.com/quorate/quorate/internal/plan"
 	"github.com/quorate/quorate/internal/resources"
+	"github.com/quorate/quorate/internal/snapshot"
 )
 
 // restoreBlocked is why a cluster that begins with a backup cannot begin yet. It is
@@ -123,6 +124,7 @@ func (o *Observer) recovery(ctx context.Context, c *v1alpha1.EtcdCluster, m *mem
 			return nil, err
 		}
 		said.BackupID, said.BackupClusterUID, said.Blocked = is.BackupID, is.ClusterUID, blocked
+		said.BackupRevision = snapshot.RevisionOf(is.BackupID)
 		said.Reads, said.Secrets = resources.Reads(c, is), is.Secrets
 	}
 	said.Obeyed = c.Status.ObeyedRecovery == resources.RecoveryWord(c)

@@ -98,7 +98,7 @@ func (p *Performer) survivor(ctx context.Context, c *v1alpha1.EtcdCluster, seen 
 		return nil, err
 	}
 	s := &v1alpha1.SurvivorStatus{
-		Name: name, VolumeUID: string(claim.UID), Incarnation: seen.Incarnation, PossibleLoss: seen.PossibleLoss(name),
+		Name: name, VolumeUID: string(claim.UID), Incarnation: seen.Incarnation,
 		Term: int64(m.Position.Term), Index: int64(m.Position.Index), Revision: m.Position.Revision, //nolint:gosec // they count from one
 	}
 	refused := claim.Annotations[v1alpha1.AnnotationRefused] != "" || resources.Quarantined(claim)
@@ -159,7 +159,7 @@ func begin(c *v1alpha1.EtcdCluster, seen plan.Observed, with *v1alpha1.SurvivorS
 	s.RevisionFloor = resources.NextFloor(c, now.Time)
 	s.Recovery = &v1alpha1.RecoveryStatus{
 		Incarnation: seen.Incarnation + 1, BackupName: r.Backup, BackupID: r.BackupID, BackupClusterUID: r.BackupClusterUID, Survivor: with,
-		RestoreName: r.Restore, RestoreUID: r.RestoreUID, Time: now.Rfc3339Copy(), GivenUp: givenUp(seen),
+		RestoreName: r.Restore, RestoreUID: r.RestoreUID, Time: now.Rfc3339Copy(), GivenUp: givenUp(seen), PossibleLoss: seen.PossibleLoss(),
 	}
 	s.Incarnation, s.ClusterID, s.Joiner, s.FounderVolumes, s.Founders = seen.Incarnation+1, "", "", nil, nil
 	// What was on record about the members' logs, releases and URLs went with them.

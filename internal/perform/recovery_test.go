@@ -97,7 +97,7 @@ func lost(t *testing.T, objects ...client.Object) *world {
 	}
 	w.reload()
 	w.writes = nil
-	w.seen = plan.Observed{Size: 3, Founders: three, ClusterID: 0xc1, Incarnation: 1, Recovery: &plan.Recovery{Backup: "nightly", BackupID: "the-id", BackupClusterUID: "5e1f", Told: true}}
+	w.seen = plan.Observed{Size: 3, Founders: three, ClusterID: 0xc1, Incarnation: 1, Recovery: &plan.Recovery{Backup: "nightly", BackupID: "the-id", BackupClusterUID: "5e1f", BackupRevision: 70, Told: true}}
 	for i, m := range three {
 		w.seen.Members = append(w.seen.Members, plan.Member{Name: m, Founder: true, PodUID: "p" + m[len(m)-1:]})
 		if i == 0 {
@@ -269,7 +269,7 @@ func TestRaiseIncarnation(t *testing.T) {
 			if s.Incarnation != 2 || s.ClusterID != "" || len(s.FounderVolumes) > 0 || s.OldEntries != 0 || s.Downgrade != "" || s.PlaintextPeers || int(s.NextOrdinal) != tc.first+3 || !slices.Equal(s.Founders, founders) {
 				t.Errorf("status is %+v", s)
 			}
-			if r := s.Recovery; r == nil || r.Incarnation != 2 || r.BackupName != "nightly" || r.BackupID != "the-id" || r.BackupClusterUID != "5e1f" || r.Time.Unix() != 1e9 || !strings.Contains(r.GivenUp, "incarnation 1: a-0000 (its volume is kept)") {
+			if r := s.Recovery; r == nil || r.Incarnation != 2 || r.BackupName != "nightly" || r.BackupID != "the-id" || r.BackupClusterUID != "5e1f" || r.Time.Unix() != 1e9 || !strings.Contains(r.GivenUp, "incarnation 1: a-0000 (its volume is kept)") || !strings.Contains(r.PossibleLoss, "since revision 70, that of the backup, is lost") {
 				t.Errorf("status.recovery is %+v", r)
 			}
 		})
@@ -437,7 +437,7 @@ func TestRaiseWithASurvivor(t *testing.T) {
 				t.Errorf("status is %+v", s)
 			}
 			of := s.Recovery.Survivor
-			if of == nil || of.Name != "a-0000" || of.VolumeUID == "" || of.Incarnation != 1 || of.Index != 90 || of.Revision != 80 || of.Copied || !strings.Contains(of.PossibleLoss, "2 of the 3 voters") {
+			if of == nil || of.Name != "a-0000" || of.VolumeUID == "" || of.Incarnation != 1 || of.Index != 90 || of.Revision != 80 || of.Copied || !strings.Contains(s.Recovery.PossibleLoss, "2 of the 3 voters") {
 				t.Errorf("status.recovery.survivor is %+v", of)
 			}
 			if s.Recovery.BackupName != "" {

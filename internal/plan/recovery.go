@@ -15,8 +15,10 @@ type Recovery struct {
 	Backup string
 	// Survivor is the member whose volume is copied; empty if it is a backup.
 	Survivor string
-	// BackupID is its ID in the store, below BackupClusterUID.
+	// BackupID is its ID in the store, below BackupClusterUID, and BackupRevision the last
+	// revision that it holds for certain.
 	BackupID, BackupClusterUID string
+	BackupRevision             int64
 	// Blocked says why it cannot be restored; empty if it can.
 	Blocked string
 	// Told says that status has told of the lost quorum for long enough.
@@ -200,14 +202,10 @@ func (o Observed) replaceIncarnation(doing, blocked string) Step {
 		m, _ := o.Member(r.Survivor)
 		return Step{Kind: RaiseIncarnation, Members: names(o.Members, func(Member) bool { return true }), Reason: doing, Message: fmt.Sprintf(
 			"incarnation %d begins with a copy of the volume of %s, which has come to %s, as %s says: %s; it begins with one member and grows to %d, and the volumes of incarnation %d are kept",
-			o.Incarnation+1, r.Survivor, m.Position, r.Word(), o.PossibleLoss(r.Survivor), o.Size, o.Incarnation)}
+			o.Incarnation+1, r.Survivor, m.Position, r.Word(), o.PossibleLoss(), o.Size, o.Incarnation)}
 	default:
-		fate := "is lost"
-		if r.Restore != "" {
-			fate = "stays on the old volumes alone"
-		}
 		return Step{Kind: RaiseIncarnation, Members: names(o.Members, func(Member) bool { return true }), Reason: doing, Message: fmt.Sprintf(
-			"incarnation %d begins with backup %s, as %s says: what was acknowledged since the backup %s, and the volumes of incarnation %d are kept", o.Incarnation+1, r.Backup, r.Word(), fate, o.Incarnation)}
+			"incarnation %d begins with backup %s, as %s says: %s, and the volumes of incarnation %d are kept", o.Incarnation+1, r.Backup, r.Word(), o.PossibleLoss(), o.Incarnation)}
 	}
 }
 

@@ -107,8 +107,13 @@ func nameAnother(left []Member) string {
 	return "set spec.recovery.survivor to " + left[0].Name + ", or name an EtcdBackup in spec.recovery.backupName instead"
 }
 
-// PossibleLoss says which acknowledged writes may be missing from what a survivor has.
-func (o Observed) PossibleLoss(survivor string) string {
+// PossibleLoss says which acknowledged writes may be missing from what the next incarnation
+// begins with.
+func (o Observed) PossibleLoss() string {
+	if o.Recovery.Survivor == "" {
+		return o.lossSinceBackup()
+	}
+	survivor := o.Recovery.Survivor
 	voters := o.KnownVoters()
 	if voters <= 1 {
 		return "nothing that was acknowledged is missing: it was the only voter"
@@ -122,6 +127,26 @@ func (o Observed) PossibleLoss(survivor string) string {
 	}
 	if len(unheard) > 0 {
 		loss += fmt.Sprintf("; how far %s had come is not known", strings.Join(unheard, ", "))
+	}
+	return loss
+}
+
+// lossSinceBackup is all that was acknowledged later. How much that is nobody can say but by
+// how far the members had come, as far as that is on record.
+func (o Observed) lossSinceBackup() string {
+	r, fate := o.Recovery, "is lost"
+	if r.Restore != "" {
+		fate = "stays on the old volumes alone"
+	}
+	loss := fmt.Sprintf("what was acknowledged since revision %d, that of the backup, %s", r.BackupRevision, fate)
+	var furthest Member
+	for _, m := range o.Members {
+		if m.Position.Revision > furthest.Position.Revision {
+			furthest = m
+		}
+	}
+	if furthest.Position.Revision > r.BackupRevision {
+		loss += fmt.Sprintf("; %s had come to revision %d", furthest.Name, furthest.Position.Revision)
 	}
 	return loss
 }

@@ -22,6 +22,24 @@ func twoOfFive(survivor string, edits ...edit) Observed {
 	return o
 }
 
+// TestPossibleLoss of a backup: all that came later, which is more than nothing as far as is known.
+func TestPossibleLoss(t *testing.T) {
+	o := twoOfFive("")
+	for name, tc := range map[string]struct {
+		recovery Recovery
+		want     string
+	}{
+		"members had come further": {Recovery{Backup: "b", BackupRevision: 90}, "what was acknowledged since revision 90, that of the backup, is lost; a-0001 had come to revision 115"},
+		"none is known to have":    {Recovery{Backup: "b", BackupRevision: 115}, "what was acknowledged since revision 115, that of the backup, is lost"},
+		"it is carried back":       {Recovery{Backup: "b", BackupRevision: 115, Restore: "r"}, "what was acknowledged since revision 115, that of the backup, stays on the old volumes alone"},
+	} {
+		o.Recovery = &tc.recovery
+		if got := o.PossibleLoss(); got != tc.want {
+			t.Errorf("%s: %q, want %q", name, got, tc.want)
+		}
+	}
+}
+
 // TestSurvivor: the incarnation begins with the survivor that the word names only if that has
 // voted, its volume is there, it runs nowhere, and no other is known to have come further.
 func TestSurvivor(t *testing.T) {

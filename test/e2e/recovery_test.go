@@ -155,10 +155,11 @@ var _ = Describe("A quorum that is lost for good", Ordered, func() {
 		Expect(r.BackupName).To(Equal("nightly"))
 		Expect(r.Incarnation).To(BeEquivalentTo(2))
 		Expect(r.GivenUp).To(ContainSubstring(left + " (its volume is kept)"))
+		Expect(r.PossibleLoss).To(MatchRegexp(`what was acknowledged since revision [0-9]+, that of the backup, is lost`))
 		Eventually(ctx, func() string { return c.events(ctx) }).Should(And(
 			MatchRegexp(`Normal +CheckBackup .*read to its end`),
 			MatchRegexp(`Warning +StopIncarnation`),
-			MatchRegexp(`Warning +RaiseIncarnation .*what was acknowledged since the backup is lost`)))
+			MatchRegexp(`Warning +RaiseIncarnation .*what was acknowledged since revision [0-9]+, that of the backup, is lost`)))
 	}, NodeTimeout(patience))
 
 	It("keeps the survivor's volume as it was, and never uses it", func(ctx SpecContext) {

@@ -73,7 +73,7 @@ var _ = Describe("A quorum that is lost for good, and no backup", Label(deep), O
 		Expect(r.Survivor.VolumeUID).To(Equal(string(old.UID)))
 		Expect(r.Survivor.Copied).To(BeTrue())
 		Expect(r.Survivor.Revision).To(BeNumerically(">=", 21))
-		Expect(r.Survivor.PossibleLoss).To(ContainSubstring("never reached " + left))
+		Expect(r.PossibleLoss).To(ContainSubstring("never reached " + left))
 		Eventually(ctx, func() string { return c.events(ctx) }).Should(MatchRegexp(`Warning +RaiseIncarnation .*a copy of the volume of ` + left))
 	}, NodeTimeout(patience))
 

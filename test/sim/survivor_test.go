@@ -62,7 +62,7 @@ func TestTheSurvivorIsKept(t *testing.T) {
 		t.Errorf("c-0003 began with %q", volume.from)
 	}
 	of := s.Recovery.Survivor
-	if of == nil || of.Name != "c-0000" || of.VolumeUID != string(old.UID) || !of.Copied || of.Index != 77 || of.Revision != 70 || of.Uncommitted != 3 || !strings.Contains(of.PossibleLoss, "never reached c-0000") {
+	if of == nil || of.Name != "c-0000" || of.VolumeUID != string(old.UID) || !of.Copied || of.Index != 77 || of.Revision != 70 || of.Uncommitted != 3 || !strings.Contains(s.Recovery.PossibleLoss, "never reached c-0000") {
 		t.Errorf("status.recovery is %+v", of)
 	}
 	want := fmt.Sprintf("1/c-0000/%s", old.UID)

@@ -1127,6 +1127,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: incarnation
       type:
         scalar: numeric
+    - name: possibleLoss
+      type:
+        scalar: string
     - name: restoreName
       type:
         scalar: string
@@ -1276,9 +1279,6 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: numeric
     - name: name
-      type:
-        scalar: string
-    - name: possibleLoss
       type:
         scalar: string
     - name: revision

@@ -32,6 +32,8 @@ type RecoveryStatusApplyConfiguration struct {
 	// GivenUp says what was known of the members of the incarnation before. Their volumes
 	// are kept.
 	GivenUp *string `json:"givenUp,omitempty"`
+	// PossibleLoss says which acknowledged writes may be missing.
+	PossibleLoss *string `json:"possibleLoss,omitempty"`
 }
 
 // RecoveryStatusApplyConfiguration constructs a declarative configuration of the RecoveryStatus type for use with
@@ -109,5 +111,13 @@ func (b *RecoveryStatusApplyConfiguration) WithTime(value v1.Time) *RecoveryStat
 // If called multiple times, the GivenUp field is set to the value of the last call.
 func (b *RecoveryStatusApplyConfiguration) WithGivenUp(value string) *RecoveryStatusApplyConfiguration {
 	b.GivenUp = &value
+	return b
+}
+
+// WithPossibleLoss sets the PossibleLoss field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the PossibleLoss field is set to the value of the last call.
+func (b *RecoveryStatusApplyConfiguration) WithPossibleLoss(value string) *RecoveryStatusApplyConfiguration {
+	b.PossibleLoss = &value
 	return b
 }

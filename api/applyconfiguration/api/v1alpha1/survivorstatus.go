@@ -26,8 +26,6 @@ type SurvivorStatusApplyConfiguration struct {
 	Uncommitted *int64 `json:"uncommitted,omitempty"`
 	// Copied says that its volume was copied, and is not needed any more.
 	Copied *bool `json:"copied,omitempty"`
-	// PossibleLoss says which acknowledged writes may be missing.
-	PossibleLoss *string `json:"possibleLoss,omitempty"`
 }
 
 // SurvivorStatusApplyConfiguration constructs a declarative configuration of the SurvivorStatus type for use with
@@ -97,13 +95,5 @@ func (b *SurvivorStatusApplyConfiguration) WithUncommitted(value int64) *Survivo
 // If called multiple times, the Copied field is set to the value of the last call.
 func (b *SurvivorStatusApplyConfiguration) WithCopied(value bool) *SurvivorStatusApplyConfiguration {
 	b.Copied = &value
-	return b
-}
-
-// WithPossibleLoss sets the PossibleLoss field in the declarative configuration to the given value
-// and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the PossibleLoss field is set to the value of the last call.
-func (b *SurvivorStatusApplyConfiguration) WithPossibleLoss(value string) *SurvivorStatusApplyConfiguration {
-	b.PossibleLoss = &value
 	return b
 }
