@@ -24,6 +24,10 @@ var (
 	failures     = gauge("failed", "How many of them have failed.")
 )
 
+// sometimes there is none: what was good may rot or be deleted, and nothing may be due. A figure
+// of before would tell of what no restore finds.
+var sometimes = []*prometheus.GaugeVec{lastSuccess, lastSize, lastDuration, lastVerified, nextDue}
+
 func gauge(name, help string) *prometheus.GaugeVec {
 	g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "quorate", Subsystem: "backup_schedule", Name: name, Help: help}, scheduleLabels)
 	metrics.Registry.MustRegister(g)
@@ -33,17 +37,23 @@ func gauge(name, help string) *prometheus.GaugeVec {
 // measure a schedule as its last pass saw it.
 func measure(s *v1alpha1.EtcdBackupSchedule, p backup.Plan) {
 	of := prometheus.Labels{"namespace": s.Namespace, "schedule": s.Name, "cluster": s.Spec.Backup.ClusterRef.Name}
+	now := map[*prometheus.GaugeVec]float64{}
 	good, verified := p.Newest()
 	if good != nil {
-		lastSuccess.With(of).Set(float64(good.Backup.Began.Unix()))
-		lastSize.With(of).Set(float64(good.Size))
-		lastDuration.With(of).Set(good.Took.Seconds())
+		now[lastSuccess], now[lastSize], now[lastDuration] = float64(good.Backup.Began.Unix()), float64(good.Size), good.Took.Seconds()
 	}
 	if verified != nil {
-		lastVerified.With(of).Set(float64(verified.Backup.Began.Unix()))
+		now[lastVerified] = float64(verified.Backup.Began.Unix())
 	}
 	if next := s.Status.NextScheduleTime; next != nil {
-		nextDue.With(of).Set(float64(next.Unix()))
+		now[nextDue] = float64(next.Unix())
+	}
+	for _, g := range sometimes {
+		if figure, is := now[g]; is {
+			g.With(of).Set(figure)
+		} else {
+			g.Delete(of)
+		}
 	}
 	late := map[bool]float64{true: 1}[p.Overdue()]
 	overdue.With(of).Set(late)
@@ -60,7 +70,7 @@ func measure(s *v1alpha1.EtcdBackupSchedule, p backup.Plan) {
 // forgetSchedule that is gone.
 func forgetSchedule(name types.NamespacedName) {
 	of := prometheus.Labels{"namespace": name.Namespace, "schedule": name.Name}
-	for _, g := range []*prometheus.GaugeVec{lastSuccess, lastSize, lastDuration, lastVerified, nextDue, overdue, kept, failures} {
+	for _, g := range append([]*prometheus.GaugeVec{overdue, kept, failures}, sometimes...) {
 		g.DeletePartialMatch(of)
 	}
 }

@@ -123,6 +123,7 @@ func (r *EtcdBackupReconciler) observe(ctx context.Context, b *v1alpha1.EtcdBack
 		Age: now.Sub(b.CreationTimestamp.Time), Deleting: !b.DeletionTimestamp.IsZero(),
 		Held: controllerutil.ContainsFinalizer(b, v1alpha1.FinalizerBackup), ClusterUID: b.Status.ClusterUID, ID: b.Status.ID,
 		Complete: is(v1alpha1.ConditionComplete), Verified: is(v1alpha1.ConditionVerified), Failed: is(v1alpha1.ConditionStalled),
+		Scheduled: b.Labels[v1alpha1.LabelSchedule] != "",
 	}
 	doubted, err := r.doubted(ctx, b)
 	if err != nil {

@@ -402,6 +402,36 @@ func TestBackupFails(t *testing.T) {
 	}
 }
 
+// TestAScheduledBackupOutlastsAnOutage: the store is away for longer than a Job tries, and there
+// is a backup of that night all the same.
+func TestAScheduledBackupOutlastsAnOutage(t *testing.T) {
+	made := anEtcdBackup(func(b *v1alpha1.EtcdBackup) { b.Labels = map[string]string{v1alpha1.LabelSchedule: "nightly"} })
+	b := newBackups(t, made, cluster(voting), s3Secret())
+	clock := clocktesting.NewFakePassiveClock(b.get().CreationTimestamp.Time)
+	b.reconciler.Clock = clock
+	b.passes()
+	for range 2 {
+		b.ends(snapshot.OperationSave, batchv1.JobFailed, string(snapshot.Result{
+			Operation: snapshot.OperationSave, Outcome: snapshot.OutcomeFailed, Reason: snapshot.ReasonStoreUnreachable, Message: "refused — nothing is stored — start it",
+		}.Encode()))
+		b.stopped(snapshot.OperationSave, clock.Now())
+		b.passes()
+		if got := b.condition(v1alpha1.ConditionReady) + " " + b.condition(v1alpha1.ConditionStalled); got != "False/StoreUnreachable False/None" {
+			t.Fatalf("while the store is away Ready and Stalled are %s", got)
+		}
+		if result, err := b.pass(); err != nil || result.RequeueAfter == 0 || len(b.writes) > 0 {
+			t.Fatalf("in between: %v, %v, wrote %v", result, err, b.writes)
+		}
+		clock.SetTime(clock.Now().Add(6 * time.Minute))
+		b.passes()
+	}
+	b.ends(snapshot.OperationSave, batchv1.JobComplete, savedMessage())
+	b.passes()
+	if got := b.condition(v1alpha1.ConditionComplete); got != "True/Saved" {
+		t.Errorf("Complete is %s", got)
+	}
+}
+
 // TestKilledBackup: a process that leaves no result is told by its last words.
 func TestKilledBackup(t *testing.T) {
 	b := newBackups(t, anEtcdBackup(), cluster(voting), s3Secret())

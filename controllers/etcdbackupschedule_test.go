@@ -191,6 +191,21 @@ func TestScheduleMetrics(t *testing.T) {
 	if diff := cmp.Diff(want, measured(t)); diff != "" {
 		t.Errorf("metrics (-want +got):\n%s", diff)
 	}
+	b = stored[v1alpha1.EtcdBackup](t, s.api, client.ObjectKey{Namespace: "ns", Name: name})
+	for kind, is := range map[string]metav1.ConditionStatus{v1alpha1.ConditionVerified: metav1.ConditionFalse, v1alpha1.ConditionReady: metav1.ConditionFalse, v1alpha1.ConditionStalled: metav1.ConditionTrue} {
+		meta.SetStatusCondition(&b.Status.Conditions, metav1.Condition{Type: kind, Status: is, Reason: string(snapshot.ReasonCorrupt)})
+	}
+	if err := s.api.Status().Update(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	s.pass()
+	if diff := cmp.Diff(map[string]float64{"next_due_timestamp_seconds": third + 24*3600, "overdue": 0, "backups": 2, "failed": 2}, measured(t)); diff != "" {
+		t.Errorf("metrics when the only good backup has rotted (-want +got):\n%s", diff)
+	}
+	status := stored[v1alpha1.EtcdBackupSchedule](t, s.api, scheduleRequest.NamespacedName).Status
+	if status.LastSuccessTime != nil || status.LastVerified != "" || status.LastVerifiedTime != nil {
+		t.Errorf("the status still tells of it: %+v", status)
+	}
 	if err := s.api.Delete(t.Context(), aSchedule()); err != nil {
 		t.Fatal(err)
 	}

@@ -122,15 +122,24 @@ func ofArchives(archives []v1alpha1.EtcdArchive) (late, broken string) {
 			late = fmt.Sprintf("archive %s: %s", a.Name, lag.Message)
 		}
 		verified := meta.FindStatusCondition(a.Status.Conditions, v1alpha1.ConditionVerified)
+		base := meta.FindStatusCondition(a.Status.Conditions, v1alpha1.ConditionBaseReady)
 		switch stalled := meta.IsStatusConditionTrue(a.Status.Conditions, v1alpha1.ConditionStalled); {
 		case broken != "":
 		case stalled && ready != nil:
 			broken = fmt.Sprintf("archive %s: %s", a.Name, ready.Message)
 		case !a.Spec.Suspend && condemned(verified):
 			broken = fmt.Sprintf("archive %s: %s", a.Name, verified.Message)
+		case !a.Spec.Suspend && baseless(base):
+			broken = fmt.Sprintf("archive %s: %s", a.Name, base.Message)
 		}
 	}
 	return late, broken
+}
+
+// baseless says that a base was tried to be taken, and could not be: a segment alone restores
+// nothing.
+func baseless(base *metav1.Condition) bool {
+	return base != nil && base.Status == metav1.ConditionFalse && base.Reason != v1alpha1.ReasonBaseMissing
 }
 
 // furthest is the archive that holds the most of what was written, whatever it does now. One of

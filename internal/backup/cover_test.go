@@ -132,6 +132,9 @@ func TestCoverByArchives(t *testing.T) {
 	badAndStill.Spec.Suspend = true
 	unseen := archive(well, metav1.Condition{Type: v1alpha1.ConditionVerified, Status: metav1.ConditionFalse, Reason: string(snapshot.ReasonStoreUnreachable)})
 	verified := []v1alpha1.EtcdBackup{object("b", 0, verifiedObject)}
+	baseless := func(reason string) v1alpha1.EtcdArchive {
+		return archive(is(v1alpha1.ConditionReady, metav1.ConditionFalse, "no base"), metav1.Condition{Type: v1alpha1.ConditionBaseReady, Status: metav1.ConditionFalse, Reason: reason, Message: "no base"})
+	}
 	for name, tc := range map[string]struct {
 		backups  []v1alpha1.EtcdBackup
 		archives []v1alpha1.EtcdArchive
@@ -140,6 +143,8 @@ func TestCoverByArchives(t *testing.T) {
 		says     string
 	}{
 		"it has just begun":        {nil, []v1alpha1.EtcdArchive{archive()}, false, v1alpha1.ReasonPending, ""},
+		"its base is being taken":  {nil, []v1alpha1.EtcdArchive{baseless(v1alpha1.ReasonBaseMissing)}, false, v1alpha1.ReasonPending, ""},
+		"it could not be taken":    {nil, []v1alpha1.EtcdArchive{baseless(string(snapshot.ReasonNoSpace))}, false, v1alpha1.ReasonFailing, "archive e: no base"},
 		"it is well":               {nil, []v1alpha1.EtcdArchive{archive(well)}, true, v1alpha1.ReasonNotTried, "archive e"},
 		"it was tried":             {nil, []v1alpha1.EtcdArchive{archive(well, is(v1alpha1.ConditionVerified, metav1.ConditionTrue, ""))}, true, v1alpha1.ReasonVerified, "archive e"},
 		"it was, and no backup":    {[]v1alpha1.EtcdBackup{object("b", 0, savedObject)}, []v1alpha1.EtcdArchive{archive(well), archive(well, is(v1alpha1.ConditionVerified, metav1.ConditionTrue, ""))}, true, v1alpha1.ReasonVerified, "newest backup is b, of 2026-01-01T12:00:00Z; none was restored on trial, and archive e was"},

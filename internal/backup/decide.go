@@ -67,8 +67,10 @@ type Observed struct {
 	Verify v1alpha1.BackupVerify
 	// DeletionPolicy says whether its objects go with it.
 	DeletionPolicy v1alpha1.BackupDeletionPolicy
-	// Timeout bounds how long it may wait for its cluster.
+	// Timeout bounds how long it may wait for its cluster, and be tried.
 	Timeout time.Duration
+	// Scheduled says that a schedule made it, so that nobody waits for its end.
+	Scheduled bool
 
 	// Age of the EtcdBackup; DeletedFor is how long it has been on its way out, zero if
 	// it is not.
@@ -169,6 +171,9 @@ func Next(o Observed) Step {
 // saving: a Job that is there is followed whatever has become of the cluster; only
 // the decision to start one looks at it.
 func saving(o Observed) Step {
+	if o.triesAgain(o.Save) {
+		return tryAgain(o.Save, snapshot.OperationSave)
+	}
 	if o.Save.State != WorkAbsent {
 		return follow(o.Save, snapshot.OperationSave, RecordSave, v1alpha1.ReasonSaving)
 	}
@@ -250,6 +255,8 @@ func verifying(o Observed) Step {
 	case o.undecided():
 		_, why := failure(o.Drill, snapshot.OperationDrill)
 		return Step{Kind: Wait, Reason: v1alpha1.ReasonVerifying, Message: fmt.Sprintf("a drill again found out nothing, and is begun anew within %s: %s", drillAgain, why)}
+	case o.triesAgain(o.Drill):
+		return tryAgain(o.Drill, snapshot.OperationDrill)
 	case o.Drill.State != WorkAbsent:
 		return follow(o.Drill, snapshot.OperationDrill, RecordDrill, v1alpha1.ReasonVerifying)
 	case o.MissingSecret != "":
@@ -259,6 +266,30 @@ func verifying(o Observed) Step {
 	default:
 		return Step{Kind: Drill, Reason: v1alpha1.ReasonVerifying, Message: "starting the Job that restores the backup, starts etcd on it and compares"}
 	}
+}
+
+// tryAgainAfter is how long a store, or a cluster, that did not answer the three tries of each
+// of a Job's pods is left alone.
+const tryAgainAfter = 5 * time.Minute
+
+// triesAgain says that a Job has failed for what may pass, and that the next slot is no better
+// time for it: an outage of some minutes would cost a night's backup. Whoever makes a single
+// backup waits for an answer, and gets one.
+func (o Observed) triesAgain(w Work) bool {
+	r := w.Result
+	passes := w.State == WorkFailed && !w.TimedOut && r != nil && r.Outcome == snapshot.OutcomeFailed && !r.Permanent()
+	return o.Scheduled && passes && o.Age < o.Timeout
+}
+
+// tryAgain with a new Job, after a while.
+func tryAgain(w Work, operation snapshot.Operation) Step {
+	step := Step{Kind: Redo, Operation: operation}
+	step.Reason, step.Message = failure(w, operation)
+	if w.EndedFor < tryAgainAfter {
+		step.Kind = Wait
+	}
+	step.Message += fmt.Sprintf("; it is tried again every %s until spec.timeout is over", tryAgainAfter)
+	return step
 }
 
 // follow a Job to its end. One that has succeeded and left no result is run again:

@@ -9,6 +9,13 @@ import (
 // breaches are changes of the source, each of which gives up a rule. A test that no
 // longer fails for one of them has stopped to guard that rule.
 var breaches = map[string]mutants.Mutant{
+	"an outage costs a night's backup":          mutants.Of("decide.go", "return o.Scheduled && passes", "return false && passes"),
+	"who waits for a backup is kept waiting":    mutants.Of("decide.go", "return o.Scheduled && passes", "return passes"),
+	"a backup is tried for ever":                mutants.Of("decide.go", "passes && o.Age < o.Timeout", "passes"),
+	"what fails for good is tried again":        mutants.Of("decide.go", "r.Outcome == snapshot.OutcomeFailed && !r.Permanent()", "r.Outcome == snapshot.OutcomeFailed"),
+	"a store that is away is hammered":          mutants.Of("decide.go", "if w.EndedFor < tryAgainAfter {", "if false {"),
+	"an archive without a base looks well":      mutants.Of("cover.go", "case !a.Spec.Suspend && baseless(base):", "case false && baseless(base):"),
+	"what has rotted is told to be the newest":  mutants.Of("schedulestatus.go", "is.LastSuccessTime, is.LastVerified, is.LastVerifiedTime = nil, \"\", nil", ""),
 	"what was given up is told to go on":        mutants.Of("decide.go", "step.Message += last(w, operation)", ""),
 	"a claim is waited for without a word":      mutants.Of("archive.go", `case o.MissingClaim != "" && !o.Archiver.Running:`, "case false:"),
 	"an archive that was drilled is not tried":  mutants.Of("cover.go", "verified == nil && a != nil {", "false && a != nil {"),

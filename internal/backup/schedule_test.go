@@ -277,6 +277,20 @@ func TestScheduleReady(t *testing.T) {
 	}
 }
 
+// TestWhatHasRotted is not told of any more: no restore would find it.
+func TestWhatHasRotted(t *testing.T) {
+	s := &v1alpha1.EtcdBackupSchedule{}
+	tell := func(p Plan) { ReportSchedule(s, p, p.Take(), time.Time{}, nil) }
+	tell(hourly(with(good(0))))
+	if s.Status.LastSuccessTime == nil || s.Status.LastVerified == "" || s.Status.LastVerifiedTime == nil {
+		t.Fatalf("nothing is told of a good one: %+v", s.Status)
+	}
+	tell(hourly(with(good(0, failed, unverified))))
+	if s.Status.LastSuccessTime != nil || s.Status.LastVerified != "" || s.Status.LastVerifiedTime != nil {
+		t.Errorf("it is still told of: %+v", s.Status)
+	}
+}
+
 // TestFastClock: a slot that was written while the clock was hours ahead is forgotten
 // as soon as the clock is right, and the next one that comes is taken.
 func TestFastClock(t *testing.T) {

@@ -32,6 +32,8 @@ func ReportSchedule(s *v1alpha1.EtcdBackupSchedule, p Plan, t Turn, made time.Ti
 		is.Active = SlotName(s.Name, made)
 	}
 	good, verified := p.Newest()
+	// What was the newest may have rotted, or be gone: whoever restores would not find it.
+	is.LastSuccessTime, is.LastVerified, is.LastVerifiedTime = nil, "", nil
 	if good != nil {
 		is.LastSuccessTime = timeOf(good.Backup.Began)
 	}
