@@ -99,7 +99,8 @@ const (
 	AnnotationNode = "etcd.quorate.dev/node"
 	// AnnotationVolumeUID on a pod is the UID of the claim it was made for.
 	AnnotationVolumeUID = "etcd.quorate.dev/volume-uid"
-	// AnnotationTemplateHash on a pod is the hash of what it was made from.
+	// AnnotationTemplateHash on a pod is the hash of what it was made from, and on a ServiceAccount
+	// that of the annotations that the user has given it.
 	AnnotationTemplateHash = "etcd.quorate.dev/template-hash"
 	// AnnotationTrust on a pod is the hash of the authorities that its etcd trusts, which
 	// it reads at its start and never again. Absent while they are those of the founding.

@@ -57,7 +57,8 @@ type S3Store struct {
 
 	// CredentialsSecretRef names a Secret with the keys AWS_ACCESS_KEY_ID,
 	// AWS_SECRET_ACCESS_KEY and, for temporary credentials, AWS_SESSION_TOKEN. Without it
-	// the pod's own identity is used (see serviceAccountName).
+	// the pod's own identity is used: that of serviceAccountName, or, where members are
+	// filled, what podTemplate.serviceAccountAnnotations of the EtcdCluster say.
 	// +optional
 	CredentialsSecretRef *SecretReference `json:"credentialsSecretRef,omitempty"`
 
@@ -87,8 +88,9 @@ type GCSStore struct {
 	Prefix string `json:"prefix,omitempty"`
 
 	// CredentialsSecretRef names a Secret whose key serviceAccount.json holds the key of
-	// a service account. Without it the pod's own identity is used (see
-	// serviceAccountName).
+	// a service account. Without it the pod's own identity is used: that of
+	// serviceAccountName, or, where members are filled, what
+	// podTemplate.serviceAccountAnnotations of the EtcdCluster say.
 	// +optional
 	CredentialsSecretRef *SecretReference `json:"credentialsSecretRef,omitempty"`
 }
@@ -113,7 +115,8 @@ type AzureStore struct {
 
 	// CredentialsSecretRef names a Secret with the key AZURE_STORAGE_KEY (a key of the
 	// storage account) or AZURE_STORAGE_SAS_TOKEN. Without it the pod's own identity is
-	// used (see serviceAccountName).
+	// used: that of serviceAccountName, or, where members are filled, what
+	// podTemplate.serviceAccountAnnotations of the EtcdCluster say.
 	// +optional
 	CredentialsSecretRef *SecretReference `json:"credentialsSecretRef,omitempty"`
 }

@@ -84,7 +84,7 @@ func Archiver(a *v1alpha1.EtcdArchive, w Work) (*appsv1.Deployment, error) {
 			RevisionHistoryLimit: new(int32(1)),
 			Strategy:             appsv1.DeploymentStrategy{Type: appsv1.RecreateDeploymentStrategyType},
 			Selector:             &metav1.LabelSelector{MatchLabels: labels},
-			Template:             corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels, Annotations: annotations}, Spec: pod},
+			Template:             corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: identified(labels, a.Spec.Store), Annotations: annotations}, Spec: pod},
 		},
 	}
 	made, err := json.Marshal(d.Spec)
@@ -126,7 +126,7 @@ func ArchiveDrillJob(a *v1alpha1.EtcdArchive, w Work) *batchv1.Job {
 	// How much is replayed nobody knows before: the program looks at the disk as it goes on.
 	m.workingDir(nil)
 	job := workJob(metav1.ObjectMeta{
-		Name: ArchiveDrillName(a.Name), Namespace: a.Namespace, Labels: labels, Annotations: annotations,
+		Name: ArchiveDrillName(a.Name), Namespace: a.Namespace, Labels: identified(labels, a.Spec.Store), Annotations: annotations,
 		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(a, v1alpha1.GroupVersion.WithKind("EtcdArchive"))},
 	}, drillTimeout, workSpec(a.Spec.ServiceAccountName, m, w))
 	job.Spec.TTLSecondsAfterFinished = new(int32(workKept.Seconds()))
@@ -140,7 +140,7 @@ func ArchivePruneJob(a *v1alpha1.EtcdArchive, w Work, since time.Time) *batchv1.
 	m.flag("--cluster-uid="+a.Status.ClusterUID, "--points-since="+since.UTC().Format(time.RFC3339))
 	m.mount("tmp", "/tmp", emptyDir("16Mi"))
 	job := workJob(metav1.ObjectMeta{
-		Name: ArchivePruneName(a.Name), Namespace: a.Namespace, Labels: ArchiveLabels(a, w.Operation),
+		Name: ArchivePruneName(a.Name), Namespace: a.Namespace, Labels: identified(ArchiveLabels(a, w.Operation), a.Spec.Store),
 		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(a, v1alpha1.GroupVersion.WithKind("EtcdArchive"))},
 	}, archivePruneTimeout, workSpec(a.Spec.ServiceAccountName, m, w))
 	job.Spec.TTLSecondsAfterFinished = new(int32(workKept.Seconds()))

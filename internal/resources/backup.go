@@ -69,7 +69,7 @@ func BackupJob(b *v1alpha1.EtcdBackup, w Work) *batchv1.Job {
 		timeout, kept = pruneTimeout, pruneTimeout
 	}
 	job := workJob(metav1.ObjectMeta{
-		Name: JobName(b.Name, w.Operation), Namespace: b.Namespace, Labels: labels, OwnerReferences: owners(b, w.Operation),
+		Name: JobName(b.Name, w.Operation), Namespace: b.Namespace, Labels: identified(labels, b.Spec.Store), OwnerReferences: owners(b, w.Operation),
 	}, timeout, workSpec(b.Spec.ServiceAccountName, workMounts(b, w), w))
 	job.Spec.TTLSecondsAfterFinished = new(int32(kept.Seconds()))
 	job.Spec.Template.Annotations = annotations

@@ -69,7 +69,7 @@ func checkLabels(instance string, r Restore, whose map[string]string) map[string
 		labels[v1alpha1.LabelBackup] = r.BackupName
 	}
 	maps.Copy(labels, whose)
-	return labels
+	return identified(labels, r.Store)
 }
 
 func checkJob(is metav1.ObjectMeta, timeout time.Duration, spec corev1.PodSpec) *batchv1.Job {

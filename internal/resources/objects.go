@@ -1,6 +1,8 @@
 package resources
 
 import (
+	"maps"
+
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -54,11 +56,19 @@ func empty[T any, P interface {
 }
 
 // serviceAccount has no rights and no token; it exists so that nothing that is
-// granted to the namespace's default account reaches a member.
+// granted to the namespace's default account reaches a member. What it is in a cloud says
+// the user.
 func serviceAccount(c *v1alpha1.EtcdCluster) *corev1ac.ServiceAccountApplyConfiguration {
+	identity := maps.Clone(c.Spec.PodTemplate.ServiceAccountAnnotations)
+	if identity == nil {
+		identity = map[string]string{}
+	}
+	// That one is wanted no more could not be seen otherwise: anybody may have added another.
+	identity[v1alpha1.AnnotationTemplateHash] = hashOf(identity)
 	return corev1ac.ServiceAccount(c.Name, c.Namespace).
 		WithLabels(Labels(c)).
 		WithOwnerReferences(ownedBy(c)).
+		WithAnnotations(identity).
 		WithAutomountServiceAccountToken(false)
 }
 

@@ -115,7 +115,7 @@ func RebuildJob(c *v1alpha1.EtcdCluster, p Point, backupImage string) *batchv1.J
 	m.workingDir(nil)
 	w := Work{Operation: snapshot.OperationRebuild, BackupImage: backupImage, EtcdImage: Image(c), Cluster: c}
 	return workJob(metav1.ObjectMeta{
-		Name: RebuildJobName(c.Name), Namespace: c.Namespace, Labels: labels,
+		Name: RebuildJobName(c.Name), Namespace: c.Namespace, Labels: identified(labels, p.Store),
 		Annotations:     map[string]string{v1alpha1.AnnotationRestoreWay: RestoreWay(c)},
 		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(c, v1alpha1.GroupVersion.WithKind("EtcdCluster"))},
 	}, rebuildTimeout, workSpec(p.ServiceAccount, m, w))

@@ -1,6 +1,7 @@
 package resources
 
 import (
+	"maps"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -113,6 +114,20 @@ func store(s v1alpha1.BackupStore) mounted {
 		}})
 	}
 	return m
+}
+
+// labelAzureIdentity has Azure's webhook give a pod the identity that its ServiceAccount names.
+const labelAzureIdentity = "azure.workload.identity/use"
+
+// identified are the labels of a pod that reads from the store, or writes to it: as itself, if
+// no Secret is named.
+func identified(labels map[string]string, s v1alpha1.BackupStore) map[string]string {
+	if s.Azure == nil || s.Azure.CredentialsSecretRef != nil {
+		return labels
+	}
+	labels = maps.Clone(labels)
+	labels[labelAzureIdentity] = "true"
+	return labels
 }
 
 func (m *mounted) s3(s *v1alpha1.S3Store) {

@@ -87,6 +87,27 @@ var _ = Describe("The sample", Ordered, func() {
 		Expect(account.AutomountServiceAccountToken).To(HaveValue(BeFalse()))
 	}, NodeTimeout(patience))
 
+	It("gives the members' ServiceAccount an identity in a cloud, and takes it back", func(ctx SpecContext) {
+		before := c.pods(ctx)
+		annotations := func() map[string]string {
+			account := named[corev1.ServiceAccount](c.namespace, c.name)
+			Expect(kube.Get(ctx, client.ObjectKeyFromObject(account), account)).To(Succeed())
+			return account.Annotations
+		}
+		want := func(value string) {
+			_, err := kubectl(ctx, "-n", c.namespace, "patch", "ec", c.name, "--type", "merge", "-p", `{"spec":{"podTemplate":{"serviceAccountAnnotations":`+value+`}}}`)
+			Expect(err).NotTo(HaveOccurred())
+		}
+		want(`{"eks.amazonaws.com/role-arn":"arn:aws:iam::1:role/a"}`)
+		Eventually(ctx, annotations).WithTimeout(patience).Should(HaveKeyWithValue("eks.amazonaws.com/role-arn", "arn:aws:iam::1:role/a"))
+		want("null")
+		Eventually(ctx, annotations).WithTimeout(patience).ShouldNot(HaveKey("eks.amazonaws.com/role-arn"))
+		c.settles(ctx)
+		for name, pod := range c.pods(ctx) {
+			Expect(pod.UID).To(Equal(before[name].UID), "%s was not restarted for it", name)
+		}
+	}, NodeTimeout(2*patience))
+
 	It("tells all of it in status", func(ctx SpecContext) {
 		c.becomesReady(ctx)
 		s := c.get(ctx).Status

@@ -1078,6 +1078,11 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: seccompProfile
       type:
         namedType: io.k8s.api.core.v1.SeccompProfile
+    - name: serviceAccountAnnotations
+      type:
+        map:
+          elementType:
+            scalar: string
     - name: tolerations
       type:
         list:

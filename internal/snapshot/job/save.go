@@ -49,9 +49,9 @@ type Env struct {
 	// ReadRate is how many bytes a second of a snapshot are read from the store at most when it
 	// is downloaded (readBackLeast at least); zero for no limit.
 	ReadRate int64
-	Tracker *Tracker
-	Log     *slog.Logger
-	Now     func() time.Time
+	Tracker  *Tracker
+	Log      *slog.Logger
+	Now      func() time.Time
 
 	// history is how long a revision can be hashed; zero for keepsHistory.
 	history time.Duration

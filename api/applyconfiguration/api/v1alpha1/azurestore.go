@@ -15,7 +15,8 @@ type AzureStoreApplyConfiguration struct {
 	Prefix *string `json:"prefix,omitempty"`
 	// CredentialsSecretRef names a Secret with the key AZURE_STORAGE_KEY (a key of the
 	// storage account) or AZURE_STORAGE_SAS_TOKEN. Without it the pod's own identity is
-	// used (see serviceAccountName).
+	// used: that of serviceAccountName, or, where members are filled, what
+	// podTemplate.serviceAccountAnnotations of the EtcdCluster say.
 	CredentialsSecretRef *SecretReferenceApplyConfiguration `json:"credentialsSecretRef,omitempty"`
 }
 

@@ -12,8 +12,9 @@ type GCSStoreApplyConfiguration struct {
 	// Prefix of the names of all objects, such as clusters/production.
 	Prefix *string `json:"prefix,omitempty"`
 	// CredentialsSecretRef names a Secret whose key serviceAccount.json holds the key of
-	// a service account. Without it the pod's own identity is used (see
-	// serviceAccountName).
+	// a service account. Without it the pod's own identity is used: that of
+	// serviceAccountName, or, where members are filled, what
+	// podTemplate.serviceAccountAnnotations of the EtcdCluster say.
 	CredentialsSecretRef *SecretReferenceApplyConfiguration `json:"credentialsSecretRef,omitempty"`
 }
 

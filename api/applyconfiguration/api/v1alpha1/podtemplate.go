@@ -15,6 +15,11 @@ type PodTemplateApplyConfiguration struct {
 	Labels map[string]string `json:"labels,omitempty"`
 	// Annotations added to each pod.
 	Annotations map[string]string `json:"annotations,omitempty"`
+	// ServiceAccountAnnotations added to the members' ServiceAccount, which has the cluster's name,
+	// so that new members that are filled from a store without a Secret have an identity there:
+	// eks.amazonaws.com/role-arn, iam.gke.io/gcp-service-account or
+	// azure.workload.identity/client-id (with the label azure.workload.identity/use in labels).
+	ServiceAccountAnnotations map[string]string `json:"serviceAccountAnnotations,omitempty"`
 	// Resources of the etcd container.
 	Resources *v1.ResourceRequirements `json:"resources,omitempty"`
 	// Affinity of the pods.
@@ -67,6 +72,20 @@ func (b *PodTemplateApplyConfiguration) WithAnnotations(entries map[string]strin
 	}
 	for k, v := range entries {
 		b.Annotations[k] = v
+	}
+	return b
+}
+
+// WithServiceAccountAnnotations puts the entries into the ServiceAccountAnnotations field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, the entries provided by each call will be put on the ServiceAccountAnnotations field,
+// overwriting an existing map entries in ServiceAccountAnnotations field with the same key.
+func (b *PodTemplateApplyConfiguration) WithServiceAccountAnnotations(entries map[string]string) *PodTemplateApplyConfiguration {
+	if b.ServiceAccountAnnotations == nil && len(entries) > 0 {
+		b.ServiceAccountAnnotations = make(map[string]string, len(entries))
+	}
+	for k, v := range entries {
+		b.ServiceAccountAnnotations[k] = v
 	}
 	return b
 }

@@ -17,7 +17,8 @@ type S3StoreApplyConfiguration struct {
 	Prefix *string `json:"prefix,omitempty"`
 	// CredentialsSecretRef names a Secret with the keys AWS_ACCESS_KEY_ID,
 	// AWS_SECRET_ACCESS_KEY and, for temporary credentials, AWS_SESSION_TOKEN. Without it
-	// the pod's own identity is used (see serviceAccountName).
+	// the pod's own identity is used: that of serviceAccountName, or, where members are
+	// filled, what podTemplate.serviceAccountAnnotations of the EtcdCluster say.
 	CredentialsSecretRef *SecretReferenceApplyConfiguration `json:"credentialsSecretRef,omitempty"`
 	// CASecretRef names a Secret whose key ca.crt holds the authority of the server's
 	// certificate. Without it the certificates of the image are trusted.
