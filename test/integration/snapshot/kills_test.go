@@ -66,7 +66,6 @@ func killing(t *testing.T) (now *atomic.Pointer[killer], through, direct bucket)
 // run ends with the process, and says whether it was killed.
 func (k *killer) run(t *testing.T, command *exec.Cmd) (killed bool) {
 	t.Helper()
-	k.victim = make(chan *process, 1)
 	p := start(t, filepath.Join(t.TempDir(), "log"), command)
 	k.victim <- p
 	<-p.done
@@ -83,7 +82,7 @@ func eachKill(t *testing.T, now *atomic.Pointer[killer], command func() *exec.Cm
 		if at > 200 {
 			t.Fatal("it does not end")
 		}
-		k := &killer{at: at, late: late}
+		k := &killer{at: at, late: late, victim: make(chan *process, 1)}
 		now.Store(k)
 		if !k.run(t, command()) {
 			t.Logf("it ended by itself with %d requests", k.asked.Load())
@@ -213,6 +212,102 @@ func TestAPruneThatIsKilledAtAnyRequest(t *testing.T) {
 	})
 	if listed := direct.list(t); len(listed) != 2 || listed[0].ID != newest || listed[1].ID != verified || listed[1].Verified == nil {
 		t.Errorf("listed in the end: %+v", listed)
+	}
+}
+
+// manifests that lie in the bucket, by their IDs: one that cannot be read must not lie there.
+func manifests(t testing.TB, b bucket) map[string]snapshot.Manifest {
+	t.Helper()
+	paths, err := filepath.Glob(b.object("*", snapshot.ManifestObject))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]snapshot.Manifest{}
+	for _, path := range paths {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := snapshot.DecodeManifest(content)
+		if err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+		found[filepath.Base(filepath.Dir(path))] = m
+	}
+	return found
+}
+
+// checkWhole wants each backup that is listed to be what its manifest says, and each manifest to
+// be listed. It returns the manifests.
+func checkWhole(t *testing.T, b bucket, when string) map[string]snapshot.Manifest {
+	t.Helper()
+	listed, found := b.list(t), manifests(t, b)
+	if len(listed) != len(found) {
+		t.Errorf("%s: %d backups are listed, and there are %d manifests", when, len(listed), len(found))
+	}
+	for _, is := range listed {
+		want := found[is.ID].Stored
+		content, err := os.ReadFile(b.object(is.ID, snapshot.SnapshotObject))
+		got := snapshot.Content{Bytes: int64(len(content)), SHA256: fmt.Sprintf("%x", sha256.Sum256(content))}
+		if err != nil || got != want || is.StoredBytes != want.Bytes || is.SHA256 != want.SHA256 {
+			t.Errorf("%s: %s is listed as %+v, its manifest says %+v, and its object is %+v, %v", when, is.ID, is, want, got, err)
+			continue
+		}
+		b.run(t, "check", "--backup="+is.ID, "--etcd-version="+is.EtcdVersion, "--etcdutl="+tool(t, is.EtcdVersion, "etcdutl")).mustSucceed(t)
+	}
+	return found
+}
+
+// Killed at any of its requests, a save leaves a backup that is whole, or nothing that is listed.
+// The same save again finds the one that is there, or makes it: in the end there is one.
+func TestASaveThatIsKilledAtAnyRequest(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		source  func(t *testing.T) *etcd
+		uploads bool
+	}{
+		"in one piece": {func(t *testing.T) *etcd { t.Helper(); return startEtcd(t, "3.6.16") }, false},
+		"in parts":     {bigSource, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			source := tc.source(t)
+			live(t, source.client, 81, 50)
+			now, through, direct := killing(t)
+			now.Store(&killer{})
+			flags := append(saveFlags(t, source), "--uid=u1")
+			empty := t.TempDir()
+			command := func() *exec.Cmd {
+				copied(t, empty, direct.dir)
+				return through.command(t, filepath.Join(t.TempDir(), "termination"), "save", flags...)
+			}
+			// How often there was a backup, a whole object that was none, and an upload that was begun.
+			var done, unsealed, begun int
+			eachKill(t, now, command, func(when string) {
+				before := checkWhole(t, direct, when)
+				objects, err := filepath.Glob(direct.object("*", snapshot.SnapshotObject))
+				if err != nil {
+					t.Fatal(err)
+				}
+				done, unsealed, begun = done+len(before), unsealed+len(objects)-len(before), begun+uploads(t, direct)
+				again := direct.run(t, "save", flags...).mustSucceed(t).result.Backup
+				after := checkWhole(t, direct, when+", and saved again")
+				if len(after) != 1 || after[again.ID].UID != "u1" {
+					t.Errorf("%s, and saved again as %s: there are %+v", when, again.ID, after)
+				}
+				if diff := cmp.Diff(before, after); len(before) > 0 && diff != "" {
+					t.Errorf("%s, and saved again (-before +after):\n%s", when, diff)
+				}
+			})
+			t.Logf("%d times there was a backup, %d times an object without a manifest, %d times an upload", done, unsealed, begun)
+			if done == 0 || unsealed == 0 || (begun > 0) != tc.uploads {
+				t.Error("not all of what is to be shown")
+			}
+			if last := checkWhole(t, direct, "never killed"); len(last) != 1 {
+				t.Errorf("never killed: there are %+v", last)
+			}
+			direct.drill(t, "3.6.16").mustSucceed(t)
+		})
 	}
 }
 
