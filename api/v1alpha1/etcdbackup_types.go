@@ -241,6 +241,7 @@ type EtcdBackupStatus struct {
 // +kubebuilder:printcolumn:name="Verified",type=string,JSONPath=`.status.conditions[?(@.type=="Verified")].status`
 // +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Bytes",type=integer,priority=1,JSONPath=`.status.progress.bytes`
 // +kubebuilder:printcolumn:name="URL",type=string,priority=1,JSONPath=`.status.url`
 // +kubebuilder:validation:XValidation:rule=`oldSelf.hasValue() || (size(self.metadata.name) <= 56 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$'))`,message=`metadata.name … is not a DNS label of at most 56 characters — the names of Jobs are made from it — use lower-case letters, digits and dashes`,messageExpression=`'metadata.name ' + self.metadata.name + ' is not a DNS label of at most 56 characters — the names of Jobs are made from it — use lower-case letters, digits and dashes'`,optionalOldSelf=true
 type EtcdBackup struct {

@@ -615,7 +615,8 @@ func TestArchiveLag(t *testing.T) {
 	}
 	source := startEtcd(t, "3.6.16")
 	store := s3Bucket(t)
-	a := store.archive(t, source, "--seal-every=2s", "--idle-every=10m")
+	// With the default of spec.rateLimit, which keeps the archiver to one processor.
+	a := store.archive(t, source, "--seal-every=2s", "--idle-every=10m", fmt.Sprintf("--rate-limit=%d", 8<<20))
 	a.reach(t, 1)
 	highWater := watchMemory(a.command.Process.Pid)
 	stop := make(chan struct{})
