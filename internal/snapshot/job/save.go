@@ -104,7 +104,28 @@ func (e *Env) Save(ctx context.Context, s Save) (snapshot.Manifest, error) {
 		}
 		return err
 	})
+	if err == nil {
+		e.clearOrphans(ctx)
+	}
 	return saved, err
+}
+
+// clearOrphans removes what processes have left that were killed long ago: where no retention
+// deletes anything nobody else would, and an upload that was never ended is seen in no listing and
+// costs as much as a backup. The backup that was just made is one whatever becomes of it.
+func (e *Env) clearOrphans(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, cleanTimeout)
+	defer cancel()
+	entries, err := e.list(ctx)
+	if err != nil {
+		e.Log.Warn("What killed processes left is not looked for", "error", err.Error())
+		return
+	}
+	unfinished := slices.DeleteFunc(entries, func(found entry) bool { return found.complete })
+	_, warnings := e.orphans(ctx, Prune{OrphansAfter: snapshot.OrphansAfter}, unfinished)
+	for _, warning := range warnings {
+		e.Log.Warn("What killed processes left stays for now", "error", warning)
+	}
 }
 
 // try repeats the work until it succeeds, fails for good or has been tried often
