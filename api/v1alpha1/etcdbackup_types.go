@@ -93,7 +93,8 @@ type EtcdBackupSpec struct {
 	RateLimit resource.Quantity `json:"rateLimit,omitempty,omitzero"`
 
 	// Timeout of the work that makes the backup, with all its tries, and of the work
-	// that verifies it: from 1m to 168h.
+	// that verifies it: from 1m to 168h. What a schedule makes is begun again until this is over, if
+	// it has failed for what may pass.
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=32
 	// +kubebuilder:validation:XValidation:rule=`size(self) > 1 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?h)?([0-9]{1,6}([.][0-9]{1,3})?m)?([0-9]{1,9}([.][0-9]{1,3})?s)?$') && duration(self) >= duration('1m') && duration(self) <= duration('168h')`,message=`"…" is not a duration from 1m to 168h — a backup that is given up too soon is never made, and one that hangs holds up the next — use minutes and hours such as 2h`,messageExpression=`'"' + self + '" is not a duration from 1m to 168h — a backup that is given up too soon is never made, and one that hangs holds up the next — use minutes and hours such as 2h'`
@@ -241,7 +242,7 @@ type EtcdBackupStatus struct {
 // +kubebuilder:printcolumn:name="Verified",type=string,JSONPath=`.status.conditions[?(@.type=="Verified")].status`
 // +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
-// +kubebuilder:printcolumn:name="Bytes",type=integer,priority=1,JSONPath=`.status.progress.bytes`
+// +kubebuilder:printcolumn:name="Done",type=integer,priority=1,JSONPath=`.status.progress.bytes`
 // +kubebuilder:printcolumn:name="URL",type=string,priority=1,JSONPath=`.status.url`
 // +kubebuilder:validation:XValidation:rule=`oldSelf.hasValue() || (size(self.metadata.name) <= 56 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$'))`,message=`metadata.name … is not a DNS label of at most 56 characters — the names of Jobs are made from it — use lower-case letters, digits and dashes`,messageExpression=`'metadata.name ' + self.metadata.name + ' is not a DNS label of at most 56 characters — the names of Jobs are made from it — use lower-case letters, digits and dashes'`,optionalOldSelf=true
 type EtcdBackup struct {

@@ -839,7 +839,7 @@ type RecoveryStatus struct {
 	// +optional
 	GivenUp string `json:"givenUp,omitempty"`
 	// PossibleLoss says which acknowledged writes may be missing.
-	// +kubebuilder:validation:MaxLength=1024
+	// +kubebuilder:validation:MaxLength=2048
 	// +optional
 	PossibleLoss string `json:"possibleLoss,omitempty"`
 }

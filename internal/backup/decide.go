@@ -67,7 +67,7 @@ type Observed struct {
 	Verify v1alpha1.BackupVerify
 	// DeletionPolicy says whether its objects go with it.
 	DeletionPolicy v1alpha1.BackupDeletionPolicy
-	// Timeout bounds how long it may wait for its cluster, and be tried.
+	// Timeout bounds how long it may wait for its cluster, and be begun again.
 	Timeout time.Duration
 	// Scheduled says that a schedule made it, so that nobody waits for its end.
 	Scheduled bool
@@ -171,8 +171,8 @@ func Next(o Observed) Step {
 // saving: a Job that is there is followed whatever has become of the cluster; only
 // the decision to start one looks at it.
 func saving(o Observed) Step {
-	if o.triesAgain(o.Save) {
-		return tryAgain(o.Save, snapshot.OperationSave)
+	if o.savesAgain() {
+		return saveAgain(o.Save)
 	}
 	if o.Save.State != WorkAbsent {
 		return follow(o.Save, snapshot.OperationSave, RecordSave, v1alpha1.ReasonSaving)
@@ -255,8 +255,6 @@ func verifying(o Observed) Step {
 	case o.undecided():
 		_, why := failure(o.Drill, snapshot.OperationDrill)
 		return Step{Kind: Wait, Reason: v1alpha1.ReasonVerifying, Message: fmt.Sprintf("a drill again found out nothing, and is begun anew within %s: %s", drillAgain, why)}
-	case o.triesAgain(o.Drill):
-		return tryAgain(o.Drill, snapshot.OperationDrill)
 	case o.Drill.State != WorkAbsent:
 		return follow(o.Drill, snapshot.OperationDrill, RecordDrill, v1alpha1.ReasonVerifying)
 	case o.MissingSecret != "":
@@ -268,27 +266,27 @@ func verifying(o Observed) Step {
 	}
 }
 
-// tryAgainAfter is how long a store, or a cluster, that did not answer the three tries of each
-// of a Job's pods is left alone.
-const tryAgainAfter = 5 * time.Minute
+// saveAgainAfter is how long a store, or a cluster, that did not answer the tries of each of a
+// Job's pods is left alone.
+const saveAgainAfter = 5 * time.Minute
 
-// triesAgain says that a Job has failed for what may pass, and that the next slot is no better
-// time for it: an outage of some minutes would cost a night's backup. Whoever makes a single
-// backup waits for an answer, and gets one.
-func (o Observed) triesAgain(w Work) bool {
-	r := w.Result
+// savesAgain says that a Job has failed for what may pass, within spec.timeout: an outage of some
+// minutes would cost a night's backup. Whoever makes a single backup waits for an answer, and gets
+// one. What is saved waits for nothing: it is there, and holds up no slot while its drill fails.
+func (o Observed) savesAgain() bool {
+	w, r := o.Save, o.Save.Result
 	passes := w.State == WorkFailed && !w.TimedOut && r != nil && r.Outcome == snapshot.OutcomeFailed && !r.Permanent()
 	return o.Scheduled && passes && o.Age < o.Timeout
 }
 
-// tryAgain with a new Job, after a while.
-func tryAgain(w Work, operation snapshot.Operation) Step {
-	step := Step{Kind: Redo, Operation: operation}
-	step.Reason, step.Message = failure(w, operation)
-	if w.EndedFor < tryAgainAfter {
-		step.Kind = Wait
+// saveAgain with a new Job, after a while.
+func saveAgain(w Work) Step {
+	step := Step{Kind: Wait}
+	step.Reason, step.Message = failure(w, snapshot.OperationSave)
+	step.Message += fmt.Sprintf("; it is tried again after %s, until spec.timeout is over", saveAgainAfter)
+	if w.EndedFor >= saveAgainAfter {
+		step.Kind, step.Operation = Redo, snapshot.OperationSave
 	}
-	step.Message += fmt.Sprintf("; it is tried again every %s until spec.timeout is over", tryAgainAfter)
 	return step
 }
 

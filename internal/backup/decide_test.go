@@ -153,19 +153,13 @@ func TestNext(t *testing.T) {
 	}
 }
 
-// TestAnOutageDoesNotCostANight: what a schedule made is tried again for as long as spec.timeout
-// says, unless another try would fail as well; a backup that somebody waits for ends at once.
+// TestAnOutageDoesNotCostANight: what a schedule made is saved again for as long as spec.timeout
+// says, unless another try would fail as well. A backup that somebody waits for ends at once, and so
+// does one that lies in the store: the next slot would wait for its drill.
 func TestAnOutageDoesNotCostANight(t *testing.T) {
 	scheduled := func(o *Observed) { o.Scheduled, o.Age = true, 10*time.Minute }
 	fails := func(reason snapshot.Reason, ago time.Duration) func(*Observed) {
-		return func(o *Observed) {
-			w := Work{State: WorkFailed, Result: failedResult(reason), EndedFor: ago}
-			if o.Complete {
-				w.Result.Operation, o.Drill = snapshot.OperationDrill, w
-			} else {
-				w.Result.Operation, o.Save = snapshot.OperationSave, w
-			}
-		}
+		return func(o *Observed) { o.Save = Work{State: WorkFailed, Result: failedResult(reason), EndedFor: ago} }
 	}
 	const away = snapshot.ReasonStoreUnreachable
 	for name, tc := range map[string]struct {
@@ -173,26 +167,26 @@ func TestAnOutageDoesNotCostANight(t *testing.T) {
 		kind   Kind
 		reason string
 	}{
-		"just now":                      {ready(scheduled, fails(away, time.Minute)), Wait, "StoreUnreachable"},
-		"some minutes ago":              {ready(scheduled, fails(away, tryAgainAfter)), Redo, "StoreUnreachable"},
-		"for as long as may be":         {ready(scheduled, fails(away, tryAgainAfter), func(o *Observed) { o.Age = o.Timeout }), Fail, "StoreUnreachable"},
-		"another try fails as well":     {ready(scheduled, fails(snapshot.ReasonBucketMissing, tryAgainAfter)), Fail, "BucketMissing"},
-		"it took too long":              {ready(scheduled, fails(away, tryAgainAfter), func(o *Observed) { o.Save.TimedOut = true }), Fail, "StoreUnreachable"},
-		"it was killed":                 {ready(scheduled, func(o *Observed) { o.Save = Work{State: WorkFailed} }), Fail, v1alpha1.ReasonFailed},
-		"somebody waits":                {ready(fails(away, time.Minute)), Fail, "StoreUnreachable"},
-		"its drill, just now":           {ready(complete, scheduled, fails(away, time.Minute)), Wait, "StoreUnreachable"},
-		"its drill, some minutes ago":   {ready(complete, scheduled, fails(away, tryAgainAfter)), Redo, "StoreUnreachable"},
-		"it cannot be restored":         {ready(complete, scheduled, fails(snapshot.ReasonDiffers, tryAgainAfter)), Fail, "Differs"},
-		"nothing can be compared":       {ready(complete, scheduled, fails(snapshot.ReasonCompacted, tryAgainAfter)), Fail, "Compacted"},
-		"the hash was compacted twice":  {ready(scheduled, fails(snapshot.ReasonCompacted, tryAgainAfter)), Redo, "Compacted"},
-		"the drill, and somebody waits": {ready(complete, fails(away, time.Minute)), Fail, "StoreUnreachable"},
+		"just now":                     {ready(scheduled, fails(away, time.Minute)), Wait, "StoreUnreachable"},
+		"some minutes ago":             {ready(scheduled, fails(away, saveAgainAfter)), Redo, "StoreUnreachable"},
+		"for as long as may be":        {ready(scheduled, fails(away, saveAgainAfter), func(o *Observed) { o.Age = o.Timeout }), Fail, "StoreUnreachable"},
+		"another try fails as well":    {ready(scheduled, fails(snapshot.ReasonBucketMissing, saveAgainAfter)), Fail, "BucketMissing"},
+		"it took too long":             {ready(scheduled, fails(away, saveAgainAfter), func(o *Observed) { o.Save.TimedOut = true }), Fail, "StoreUnreachable"},
+		"it was killed":                {ready(scheduled, func(o *Observed) { o.Save = Work{State: WorkFailed} }), Fail, v1alpha1.ReasonFailed},
+		"somebody waits":               {ready(fails(away, time.Minute)), Fail, "StoreUnreachable"},
+		"its drill fails":              {ready(complete, scheduled, triedOut(time.Minute, away)), Fail, "StoreUnreachable"},
+		"the hash was compacted twice": {ready(scheduled, fails(snapshot.ReasonCompacted, saveAgainAfter)), Redo, "Compacted"},
 	} {
 		step := Next(tc.seen)
 		if step.Kind != tc.kind || step.Reason != tc.reason {
 			t.Errorf("%s: %s/%s %q, want %s/%s", name, step.Kind, step.Reason, step.Message, tc.kind, tc.reason)
 		}
-		if goesOn := step.Kind != Fail; goesOn && (!strings.Contains(step.Message, "tried again every 5m") || step.Operation == "") {
-			t.Errorf("%s: it is not said that it goes on, or with what: %+v", name, step)
+		if goesOn := step.Kind != Fail; goesOn && !strings.Contains(step.Message, "tried again after 5m") {
+			t.Errorf("%s: it is not said that it goes on: %s", name, step.Message)
+		}
+		// Nothing runs that would have to be asked every two seconds how far it is.
+		if (step.Operation != "") != (step.Kind == Redo) && step.Kind != Fail {
+			t.Errorf("%s: %s of the Job %q", name, step.Kind, step.Operation)
 		}
 	}
 }

@@ -13,7 +13,7 @@ var breaches = map[string]mutants.Mutant{
 	"who waits for a backup is kept waiting":    mutants.Of("decide.go", "return o.Scheduled && passes", "return passes"),
 	"a backup is tried for ever":                mutants.Of("decide.go", "passes && o.Age < o.Timeout", "passes"),
 	"what fails for good is tried again":        mutants.Of("decide.go", "r.Outcome == snapshot.OutcomeFailed && !r.Permanent()", "r.Outcome == snapshot.OutcomeFailed"),
-	"a store that is away is hammered":          mutants.Of("decide.go", "if w.EndedFor < tryAgainAfter {", "if false {"),
+	"a store that is away is hammered":          mutants.Of("decide.go", "if w.EndedFor >= saveAgainAfter {", "if true {"),
 	"an archive without a base looks well":      mutants.Of("cover.go", "case !a.Spec.Suspend && baseless(base):", "case false && baseless(base):"),
 	"what has rotted is told to be the newest":  mutants.Of("schedulestatus.go", "is.LastSuccessTime, is.LastVerified, is.LastVerifiedTime = nil, \"\", nil", ""),
 	"what was given up is told to go on":        mutants.Of("decide.go", "step.Message += last(w, operation)", ""),

@@ -159,7 +159,7 @@ func begin(c *v1alpha1.EtcdCluster, seen plan.Observed, with *v1alpha1.SurvivorS
 	s.RevisionFloor = resources.NextFloor(c, now.Time)
 	s.Recovery = &v1alpha1.RecoveryStatus{
 		Incarnation: seen.Incarnation + 1, BackupName: r.Backup, BackupID: r.BackupID, BackupClusterUID: r.BackupClusterUID, Survivor: with,
-		RestoreName: r.Restore, RestoreUID: r.RestoreUID, Time: now.Rfc3339Copy(), GivenUp: givenUp(seen), PossibleLoss: seen.PossibleLoss(),
+		RestoreName: r.Restore, RestoreUID: r.RestoreUID, Time: now.Rfc3339Copy(), GivenUp: givenUp(seen), PossibleLoss: possibleLoss(c, seen),
 	}
 	s.Incarnation, s.ClusterID, s.Joiner, s.FounderVolumes, s.Founders = seen.Incarnation+1, "", "", nil, nil
 	// What was on record about the members' logs, releases and URLs went with them.
@@ -184,8 +184,24 @@ func after(c *v1alpha1.EtcdCluster, name string) int {
 	return 0
 }
 
-// givenUpLimit is how much of it status takes.
-const givenUpLimit = 2048
+// givenUpLimit and lossLimit are how much of them status takes.
+const givenUpLimit, lossLimit = 2048, 2048
+
+// possibleLoss keeps what was told of an incarnation that has never served: how far the members had
+// come that went with it is on record nowhere else.
+func possibleLoss(c *v1alpha1.EtcdCluster, seen plan.Observed) string {
+	loss := seen.PossibleLoss()
+	if before := c.Status.Recovery; before != nil && before.Incarnation == seen.Incarnation && c.Status.ClusterID == "" && before.PossibleLoss != "" {
+		loss = fmt.Sprintf("%s; before that, %s", loss, before.PossibleLoss)
+	}
+	return fits(loss, lossLimit)
+}
+
+// fits cuts off what is longer than the API takes: it would keep the incarnation from beginning at
+// all.
+func fits(told string, limit int) string {
+	return strings.ToValidUTF8(told[:min(len(told), limit)], "")
+}
 
 // givenUp says what is known of the members that are given up.
 func givenUp(seen plan.Observed) string {
@@ -197,7 +213,5 @@ func givenUp(seen plan.Observed) string {
 		}
 		out = append(out, fmt.Sprintf("%s (%s)", m.Name, state))
 	}
-	told := fmt.Sprintf("incarnation %d: %s", seen.Incarnation, strings.Join(out, ", "))
-	// Longer than the API takes, it would keep the incarnation from beginning at all.
-	return strings.ToValidUTF8(told[:min(len(told), givenUpLimit)], "")
+	return fits(fmt.Sprintf("incarnation %d: %s", seen.Incarnation, strings.Join(out, ", ")), givenUpLimit)
 }

@@ -384,6 +384,33 @@ func TestANewIncarnationIsNotWhatTheOldOneBeganWith(t *testing.T) {
 	}
 }
 
+// TestPossibleLossIsNotForgotten: an incarnation that never came to be has lost nothing itself, and
+// the figures of the one before are on record nowhere else.
+func TestPossibleLossIsNotForgotten(t *testing.T) {
+	seen := plan.Observed{Incarnation: 2, Recovery: &plan.Recovery{Backup: "older", BackupRevision: 50}}
+	for name, tc := range map[string]struct {
+		clusterID string
+		of        int64
+		kept      bool
+	}{
+		"it has never served":       {"", 2, true},
+		"it has served":             {"c1", 2, false},
+		"it is told of another one": {"", 1, false},
+	} {
+		c := &v1alpha1.EtcdCluster{}
+		c.Status.ClusterID, c.Status.Recovery = tc.clusterID, &v1alpha1.RecoveryStatus{Incarnation: tc.of, PossibleLoss: "a-0000 had come to 115"}
+		got := possibleLoss(c, seen)
+		if !strings.Contains(got, "since revision 50") || strings.Contains(got, "had come to 115") != tc.kept {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+	c := &v1alpha1.EtcdCluster{}
+	c.Status.Recovery = &v1alpha1.RecoveryStatus{Incarnation: 2, PossibleLoss: strings.Repeat("é", lossLimit/2)}
+	if got := possibleLoss(c, seen); len(got) > lossLimit {
+		t.Errorf("the API refuses %d characters", len(got))
+	}
+}
+
 // TestGivenUpFitsIntoStatus, whatever the guard said of the data.
 func TestGivenUpFitsIntoStatus(t *testing.T) {
 	seen := plan.Observed{Incarnation: 1}

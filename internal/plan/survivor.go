@@ -146,7 +146,7 @@ func (o Observed) lossSinceBackup() string {
 		}
 	}
 	if furthest.Position.Revision > r.BackupRevision {
-		loss += fmt.Sprintf("; %s had come to revision %d", furthest.Name, furthest.Position.Revision)
+		loss += fmt.Sprintf("; %s had come to revision %d of incarnation %d", furthest.Name, furthest.Position.Revision, o.Incarnation)
 	}
 	return loss
 }

@@ -29,7 +29,7 @@ func TestPossibleLoss(t *testing.T) {
 		recovery Recovery
 		want     string
 	}{
-		"members had come further": {Recovery{Backup: "b", BackupRevision: 90}, "what was acknowledged since revision 90, that of the backup, is lost; a-0001 had come to revision 115"},
+		"members had come further": {Recovery{Backup: "b", BackupRevision: 90}, "what was acknowledged since revision 90, that of the backup, is lost; a-0001 had come to revision 115 of incarnation 1"},
 		"none is known to have":    {Recovery{Backup: "b", BackupRevision: 115}, "what was acknowledged since revision 115, that of the backup, is lost"},
 		"it is carried back":       {Recovery{Backup: "b", BackupRevision: 115, Restore: "r"}, "what was acknowledged since revision 115, that of the backup, stays on the old volumes alone"},
 	} {

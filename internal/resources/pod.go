@@ -112,7 +112,7 @@ func MayBeginAnew(pod *corev1.Pod) bool {
 }
 
 // TemplateHash is the hash of the parts of the spec that a pod is made from, but for CPU
-// and memory, which change while it runs. It does not cover what the operator itself adds, so that a new operator
+// and memory, which change while it runs, and for what the ServiceAccount alone bears. It does not cover what the operator itself adds, so that a new operator
 // finds its predecessor's pods up to date.
 func TemplateHash(c *v1alpha1.EtcdCluster) string {
 	return hashOf(struct {
@@ -122,7 +122,7 @@ func TemplateHash(c *v1alpha1.EtcdCluster) string {
 		TLS         v1alpha1.TLSMode
 		Etcd        v1alpha1.EtcdOptions
 		PodTemplate v1alpha1.PodTemplate
-	}{c.Spec.Version, c.Spec.Image, c.Spec.Storage.Medium, c.Spec.TLS.Mode, c.Spec.Etcd, withoutResizable(c.Spec.PodTemplate)})
+	}{c.Spec.Version, c.Spec.Image, c.Spec.Storage.Medium, c.Spec.TLS.Mode, c.Spec.Etcd, remade(c.Spec.PodTemplate)})
 }
 
 // hashOf what is made of a spec that came from JSON, in 16 characters.
@@ -138,7 +138,9 @@ func hashOf(what any) string {
 // resizable resources change while a pod runs (KEP-1287).
 var resizable = []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory}
 
-func withoutResizable(t v1alpha1.PodTemplate) v1alpha1.PodTemplate {
+// remade is what a pod has to be made anew for.
+func remade(t v1alpha1.PodTemplate) v1alpha1.PodTemplate {
+	t.ServiceAccountAnnotations = nil
 	if t.Resources == nil {
 		return t
 	}

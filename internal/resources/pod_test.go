@@ -228,6 +228,9 @@ func TestTemplateHash(t *testing.T) {
 		"CPU and memory": func(c *v1alpha1.EtcdCluster) {
 			c.Spec.PodTemplate.Resources = &corev1.ResourceRequirements{Limits: quantities("2", "8Gi")}
 		},
+		"an identity in a cloud": func(c *v1alpha1.EtcdCluster) {
+			c.Spec.PodTemplate.ServiceAccountAnnotations = map[string]string{"a": "b"}
+		},
 		"size":          func(c *v1alpha1.EtcdCluster) { c.Spec.Size = 5 },
 		"paused":        func(c *v1alpha1.EtcdCluster) { c.Spec.Paused = true },
 		"leaf duration": func(c *v1alpha1.EtcdCluster) { c.Spec.TLS.LeafDuration.Duration *= 2 },

@@ -100,12 +100,12 @@ var _ = Describe("The sample", Ordered, func() {
 		}
 		want(`{"eks.amazonaws.com/role-arn":"arn:aws:iam::1:role/a"}`)
 		Eventually(ctx, annotations).WithTimeout(patience).Should(HaveKeyWithValue("eks.amazonaws.com/role-arn", "arn:aws:iam::1:role/a"))
-		want("null")
-		Eventually(ctx, annotations).WithTimeout(patience).ShouldNot(HaveKey("eks.amazonaws.com/role-arn"))
 		c.settles(ctx)
 		for name, pod := range c.pods(ctx) {
 			Expect(pod.UID).To(Equal(before[name].UID), "%s was not restarted for it", name)
 		}
+		want("null")
+		Eventually(ctx, annotations).WithTimeout(patience).ShouldNot(HaveKey("eks.amazonaws.com/role-arn"))
 	}, NodeTimeout(2*patience))
 
 	It("tells all of it in status", func(ctx SpecContext) {

@@ -1462,8 +1462,12 @@ func TestArchiveKeepsItsBaseWhileTheStoreIsAway(t *testing.T) {
 		t.Errorf("the base is told to be missing: %+v", s.progress)
 	}
 	s.hasBase(foundBase{})
-	if s.tell(); !s.progress.BaseMissing || s.progress.Base != "" || s.progress.BaseTrouble != nil {
-		t.Errorf("the base is not told to be missing: %+v", s.progress)
+	if s.tell(); !s.progress.BaseMissing || s.progress.Base != "" || s.progress.BaseTrouble == nil {
+		t.Errorf("the base is not told to be missing, or why: %+v", s.progress)
+	}
+	s.hasBase(foundBase{since: s.next.BaseSince, id: "c"})
+	if s.tell(); s.progress.BaseMissing || s.progress.Base != "c" || s.progress.BaseTrouble != nil {
+		t.Errorf("the new base is not told of: %+v", s.progress)
 	}
 }
 

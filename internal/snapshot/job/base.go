@@ -24,9 +24,13 @@ type foundBase struct {
 	lost   *snapshot.Gap
 }
 
-// hasBase takes note. That nobody could look says nothing of a base that was there.
+// hasBase takes note. That nobody could look says nothing of a base that was there. Why none could
+// be taken is told until there is one: another try says no more than that it has begun, and who
+// reads it would see an alarm come and go with each.
 func (s *session) hasBase(found foundBase) {
-	s.progress.BaseTrouble = found.trouble
+	if found.trouble != nil || found.id != "" || found.broken {
+		s.progress.BaseTrouble = found.trouble
+	}
 	if found.trouble == nil {
 		s.satisfied, s.progress.Base = found.since, found.id
 	}

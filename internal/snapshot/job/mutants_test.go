@@ -102,6 +102,7 @@ var breaches = map[string]mutants.Mutant{
 	"a base that is being made is an orphan":  mutants.Of("madeby.go", " && who.Name != ArchiveBase:", ":"),
 	"what is read back slowly takes for ever": mutants.Of("save.go", "return max(limit, readBackLeast)", "return max(limit, 1)"),
 	"what is read back takes what there is":   mutants.Of("save.go", "e.Tracker.reader(paced(ctx, r, fromStore(limit)))", "e.Tracker.reader(r)"),
+	"an alarm comes and goes with each try":   mutants.Of("base.go", "if found.trouble != nil || found.id != \"\" || found.broken {", "if true {"),
 	"nobody clears away what was left":        mutants.Of("save.go", "if err == nil {\n\t\te.clearOrphans(ctx)", "if false {\n\t\te.clearOrphans(ctx)"),
 	"a drill takes what the store gives":      mutants.Of("fetch.go", "paced(ctx, r, fromStore(e.ReadRate))", "r"),
 	"a long catalog is given up on":           mutants.Of("catalog.go", "snapshot.MaxManifest)\n\te.Tracker.read(0)", "snapshot.MaxManifest)"),

@@ -31,7 +31,8 @@ type EtcdBackupSpecApplyConfiguration struct {
 	// the backup out, where it counts as 16Mi if it is less: etcd has no part in that.
 	RateLimit *resource.Quantity `json:"rateLimit,omitempty"`
 	// Timeout of the work that makes the backup, with all its tries, and of the work
-	// that verifies it: from 1m to 168h.
+	// that verifies it: from 1m to 168h. What a schedule makes is begun again until this is over, if
+	// it has failed for what may pass.
 	Timeout *v1.Duration `json:"timeout,omitempty"`
 	// ServiceAccountName of the pods that do the work, for stores that know them by it.
 	// They get no token of the Kubernetes API. The namespace's default account if unset.
