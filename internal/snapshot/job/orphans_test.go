@@ -11,9 +11,9 @@ import (
 	"github.com/quorate/quorate/internal/snapshot/store"
 )
 
-// A save clears away what processes have left that were killed long ago, and nothing that somebody
+// A save removes what processes have left that were killed long ago, and nothing that somebody
 // may be working on: nobody else does where no retention deletes anything.
-func TestASaveClearsOrphansAway(t *testing.T) {
+func TestPruneByASave(t *testing.T) {
 	t.Parallel()
 	e, dir := newEnv(t)
 	long := time.Now().Add(-snapshot.OrphansAfter - time.Hour)
