@@ -283,6 +283,7 @@ func MemberPod(c *v1alpha1.EtcdCluster, s Start) *corev1.Pod {
 	}
 	if s.Restore != nil {
 		s.Restore.fillVolume(c, s, &pod.Spec)
+		pod.Labels = identified(pod.Labels, s.Restore.Store)
 	}
 	return pod
 }

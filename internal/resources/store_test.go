@@ -8,7 +8,7 @@ import (
 )
 
 // TestIdentityInAzure: whoever works for a backup is what its ServiceAccount is, unless a Secret is
-// named; a Deployment finds its pods by labels that no webhook asks for.
+// named, and so is a member that is filled; a Deployment finds its pods by labels that no webhook asks for.
 func TestIdentityInAzure(t *testing.T) {
 	for name, tc := range map[string]struct {
 		store v1alpha1.BackupStore
@@ -24,6 +24,8 @@ func TestIdentityInAzure(t *testing.T) {
 			t.Fatal(err)
 		}
 		from := Restore{Store: tc.store}
+		filled := beginning(c, "a-0000")
+		filled.Restore = &from
 		for who, labels := range map[string]map[string]string{
 			"save":          BackupJob(b, Work{Operation: snapshot.OperationSave, Cluster: c}).Spec.Template.Labels,
 			"drill":         BackupJob(b, Work{Operation: snapshot.OperationDrill, Cluster: c}).Spec.Template.Labels,
@@ -31,6 +33,7 @@ func TestIdentityInAzure(t *testing.T) {
 			"drill-archive": ArchiveDrillJob(a, archiveWork()).Spec.Template.Labels,
 			"prune":         ArchivePruneJob(a, archiveWork(), a.CreationTimestamp.Time).Spec.Template.Labels,
 			"check":         RecoveryCheckJob(c, from).Spec.Template.Labels,
+			"a member":      MemberPod(c, filled).Labels,
 		} {
 			if labels[labelAzureIdentity] != tc.want {
 				t.Errorf("%s: the pods of %s have %v", name, who, labels)
