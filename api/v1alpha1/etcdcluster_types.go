@@ -458,7 +458,7 @@ type PodTemplate struct {
 	// ServiceAccountAnnotations added to the members' ServiceAccount, which has the cluster's name,
 	// so that new members that are filled from a store without a Secret have an identity there:
 	// eks.amazonaws.com/role-arn, iam.gke.io/gcp-service-account or
-	// azure.workload.identity/client-id (with the label azure.workload.identity/use in labels).
+	// azure.workload.identity/client-id.
 	// +kubebuilder:validation:MaxProperties=16
 	// +kubebuilder:validation:XValidation:rule=`self.all(k, !k.matches('^(app[.]kubernetes[.]io/(name|instance|component|part-of|managed-by|version)|([^/]*[.])?quorate[.]dev/.*)$'))`,message=`… cannot be set here — the operator keeps its own annotations — use a key with a prefix of your own`,messageExpression=`'%s cannot be set here — the operator keeps its own annotations — use a key with a prefix of your own'.format([self.filter(k, k.matches('^(app[.]kubernetes[.]io/(name|instance|component|part-of|managed-by|version)|([^/]*[.])?quorate[.]dev/.*)$'))])`
 	// +kubebuilder:validation:XValidation:rule=`self.all(k, k.matches('^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]$'))`,message=`…: not the key of an annotation — the ServiceAccount would be refused — use letters, digits, dashes, dots and underscores, with an optional DNS prefix before a slash`,messageExpression=`'%s: not the key of an annotation — the ServiceAccount would be refused — use letters, digits, dashes, dots and underscores, with an optional DNS prefix before a slash'.format([self.filter(k, !k.matches('^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]$'))])`

@@ -18,7 +18,7 @@ type PodTemplateApplyConfiguration struct {
 	// ServiceAccountAnnotations added to the members' ServiceAccount, which has the cluster's name,
 	// so that new members that are filled from a store without a Secret have an identity there:
 	// eks.amazonaws.com/role-arn, iam.gke.io/gcp-service-account or
-	// azure.workload.identity/client-id (with the label azure.workload.identity/use in labels).
+	// azure.workload.identity/client-id.
 	ServiceAccountAnnotations map[string]string `json:"serviceAccountAnnotations,omitempty"`
 	// Resources of the etcd container.
 	Resources *v1.ResourceRequirements `json:"resources,omitempty"`
