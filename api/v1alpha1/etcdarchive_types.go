@@ -59,9 +59,9 @@ type EtcdArchiveSpec struct {
 	KeepFor metav1.Duration `json:"keepFor,omitempty,omitzero"`
 
 	// RateLimit is how many bytes a second are read from etcd at most for a base, 64Ki to 10Gi, so
-	// that the cluster's own work is not slowed. It holds for reading a base from the store too,
-	// back or to try the archive out, where it counts as 16Mi if it is less: etcd has no part in
-	// that.
+	// that the cluster's own work is not slowed. It holds for the store too, for all that is sent
+	// to it, and for reading a base from it, back or to try the archive out; there it counts as
+	// 16Mi if it is less, since etcd has no part in that.
 	// +kubebuilder:validation:Schemaless
 	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:MaxLength=32

@@ -41,8 +41,8 @@
 //	--cluster-id HEX        etcd's cluster ID; members of another one are refused (required)
 //	--endpoints URL,...     client URLs of the members (required)
 //	--etcd-ca FILE, --etcd-cert FILE, --etcd-key FILE   for https endpoints
-//	--rate-limit N          bytes per second read from etcd, and back from the store (there 16 MiB
-//	                        at least); 0, the default, is no limit
+//	--rate-limit N          bytes per second read from etcd, and to and from the store (there 16
+//	                        MiB at least); 0, the default, is no limit
 //	--compression C         zstd (default) or none
 //	--age-recipients FILE   public keys of age, one a line; none: not encrypted
 //

@@ -148,7 +148,7 @@ func (o *options) registerSave(f *flag.FlagSet) {
 func (o *options) registerMembers(f *flag.FlagSet, m *job.Members) {
 	o.registerCluster(f)
 	o.registerEndpoints(f, m)
-	o.registerRate(f, "bytes per second that are read from etcd for a snapshot, and back from the store (there 16777216 at least); 0: no limit")
+	o.registerRate(f, "bytes per second that are read from etcd for a snapshot, and to and from the store (there 16777216 at least); 0: no limit")
 	f.StringVar(&o.compression, "compression", string(snapshot.CompressionZstd), "zstd or none")
 	f.StringVar(&o.recipients, "age-recipients", "", "file of public keys of age to encrypt for; empty: no encryption")
 }
@@ -407,13 +407,8 @@ func (o *options) environment(ctx context.Context, log *slog.Logger) (*job.Env, 
 	if err != nil {
 		return nil, snapshot.Fail(snapshot.ReasonUsage, err, "%v", err)
 	}
-	c := o.config
-	if o.s3Endpoint != "" {
-		c.Endpoint = o.s3Endpoint
-	}
 	tracker := &job.Tracker{}
-	c.Asked = tracker.Asked
-	opened, err := store.Open(ctx, c)
+	opened, err := store.Open(ctx, o.storeOf(tracker))
 	if err != nil {
 		return nil, err
 	}
@@ -421,6 +416,16 @@ func (o *options) environment(ctx context.Context, log *slog.Logger) (*job.Env, 
 		Store: opened, Place: place, Attempts: max(1, o.attempts), Pause: o.pause,
 		Tracker: tracker, Log: log, Now: time.Now, ReadRate: o.rate,
 	}, nil
+}
+
+// storeOf is where the store is, and how fast it may be sent to.
+func (o *options) storeOf(tracker *job.Tracker) store.Config {
+	c := o.config
+	if o.s3Endpoint != "" {
+		c.Endpoint = o.s3Endpoint
+	}
+	c.Asked, c.SendRate = tracker.Asked, job.StoreRate(o.rate)
+	return c
 }
 
 // serveProgress until the returned function is called.

@@ -65,7 +65,7 @@ func (e *Env) fetchOnce(ctx context.Context, m snapshot.Manifest, identities []a
 	if err != nil {
 		return explainDisk("writing "+path, err)
 	}
-	err = e.decode(paced(ctx, r, fromStore(e.ReadRate)), m, identities, key, file)
+	err = e.decode(paced(ctx, r, StoreRate(e.ReadRate)), m, identities, key, file)
 	if err == nil {
 		if err = file.Sync(); err != nil {
 			err = explainDisk("writing "+path, err)

@@ -47,7 +47,7 @@ type Env struct {
 	// Stall is how long nothing may move; zero for three minutes.
 	Stall time.Duration
 	// ReadRate is how many bytes a second of a snapshot are read from the store at most when it
-	// is downloaded (readBackLeast at least); zero for no limit.
+	// is downloaded (storeLeast at least); zero for no limit.
 	ReadRate int64
 	Tracker  *Tracker
 	Log      *slog.Logger
@@ -66,7 +66,7 @@ type Save struct {
 	Name, UID          string
 	Namespace, Cluster string
 	// Rate in bytes per second that are read from etcd, and back from the store (there
-	// readBackLeast at least); zero for no limit.
+	// storeLeast at least); zero for no limit.
 	Rate        int64
 	Compression snapshot.Compression
 	// Recipients to encrypt for, and their names.
@@ -462,21 +462,22 @@ func (r *pacedReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// readBackLeast is what a limit leaves to reading from the store, in bytes per second: etcd has no
-// part in it, and at this rate writes hardly take longer than without (docs/decisions/0033). A
+// storeLeast is what a limit leaves to the store, in bytes per second: etcd has no part in that,
+// and at this rate writes hardly take longer than without (docs/decisions/0033). Reading back at a
 // lower one would only double the time that a backup takes.
-const readBackLeast = 16 << 20
+const storeLeast = 16 << 20
 
-// fromStore is a limit as it holds for reading from the store; zero is none.
-func fromStore(limit int64) int64 {
+// StoreRate is a limit in bytes per second as it holds for what is read from a store, and sent to
+// it: 16 MiB at least. Zero is none.
+func StoreRate(limit int64) int64 {
 	if limit <= 0 {
 		return 0
 	}
-	return max(limit, readBackLeast)
+	return max(limit, storeLeast)
 }
 
 // readBack reads the object again: a store that says yes may have kept something else, or less.
-// A limit in bytes per second holds for it too, but for readBackLeast.
+// A limit in bytes per second holds for it too, but for storeLeast.
 func (e *Env) readBack(ctx context.Context, m snapshot.Manifest, attempt int, limit int64) error {
 	e.Tracker.enter(snapshot.PhaseReadingBack, attempt, m.Stored.Bytes)
 	key := e.Place.Key(m.ID, snapshot.SnapshotObject)
@@ -489,7 +490,7 @@ func (e *Env) readBack(ctx context.Context, m snapshot.Manifest, attempt int, li
 	}
 	defer r.Close()
 	got := newDigest()
-	if _, err := io.CopyBuffer(got, e.Tracker.reader(paced(ctx, r, fromStore(limit))), make([]byte, chunk)); err != nil {
+	if _, err := io.CopyBuffer(got, e.Tracker.reader(paced(ctx, r, StoreRate(limit))), make([]byte, chunk)); err != nil {
 		return err
 	}
 	if got.content() != m.Stored {

@@ -56,18 +56,19 @@ const (
 // dialer gives up on an address that does not answer sooner than Go's own.
 func dialer() *net.Dialer { return &net.Dialer{Timeout: connectTimeout, KeepAlive: keepAlive} }
 
-// transportOptions trust the authorities in the file, or the system's.
-func transportOptions(ca string) (func(*http.Transport), error) {
+// transportOptions trust the authorities in the file, or the system's, and keep to the rate.
+func transportOptions(c Config) (func(*http.Transport), error) {
 	var roots *x509.CertPool
-	if ca != "" {
-		content, err := os.ReadFile(ca)
+	if c.CA != "" {
+		content, err := os.ReadFile(c.CA)
 		roots = x509.NewCertPool()
 		if err != nil || !roots.AppendCertsFromPEM(content) {
-			return nil, snapshot.Fail(snapshot.ReasonCredentialsMissing, err, "%s holds no certificate in PEM — the store's certificate cannot be verified — correct it", ca)
+			return nil, snapshot.Fail(snapshot.ReasonCredentialsMissing, err, "%s holds no certificate in PEM — the store's certificate cannot be verified — correct it", c.CA)
 		}
 	}
+	sending := paceOf(c.SendRate)
 	return func(t *http.Transport) {
-		t.DialContext = dialer().DialContext
+		t.DialContext = sending.dial
 		t.TLSHandshakeTimeout = connectTimeout
 		t.ResponseHeaderTimeout = answerTimeout
 		t.MaxIdleConnsPerHost = partsInFlight + 2
@@ -75,8 +76,8 @@ func transportOptions(ca string) (func(*http.Transport), error) {
 	}, nil
 }
 
-func httpClient(ca string) (*http.Client, error) {
-	options, err := transportOptions(ca)
+func httpClient(c Config) (*http.Client, error) {
+	options, err := transportOptions(c)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +91,7 @@ func httpClient(ca string) (*http.Client, error) {
 }
 
 func (s *Store) openGCS(ctx context.Context, c Config, bucket string) error {
-	client, err := httpClient(c.CA)
+	client, err := httpClient(c)
 	if err != nil {
 		return err
 	}
@@ -253,7 +254,7 @@ func endpointUsage(given string) error {
 func authorizeGCS(ctx context.Context, c Config, transport http.RoundTripper) (http.RoundTripper, error) {
 	if c.Credentials == "" {
 		// It is Google's own hosts that vouch for the pod, whatever authority the store has.
-		plain, err := httpClient("")
+		plain, err := httpClient(Config{})
 		if err != nil {
 			return nil, err
 		}
@@ -414,7 +415,7 @@ func (s *Store) openAzure(ctx context.Context, c Config, name string) error {
 // azureClient takes the account's key, a token of shared access, or the pod's
 // workload identity.
 func azureClient(c Config, name string, notice policyFunc) (*container.Client, error) {
-	transport, err := httpClient(c.CA)
+	transport, err := httpClient(c)
 	if err != nil {
 		return nil, err
 	}

@@ -39,6 +39,8 @@ type flaky struct {
 	faults map[int32]fault
 	// reading is met by the next that reads an object.
 	reading atomic.Pointer[fault]
+	// rate is how many bytes a second may be sent to it; zero for no limit.
+	rate int64
 }
 
 func (f *flaky) serve(w http.ResponseWriter, r *http.Request, store http.Handler) {
@@ -66,6 +68,7 @@ func (f *flaky) behind(t *testing.T, serving func(address string) (http.Handler,
 	server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { f.serve(w, r, handler) })
 	server.Start()
 	t.Cleanup(server.Close)
+	config.SendRate = f.rate
 	opened, err := Open(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)

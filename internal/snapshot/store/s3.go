@@ -26,7 +26,7 @@ import (
 const credentialsLife = 5 * time.Second
 
 func (s *Store) openS3(ctx context.Context, c Config, bucket string) error {
-	transport, err := transportOptions(c.CA)
+	transport, err := transportOptions(c)
 	if err != nil {
 		return err
 	}
