@@ -30,17 +30,17 @@ const (
 	s3Port = 17900
 	// latencyEvery is how often each of three writers writes while latency is measured.
 	latencyEvery = 20 * time.Millisecond
-	// savedTimes is during how many backups latency is measured.
-	savedTimes = 2
-	// quietFor is how long latency is measured before, between and after backups: longer than
-	// three writers take for the 10,000 writes of snapshotCount.
-	quietFor = 100 * time.Second
+	// quietFor is how long latency is measured before and after a backup: longer than three
+	// writers take for the 10,000 writes of etcd's snapshot-count, which holds writes up.
+	quietFor = 70 * time.Second
+	// enough writes to tell of one in 100.
+	enough = 100
 	// askEvery is how often the backup is asked for while latency is measured: a hundred
 	// times a second takes a third of a processor from those that are measured.
 	askEvery = 500 * time.Millisecond
-	// backupTimeout is more than twice what 1.2 GiB take at the default rate, read and read back,
-	// and many times what it takes to try them out.
-	backupTimeout = 8 * time.Minute
+	// backupTimeout is more than twice what 1.2 GiB take at the default rate, read and read back in
+	// turns, and many times what it takes to try them out.
+	backupTimeout = 14 * time.Minute
 )
 
 // backups saves a cluster that holds 1 GiB to a real S3 server while it is written to,
@@ -62,13 +62,8 @@ func (b *bench) backups(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, errors.Join(err, b.warnings(q))
 	}
-	var took []time.Duration
-	gentle := true
-	for _, m := range measured {
-		took = append(took, m.took)
-		gentle = m.print() && gentle
-	}
-	printUnlimited("1 GiB saved at the default rate", took)
+	gentle := measured.print()
+	printUnlimited("1 GiB saved at the default rate", []time.Duration{measured.took})
 	restored, err := b.restore(ctx)
 	if err != nil {
 		return false, err
@@ -77,73 +72,88 @@ func (b *bench) backups(ctx context.Context) (bool, error) {
 	return ok && gentle, q.remove(ctx)
 }
 
-// saving is what was measured of one backup.
+// backupName is the one that is measured, and restored.
+const backupName = "large"
+
+// saving is what was measured of a backup.
 type saving struct {
-	name string
-	// took is how long it was until the backup was complete.
+	// took is how long it was until the backup was complete, without the time that it stood still.
 	took time.Duration
-	// before and after are what writes took around it, and busy is until it was verified. A
-	// machine's own pace changes within minutes, so that each backup has its own to be compared
-	// with, and etcd itself holds writes up after each snapshotCount of them.
-	before, busy, after []time.Duration
+	// quiet is what writes took before and after it, busy until it was verified, and still while
+	// the processes of its Jobs stood still meanwhile, which is what busy is compared with.
+	quiet, busy, still []time.Duration
 }
 
 // print says whether the limit is kept.
 func (s *saving) print() bool {
-	quiet := slices.Concat(s.before, s.after)
-	without, with := slowest(quiet), slowest(s.busy)
+	without, with := slowest(s.still), slowest(s.busy)
 	ratio := with.Seconds() / without.Seconds()
-	fmt.Printf("%-44s %7.1f ms %7.1f ms %6.2fx %6.2fx%s\n", "99th write in 100, without and with "+s.name,
+	fmt.Printf("%-44s %7.1f ms %7.1f ms %6.2fx %6.2fx%s\n", "99th write in 100, without and with a backup",
 		without.Seconds()*1e3, with.Seconds()*1e3, ratio, latencyLimit, above(ratio, latencyLimit))
-	fmt.Printf("%-44s %7.1f ms %7.1f ms\n", "the longest write, without and with "+s.name,
-		slices.Max(quiet).Seconds()*1e3, slices.Max(s.busy).Seconds()*1e3)
+	fmt.Printf("%-44s %7.1f ms\n", "the same in the minutes before and after it", slowest(s.quiet).Seconds()*1e3)
+	fmt.Printf("%-44s %7.1f ms %7.1f ms\n", "the longest write, without and with a backup",
+		slices.Max(s.still).Seconds()*1e3, slices.Max(s.busy).Seconds()*1e3)
 	return ratio <= latencyLimit
 }
 
-// whileSaved measures backups, with a quiet time before, between and after them.
-func (b *bench) whileSaved(ctx context.Context, q *quorate, store v1alpha1.BackupStore) ([]*saving, error) {
-	quiet := func() ([]time.Duration, error) {
-		took, err := b.latencies(ctx, q, func(ctx context.Context) error { return pause(ctx, quietFor) })
+// whileSaved measures a backup, and the time before and after it.
+func (b *bench) whileSaved(ctx context.Context, q *quorate, store v1alpha1.BackupStore) (*saving, error) {
+	s := &saving{}
+	quiet := func() error {
+		writes, err := b.latencies(ctx, q, func(ctx context.Context) error { return pause(ctx, quietFor) })
 		if err != nil {
-			return nil, fmt.Errorf("without a backup: %w", err)
+			return fmt.Errorf("without a backup: %w", err)
 		}
+		_, took := split(writes, nil)
 		tell(took, "without a backup")
-		return took, nil
+		s.quiet = append(s.quiet, took...)
+		return nil
 	}
-	before, err := quiet()
-	if err != nil {
+	if err := quiet(); err != nil {
 		return nil, err
 	}
-	var all []*saving
-	for i := range savedTimes {
-		s := &saving{name: fmt.Sprintf("large-%d", i), before: before}
-		if err := b.whileBusy(ctx, q, store, s); err != nil {
-			return nil, err
-		}
-		if s.after, err = quiet(); err != nil {
-			return nil, err
-		}
-		before, all = s.after, append(all, s)
+	if err := b.whileBusy(ctx, q, store, s); err != nil {
+		return nil, err
 	}
-	return all, nil
+	return s, quiet()
 }
 
-// whileBusy measures one backup, until it is verified.
+// whileBusy measures a backup, until it is verified.
 func (b *bench) whileBusy(ctx context.Context, q *quorate, store v1alpha1.BackupStore, s *saving) error {
-	saved, err := b.latencies(ctx, q, func(ctx context.Context) (err error) {
-		s.took, err = b.backup(ctx, q, store, s.name)
+	if err := b.inPhase(ctx, q, s, "was saved", func(ctx context.Context) error { return b.backup(ctx, q, store) }); err != nil {
 		return err
+	}
+	return b.inPhase(ctx, q, s, "was tried out", func(ctx context.Context) error { return b.reaches(ctx, backupName, v1alpha1.ConditionVerified) })
+}
+
+// inPhase measures what writes take while do goes on in turns.
+func (b *bench) inPhase(ctx context.Context, q *quorate, s *saving, phase string, do func(context.Context) error) error {
+	var stood []span
+	var stopping error
+	writes, err := b.latencies(ctx, q, func(ctx context.Context) error {
+		began := time.Now()
+		turning, stop := context.WithCancel(ctx)
+		var turns sync.WaitGroup
+		turns.Go(func() { stood, stopping = b.inTurns(turning) })
+		err := do(ctx)
+		ended := time.Now()
+		stop()
+		turns.Wait()
+		if s.took == 0 {
+			s.took = ended.Sub(began) - length(stood, ended)
+		}
+		return errors.Join(err, stopping)
 	})
 	if err != nil {
-		return fmt.Errorf("while %s is saved: %w", s.name, err)
+		return fmt.Errorf("while the backup %s: %w", phase, err)
 	}
-	tell(saved, "while "+s.name+" was saved")
-	tried, err := b.latencies(ctx, q, func(ctx context.Context) error { return b.reaches(ctx, s.name, v1alpha1.ConditionVerified) })
-	if err != nil {
-		return fmt.Errorf("while %s is tried out: %w", s.name, err)
+	still, busy := split(writes, stood)
+	if min(len(still), len(busy)) < enough {
+		return fmt.Errorf("while the backup %s: %d writes, and %d while it stood still, are too few to tell of one in 100", phase, len(busy), len(still))
 	}
-	tell(tried, "while "+s.name+" was tried out")
-	s.busy = slices.Concat(saved, tried)
+	tell(busy, "while it "+phase)
+	tell(still, "while it stood still")
+	s.still, s.busy = append(s.still, still...), append(s.busy, busy...)
 	return nil
 }
 
@@ -216,14 +226,14 @@ func slowest(took []time.Duration) time.Duration {
 
 // latencies is what each write took while do went on: three writers, one for each member,
 // that write small values at a steady rate.
-func (b *bench) latencies(ctx context.Context, q *quorate, do func(context.Context) error) ([]time.Duration, error) {
+func (b *bench) latencies(ctx context.Context, q *quorate, do func(context.Context) error) ([]write, error) {
 	voters, err := q.reached.Voters(ctx)
 	if err != nil {
 		return nil, err
 	}
 	writing, stop := context.WithCancel(ctx)
 	defer stop()
-	took, failed := make([][]time.Duration, len(voters)), make([]error, len(voters))
+	took, failed := make([][]write, len(voters)), make([]error, len(voters))
 	var writers sync.WaitGroup
 	for i, voter := range voters {
 		cl, err := q.reached.Client(ctx, voter)
@@ -240,13 +250,13 @@ func (b *bench) latencies(ctx context.Context, q *quorate, do func(context.Conte
 	if err := errors.Join(err, errors.Join(failed...)); err != nil {
 		return nil, fmt.Errorf("after %d writes: %w", len(all), err)
 	}
-	if len(all) < 100 {
+	if len(all) < enough {
 		return nil, fmt.Errorf("%d writes are too few to tell of one in 100", len(all))
 	}
 	return all, nil
 }
 
-func writeSteadily(ctx context.Context, cl *clientv3.Client, writer int) (took []time.Duration, err error) {
+func writeSteadily(ctx context.Context, cl *clientv3.Client, writer int) (took []write, err error) {
 	due := time.NewTicker(latencyEvery)
 	defer due.Stop()
 	for {
@@ -262,24 +272,22 @@ func writeSteadily(ctx context.Context, cl *clientv3.Client, writer int) (took [
 		if err != nil {
 			return took, fmt.Errorf("writer %d: %w", writer, err)
 		}
-		took = append(took, time.Since(began))
+		took = append(took, write{began, time.Since(began)})
 	}
 }
 
-// backup makes one, and says how long it took to be complete.
-func (b *bench) backup(ctx context.Context, q *quorate, store v1alpha1.BackupStore, name string) (time.Duration, error) {
+// backup makes one, and returns when it is complete.
+func (b *bench) backup(ctx context.Context, q *quorate, store v1alpha1.BackupStore) error {
 	backup := &v1alpha1.EtcdBackup{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: backupName},
 		Spec: v1alpha1.EtcdBackupSpec{
 			ClusterRef: v1alpha1.ClusterReference{Name: q.cluster.Name}, Store: store,
 		},
 	}
-	began := time.Now()
 	if err := b.c.Create(ctx, backup); err != nil {
-		return 0, fmt.Errorf("making a backup: %w", err)
+		return fmt.Errorf("making a backup: %w", err)
 	}
-	err := b.reaches(ctx, name, v1alpha1.ConditionComplete)
-	return time.Since(began), err
+	return b.reaches(ctx, backupName, v1alpha1.ConditionComplete)
 }
 
 // reaches returns when the condition of the backup is true.
@@ -299,7 +307,7 @@ func (b *bench) reaches(ctx context.Context, name, condition string) error {
 // restore begins a cluster with the backup.
 func (b *bench) restore(ctx context.Context) (time.Duration, error) {
 	q := newLarge(b.bed, "restored")
-	q.cluster.Spec.RestoreFrom = &v1alpha1.RestoreSource{BackupName: "large-0"}
+	q.cluster.Spec.RestoreFrom = &v1alpha1.RestoreSource{BackupName: backupName}
 	began := time.Now()
 	if err := q.apply(ctx); err != nil {
 		return 0, fmt.Errorf("applying cluster %s: %w", q.cluster.Name, err)
