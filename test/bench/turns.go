@@ -35,15 +35,15 @@ type write struct {
 	took  time.Duration
 }
 
-// split writes by whether they began while it stood still. Those that began while it was settling
-// are left out.
+// split writes by whether it stood still meanwhile. Those that began while it was settling, or
+// ended when it ran again, are left out.
 func split(writes []write, stood []span) (still, busy []time.Duration) {
 	for _, w := range writes {
 		i := slices.IndexFunc(stood, func(s span) bool { return !w.began.Before(s.from) && w.began.Before(s.to) })
 		switch {
 		case i < 0:
 			busy = append(busy, w.took)
-		case w.began.Sub(stood[i].from) >= settlingStill:
+		case w.began.Sub(stood[i].from) >= settlingStill && !w.began.Add(w.took).After(stood[i].to):
 			still = append(still, w.took)
 		}
 	}
@@ -99,12 +99,12 @@ func (b *bench) stopJobs(ctx context.Context) (stopped []int, err error) {
 			if err != nil {
 				return stopped, err
 			}
+			stopped = append(stopped, found...)
 			for _, pid := range found {
 				if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil && !errors.Is(err, syscall.ESRCH) {
 					return stopped, fmt.Errorf("stopping process %d of %s: %w", pid, pod.Name, err)
 				}
 			}
-			stopped = append(stopped, found...)
 		}
 	}
 	return stopped, nil
