@@ -82,8 +82,8 @@ type EtcdBackupSpec struct {
 	DrillAfter string `json:"drillAfter,omitempty"`
 
 	// RateLimit is how many bytes a second are read from etcd at most, 64Ki to 10Gi, so that the
-	// cluster's own work is not slowed. It holds for the store too, for what is sent to it and
-	// what is read from it, back or to try the backup out; there it counts as 16Mi if it is less,
+	// cluster's own work is not slowed. It holds for the store too, for what is sent to
+	// a bucket and what is read, back or to try the backup out; there it counts as 16Mi if it is less,
 	// since etcd has no part in that.
 	// +kubebuilder:validation:Schemaless
 	// +kubebuilder:validation:XIntOrString

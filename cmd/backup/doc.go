@@ -61,8 +61,8 @@
 //	--age-identities FILE   private keys of age, one a line
 //	--etcd FILE, --etcdutl FILE   default /usr/local/bin/etcd and etcdutl, of etcd's image
 //	--work-dir DIR          empty, with room for the plain snapshot twice; default /work
-//	--rate-limit N          bytes per second of the snapshot read from the store, 16 MiB at least;
-//	                        0, the default, is no limit
+//	--rate-limit N          bytes per second read of the snapshot from the store, or sent to it, 16 MiB
+//	                        at least; 0, the default, is no limit
 //
 // restore:
 //

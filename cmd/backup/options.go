@@ -154,7 +154,7 @@ func (o *options) registerMembers(f *flag.FlagSet, m *job.Members) {
 }
 
 // readRate is what a limit bounds where a backup is downloaded to be tried out.
-const readRate = "bytes per second of a snapshot that are read from the store, 16777216 at least; 0: no limit"
+const readRate = "bytes per second that are read of a snapshot from the store, or sent to it, 16777216 at least; 0: no limit"
 
 // registerRate takes what the limit bounds.
 func (o *options) registerRate(f *flag.FlagSet, bounds string) {

@@ -10,10 +10,10 @@ import (
 )
 
 const (
-	// piece is the least that is sent at once at a limited rate, in bytes.
+	// piece is how much may be sent at once at the least, in bytes.
 	piece = 64 << 10
-	// piecesPerSecond at the most: a timer is late by a millisecond, and a high rate would be
-	// what it leaves of it.
+	// piecesPerSecond of a high rate: a timer is late by a millisecond, and with smaller pieces
+	// that would be most of the time.
 	piecesPerSecond = 250
 )
 
@@ -41,6 +41,7 @@ func (p *pace) dial(ctx context.Context, network, address string) (net.Conn, err
 }
 
 // pacedConn sends at a pace. A connection has no context to wait with: whoever gives up closes it.
+// A deadline does not end the wait, which is of milliseconds (see Config.SendRate).
 type pacedConn struct {
 	net.Conn
 

@@ -80,6 +80,7 @@ func TestSendingEndsWhenItIsClosed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer func() { _ = conn.Close() }()
 	// The first piece waits for nothing, and the next one for a minute.
 	if _, err := conn.Write(make([]byte, piece)); err != nil {
 		t.Fatal(err)

@@ -51,7 +51,8 @@ type Config struct {
 	S3PathStyle bool
 	// AzureAccount is the storage account.
 	AzureAccount string
-	// SendRate is how many bytes a second are sent at most; zero for no limit. A directory has none.
+	// SendRate is how many bytes a second are sent at most; zero for no limit. A directory has
+	// none. With less than a few MiB a deadline of a connection would not be kept.
 	SendRate int64
 	// Asked is told how each request went, nil if the store has answered it; nil to tell
 	// nobody. A directory is not asked.

@@ -35,7 +35,7 @@ type EtcdArchiveSpecApplyConfiguration struct {
 	KeepFor *v1.Duration `json:"keepFor,omitempty"`
 	// RateLimit is how many bytes a second are read from etcd at most for a base, 64Ki to 10Gi, so
 	// that the cluster's own work is not slowed. It holds for the store too, for all that is sent
-	// to it, and for reading a base from it, back or to try the archive out; there it counts as
+	// to a bucket, and for reading a base, back or to try the archive out; there it counts as
 	// 16Mi if it is less, since etcd has no part in that.
 	RateLimit *resource.Quantity `json:"rateLimit,omitempty"`
 	// ServiceAccountName of the pods that do the work, for stores that know them by it.
