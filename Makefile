@@ -290,9 +290,10 @@ test-azure: $(AZURITE) ## The tests of backups in Azure against azurite instead 
 test-cluster: ## Tests of the local Kubernetes itself.
 	go test -C test/cluster -count=1 -timeout 15m ./...
 
-# Runs the specs that the filter takes.
+# Runs the specs that the filter takes; without colours where there is no terminal.
 define e2e
 	@rm -f $(STATE)/e2e-failures.txt
+	@[ -t 1 ] || export GINKGO_NO_COLOR=TRUE; \
 	go run github.com/onsi/ginkgo/v2/ginkgo --procs=$(E2E_PROCS) --timeout=45m --label-filter='$(1)' --output-dir=$(STATE) --json-report=e2e.json ./test/e2e \
 	  || { tail -n 100 $(STATE)/e2e-failures.txt; exit 1; }
 endef
