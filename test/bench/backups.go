@@ -104,14 +104,14 @@ func (p *phase) print(limit string) float64 {
 
 // print says whether the limit is kept.
 func (s *saving) print() bool {
-	whole := &phase{name: "until verified"}
+	whole := &phase{name: "in all"}
 	for _, p := range s.phases {
 		p.print("")
 		whole.busy, whole.still = slices.Concat(whole.busy, p.busy), slices.Concat(whole.still, p.still)
 	}
 	ratio := whole.print(fmt.Sprintf("%6.2fx", latencyLimit))
 	fmt.Printf("%-44s %7.1f ms\n", "99th write in 100, before and after it", slowest(s.quiet).Seconds()*1e3)
-	fmt.Printf("%-44s %7.1f ms %7.1f ms\n", "the longest write, stopped and until verified",
+	fmt.Printf("%-44s %7.1f ms %7.1f ms\n", "the longest write, stopped and in all",
 		slices.Max(whole.still).Seconds()*1e3, slices.Max(whole.busy).Seconds()*1e3)
 	if ratio > latencyLimit {
 		fmt.Printf("%.2f is above the limit of %.2f\n", ratio, latencyLimit)
