@@ -94,12 +94,13 @@ type phase struct {
 	ran time.Duration
 }
 
-// print the ratio and return it.
-func (p *phase) print(limit string) float64 {
-	without, with := slowest(p.still), slowest(p.busy)
-	ratio := with.Seconds() / without.Seconds()
-	fmt.Printf("%-44s %7.1f ms %7.1f ms %6.2fx %s\n", "99th write in 100, stopped and "+p.name, without.Seconds()*1e3, with.Seconds()*1e3, ratio, limit)
-	return ratio
+// ratio of the one to the other.
+func (p *phase) ratio() float64 { return slowest(p.busy).Seconds() / slowest(p.still).Seconds() }
+
+// print both, and the limit if there is one.
+func (p *phase) print(limit string) {
+	fmt.Printf("%-44s %7.1f ms %7.1f ms %6.2fx%s\n", "99th write in 100, stopped and "+p.name,
+		slowest(p.still).Seconds()*1e3, slowest(p.busy).Seconds()*1e3, p.ratio(), limit)
 }
 
 // print says whether the limit is kept.
@@ -109,14 +110,11 @@ func (s *saving) print() bool {
 		p.print("")
 		whole.busy, whole.still = slices.Concat(whole.busy, p.busy), slices.Concat(whole.still, p.still)
 	}
-	ratio := whole.print(fmt.Sprintf("%6.2fx", latencyLimit))
+	whole.print(fmt.Sprintf(" %6.2fx%s", latencyLimit, above(whole.ratio(), latencyLimit)))
 	fmt.Printf("%-44s %7.1f ms\n", "99th write in 100, before and after it", slowest(s.quiet).Seconds()*1e3)
 	fmt.Printf("%-44s %7.1f ms %7.1f ms\n", "the longest write, stopped and in all",
 		slices.Max(whole.still).Seconds()*1e3, slices.Max(whole.busy).Seconds()*1e3)
-	if ratio > latencyLimit {
-		fmt.Printf("%.2f is above the limit of %.2f\n", ratio, latencyLimit)
-	}
-	return ratio <= latencyLimit
+	return whole.ratio() <= latencyLimit
 }
 
 // whileSaved measures a backup, and the time before and after it.

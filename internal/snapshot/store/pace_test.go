@@ -57,30 +57,30 @@ func TestSendingKeepsTheRate(t *testing.T) {
 	}
 }
 
-func TestSendingWithoutARate(t *testing.T) {
-	t.Parallel()
+// dialed is a connection to somebody who listens, at a rate.
+func dialed(t *testing.T, rate int64) net.Conn {
+	t.Helper()
 	server := httptest.NewServer(nil)
-	defer server.Close()
-	conn, err := paceOf(0).dial(t.Context(), "tcp", server.Listener.Addr().String())
+	t.Cleanup(server.Close)
+	conn, err := paceOf(rate).dial(t.Context(), "tcp", server.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, paced := conn.(*pacedConn); paced {
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+func TestSendingWithoutARate(t *testing.T) {
+	t.Parallel()
+	if _, paced := dialed(t, 0).(*pacedConn); paced {
 		t.Error("a connection without a rate has one")
 	}
-	_ = conn.Close()
 }
 
 // Whoever gives up on a request closes its connection, and is not to wait for what the rate owes.
 func TestSendingEndsWhenItIsClosed(t *testing.T) {
 	t.Parallel()
-	server := httptest.NewServer(nil)
-	defer server.Close()
-	conn, err := paceOf(1).dial(t.Context(), "tcp", server.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close() }()
+	conn := dialed(t, 1)
 	// The first piece waits for nothing, and the next one for a minute.
 	if _, err := conn.Write(make([]byte, piece)); err != nil {
 		t.Fatal(err)
