@@ -28,6 +28,7 @@ var requirements = []requirement{
 	{"ip", "iproute2"},
 	{"nsenter", "util-linux"},
 	{"mount", "mount"},
+	{"mkfs.ext4", "e2fsprogs"}, // for tests of what a power cut leaves
 }
 
 // missingPackages returns the packages whose programs are not on this system.
