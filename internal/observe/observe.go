@@ -121,6 +121,9 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 	if seen.Backups, err = o.backups(ctx, c); err != nil {
 		return seen, err
 	}
+	if seen.VolumeLack, err = o.volumeLack(ctx, c, seen.Recovery); err != nil {
+		return seen, err
+	}
 	if len(c.Status.Founders) == 0 {
 		seen.RecoveredFounders, seen.RecoveredFloor = resources.Founders(kube.objects()...), resources.FloorOf(kube.objects()...)
 		seen.FounderNames = kube.freeNames(c)

@@ -29,6 +29,9 @@ func comingLacks(o *Observed) {
 	o.Coming = []string{"a-0003", "a-0004", "a-0005"}
 	o.ComingLack = &Lack{What: "cert-manager has not issued a-0003-peer-issued (no such issuer)", Do: "see its issuer"}
 }
+func noVolumes(o *Observed) {
+	o.VolumeLack = &Lack{What: "ResourceQuota team has no room", Do: "raise it"}
+}
 func planOnly(o *Observed)   { o.Planned = true }
 func notFounded(o *Observed) { o.ClusterID = 0 }
 func everybody(edits ...edit) change {
@@ -87,6 +90,8 @@ func TestRestoreInPlace(t *testing.T) {
 		"they are asked for meanwhile":         {carriedBack().with(comingLacks, certificatesDue), IssueCertificates, "", nil, "no such issuer"},
 		"though it was begun by then":          {carriedBack(begun).with(comingLacks, certificatesDue), StopIncarnation, "Restoring", all, ""},
 		"also for the new incarnation":         {carriedBack(begun).with(comingLacks, alone, everybody(crashed)), RaiseIncarnation, "Restoring", all, ""},
+		"there is no room for new volumes":     {carriedBack().with(noVolumes), Settled, "", nil, "would have no volumes — raise it, or delete EtcdRestore back"},
+		"though it was begun before":           {carriedBack(begun).with(noVolumes), StopIncarnation, "Restoring", all, ""},
 		"labels are put back in the middle":    {carriedBack(begun).with(everybody(mislabelled)), RestoreLabels, "", all, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -99,7 +104,7 @@ func TestRestoreInPlace(t *testing.T) {
 			}
 			if held := tc.seen.RestoreHeld(); (held == "") != (tc.held == "") || !strings.Contains(held, tc.held) {
 				t.Errorf("RestoreHeld() = %q, want %q", held, tc.held)
-			} else if seen := tc.seen.ComingLack; seen != nil && held != "" && strings.Count(held, " — ") != 2 {
+			} else if (tc.seen.ComingLack != nil || tc.seen.VolumeLack != nil) && held != "" && strings.Count(held, " — ") != 2 {
 				t.Errorf("the message is not in three parts: %s", held)
 			}
 		})

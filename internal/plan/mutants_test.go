@@ -184,6 +184,7 @@ var breaches = map[string]mutants.Mutant{
 	"a restore begins while peers turn to TLS":      mutants.Of("recovery.go", "case o.TLS && o.PlaintextPeers:", "case false:"),
 	"a restore begins beside others' members":       mutants.Of("recovery.go", "case len(o.ForeignMembers) > 0:", "case len(o.ForeignMembers) > 9:"),
 	"a restore does not wait for certificates":      mutants.Of("recovery.go", "case o.ComingLack != nil:", "case false:"),
+	"a restore does not ask for room":               mutants.Of("recovery.go", "case o.VolumeLack != nil:", "case false:"),
 	"a restore lies in wait for ever":               mutants.Of("recovery.go", "case r.Late != \"\":", "case false:"),
 	"a restore that grows old is left half way":     mutants.Of("recovery.go", "\tcase r.Begun:\n\t\treturn \"\"\n", ""),
 	"nobody comes back from a backup that is gone":  mutants.Of("recovery.go", "case r.Blocked != \"\":\n\t\treturn r.Blocked\n", "case r.Blocked != \"\":\n\t\treturn \"\"\n"),

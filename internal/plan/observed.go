@@ -73,6 +73,9 @@ type Observed struct {
 	Coming []string
 	// ComingLack is why they could not start if they came now; nil if they could.
 	ComingLack *Lack
+	// VolumeLack is why there would be no volumes for them beside the old ones; nil if there
+	// would.
+	VolumeLack *Lack
 
 	// Copied is what the founder's volume was filled with, once it is filled with a copy of a
 	// survivor's; nil if it was not, or does not tell any more.

@@ -105,6 +105,9 @@ func (o Observed) RestoreHeld() string {
 	case o.ComingLack != nil:
 		return fmt.Sprintf("%s — the members would be stopped, and %s, which begin the next incarnation, could not start — %s, or delete EtcdRestore %s",
 			o.ComingLack.What, abbreviate(o.Coming), o.ComingLack.Do, r.Restore)
+	case o.VolumeLack != nil:
+		return fmt.Sprintf("%s — the members would be stopped, and those of the next incarnation would have no volumes — %s, or delete EtcdRestore %s",
+			o.VolumeLack.What, o.VolumeLack.Do, r.Restore)
 	default:
 		return ""
 	}

@@ -116,6 +116,19 @@ var _ = Describe("A cluster that serves and is carried back to a backup", Ordere
 		Expect(kube.Delete(ctx, &v1alpha1.EtcdRestore{ObjectMeta: metav1.ObjectMeta{Namespace: c.namespace, Name: "held"}})).To(Succeed())
 		c.edit(ctx, `{spec: {paused: false}}`)
 		c.becomesReady(ctx)
+
+		By("a quota that has no room for the new volumes beside the old ones")
+		create(ctx, c.namespace, `{apiVersion: v1, kind: ResourceQuota, metadata: {name: team}, spec: {hard: {persistentvolumeclaims: "6"}}}`)
+		crowded := c.carriesBack(ctx, "crowded", "nightly", "safetyBackup: {policy: Skip}")
+		restoreSays(ctx, crowded, v1alpha1.ConditionPrepared, "True", v1alpha1.ReasonPrepared)
+		Eventually(ctx, func(g Gomega) {
+			told := c.get(ctx).Status.Restore
+			g.Expect(told).NotTo(BeNil())
+			g.Expect(told.Message).To(ContainSubstring("ResourceQuota team allows 6 of persistentvolumeclaims, of which 4 are used"))
+		}).Should(Succeed())
+		Expect(kube.Delete(ctx, &v1alpha1.EtcdRestore{ObjectMeta: metav1.ObjectMeta{Namespace: c.namespace, Name: "crowded"}})).To(Succeed())
+		Expect(kube.Delete(ctx, named[corev1.ResourceQuota](c.namespace, "team"))).To(Succeed())
+		Eventually(ctx, func() *v1alpha1.ClusterRestoreStatus { return c.get(ctx).Status.Restore }).Should(BeNil())
 		Expect(lives(c.pods(ctx))).To(Equal(before), "nobody was stopped")
 		Expect(c.claims(ctx)).To(HaveLen(len(old)))
 	}, NodeTimeout(2*patience))
