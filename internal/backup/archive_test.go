@@ -164,6 +164,7 @@ func TestReportArchive(t *testing.T) {
 			[6]string{"True/Archiving", "True/Archiving", "True/BaseFound", "False/WithinLimit", "False/StoreUnreachable", "False/None"},
 		},
 		"the drill took too long":   {archiving(drill(Work{State: WorkFailed, TimedOut: true})), [6]string{"False/TimedOut", "True/Archiving", "True/BaseFound", "False/WithinLimit", "False/TimedOut", "False/None"}},
+		"and was told to end":       {archiving(drill(timedOut(snapshot.ReasonInterrupted))), [6]string{"False/TimedOut", "True/Archiving", "True/BaseFound", "False/WithinLimit", "False/TimedOut", "False/None"}},
 		"the drill could not":       {archiving(drill(Work{State: WorkFailed})), [6]string{"False/Failed", "True/Archiving", "True/BaseFound", "False/WithinLimit", "False/Failed", "False/None"}},
 		"another result as a drill": {archiving(drill(Work{State: WorkSucceeded, Result: &other})), [6]string{"False/Failed", "True/Archiving", "True/BaseFound", "False/WithinLimit", "False/Failed", "False/None"}},
 	}
