@@ -212,6 +212,31 @@ var _ = Describe("A backup", func() {
 		Expect(filepath.Glob(filepath.Join(dir, "e2e", b.Status.ClusterUID, b.Status.ID, "*"))).To(BeEmpty())
 	})
 
+	It("is taken of a cluster with etcd's authentication, by root's rights, which come back with it", Label(deep), func(ctx context.Context) {
+		ns := newNamespace(ctx)
+		store := disk(ctx, ns)
+		c := found(ctx, ns, "guarded", `{size: 1, storage: {size: 1Gi}, etcd: {quotaBackendBytes: 256Mi}}`)
+		asRoot := []string{"--user", "root:secret"}
+		c.etcdctl(ctx, c.member(0), "put", "a", "1")
+		for _, args := range [][]string{
+			{"user", "add", "root:secret"}, {"user", "grant-role", "root", "root"}, {"user", "add", "guarded-client", "--no-password"}, {"auth", "enable"},
+		} {
+			c.etcdctl(ctx, c.member(0), args...)
+		}
+		refused := comesTo(ctx, c.backsUp(ctx, "refused", store), v1alpha1.ConditionStalled, "EtcdDenied")
+		Expect(meta.FindStatusCondition(refused.Status.Conditions, v1alpha1.ConditionStalled).Message).To(ContainSubstring("root"))
+
+		c.etcdctl(ctx, c.member(0), append(asRoot, "user", "grant-role", "guarded-client", "root")...)
+		comesTo(ctx, c.backsUp(ctx, "one", store), v1alpha1.ConditionVerified, v1alpha1.ReasonVerified)
+		r := found(ctx, ns, "again", `{size: 3, storage: {size: 1Gi}, etcd: {quotaBackendBytes: 256Mi}, restoreFrom: {backupName: one}}`)
+		for _, m := range r.members(3) {
+			Expect(strings.Fields(r.etcdctl(ctx, m, append(asRoot, "get", "a")...))).To(Equal([]string{"a", "1"}))
+			_, err := r.tryEtcdctl(ctx, m, "get", "a")
+			Expect(err).To(HaveOccurred(), "whoever is no user stays outside of %s", m)
+		}
+		r.settles(ctx)
+	})
+
 	It("says what is wrong, and begins no cluster with what is not there", func(ctx context.Context) {
 		ns := newNamespace(ctx)
 		c := found(ctx, ns, "source", `{size: 1, storage: {size: 1Gi}, etcd: {quotaBackendBytes: 256Mi}}`)
