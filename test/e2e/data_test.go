@@ -233,6 +233,7 @@ var _ = Describe("A quorum that cannot come back", Label(deep), func() {
 		was, life := c.get(ctx), lives(c.pods(ctx))[left]
 		c.deleteClaims(ctx, lost...)
 		c.deletePods(ctx, lost...)
+		c.stopped(ctx, lost...)
 		c.reports(ctx, promised, v1alpha1.ConditionAvailable, "False", v1alpha1.ReasonQuorumLost, "1 of 3 voters answer ("+left+") and 2 are needed")
 		c.reports(ctx, promised, v1alpha1.ConditionAvailable, "False", v1alpha1.ReasonQuorumLost, "the data of "+left+" is left — nothing is removed, deleted or started anew")
 		c.reports(ctx, promised, v1alpha1.ConditionStalled, "True", v1alpha1.ReasonDataMissing, "the volumes of "+left+" are left")

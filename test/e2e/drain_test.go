@@ -9,6 +9,7 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/quorate/quorate/api/v1alpha1"
@@ -18,19 +19,20 @@ import (
 // asked to go hands over; 0.5 s on a machine that does nothing else.
 const handedOver = 1500 * time.Millisecond
 
-// mostAway watches, until it is asked, how many of the members are not Ready at
-// once, at the most.
+// mostAway watches, until it is asked, how many of the members are away at once, at the most:
+// without a pod, with one that is being deleted, or with a new one that has not come to be Ready.
 func (c cluster) mostAway(ctx context.Context, members int) func() int {
 	ctx, stop := context.WithCancel(ctx)
 	var done sync.WaitGroup
-	most := 0
+	most, came := 0, map[types.UID]bool{}
 	done.Go(func() {
 		for ctx.Err() == nil {
 			var list corev1.PodList
 			err := kube.List(ctx, &list, client.InNamespace(c.namespace), client.MatchingLabels{v1alpha1.LabelCluster: c.name})
 			away := members
 			for _, pod := range list.Items {
-				if ready(pod) {
+				came[pod.UID] = came[pod.UID] || ready(pod)
+				if came[pod.UID] && pod.DeletionTimestamp == nil {
 					away--
 				}
 			}

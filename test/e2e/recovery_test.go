@@ -92,6 +92,7 @@ var _ = Describe("A quorum that is lost for good", Ordered, func() {
 	It("is told of, with who is left and what could be restored, and nothing happens by itself", func(ctx SpecContext) {
 		c.deleteClaims(ctx, c.member(1), c.member(2))
 		c.deletePods(ctx, c.member(1), c.member(2))
+		c.stopped(ctx, c.member(1), c.member(2))
 		c.reports(ctx, promised, v1alpha1.ConditionAvailable, "False", v1alpha1.ReasonQuorumLost, "1 of 3 voters answer ("+left+") and 2 are needed")
 		c.reports(ctx, promised, v1alpha1.ConditionAvailable, "False", v1alpha1.ReasonQuorumLost, "the newest verified backup is nightly")
 		c.reports(ctx, promised, v1alpha1.ConditionAvailable, "False", v1alpha1.ReasonQuorumLost, fmt.Sprintf("up to revision %d", backup.Status.Revision))

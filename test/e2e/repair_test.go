@@ -45,9 +45,10 @@ func contains(list []string, s string) bool {
 const (
 	// hungFor is how long a member hangs: far longer than an election takes.
 	hungFor = 10 * time.Second
-	// elected is how long a cluster that has lost its leader may take to
-	// acknowledge a write again.
-	elected = 2500 * time.Millisecond
+	// elected is how long a cluster that has lost its leader may take to acknowledge a write
+	// again. A follower asks for votes after two seconds at the most, and once more as late if
+	// the first vote was split; without an election the fault would last, which is longer.
+	elected = 5 * time.Second
 )
 
 // deletePods deletes members' pods, all at once.
@@ -56,6 +57,13 @@ func (c cluster) deletePods(ctx context.Context, members ...string) {
 	for _, m := range members {
 		Expect(kube.Delete(ctx, named[corev1.Pod](c.namespace, m))).To(Succeed())
 	}
+}
+
+// stopped waits until no pod of these members is left: a kubelet that has much to do ends them
+// late, and what is told of them is told from then on.
+func (c cluster) stopped(ctx context.Context, members ...string) {
+	GinkgoHelper()
+	Eventually(ctx, func() map[string]corev1.Pod { return c.pods(ctx) }).ShouldNot(HaveKey(BeElementOf(members)))
 }
 
 var _ = Describe("Members that come back by themselves, under load,", Ordered, SpecPriority(90), func() {

@@ -34,6 +34,7 @@ var _ = Describe("A quorum that is lost for good, and no backup", Label(deep), O
 	It("is told of, with the survivor that has come furthest", func(ctx SpecContext) {
 		c.deleteClaims(ctx, c.member(1), c.member(2))
 		c.deletePods(ctx, c.member(1), c.member(2))
+		c.stopped(ctx, c.member(1), c.member(2))
 		c.reports(ctx, promised, v1alpha1.ConditionAvailable, "False", v1alpha1.ReasonQuorumLost, "of those whose volumes are left "+left+" has come furthest")
 		c.reports(ctx, promised, v1alpha1.ConditionAvailable, "False", v1alpha1.ReasonQuorumLost, "no EtcdBackup of the cluster is verified")
 	}, NodeTimeout(2*patience))
