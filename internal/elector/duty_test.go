@@ -141,6 +141,28 @@ func TestEndAtTheEnd(t *testing.T) {
 	})
 }
 
+// TestEndBeforeOthers: what is done at the end of a term has until the margin before others
+// may lead, counted from the last renewal.
+func TestEndBeforeOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		over := make(chan time.Time, 2)
+		e, client, stop := performing(t, duty{name: "hook", timely: true, end: func(ctx context.Context, _ told) error {
+			<-ctx.Done()
+			over <- time.Now()
+			return ctx.Err()
+		}})
+		time.Sleep(time.Minute)
+		renewed := time.Now().Add(e.State().Remaining() - e.Config().RenewDeadline)
+		client.Fault(func(leadertest.Call) leadertest.Fault { return leadertest.Fault{Lose: leadertest.Request} })
+		time.Sleep(time.Minute)
+		if lasted := (<-over).Sub(renewed); lasted != e.Config().LeaseDuration-margin {
+			t.Errorf("it is over %s after the last renewal, and others lead after %s", lasted, e.Config().LeaseDuration)
+		}
+		client.Fault(nil)
+		stop()
+	})
+}
+
 // TestDutyBacksOff: what is refused for good is asked for less and less often.
 func TestDutyBacksOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -217,15 +239,19 @@ func TestLabelOthersInTime(t *testing.T) {
 // TestHookIsKilled with all that it has started, and its output does not fill the memory.
 func TestHookIsKilled(t *testing.T) {
 	dir := t.TempDir()
-	pid, script := filepath.Join(dir, "pid"), filepath.Join(dir, "hook")
-	text := "#!/bin/sh\nsleep 60 >/dev/null 2>&1 &\necho $! >" + pid + "\nhead -c 1000000 /dev/zero | tr '\\0' x\nwait\n"
+	pid, said, script := filepath.Join(dir, "pid"), filepath.Join(dir, "said"), filepath.Join(dir, "hook")
+	text := "#!/bin/sh\nsleep 600 >/dev/null 2>&1 &\necho $! >" + pid + "\nhead -c 1000000 /dev/zero | tr '\\0' x\ntouch " + said + "\nwait\n"
 	if err := os.WriteFile(script, []byte(text), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	var log bytes.Buffer
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	if err := hook("--on-stop", script, slog.New(slog.NewTextHandler(&log, nil)))(ctx, told{}); err != nil {
+	ended := make(chan error, 1)
+	go func() { ended <- hook("--on-stop", script, slog.New(slog.NewTextHandler(&log, nil)))(ctx, told{}) }()
+	eventually(t, "the hook has said all", func() bool { return exists(said) })
+	cancel()
+	if err := <-ended; err != nil {
 		t.Fatal(err)
 	}
 	if n := log.Len(); n < mostOutput || n > mostOutput+1000 {

@@ -3,6 +3,7 @@ package v3client
 import (
 	"context"
 	"errors"
+	"math"
 	"net"
 	"runtime"
 	"slices"
@@ -179,9 +180,10 @@ func TestTimeouts(t *testing.T) {
 	c := dial(t, p, s.address, etcd.Credentials{})
 	began := time.Now()
 	_, err := c.Status(t.Context())
-	if took := time.Since(began); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, etcd.ErrNoLeader) || took < statusTimeout || took > statusTimeout+time.Second {
+	if took := time.Since(began); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, etcd.ErrNoLeader) || took < statusTimeout || took > statusTimeout+10*time.Second {
 		t.Errorf("after %v: %v", took, err)
 	}
+	// Which of the timeouts it was, however late the machine is.
 	if !strings.Contains(err.Error(), "no answer within 2s") {
 		t.Errorf("the cause is not told: %v", err)
 	}
@@ -195,22 +197,75 @@ func TestTimeouts(t *testing.T) {
 
 func TestNobodyListensIsUnreachableAtOnce(t *testing.T) {
 	address := freeport.Address(t)
-	began := time.Now()
-	_, err := dial(t, newPool(t), address, etcd.Credentials{}).Status(t.Context())
-	if !errors.Is(err, etcd.ErrUnreachable) || time.Since(began) > time.Second {
-		t.Errorf("after %v: %v", time.Since(began), err)
+	soonest(t, time.Second, func() {
+		_, err := dial(t, newPool(t), address, etcd.Credentials{}).Status(t.Context())
+		if !errors.Is(err, etcd.ErrUnreachable) {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+// soonest wants the best of a few tries to be over in time: a machine may stand still in one.
+func soonest(t *testing.T, within time.Duration, try func()) {
+	t.Helper()
+	best := time.Duration(math.MaxInt64)
+	for range 5 {
+		began := time.Now()
+		try()
+		if best = min(best, time.Since(began)); best <= within {
+			return
+		}
 	}
+	t.Errorf("at the best of five it took %s, want at most %s", best, within)
+}
+
+// unserved takes connections and closes them, as a port does behind which nobody serves, and
+// tells when each came.
+func unserved(t *testing.T, address string) (*net.TCPListener, <-chan time.Time) {
+	t.Helper()
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	attempts := make(chan time.Time, 1000)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			attempts <- time.Now()
+			_ = c.Close()
+		}
+	}()
+	return l.(*net.TCPListener), attempts
 }
 
 func TestAMemberThatAppearsIsSeenWithinTheBackoff(t *testing.T) {
 	address := freeport.Address(t)
 	c := dial(t, newPool(t), address, etcd.Credentials{})
-	for range 45 {
+	before, attempts := unserved(t, address)
+	// gRPC's own pauses would be two seconds and more by the eighth.
+	const enough = 11
+	for deadline := time.Now().Add(time.Minute); len(attempts) < enough; <-time.After(20 * time.Millisecond) {
 		if _, err := c.Status(t.Context()); err == nil {
-			t.Fatal("nobody listens, and it answers")
+			t.Fatal("nobody serves, and it answers")
 		}
-		<-time.After(100 * time.Millisecond)
+		if time.Now().After(deadline) {
+			t.Fatalf("%d attempts within a minute", len(attempts))
+		}
 	}
+	last, pauses := <-attempts, []time.Duration(nil)
+	for range enough - 1 {
+		next := <-attempts
+		last, pauses = next, append(pauses, next.Sub(last))
+	}
+	// A machine that stands still makes a pause longer, and none shorter.
+	if shortest := slices.Min(pauses[7:]); shortest > lastBackoff*13/10 {
+		t.Errorf("it waits for %s at least: %s", shortest, pauses)
+	}
+	_ = before.Close()
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
@@ -219,15 +274,13 @@ func TestAMemberThatAppearsIsSeenWithinTheBackoff(t *testing.T) {
 	pb.RegisterMaintenanceServer(s.grpc, s)
 	go func() { _ = s.grpc.Serve(l) }()
 	defer s.grpc.Stop()
-	began := time.Now()
-	for time.Since(began) < 10*time.Second {
+	for deadline := time.Now().Add(30 * time.Second); ; <-time.After(20 * time.Millisecond) {
 		if _, err = c.Status(t.Context()); err == nil {
 			break
 		}
-		<-time.After(20 * time.Millisecond)
-	}
-	if took := time.Since(began); err != nil || took > lastBackoff*13/10+200*time.Millisecond {
-		t.Errorf("seen after %v: %v", took, err)
+		if time.Now().After(deadline) {
+			t.Fatalf("it is not seen: %v", err)
+		}
 	}
 }
 
@@ -261,19 +314,44 @@ func issued(t *testing.T) (first, second etcd.Credentials) {
 	return both[0], both[1]
 }
 
+// nobody is there, ever.
+const nobody = "192.0.2.1:2379"
+
 func TestPool(t *testing.T) {
 	first, second := issued(t)
+	// Whoever waits for the network does so for two seconds.
+	soonest(t, time.Second, func() { exchange(t, first, second) })
 	p := newPool(t)
-	const to = "192.0.2.1:2379" // Nobody is there, ever.
-	began := time.Now()
+	for name, as := range map[string]etcd.Credentials{
+		"garbage for a certificate": {CA: first.CA, Certificate: []byte("CANARY"), Key: first.Key},
+		"garbage for a key":         {CA: first.CA, Certificate: first.Certificate, Key: []byte("-----BEGIN CANARY-----")},
+		"garbage for an authority":  {CA: []byte("CANARY"), Certificate: first.Certificate, Key: first.Key},
+		"half of them":              {CA: first.CA},
+	} {
+		if _, err := p.Dial("uid", etcd.Endpoint{Address: nobody, ServerName: "x"}, as); !errors.Is(err, etcd.ErrCredentials) || strings.Contains(err.Error(), "CANARY") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := p.Dial("uid", etcd.Endpoint{Address: nobody, Plaintext: true}, first); err != nil {
+		t.Errorf("a member that takes plaintext alone: %v", err)
+	}
+	if _, err := p.Dial("uid", etcd.Endpoint{Address: nobody}, first); !errors.Is(err, etcd.ErrCredentials) {
+		t.Errorf("no server name to verify: %v", err)
+	}
+}
+
+// exchange has connections replaced and dropped, none of which is made.
+func exchange(t *testing.T, first, second etcd.Credentials) {
+	t.Helper()
+	p := newPool(t)
 	linkOf := func(c etcd.Conn) *link { return c.(*conn).link }
-	a, again := dial(t, p, to, first), dial(t, p, to, etcd.Credentials{
+	a, again := dial(t, p, nobody, first), dial(t, p, nobody, etcd.Credentials{
 		CA: slices.Clone(first.CA), Certificate: slices.Clone(first.Certificate), Key: slices.Clone(first.Key),
 	})
 	if linkOf(a) != linkOf(again) {
 		t.Error("equal credentials made a second connection")
 	}
-	b := dial(t, p, to, second)
+	b := dial(t, p, nobody, second)
 	if linkOf(a) == linkOf(b) || !linkOf(a).retired || linkOf(b).retired {
 		t.Error("other credentials did not replace the connection")
 	}
@@ -284,7 +362,7 @@ func TestPool(t *testing.T) {
 	if linkOf(other).as != linkOf(b).as {
 		t.Error("the same credentials are kept twice")
 	}
-	p.Keep("uid", etcd.Endpoint{Address: to, ServerName: "c-0000.c.ns.svc"})
+	p.Keep("uid", etcd.Endpoint{Address: nobody, ServerName: "c-0000.c.ns.svc"})
 	p.Keep("another")
 	if linkOf(b).retired || !linkOf(other).retired {
 		t.Error("Keep kept the wrong connection")
@@ -292,25 +370,6 @@ func TestPool(t *testing.T) {
 	p.Keep("uid")
 	if !linkOf(b).retired || len(p.groups) != 0 {
 		t.Error("Keep without endpoints left a connection")
-	}
-	if took := time.Since(began); took > time.Second {
-		t.Errorf("it took %v: something waited for the network", took)
-	}
-	for name, as := range map[string]etcd.Credentials{
-		"garbage for a certificate": {CA: first.CA, Certificate: []byte("CANARY"), Key: first.Key},
-		"garbage for a key":         {CA: first.CA, Certificate: first.Certificate, Key: []byte("-----BEGIN CANARY-----")},
-		"garbage for an authority":  {CA: []byte("CANARY"), Certificate: first.Certificate, Key: first.Key},
-		"half of them":              {CA: first.CA},
-	} {
-		if _, err := p.Dial("uid", etcd.Endpoint{Address: to, ServerName: "x"}, as); !errors.Is(err, etcd.ErrCredentials) || strings.Contains(err.Error(), "CANARY") {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	if _, err := p.Dial("uid", etcd.Endpoint{Address: to, Plaintext: true}, first); err != nil {
-		t.Errorf("a member that takes plaintext alone: %v", err)
-	}
-	if _, err := p.Dial("uid", etcd.Endpoint{Address: to}, first); !errors.Is(err, etcd.ErrCredentials) {
-		t.Errorf("no server name to verify: %v", err)
 	}
 }
 

@@ -2,6 +2,7 @@ package job
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -33,6 +34,8 @@ type large struct {
 	refuses bool
 	// alone: it takes its time, whatever was sent.
 	alone bool
+	// hashes is for how long it does; zero for hashing.
+	hashes time.Duration
 	// compacts what it has sent to its end.
 	compacts bool
 	// asked is how often it was to hash, and silent how often it is not to answer.
@@ -41,7 +44,7 @@ type large struct {
 	code codes.Code
 }
 
-// hashing is for how long a member does.
+// hashing is for how long a member does, unless it says otherwise.
 const hashing = 2500 * time.Millisecond
 
 func (l *large) Snapshot(_ *pb.SnapshotRequest, stream grpc.ServerStreamingServer[pb.SnapshotResponse]) error {
@@ -68,7 +71,7 @@ func (l *large) HashKV(context.Context, *pb.HashKVRequest) (*pb.HashKVResponse, 
 		return nil, rpctypes.ErrGRPCCompacted
 	}
 	// Whoever reads on meanwhile is not waited for.
-	for until := time.Now().Add(hashing); time.Now().Before(until) && (l.alone || l.sent.Load() < 2*window); {
+	for until := time.Now().Add(cmp.Or(l.hashes, hashing)); time.Now().Before(until) && (l.alone || l.sent.Load() < 2*window); {
 		time.Sleep(time.Millisecond)
 	}
 	l.meanwhile.Store(l.sent.Load())
@@ -175,8 +178,8 @@ func TestSourceMayHashForLong(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			e, dir := newEnv(t)
-			e.Stall = time.Second // it is seen after twice as long at most
-			l := &large{peer: peer{id: 2}, content: bytes.Repeat([]byte{1}, 1<<20), alone: true}
+			e.Stall = 4 * time.Second // longer than a machine stands still, and seen after twice as long at most
+			l := &large{peer: peer{id: 2}, content: bytes.Repeat([]byte{1}, 1<<20), alone: true, hashes: 2*e.Stall + time.Second}
 			m := snapshot.Manifest{ID: "b", Etcd: snapshot.Etcd{Revision: 9}}
 			from := l.connect(t)
 			save.Compression = snapshot.CompressionNone

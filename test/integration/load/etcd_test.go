@@ -240,17 +240,20 @@ func (c *cluster) answers(t *testing.T, m *member) {
 	})
 }
 
-// eventually asks every 20 ms until there is no error, for 15 s at most.
+// patience is reached only by what does not work.
+const patience = time.Minute
+
+// eventually asks every 20 ms until there is no error.
 func eventually(t *testing.T, what string, check func() error) {
 	t.Helper()
-	deadline := time.Now().Add(15 * time.Second)
+	deadline := time.Now().Add(patience)
 	for {
 		err := check()
 		if err == nil {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within 15 s: %v", what, err)
+			t.Fatalf("%s: not within %s: %v", what, patience, err)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}

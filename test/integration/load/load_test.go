@@ -3,6 +3,7 @@ package load_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -21,7 +22,7 @@ func start(t *testing.T, c *cluster, config load.Config) *load.Load {
 		config.Endpoints = c.endpoints()
 	}
 	config.TLS, config.Artifacts = c.clients.config, t.TempDir()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	l, err := load.Start(ctx, config)
 	if err != nil {
@@ -34,26 +35,36 @@ func start(t *testing.T, c *cluster, config load.Config) *load.Load {
 // stop a load and show what it found.
 func stop(t *testing.T, l *load.Load) (*load.Report, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	r, err := l.Stop(ctx)
 	t.Log(r)
 	return r, err
 }
 
-// stays lets the load run.
-func stays(d time.Duration) { time.Sleep(d) }
+// goesOn lets the load run until so many more writes are acknowledged.
+func goesOn(t *testing.T, l *load.Load, writes int) {
+	t.Helper()
+	before := len(l.Acknowledged())
+	eventually(t, "the load goes on", func() error {
+		if n := len(l.Acknowledged()) - before; n < writes {
+			return fmt.Errorf("%d of %d writes are acknowledged", n, writes)
+		}
+		return nil
+	})
+}
 
 func TestNothingIsLostWhenTheLeaderIsKilled(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	var dialled atomic.Int32
-	l := start(t, c, load.Config{Dial: func(ctx context.Context, address string) (net.Conn, error) {
+	// So many that every kind of operation, of which one in ten deletes, is among them.
+	l := start(t, c, load.Config{ContendRate: 120, Dial: func(ctx context.Context, address string) (net.Conn, error) {
 		dialled.Add(1)
 		return new(net.Dialer).DialContext(ctx, "tcp", address)
 	}})
 	calm := l.Mark("calm")
-	stays(1500 * time.Millisecond)
+	goesOn(t, l, 150)
 	leader := c.leader(t)
 	killed := l.Mark("leader killed")
 	leader.kill()
@@ -65,8 +76,9 @@ func TestNothingIsLostWhenTheLeaderIsKilled(t *testing.T) {
 	})
 	c.start(t, leader)
 	c.answers(t, leader)
-	stays(500 * time.Millisecond)
-	before := l.Gap(calm.At, killed.At.Add(-200*time.Millisecond))
+	goesOn(t, l, 50)
+	until := killed.At.Add(-200 * time.Millisecond)
+	before := l.Gap(calm.At, until)
 	r, err := stop(t, l)
 	if err != nil {
 		t.Fatal(err)
@@ -86,14 +98,15 @@ func TestNothingIsLostWhenTheLeaderIsKilled(t *testing.T) {
 		t.Error("no write was without an answer while there was no leader")
 	}
 	// A follower waits one to two seconds for a leader before it stands itself.
-	if g := r.Marks[1].Gap; g.Length() < 500*time.Millisecond || g.Length() > 5*time.Second || g.Open {
+	if g := r.Marks[1].Gap; g.Length() < 500*time.Millisecond || g.Open {
 		t.Errorf("gap after the kill: %s", g)
 	}
 	if r.Marks[1].WriterGap.Length() < r.Marks[1].Gap.Length() {
 		t.Errorf("a writer's gap %s is shorter than that of all %s", r.Marks[1].WriterGap, r.Marks[1].Gap)
 	}
-	if before.Length() > r.Marks[1].Gap.Length()/2 {
-		t.Errorf("gap before the kill: %s", before)
+	// However long a machine stood still before the kill, the gap after it is another one.
+	if !before.From.Before(until) || !before.To.After(calm.At) || before.Length() > r.Longest.Length() {
+		t.Errorf("gap before the kill, at %s: %s", killed.At, before)
 	}
 	if dialled.Load() < 3 {
 		t.Errorf("Dial was used %d times", dialled.Load())
@@ -106,7 +119,7 @@ func TestWipedMembersAreNoticed(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	l := start(t, c, load.Config{})
-	stays(time.Second)
+	goesOn(t, l, 60)
 	for _, m := range c.members {
 		m.kill()
 	}
@@ -124,7 +137,7 @@ func TestWipedMembersAreNoticed(t *testing.T) {
 		}
 		return nil
 	})
-	stays(500 * time.Millisecond)
+	goesOn(t, l, 30)
 	if err := l.SetEndpoints(c.endpoints(0, 1)); err != nil {
 		t.Fatal(err)
 	}
@@ -152,9 +165,9 @@ func TestStaleReadsAreNoticed(t *testing.T) {
 			t.Parallel()
 			c := newCluster(t)
 			l := start(t, c, load.Config{Reads: reads, Retry: load.SameEndpoint, ContendRate: 150, Timeout: 200 * time.Millisecond})
-			stays(500 * time.Millisecond)
+			goesOn(t, l, 30)
 			c.cutOff(t, c.members[2])
-			stays(3 * time.Second)
+			goesOn(t, l, 120)
 			if err := l.SetEndpoints(c.endpoints(0, 1)); err != nil {
 				t.Fatal(err)
 			}
@@ -207,10 +220,18 @@ func (c *cluster) cutOff(t *testing.T, alone *member) {
 func TestEndpointsAreFollowed(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
+	var asked atomic.Int32
 	l := start(t, c, load.Config{Endpoints: c.endpoints(0), Follow: func(context.Context) ([]string, error) {
+		asked.Add(1)
 		return c.endpoints(1, 2), nil
 	}})
-	stays(1500 * time.Millisecond)
+	// By the second time the answer to the first one counts.
+	eventually(t, "it asks for the endpoints", func() error {
+		if n := asked.Load(); n < 2 {
+			return fmt.Errorf("%d times", n)
+		}
+		return nil
+	})
 	r, err := stop(t, l)
 	if err != nil {
 		t.Fatal(err)
@@ -230,9 +251,17 @@ func TestAMemberThatIsDownAtTheEnd(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	l := start(t, c, load.Config{WriteRate: 600, ContendRate: 400})
-	stays(time.Second)
+	// By default it would be 60 a second.
+	eventually(t, "twice the rate by default", func() error {
+		before := len(l.Acknowledged())
+		time.Sleep(time.Second)
+		if n := len(l.Acknowledged()) - before; n < 120 {
+			return fmt.Errorf("%d writes in a second", n)
+		}
+		return nil
+	})
 	c.members[0].kill()
-	stays(2 * time.Second)
+	goesOn(t, l, 200)
 	r, err := stop(t, l)
 	if err != nil {
 		t.Fatal(err)
@@ -244,8 +273,8 @@ func TestAMemberThatIsDownAtTheEnd(t *testing.T) {
 	for _, kind := range []string{"get", "put", "cas", "delete"} {
 		contended += r.Operations[kind].Acknowledged
 	}
-	// At least a second of three was without an outage.
-	if writes := r.Operations["write"].Acknowledged; writes < 300 || contended < 200 {
+	// On a slow machine either may be below its rate; by default there would be one to fifteen.
+	if writes := r.Operations["write"].Acknowledged; writes < 400 || contended < writes/4 {
 		t.Errorf("the rates are not reached: %d writes, %d operations on shared keys", writes, contended)
 	}
 }
@@ -254,7 +283,14 @@ func TestWhatIsNotReadBackIsNotProven(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	l := start(t, c, load.Config{MaxOperations: 60})
-	stays(time.Second)
+	// Nothing is begun any more, which lasts longer than a machine stands still.
+	began := time.Now()
+	eventually(t, "the load is full", func() error {
+		if g := l.Gap(began, time.Now()); !g.Open || g.Length() < 4*time.Second {
+			return errors.New(g.String())
+		}
+		return nil
+	})
 	for _, m := range c.members {
 		m.kill()
 	}
@@ -278,7 +314,8 @@ func TestALoadThatCannotStartSaysWhy(t *testing.T) {
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "last answer: ") {
 		t.Errorf("starting without a member: %v", err)
 	}
-	if took := time.Since(began); took > 3*time.Second {
+	// Whoever does not ask the context waits for ever.
+	if took := time.Since(began); took > 20*time.Second {
 		t.Errorf("it took %s", took)
 	}
 	if _, err := load.Start(ctx, load.Config{}); err == nil || !strings.Contains(err.Error(), "no endpoints") {

@@ -18,21 +18,28 @@ func (n *node) outrun() {
 	n.c.t.Helper()
 	const writers, each = 64, 150
 	var (
-		all    sync.WaitGroup
-		failed = make(chan error, writers*each)
+		all      sync.WaitGroup
+		failed   = make(chan error, writers)
+		deadline = time.Now().Add(5 * patience)
 	)
 	for w := range writers {
 		all.Go(func() {
-			for i := range each {
-				if err := n.tryPut(fmt.Sprintf("outrun/%d/%d", w, i)); err != nil {
+			// The log's length alone matters: what a slow disk left without an answer is
+			// written again.
+			for i := 0; i < each; {
+				err := n.tryPut(fmt.Sprintf("outrun/%d/%d", w, i))
+				if err == nil {
+					i++
+				} else if time.Now().After(deadline) {
 					failed <- err
+					return
 				}
 			}
 		})
 	}
 	all.Wait()
 	if len(failed) > 0 {
-		n.c.t.Fatalf("%d writes failed: %v", len(failed), <-failed)
+		n.c.t.Fatalf("%d writers did not get through: %v", len(failed), <-failed)
 	}
 }
 
@@ -60,7 +67,8 @@ func TestAReadyMemberServesClients(t *testing.T) {
 		}
 		waited := time.Since(asked)
 		t.Logf("ready after %v, its first client waited for %v", said.Round(time.Millisecond), waited.Round(time.Millisecond))
-		if waited > time.Second {
+		// Whom it does not serve yet waits for nearly six seconds.
+		if waited > 4*time.Second {
 			t.Errorf("a member that is ready left its client without an answer for %v", waited)
 		}
 		if _, metrics := get(m1.metrics, "/metrics"); !strings.Contains(metrics, "\netcd_network_snapshot_receive_success{") {

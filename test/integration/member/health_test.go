@@ -18,25 +18,62 @@ const (
 	probeFailures = 3
 )
 
-// unreadyAfter asks the guard as the kubelet does, until the pod would no longer be
-// ready, and returns how long that took.
-func (n *node) unreadyAfter() time.Duration {
-	n.c.t.Helper()
-	begin := time.Now()
-	ticker := time.NewTicker(probePeriod)
-	defer ticker.Stop()
-	for failures := 0; failures < probeFailures; {
-		<-ticker.C
-		if time.Since(begin) > patience {
-			n.c.t.Fatalf("%s is still ready after %v", n.name, patience)
+// atMost is what either probe may take in all: the kubelet waits for /livez that long, and a
+// pod that cannot serve is taken out of its Service by then.
+const atMost = 5 * time.Second
+
+// soonest of three tries: a machine may stand still in one, though not in every one. Before
+// each the guard has given up on the question of the one before.
+func soonest(try func() time.Duration) time.Duration {
+	best := patience
+	for i := 0; i < 3 && best > atMost; i++ {
+		if i > 0 {
+			time.Sleep(2 * atMost)
 		}
-		if code, _ := get(n.health, "/readyz"); code == http.StatusOK {
-			failures = 0
-		} else {
-			failures++
-		}
+		best = min(best, try())
 	}
-	return time.Since(begin)
+	return best
+}
+
+// soonUnready asks the guard as the kubelet does, and wants no good answer any more, and so
+// many bad ones in time that the pod would no longer be ready.
+func (n *node) soonUnready() {
+	n.c.t.Helper()
+	took := soonest(func() time.Duration {
+		begin := time.Now()
+		ticker := time.NewTicker(probePeriod)
+		defer ticker.Stop()
+		for range probeFailures {
+			<-ticker.C
+			if code, body := get(n.health, "/readyz"); code == http.StatusOK {
+				n.c.t.Fatalf("/readyz %d %s after %v", code, body, time.Since(begin))
+			}
+		}
+		return time.Since(begin)
+	})
+	n.c.t.Logf("not ready after %v", took.Round(time.Millisecond))
+	if took > atMost {
+		n.c.t.Errorf("not ready after %v, want within %v", took, atMost)
+	}
+}
+
+// staysAlive wants /livez to say in time that etcd stalls.
+func (n *node) staysAlive() {
+	n.c.t.Helper()
+	took := soonest(func() time.Duration {
+		begin := time.Now()
+		code, body := get(n.health, "/livez")
+		if code == 0 { // of a guard that stood still for longer than its answer may take
+			return patience
+		}
+		if code != http.StatusOK || body != "stalled" {
+			n.c.t.Fatalf("/livez %d %s, want 200 stalled", code, body)
+		}
+		return time.Since(begin)
+	})
+	if took > atMost {
+		n.c.t.Errorf("/livez answers after %v, want within the probe's %v", took, atMost)
+	}
 }
 
 // etcdProcess is the process ID of the guard's child.
@@ -66,15 +103,8 @@ func TestAStoppedEtcdIsSoonNotReadyAndNotKilled(t *testing.T) {
 		etcd := m0.etcdProcess()
 		must(t, syscall.Kill(etcd, syscall.SIGSTOP))
 		t.Cleanup(func() { _ = syscall.Kill(etcd, syscall.SIGCONT) })
-		took := m0.unreadyAfter()
-		t.Logf("not ready %v after etcd was stopped", took.Round(time.Millisecond))
-		if took > 5*time.Second {
-			t.Errorf("not ready after %v, want within 5 s", took)
-		}
-		begin := time.Now()
-		if code, body := get(m0.health, "/livez"); code != http.StatusOK || body != "stalled" || time.Since(begin) > 5*time.Second {
-			t.Errorf("/livez %d %s after %v, want 200 stalled within the probe's 5 s", code, body, time.Since(begin))
-		}
+		m0.soonUnready()
+		m0.staysAlive()
 		must(t, syscall.Kill(etcd, syscall.SIGCONT))
 		m0.awaitReady()
 	})
@@ -88,11 +118,7 @@ func TestALostQuorumIsSoonNotReady(t *testing.T) {
 			lost.kill()
 		}
 		m0 := c.members[0]
-		took := m0.unreadyAfter()
-		t.Logf("not ready %v after the quorum was lost", took.Round(time.Millisecond))
-		if took > 5*time.Second {
-			t.Errorf("not ready after %v, want within 5 s", took)
-		}
+		m0.soonUnready()
 		if code, body := get(m0.health, "/livez"); code != http.StatusOK {
 			t.Errorf("/livez %d %s, want 200: a restart brings no quorum back", code, body)
 		}

@@ -1,8 +1,11 @@
 package snapshot
 
 import (
+	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -11,6 +14,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/quorate/quorate/internal/snapshot"
+	"github.com/quorate/quorate/test/freeport"
 )
 
 // rests has etcd compact to its latest revision, as it does when nobody has written for as long as
@@ -46,6 +50,24 @@ func TestAClusterThatRestsIsSavedAndTriedOut(t *testing.T) {
 	}
 }
 
+// sending waits until a save that tells its progress there has read something of the snapshot.
+func sending(at string) error {
+	var last error
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		r, err := http.Get("http://" + at + snapshot.ProgressPath)
+		if last = err; err != nil {
+			continue
+		}
+		var p snapshot.Progress
+		last = json.NewDecoder(r.Body).Decode(&p)
+		_ = r.Body.Close()
+		if last == nil && p.Phase == snapshot.PhaseSaving && p.BytesRead > 0 {
+			return nil
+		}
+	}
+	return fmt.Errorf("it reads nothing: %w", cmp.Or(last, errors.New("no byte in a minute")))
+}
+
 // What is compacted while a snapshot is sent is hashed without it, and the drill compacts as far.
 func TestWhatIsCompactedWhileItIsSent(t *testing.T) {
 	t.Parallel()
@@ -55,13 +77,16 @@ func TestWhatIsCompactedWhileItIsSent(t *testing.T) {
 	if _, err := source.client.Put(t.Context(), "big/0", "overwritten"); err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan error, 1)
+	done, at := make(chan error, 1), freeport.Address(t)
 	go func() {
-		time.Sleep(time.Second) // of the three that the snapshot takes
-		_, err := source.client.Compact(t.Context(), base, clientv3.WithCompactPhysical())
+		err := sending(at)
+		if err == nil {
+			_, err = source.client.Compact(t.Context(), base, clientv3.WithCompactPhysical())
+		}
 		done <- err
 	}()
-	saved := store.save(t, source, fmt.Sprintf("--rate-limit=%d", 8<<20)).mustSucceed(t)
+	// It takes six seconds, which is longer than a machine stands still.
+	saved := store.save(t, source, fmt.Sprintf("--rate-limit=%d", 4<<20), "--progress-listen="+at).mustSucceed(t)
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}

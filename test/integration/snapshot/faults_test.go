@@ -512,11 +512,14 @@ func TestASaveThatIsKilled(t *testing.T) {
 	began := time.Now()
 	store.save(t, source, "--uid=whole").mustSucceed(t)
 	whole := time.Since(began)
-	for i := range 20 {
+	// A save may take shorter than the first one: it goes on until an upload was interrupted.
+	for i := 0; i < 20 || uploads(t, store) == 0 && i < 80; i++ {
+		began := time.Now()
 		command := store.command(t, filepath.Join(t.TempDir(), "termination"), "save", append(saveFlags(t, source), fmt.Sprintf("--uid=u%d", i))...)
 		p := start(t, filepath.Join(t.TempDir(), "log"), command)
 		select {
 		case <-p.done:
+			whole = min(whole, time.Since(began))
 		case <-time.After(time.Duration(random.Int64N(int64(whole) * 5 / 4))):
 			p.kill()
 		}

@@ -32,12 +32,11 @@ func TestEveryVersionWithTLS(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, version, 3, mutualTLS)
 			r.startAll(t)
-			founded := time.Now()
 			checkAnswers(t, r)
 			checkProposalCostsNoRevision(t, r)
 			checkStrangersAreRefused(t, r)
 			checkRenewal(t, r)
-			checkMembershipRefusals(t, r, founded)
+			checkMembershipRefusals(t, r)
 			checkMoveLeader(t, r)
 			checkAuthentication(t, r)
 			checkQuorumLoss(t, r)
@@ -226,16 +225,13 @@ func servedSerial(t *testing.T, r *rig, m *process) string {
 	return c.ConnectionState().PeerCertificates[0].SerialNumber.String()
 }
 
-func checkMembershipRefusals(t *testing.T, r *rig, founded time.Time) {
+func checkMembershipRefusals(t *testing.T, r *rig) {
 	t.Helper()
 	leader := r.dial(t, r.members[r.leader(t)])
 	first, second := "https://"+serverName("c-0003")+":1", "https://"+serverName("c-0004")+":1"
-	if time.Since(founded) < 3*time.Second {
-		if _, err := leader.AddLearner(t.Context(), first); !errors.Is(err, etcd.ErrUnhealthyCluster) {
-			t.Errorf("adding right after founding: %v", err)
-		}
-	}
 	var added etcd.Member
+	// That one is refused right after founding is tooEarly's, which founds anew where the
+	// machine was too slow to see it.
 	eventually(t, 15*time.Second, "a learner is taken", func() (err error) {
 		added, err = leader.AddLearner(t.Context(), first)
 		return err
@@ -344,8 +340,13 @@ func checkQuorumLoss(t *testing.T, r *rig) {
 		running.Go(func() {
 			began := time.Now()
 			err := call(t.Context())
-			if !errors.Is(err, etcd.ErrNoLeader) || time.Since(began) > 5*time.Second {
-				t.Errorf("%s without quorum after %v: %v", name, time.Since(began), err)
+			took := time.Since(began)
+			if !errors.Is(err, etcd.ErrNoLeader) || took > 30*time.Second {
+				t.Errorf("%s without quorum after %v: %v", name, took, err)
+			}
+			// Etcd gives up after 7 s and the call before that, as its error then says.
+			if took > 5*time.Second && !strings.Contains(err.Error(), "no answer within ") {
+				t.Errorf("%s has waited for etcd for %v: %v", name, took, err)
 			}
 			if errors.Is(err, etcd.ErrOutcomeUnknown) != (name == "Propose") {
 				t.Errorf("%s: outcome unknown? %v", name, err)

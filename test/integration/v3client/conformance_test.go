@@ -259,7 +259,8 @@ func (s *genuine) stop(i int) { s.r.members[i].stop() }
 
 func (s *genuine) wipe(i int) { s.r.members[i].dir = s.t.TempDir() }
 
-func (s *genuine) exits(i int) bool { return s.r.members[i].exited(5 * time.Second) }
+// exits waits for long: every process that the script asks for does.
+func (s *genuine) exits(i int) bool { return s.r.members[i].exited(time.Minute) }
 
 func (s *genuine) conn(i int) etcd.Conn { return s.r.dial(s.t, s.r.members[i]) }
 
