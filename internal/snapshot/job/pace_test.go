@@ -178,8 +178,8 @@ func TestSourceMayHashForLong(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			e, dir := newEnv(t)
-			e.Stall = 4 * time.Second // longer than a machine stands still, and seen after twice as long at most
-			l := &large{peer: peer{id: 2}, content: bytes.Repeat([]byte{1}, 1<<20), alone: true, hashes: 2*e.Stall + time.Second}
+			e.Stall = 1500 * time.Millisecond // it is seen after twice as long at most
+			l := &large{peer: peer{id: 2}, content: bytes.Repeat([]byte{1}, 1<<20), alone: true, hashes: 2*e.Stall + 500*time.Millisecond}
 			m := snapshot.Manifest{ID: "b", Etcd: snapshot.Etcd{Revision: 9}}
 			from := l.connect(t)
 			save.Compression = snapshot.CompressionNone

@@ -319,9 +319,9 @@ func TestPruneOfNamedBackupsAsksForNoArchive(t *testing.T) {
 	}
 }
 
-// patient is longer than a machine stands still: it gives up on a store that stalls, and not on
-// one that is slow.
-const patient = 5 * time.Second
+// patient is longer than a machine stands still for, as a rule: it gives up on a store that
+// stalls, and not on one that is slow.
+const patient = time.Second
 
 // Whoever has one backup dropped gets it done, however the others are: that one of them cannot
 // be read, or not even listed, is no reason to keep this one. The others stay.
