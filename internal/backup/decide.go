@@ -369,7 +369,8 @@ func (w Work) Doing() string {
 // of that kind where the Job's time was over: it is how Kubernetes ends such a Job.
 func (w Work) Found() bool {
 	r := w.Result
-	return r != nil && r.Outcome == snapshot.OutcomeFailed && !(w.TimedOut && r.Reason == snapshot.ReasonInterrupted)
+	ended := w.TimedOut && r != nil && r.Reason == snapshot.ReasonInterrupted
+	return r != nil && r.Outcome == snapshot.OutcomeFailed && !ended
 }
 
 // failure of the Job of an operation. One that tries a backup out leaves the backup where it is.

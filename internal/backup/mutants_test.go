@@ -51,7 +51,7 @@ var breaches = map[string]mutants.Mutant{
 	"an archive that differs is Ready":          mutants.Of("archivestatus.go", "case condemned(&verified):", "case false:"),
 	"a corrupt archive is Ready":                mutants.Of("archivedrill.go", "!silent[verified.Reason]", "snapshot.Reason(verified.Reason).Permanent()"),
 	"a drill that saw nothing absolves":         mutants.Of("archivestatus.go", "if silent[reason] && condemned(before) && !moved(o.Seen) {", "if false {"),
-	"a drill that never ends in time is silent": mutants.Of("decide.go", "w.TimedOut && r.Reason == snapshot.ReasonInterrupted", "false"),
+	"a drill that never ends in time is silent": mutants.Of("decide.go", "r.Outcome == snapshot.OutcomeFailed && !ended", "r.Outcome == snapshot.OutcomeFailed && (!ended || w.TimedOut)"),
 	"a drill counts for another archive":        mutants.Of("archivedrill.go", "o.DrilledOf != o.DrillOf", "false"),
 	"an old drill counts for another archive":   mutants.Of("archive.go", "o.DrillOf != \"\" && o.DrillJobOf != o.DrillOf", "false"),
 	"what is mended waits for a week":           mutants.Of("archive.go", "o.DrillFailure != snapshot.ReasonDiffers", "!o.DrillFailure.Permanent()"),

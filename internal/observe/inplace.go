@@ -22,6 +22,18 @@ import (
 // that is in no backup.
 const freshFor = time.Hour
 
+// said is the user's word, and what stands in its way.
+func (o *Observer) said(ctx context.Context, c *v1alpha1.EtcdCluster, m *memory, seen *plan.Observed) (err error) {
+	if seen.Recovery, err = o.word(ctx, c, m); err != nil {
+		return err
+	}
+	if seen.SpentCheck, err = o.check(ctx, c, m, seen.Recovery); err != nil {
+		return err
+	}
+	seen.VolumeLack, err = o.volumeLack(ctx, c, seen.Recovery)
+	return err
+}
+
 // word is what the user wants the cluster to go on with. spec.recovery comes first once the
 // quorum is lost: an EtcdRestore that waits for a cluster which serves would wait for ever.
 func (o *Observer) word(ctx context.Context, c *v1alpha1.EtcdCluster, m *memory) (*plan.Recovery, error) {

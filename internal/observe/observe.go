@@ -112,16 +112,10 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 	}
 	seen.OldVolumes, seen.Adoption, seen.Incarnation = kube.oldVolumes, kube.adoption, kube.incarnation
 	seen.RecoveryVoid = c.Spec.Recovery != nil && c.Status.VoidRecovery == resources.RecoveryWord(c)
-	if seen.Recovery, err = o.word(ctx, c, m); err != nil {
-		return seen, err
-	}
-	if seen.SpentCheck, err = o.check(ctx, c, m, seen.Recovery); err != nil {
+	if err := o.said(ctx, c, m, &seen); err != nil {
 		return seen, err
 	}
 	if seen.Backups, err = o.backups(ctx, c); err != nil {
-		return seen, err
-	}
-	if seen.VolumeLack, err = o.volumeLack(ctx, c, seen.Recovery); err != nil {
 		return seen, err
 	}
 	if len(c.Status.Founders) == 0 {

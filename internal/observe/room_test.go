@@ -12,7 +12,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 )
@@ -42,7 +41,7 @@ func ofSelected(q *corev1.ResourceQuota) {
 func elsewhere(q *corev1.ResourceQuota) { q.Namespace = "other" }
 
 func wantsClass(name string) func(*world) {
-	return func(w *world) { w.cluster.Spec.Storage.StorageClassName = ptr.To(name) }
+	return func(w *world) { w.cluster.Spec.Storage.StorageClassName = &name }
 }
 
 // class adds one that is so old, and whether it is the default.

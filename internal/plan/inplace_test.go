@@ -29,6 +29,7 @@ func comingLacks(o *Observed) {
 	o.Coming = []string{"a-0003", "a-0004", "a-0005"}
 	o.ComingLack = &Lack{What: "cert-manager has not issued a-0003-peer-issued (no such issuer)", Do: "see its issuer"}
 }
+
 func noVolumes(o *Observed) {
 	o.VolumeLack = &Lack{What: "ResourceQuota team has no room", Do: "raise it"}
 }

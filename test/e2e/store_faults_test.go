@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"maps"
@@ -154,7 +155,7 @@ var _ = Describe("Backups in a store that fails", Label(local, deep), func() {
 		noise := make([]byte, 50_000)
 		for i := range 6 {
 			_, _ = rand.NewChaCha8([32]byte{byte(i)}).Read(noise)
-			c.etcdctl(ctx, c.member(i%3), "put", fmt.Sprint("noise/", i), fmt.Sprintf("%x", noise))
+			c.etcdctl(ctx, c.member(i%3), "put", fmt.Sprint("noise/", i), hex.EncodeToString(noise))
 		}
 		kept := c.etcdctl(ctx, c.member(0), "get", "noise/", "--prefix")
 		l := c.startLoad(ctx)
