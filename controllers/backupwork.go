@@ -145,6 +145,9 @@ func follow(ctx context.Context, ask progressAsker, w *backup.Work, pods []corev
 			}
 		}
 	}
+	if w.TimedOut && snapshot.OnlyEnded(w.Result) {
+		w.Result = nil
+	}
 	if w.State != backup.WorkRunning || len(pods) == 0 {
 		return
 	}

@@ -116,10 +116,7 @@ func (b *backups) condition(kind string) string {
 // ends has the Job of an operation end, and its pod leave a message.
 func (b *backups) ends(operation snapshot.Operation, with batchv1.JobConditionType, message string) {
 	b.t.Helper()
-	job := &batchv1.Job{}
-	if err := b.api.Get(b.t.Context(), client.ObjectKey{Namespace: "ns", Name: resources.JobName("b", operation)}, job); err != nil {
-		b.t.Fatal(err)
-	}
+	job := b.job(operation)
 	job.Status.Conditions = append(job.Status.Conditions, batchv1.JobCondition{Type: with, Status: corev1.ConditionTrue})
 	if err := b.api.Status().Update(b.t.Context(), job); err != nil {
 		b.t.Fatal(err)
@@ -130,6 +127,15 @@ func (b *backups) ends(operation snapshot.Operation, with batchv1.JobConditionTy
 			Terminated: &corev1.ContainerStateTerminated{Message: message},
 		}}}
 	})
+}
+
+func (b *backups) job(operation snapshot.Operation) *batchv1.Job {
+	b.t.Helper()
+	job := &batchv1.Job{}
+	if err := b.api.Get(b.t.Context(), client.ObjectKey{Namespace: "ns", Name: resources.JobName("b", operation)}, job); err != nil {
+		b.t.Fatal(err)
+	}
+	return job
 }
 
 func (b *backups) pod(operation snapshot.Operation, change func(*corev1.Pod)) {
@@ -399,6 +405,41 @@ func TestBackupFails(t *testing.T) {
 	}
 	if result, err := b.pass(); err != nil || result != (ctrl.Result{}) || len(b.writes) > 0 {
 		t.Errorf("afterwards: %v, %v, wrote %v", result, err, b.writes)
+	}
+}
+
+// TestABackupWhoseTimeIsOver: Kubernetes ends its pod, whose last word is that it was told to
+// end. That is no reason to begin the same again as it was; what it found before is one.
+func TestABackupWhoseTimeIsOver(t *testing.T) {
+	for name, tc := range map[string]struct {
+		reason  snapshot.Reason
+		why     string
+		want    string
+		message string
+	}{
+		"told to end":            {snapshot.ReasonInterrupted, batchv1.JobReasonDeadlineExceeded, "True/TimedOut", "Job b-save did not end within spec.timeout — it was given up, and what it has stored is no backup — see the logs of its pods, and create another EtcdBackup with more time or a higher rateLimit"},
+		"it found something":     {snapshot.ReasonStoreUnreachable, batchv1.JobReasonDeadlineExceeded, "True/StoreUnreachable", "no — because — do; it is not tried again by itself: when that is mended, create another EtcdBackup"},
+		"ended by somebody else": {snapshot.ReasonInterrupted, batchv1.JobReasonBackoffLimitExceeded, "True/Interrupted", "no — because — do; it is not tried again by itself: when that is mended, create another EtcdBackup"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBackups(t, anEtcdBackup(), cluster(voting), s3Secret())
+			b.passes()
+			b.ends(snapshot.OperationSave, batchv1.JobFailed, string(snapshot.Result{
+				Operation: snapshot.OperationSave, Outcome: snapshot.OutcomeFailed, Reason: tc.reason, Message: "no — because — do",
+			}.Encode()))
+			job := b.job(snapshot.OperationSave)
+			job.Status.Conditions[len(job.Status.Conditions)-1].Reason = tc.why
+			if err := b.api.Status().Update(t.Context(), job); err != nil {
+				t.Fatal(err)
+			}
+			b.passes()
+			if got := b.condition(v1alpha1.ConditionStalled); got != tc.want {
+				t.Errorf("Stalled is %s, want %s", got, tc.want)
+			}
+			if is := meta.FindStatusCondition(b.get().Status.Conditions, v1alpha1.ConditionStalled); is.Message != tc.message {
+				t.Errorf("it says %q, want %q", is.Message, tc.message)
+			}
+		})
 	}
 }
 

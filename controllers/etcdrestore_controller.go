@@ -207,7 +207,7 @@ func found(look restore.Look, w backup.Work, id string) restore.Look {
 	switch {
 	case w.State == backup.WorkSucceeded:
 		look.Done, look.Lost = read, !read
-	case w.State == backup.WorkFailed && w.Found():
+	case w.State == backup.WorkFailed && w.Result != nil && w.Result.Outcome == snapshot.OutcomeFailed:
 		look.Failed, look.Message = true, w.Result.Message
 	case w.State == backup.WorkFailed:
 		look.Failed, look.Message = true, fmt.Sprintf("Job %s failed: %s — nobody has seen that the backup can be read — see the logs of its pods", look.Job, w.Trouble)

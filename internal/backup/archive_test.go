@@ -164,7 +164,6 @@ func TestReportArchive(t *testing.T) {
 			[6]string{"True/Archiving", "True/Archiving", "True/BaseFound", "False/WithinLimit", "False/StoreUnreachable", "False/None"},
 		},
 		"the drill took too long":   {archiving(drill(Work{State: WorkFailed, TimedOut: true})), [6]string{"False/TimedOut", "True/Archiving", "True/BaseFound", "False/WithinLimit", "False/TimedOut", "False/None"}},
-		"and was told to end":       {archiving(drill(timedOut(snapshot.ReasonInterrupted))), [6]string{"False/TimedOut", "True/Archiving", "True/BaseFound", "False/WithinLimit", "False/TimedOut", "False/None"}},
 		"the drill could not":       {archiving(drill(Work{State: WorkFailed})), [6]string{"False/Failed", "True/Archiving", "True/BaseFound", "False/WithinLimit", "False/Failed", "False/None"}},
 		"another result as a drill": {archiving(drill(Work{State: WorkSucceeded, Result: &other})), [6]string{"False/Failed", "True/Archiving", "True/BaseFound", "False/WithinLimit", "False/Failed", "False/None"}},
 	}
@@ -177,6 +176,36 @@ func TestReportArchive(t *testing.T) {
 				if got[kind] != tc.want[i] {
 					t.Errorf("%s is %s, want %s", kind, got[kind], tc.want[i])
 				}
+			}
+		})
+	}
+}
+
+// TestADrillThatEndsNowhereTakesNothingBack: that an archive differs from its cluster, or that a
+// drill takes too long, is known until a drill has found something else.
+func TestADrillThatEndsNowhereTakesNothingBack(t *testing.T) {
+	bad := func(reason snapshot.Reason) Work {
+		return Work{State: WorkFailed, Result: &snapshot.Result{Outcome: snapshot.OutcomeFailed, Reason: reason, Message: "no — because — do"}}
+	}
+	late := Work{State: WorkFailed, TimedOut: true}
+	for name, tc := range map[string]struct {
+		drills []Work
+		want   string
+	}{
+		"too late":                    {[]Work{bad(snapshot.ReasonDiffers), late}, "False/Differs"},
+		"the store is away":           {[]Work{bad(snapshot.ReasonCorrupt), bad(snapshot.ReasonStoreUnreachable)}, "False/Corrupt"},
+		"late, and the store is away": {[]Work{late, bad(snapshot.ReasonStoreUnreachable)}, "False/TimedOut"},
+		"late, and it differs":        {[]Work{late, bad(snapshot.ReasonDiffers)}, "False/Differs"},
+		"away, and late":              {[]Work{bad(snapshot.ReasonStoreUnreachable), late}, "False/TimedOut"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := &v1alpha1.EtcdArchive{}
+			for _, is := range tc.drills {
+				seen := archiving(func(o *ArchiveObserved) { o.Drill = is })
+				ReportArchive(a, ArchiveOutcome{Seen: seen, Step: Step{Kind: RecordDrill}})
+			}
+			if got := told(a.Status.Conditions)["Verified"]; got != tc.want {
+				t.Errorf("Verified is %s, want %s", got, tc.want)
 			}
 		})
 	}

@@ -117,7 +117,7 @@ func pruneFailure(keepFor time.Duration, w Work) (reason, message string) {
 	switch {
 	case pruned(w):
 		return v1alpha1.ReasonFailed, fmt.Sprintf("%s; and there was trouble%s — what is left costs, and may need you — see what the message names; it is tried again by itself", deleted(keepFor, w.Result.Pruned), because(first(w.Result.Warnings)))
-	case w.Found():
+	case w.Result != nil && w.Result.Outcome == snapshot.OutcomeFailed:
 		return string(w.Result.Reason), w.Result.Message
 	case w.TimedOut:
 		return v1alpha1.ReasonTimedOut, fmt.Sprintf("Job %s, which deletes what is not kept, did not end in time%s — the archive grows — it is tried again by itself, and goes on where it was", w.Name, because(w.Trouble))

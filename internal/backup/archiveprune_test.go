@@ -100,7 +100,6 @@ func TestHistoryBounded(t *testing.T) {
 		"it failed":              {bounded(prunedAgo(time.Hour, WorkFailed, denied)), nil, "False/AccessDenied", []string{"s3://b"}},
 		"nobody knows why":       {bounded(prunedAgo(time.Hour, WorkFailed, nil)), nil, "False/Failed", []string{"logs of its pods"}},
 		"it took too long":       {bounded(prunedAgo(time.Hour, WorkFailed, nil), func(o *ArchiveObserved) { o.Prune.TimedOut = true }), nil, "False/TimedOut", []string{"in time"}},
-		"and was told to end":    {bounded(prunedAgo(time.Hour, WorkFailed, nil), func(o *ArchiveObserved) { o.Prune = timedOut(snapshot.ReasonInterrupted) }), nil, "False/TimedOut", []string{"in time"}},
 		"a Job of the name":      {bounded(prunedAgo(0, WorkForeign, nil)), nil, "False/NameConflict", []string{"spec.keepFor"}},
 		"a cluster needs it":     {bounded(func(o *ArchiveObserved) { o.PruneHeld = "ns/new" }), nil, "False/Queued", []string{"EtcdCluster ns/new"}},
 		"the Job is refused":     {bounded(), errors.New("exceeded quota"), "False/JobRejected", []string{"exceeded quota"}},

@@ -249,7 +249,7 @@ func verifiedCondition(s *v1alpha1.EtcdArchiveStatus, o ArchiveOutcome) metav1.C
 		return tell(metav1.ConditionTrue, v1alpha1.ReasonVerified, w.Result.Message)
 	case o.Step.Kind == RecordDrill && o.Err == nil:
 		reason, message := drillFailure(w)
-		if silent[reason] && condemned(before) && !moved(o.Seen) {
+		if (silent[reason] || reason == v1alpha1.ReasonTimedOut) && condemned(before) && !moved(o.Seen) {
 			return *before
 		}
 		return tell(metav1.ConditionFalse, reason, message)
@@ -266,7 +266,7 @@ func verifiedCondition(s *v1alpha1.EtcdArchiveStatus, o ArchiveOutcome) metav1.C
 
 func drillFailure(w Work) (reason, message string) {
 	switch {
-	case w.Found():
+	case w.Result != nil && w.Result.Outcome == snapshot.OutcomeFailed:
 		return string(w.Result.Reason), w.Result.Message
 	case w.TimedOut:
 		return v1alpha1.ReasonTimedOut, fmt.Sprintf("Job %s, the drill, did not end in time%s — nobody has seen that the archive can be restored — take backups more often, which keeps a replay short; it is tried again by itself", w.Name, because(w.Trouble))

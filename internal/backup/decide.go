@@ -365,19 +365,11 @@ func (w Work) Doing() string {
 	}
 }
 
-// Found says that the work has found something to be wrong. That it was told to end is nothing
-// of that kind where the Job's time was over: it is how Kubernetes ends such a Job.
-func (w Work) Found() bool {
-	r := w.Result
-	ended := w.TimedOut && r != nil && r.Reason == snapshot.ReasonInterrupted
-	return r != nil && r.Outcome == snapshot.OutcomeFailed && !ended
-}
-
 // failure of the Job of an operation. One that tries a backup out leaves the backup where it is.
 func failure(w Work, operation snapshot.Operation) (reason, message string) {
 	drill := operation == snapshot.OperationDrill
 	switch {
-	case w.Found():
+	case w.Result != nil && w.Result.Outcome == snapshot.OutcomeFailed:
 		return string(w.Result.Reason), w.Result.Message
 	case w.TimedOut && drill:
 		return v1alpha1.ReasonTimedOut, fmt.Sprintf("Job %s did not end within spec.timeout%s — it was given up, and nobody has seen that the backup can be restored — see the logs of its pods, and set spec.drillAfter to have it tried again, or create another EtcdBackup with more time", w.Name, because(w.Trouble))
@@ -495,7 +487,7 @@ func pruneAgain(o Observed) Step {
 // there for too long.
 func hinders(o Observed) (why string, tooLong bool) {
 	switch w := o.Prune; {
-	case w.State == WorkFailed && w.Found():
+	case w.State == WorkFailed && w.Result != nil && w.Result.Outcome == snapshot.OutcomeFailed:
 		return w.Result.Message, true
 	case w.State == WorkFailed:
 		return "Job " + w.Name + ", which deletes the objects in the store, failed" + because(w.Trouble), true

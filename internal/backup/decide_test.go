@@ -27,11 +27,6 @@ func failedResult(reason snapshot.Reason) *snapshot.Result {
 	return &snapshot.Result{Outcome: snapshot.OutcomeFailed, Reason: reason, Message: "no — because — do"}
 }
 
-// timedOut is work whose Job ran for too long, with what it said at last.
-func timedOut(reason snapshot.Reason) Work {
-	return Work{State: WorkFailed, TimedOut: true, Result: failedResult(reason)}
-}
-
 // ready is a backup whose cluster is there and was recorded.
 func ready(changes ...func(*Observed)) Observed {
 	o := Observed{Verify: v1alpha1.VerifyDrill, Timeout: time.Hour, ClusterUID: "u1", Cluster: Cluster{UID: "u1", Founded: true}}
@@ -81,9 +76,6 @@ func TestNext(t *testing.T) {
 			o.Save = Work{State: WorkFailed, Result: failedResult(snapshot.ReasonBucketMissing)}
 		}), Fail, "BucketMissing"},
 		"saving took too long":               {ready(func(o *Observed) { o.Save = Work{State: WorkFailed, TimedOut: true} }), Fail, v1alpha1.ReasonTimedOut},
-		"saving was told to end by then":     {ready(func(o *Observed) { o.Save = timedOut(snapshot.ReasonInterrupted) }), Fail, v1alpha1.ReasonTimedOut},
-		"saving found something by then":     {ready(func(o *Observed) { o.Save = timedOut(snapshot.ReasonStoreUnreachable) }), Fail, "StoreUnreachable"},
-		"saving was ended by somebody":       {ready(func(o *Observed) { o.Save = Work{State: WorkFailed, Result: failedResult(snapshot.ReasonInterrupted)} }), Fail, "Interrupted"},
 		"saving was killed":                  {ready(func(o *Observed) { o.Save = Work{State: WorkFailed} }), Fail, v1alpha1.ReasonFailed},
 		"a Job failed and its pod succeeded": {ready(func(o *Observed) { o.Save = Work{State: WorkFailed, Result: result(snapshot.OperationSave)} }), Fail, v1alpha1.ReasonFailed},
 		"a namesake's Job":                   {ready(func(o *Observed) { o.Save.State = WorkForeign }), Wait, v1alpha1.ReasonNameConflict},

@@ -65,10 +65,11 @@ func (w *world) reader(r snapshot.Result, edits ...func(*corev1.Pod)) *corev1.Po
 }
 
 var (
-	readWell = snapshot.Result{Operation: snapshot.OperationCheck, Outcome: snapshot.OutcomeSucceeded, Reason: snapshot.ReasonChecked, Backup: &snapshot.Backup{ID: "the-id"}}
-	torn     = snapshot.Result{Operation: snapshot.OperationCheck, Outcome: snapshot.OutcomeFailed, Reason: snapshot.ReasonCorrupt, Message: "it is torn — no member could begin with it — restore another"}
-	noKey    = snapshot.Result{Operation: snapshot.OperationCheck, Outcome: snapshot.OutcomeFailed, Reason: snapshot.ReasonKeyMissing, Message: "it is for another key — it cannot be read — give that one"}
-	noStore  = snapshot.Result{Operation: snapshot.OperationCheck, Outcome: snapshot.OutcomeFailed, Reason: snapshot.ReasonStoreUnreachable, Message: "the store is away — the backup cannot be reached — check it"}
+	readWell  = snapshot.Result{Operation: snapshot.OperationCheck, Outcome: snapshot.OutcomeSucceeded, Reason: snapshot.ReasonChecked, Backup: &snapshot.Backup{ID: "the-id"}}
+	torn      = snapshot.Result{Operation: snapshot.OperationCheck, Outcome: snapshot.OutcomeFailed, Reason: snapshot.ReasonCorrupt, Message: "it is torn — no member could begin with it — restore another"}
+	noKey     = snapshot.Result{Operation: snapshot.OperationCheck, Outcome: snapshot.OutcomeFailed, Reason: snapshot.ReasonKeyMissing, Message: "it is for another key — it cannot be read — give that one"}
+	toldToEnd = snapshot.Result{Operation: snapshot.OperationCheck, Outcome: snapshot.OutcomeFailed, Reason: snapshot.ReasonInterrupted, Message: "told to end — the work is not done — start it again"}
+	noStore   = snapshot.Result{Operation: snapshot.OperationCheck, Outcome: snapshot.OutcomeFailed, Reason: snapshot.ReasonStoreUnreachable, Message: "the store is away — the backup cannot be reached — check it"}
 )
 
 // TestCheck: what was read counts for the very word and backup, and for an hour; what another
@@ -160,6 +161,14 @@ func TestCheck(t *testing.T) {
 		"and was for long": {func(w *world) []client.Object {
 			return list(w.reads(withKey(), "s3=7", batchv1.JobFailed, lookPause), w.reader(noStore))
 		}, plan.Look{}, "j1"},
+		"it took too long": {func(w *world) []client.Object {
+			job := w.reads(withKey(), "s3=7", batchv1.JobFailed, time.Minute)
+			job.Status.Conditions[0].Reason, job.Status.Conditions[0].Message = batchv1.JobReasonDeadlineExceeded, "active for too long"
+			return list(job, w.reader(toldToEnd))
+		}, plan.Look{Failed: "Job " + jobName + " failed: active for too long — nobody has seen"}, ""},
+		"somebody ended it": {func(w *world) []client.Object {
+			return list(w.reads(withKey(), "s3=7", batchv1.JobFailed, time.Minute), w.reader(toldToEnd))
+		}, plan.Look{Failed: "start it again; nobody was stopped, and it is read again after "}, ""},
 		"it was killed": {func(w *world) []client.Object {
 			return list(w.reads(withKey(), "s3=7", batchv1.JobFailed, time.Minute))
 		}, plan.Look{Failed: "Job " + jobName + " failed: backoff — nobody has seen"}, ""},

@@ -45,6 +45,9 @@ func (o *Observer) restorePoint(ctx context.Context, c *v1alpha1.EtcdCluster, b 
 	}
 	result := resultOf(pods, rebuilt)
 	for _, condition := range job.Status.Conditions {
+		if timedOut(condition) && snapshot.OnlyEnded(result) {
+			result = nil
+		}
 		switch {
 		case condition.Status != corev1.ConditionTrue || !job.DeletionTimestamp.IsZero():
 		case condition.Type == batchv1.JobComplete && rebuilt(result):

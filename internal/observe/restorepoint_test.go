@@ -42,6 +42,9 @@ func TestRestorePoint(t *testing.T) {
 	good := snapshot.Result{Operation: snapshot.OperationRebuild, Outcome: snapshot.OutcomeSucceeded, Backup: &snapshot.Backup{ID: "the-id"}}
 	failed := snapshot.Result{Operation: snapshot.OperationRebuild, Outcome: snapshot.OutcomeFailed, Reason: snapshot.ReasonNotArchived, Message: "not held — gone — choose another"}
 	unreachable := snapshot.Result{Operation: snapshot.OperationRebuild, Outcome: snapshot.OutcomeFailed, Reason: snapshot.ReasonStoreUnreachable, Message: "refused"}
+	interrupted := snapshot.Result{Operation: snapshot.OperationRebuild, Outcome: snapshot.OutcomeFailed, Reason: snapshot.ReasonInterrupted, Message: "told to end — the work is not done — start it again"}
+	late := job("5e1f", batchv1.JobFailed)
+	late.Status.Conditions[0].Reason, late.Status.Conditions[0].Message = batchv1.JobReasonDeadlineExceeded, "it was active for too long"
 	running := pod("r", unreachable)
 	running.Status = corev1.PodStatus{Phase: corev1.PodRunning, PodIP: "10.0.0.1"}
 	other := good
@@ -66,6 +69,9 @@ func TestRestorePoint(t *testing.T) {
 		"another work's result":         {objects(archive, secret, job("5e1f", batchv1.JobComplete), pod("x", other)), nil, plan.Point{Due: true}, ""},
 		"done, and the Job still runs":  {objects(archive, secret, job("5e1f", ""), pod("x", good)), nil, plan.Point{Waits: "Job a-rebuild puts the point of the archive together that all founders begin with"}, ""},
 		"it failed":                     {objects(archive, secret, job("5e1f", batchv1.JobFailed), pod("x", failed)), nil, plan.Point{}, "choose another; it is not tried again by itself: when that is mended, delete Job a-rebuild"},
+		"it took too long":              {objects(archive, secret, late, pod("x", interrupted)), nil, plan.Point{}, "Job a-rebuild failed: it was active for too long"},
+		"somebody ended it":             {objects(archive, secret, job("5e1f", batchv1.JobFailed), pod("x", interrupted)), nil, plan.Point{}, "start it again; it is not tried again by itself: when that is mended, delete Job a-rebuild"},
+		"it found why by then":          {objects(archive, secret, late, pod("x", failed)), nil, plan.Point{}, "choose another; it is not tried again by itself"},
 		"it was killed":                 {objects(archive, secret, job("5e1f", batchv1.JobFailed)), nil, plan.Point{}, "Job a-rebuild failed: backoff"},
 		"an earlier namesake's Job":     {objects(archive, secret, job("0ld", batchv1.JobComplete), pod("x", good)), nil, plan.Point{}, "belongs to somebody else"},
 		"it is on record":               {objects(archive, secret), func(c *v1alpha1.EtcdCluster) { c.Status.RestorePoint = "the-id" }, plan.Point{}, ""},

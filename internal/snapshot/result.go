@@ -285,6 +285,13 @@ func (r Result) Permanent() bool {
 	return r.Reason.Permanent() || r.Operation == OperationDrill && (r.Reason.Condemns() || r.Reason == ReasonCompacted)
 }
 
+// OnlyEnded says of the last word of a Job's pod that it was told to end, and no more. Where the
+// Job's time was over that is how Kubernetes ends it, and nothing that the work has found; false
+// without a result.
+func OnlyEnded(r *Result) bool {
+	return r != nil && r.Outcome == OutcomeFailed && r.Reason == ReasonInterrupted
+}
+
 // Encode returns at most MaxResult bytes of JSON: first the list of what was
 // dropped gives way, then the warnings, then the end of the message.
 func (r Result) Encode() []byte {
