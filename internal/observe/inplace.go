@@ -23,14 +23,14 @@ import (
 const freshFor = time.Hour
 
 // said is the user's word, and what stands in its way.
-func (o *Observer) said(ctx context.Context, c *v1alpha1.EtcdCluster, m *memory, seen *plan.Observed) (err error) {
+func (o *Observer) said(ctx context.Context, c *v1alpha1.EtcdCluster, m *memory, kube *kubernetes, seen *plan.Observed) (err error) {
 	if seen.Recovery, err = o.word(ctx, c, m); err != nil {
 		return err
 	}
 	if seen.SpentCheck, err = o.check(ctx, c, m, seen.Recovery); err != nil {
 		return err
 	}
-	seen.VolumeLack, err = o.volumeLack(ctx, c, seen.Recovery)
+	seen.VolumeLack, err = o.volumeLack(ctx, c, kube, seen.Recovery)
 	return err
 }
 

@@ -112,7 +112,7 @@ func (o *Observer) Observe(ctx context.Context, c *v1alpha1.EtcdCluster) (plan.O
 	}
 	seen.OldVolumes, seen.Adoption, seen.Incarnation = kube.oldVolumes, kube.adoption, kube.incarnation
 	seen.RecoveryVoid = c.Spec.Recovery != nil && c.Status.VoidRecovery == resources.RecoveryWord(c)
-	if err := o.said(ctx, c, m, &seen); err != nil {
+	if err := o.said(ctx, c, m, kube, &seen); err != nil {
 		return seen, err
 	}
 	if seen.Backups, err = o.backups(ctx, c); err != nil {

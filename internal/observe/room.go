@@ -1,14 +1,15 @@
 package observe
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -20,22 +21,25 @@ const (
 	// ofClass is how a ResourceQuota names what it allows of one storage class.
 	ofClass = ".storageclass.storage.k8s.io/"
 	// defaultClass is the annotation of the class that a claim gets which names none.
-	defaultClass = "storageclass.kubernetes.io/is-default-class"
+	defaultClass     = "storageclass.kubernetes.io/is-default-class"
+	defaultClassBeta = "storageclass.beta.kubernetes.io/is-default-class"
 )
 
 // volumeLack is why volumes could not be had for those who begin the next incarnation, beside
 // the old ones, which are kept; nil if they could. It is of interest until members are stopped
 // for an EtcdRestore: from then on the API server says it, while nobody serves.
-func (o *Observer) volumeLack(ctx context.Context, c *v1alpha1.EtcdCluster, word *plan.Recovery) (*plan.Lack, error) {
-	if word == nil || word.Restore == "" || word.Begun {
+func (o *Observer) volumeLack(ctx context.Context, c *v1alpha1.EtcdCluster, kube *kubernetes, word *plan.Recovery) (*plan.Lack, error) {
+	if word == nil || word.Restore == "" || word.Begun || word.Blocked != "" || word.Late != "" {
 		return nil, nil
 	}
 	class, exists, err := o.classOf(ctx, c)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if !exists {
+	case !exists:
 		return &plan.Lack{What: fmt.Sprintf("storage class %q does not exist", class), Do: "create it"}, nil
+	case class == "" && o.Cluster != nil && kube.byDefault(c):
+		return &plan.Lack{What: "no storage class is the default any more, which spec.storage.storageClassName leaves the choice to", Do: "make one the default"}, nil
 	}
 	var quotas corev1.ResourceQuotaList
 	switch err := o.Live.List(ctx, &quotas, client.InNamespace(c.Namespace)); {
@@ -52,8 +56,16 @@ func (o *Observer) volumeLack(ctx context.Context, c *v1alpha1.EtcdCluster, word
 	return nil, nil
 }
 
-// classOf the volumes that would be made now: that of the spec, or the default one, of which the
-// newest counts; empty if that is none, or if the operator may not read them.
+// byDefault says that a volume of the cluster was given the class that was the default then.
+func (k *kubernetes) byDefault(c *v1alpha1.EtcdCluster) bool {
+	return c.Spec.Storage.StorageClassName == nil && slices.ContainsFunc(k.claims, func(claim corev1.PersistentVolumeClaim) bool {
+		return ptr.Deref(claim.Spec.StorageClassName, "") != "" && claim.Annotations[v1alpha1.AnnotationStorageClass] == ""
+	})
+}
+
+// classOf the volumes that would be made now: that of the spec, or the default one, which is the
+// newest, as for the API server; empty if that is none. Where the operator may not read them it
+// is what the spec says.
 func (o *Observer) classOf(ctx context.Context, c *v1alpha1.EtcdCluster) (name string, exists bool, err error) {
 	if o.Cluster == nil {
 		return ptr.Deref(c.Spec.Storage.StorageClassName, ""), true, nil
@@ -66,14 +78,15 @@ func (o *Observer) classOf(ctx context.Context, c *v1alpha1.EtcdCluster) (name s
 	if err := o.Cluster.List(ctx, &classes); err != nil {
 		return "", false, fmt.Errorf("reading storage classes: %w", err)
 	}
-	var newest metav1.Time
-	for i := range classes.Items {
-		class := &classes.Items[i]
-		if class.Annotations[defaultClass] == "true" && !class.CreationTimestamp.Before(&newest) {
-			name, newest = class.Name, class.CreationTimestamp
+	slices.SortFunc(classes.Items, func(a, b storagev1.StorageClass) int {
+		return cmp.Or(b.CreationTimestamp.Compare(a.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
+	})
+	for _, class := range classes.Items {
+		if class.Annotations[defaultClass] == "true" || class.Annotations[defaultClassBeta] == "true" {
+			return class.Name, true, nil
 		}
 	}
-	return name, true, nil
+	return "", true, nil
 }
 
 // exceeded says what of a quota a volume for each member would exceed; nil if nothing. Quotas

@@ -14,6 +14,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/quorate/quorate/api/v1alpha1"
 )
 
 // bounds adds a quota that allows so much of what is named, of which so much is used.
@@ -36,6 +38,26 @@ func ofPods(q *corev1.ResourceQuota) {
 
 func ofSelected(q *corev1.ResourceQuota) {
 	q.Spec.ScopeSelector = &corev1.ScopeSelector{MatchExpressions: []corev1.ScopedResourceSelectorRequirement{{ScopeName: corev1.ResourceQuotaScopePriorityClass}}}
+}
+
+// withoutBackup has the restore blocked, whose turn does not come then.
+func withoutBackup(w *world) {
+	for _, o := range w.objects {
+		if b, is := o.(*v1alpha1.EtcdBackup); is {
+			w.remove(b)
+		}
+	}
+}
+
+// wasGiven has the volumes of a class that they were given as the default.
+func wasGiven(name string) func(*world) {
+	return func(w *world) {
+		for _, o := range w.objects {
+			if claim, is := o.(*corev1.PersistentVolumeClaim); is {
+				claim.Spec.StorageClassName = &name
+			}
+		}
+	}
 }
 
 func elsewhere(q *corev1.ResourceQuota) { q.Namespace = "other" }
@@ -88,6 +110,10 @@ func TestThereIsRoomForNewVolumes(t *testing.T) {
 		"of the default class":           {[]func(*world){class("fast", "true", 0), bounds("fast.storageclass.storage.k8s.io/requests.storage", "50Gi", "30Gi")}, "fast.storageclass"},
 		"of the newest of two defaults":  {[]func(*world){class("a", "true", time.Hour), class("b", "true", 0), class("c", "true", 2*time.Hour), bounds("b.storageclass.storage.k8s.io/requests.storage", "50Gi", "30Gi")}, "b.storageclass"},
 		"of a class that is not default": {[]func(*world){class("fast", "false", 0), bounds("fast.storageclass.storage.k8s.io/requests.storage", "50Gi", "30Gi")}, ""},
+		"the default is gone":            {[]func(*world){wasGiven("fast")}, "no storage class is the default any more"},
+		"the default is another one":     {[]func(*world){wasGiven("fast"), class("slow", "true", 0)}, ""},
+		"nobody may see that it is gone": {[]func(*world){wasGiven("fast"), func(w *world) { w.nodesHidden = true }}, ""},
+		"it is blocked":                  {[]func(*world){withoutBackup, bounds("persistentvolumeclaims", "3", "3")}, ""},
 		"the class is gone":              {[]func(*world){wantsClass("fast")}, `storage class "fast" does not exist`},
 		"no class is wanted":             {[]func(*world){wantsClass("")}, ""},
 		"classes may not be read":        {[]func(*world){wantsClass("fast"), func(w *world) { w.nodesHidden = true }}, ""},
