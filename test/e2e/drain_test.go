@@ -9,7 +9,6 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/quorate/quorate/api/v1alpha1"
@@ -24,15 +23,16 @@ const handedOver = 1500 * time.Millisecond
 func (c cluster) mostAway(ctx context.Context, members int) func() int {
 	ctx, stop := context.WithCancel(ctx)
 	var done sync.WaitGroup
-	most, came := 0, map[types.UID]bool{}
+	most, came := 0, map[string]bool{}
 	done.Go(func() {
 		for ctx.Err() == nil {
 			var list corev1.PodList
 			err := kube.List(ctx, &list, client.InNamespace(c.namespace), client.MatchingLabels{v1alpha1.LabelCluster: c.name})
 			away := members
 			for _, pod := range list.Items {
-				came[pod.UID] = came[pod.UID] || ready(pod)
-				if came[pod.UID] && pod.DeletionTimestamp == nil {
+				life := lives(map[string]corev1.Pod{pod.Name: pod})[pod.Name]
+				came[life] = came[life] || ready(pod)
+				if came[life] && pod.DeletionTimestamp == nil {
 					away--
 				}
 			}

@@ -119,6 +119,12 @@ var _ = Describe("A cluster that serves and is carried back to a backup", Ordere
 
 		By("a quota that has no room for the new volumes beside the old ones")
 		create(ctx, c.namespace, `{apiVersion: v1, kind: ResourceQuota, metadata: {name: team}, spec: {hard: {persistentvolumeclaims: "6"}}}`)
+		Eventually(ctx, func(g Gomega) {
+			team := named[corev1.ResourceQuota](c.namespace, "team")
+			g.Expect(kube.Get(ctx, client.ObjectKeyFromObject(team), team)).To(Succeed())
+			used := team.Status.Used[corev1.ResourcePersistentVolumeClaims]
+			g.Expect(used.Value()).To(BeEquivalentTo(4))
+		}).Should(Succeed())
 		crowded := c.carriesBack(ctx, "crowded", "nightly", "safetyBackup: {policy: Skip}")
 		restoreSays(ctx, crowded, v1alpha1.ConditionPrepared, "True", v1alpha1.ReasonPrepared)
 		Eventually(ctx, func(g Gomega) {

@@ -22,19 +22,17 @@ import (
 // says how long it took. Never were two pods away at once.
 func (c cluster) rolled(ctx context.Context, version string, before map[string]types.UID) time.Duration {
 	GinkgoHelper()
-	// A pod that was Ready once has come: later it may be slow to answer on a busy machine, and
-	// nobody has taken it away.
-	began, came := time.Now(), map[types.UID]bool{}
-	for _, uid := range before {
-		came[uid] = true
-	}
+	// A life of a pod that was Ready once has come: later it may be slow to answer on a busy
+	// machine, and nobody has taken it away. A container that starts again begins another one.
+	began, came := time.Now(), map[string]bool{}
 	Eventually(ctx, func(g Gomega) {
 		now := c.pods(ctx)
+		life := lives(now)
 		var away, old []string
 		for name, uid := range before {
 			pod, there := now[name]
-			came[pod.UID] = came[pod.UID] || there && ready(pod)
-			if !there || pod.DeletionTimestamp != nil || !came[pod.UID] {
+			came[life[name]] = came[life[name]] || there && ready(pod)
+			if !there || pod.DeletionTimestamp != nil || !came[life[name]] {
 				away = append(away, name)
 			}
 			if pod.UID == uid {

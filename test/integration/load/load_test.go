@@ -261,7 +261,7 @@ func TestAMemberThatIsDownAtTheEnd(t *testing.T) {
 		return nil
 	})
 	c.members[0].kill()
-	goesOn(t, l, 200)
+	goesOn(t, l, 300)
 	r, err := stop(t, l)
 	if err != nil {
 		t.Fatal(err)
