@@ -417,7 +417,7 @@ func TestABackupWhoseTimeIsOver(t *testing.T) {
 		want    string
 		message string
 	}{
-		"told to end":            {snapshot.ReasonInterrupted, batchv1.JobReasonDeadlineExceeded, "True/TimedOut", "Job b-save did not end within spec.timeout — it was given up, and what it has stored is no backup — see the logs of its pods, and create another EtcdBackup with more time or a higher rateLimit"},
+		"told to end":            {snapshot.ReasonInterrupted, batchv1.JobReasonDeadlineExceeded, "True/TimedOut", "Job b-save did not end within spec.timeout — it was given up, and what it has stored is no backup — create another EtcdBackup with more time or a higher rateLimit"},
 		"it found something":     {snapshot.ReasonStoreUnreachable, batchv1.JobReasonDeadlineExceeded, "True/StoreUnreachable", "no — because — do; it is not tried again by itself: when that is mended, create another EtcdBackup"},
 		"ended by somebody else": {snapshot.ReasonInterrupted, batchv1.JobReasonBackoffLimitExceeded, "True/Interrupted", "no — because — do; it is not tried again by itself: when that is mended, create another EtcdBackup"},
 	} {

@@ -225,7 +225,7 @@ func (r *EtcdRestoreReconciler) cluster(ctx context.Context, er *v1alpha1.EtcdRe
 		Serves: meta.IsStatusConditionTrue(c.Status.Conditions, v1alpha1.ConditionAvailable),
 	}
 	if s := c.Status.Restore; s != nil && s.UID == string(er.UID) {
-		out.Message = s.Message
+		out.Message, out.Held = s.Message, s.Begun == nil && s.Message != ""
 	}
 	given := er.Status.Incarnation
 	if given == 0 || out.Incarnation != given+1 {

@@ -440,6 +440,32 @@ func TestASafetyBackupGrowsOld(t *testing.T) {
 	}
 }
 
+// TestARestoreThatWaitsSaysSo: what the cluster waits for before it stops anybody is told as that,
+// and not as a restore that is under way.
+func TestARestoreThatWaitsSaysSo(t *testing.T) {
+	r := livingRestores(t, anEtcdRestore(skipping))
+	r.good()
+	c := r.cluster()
+	c.Status.Restore = &v1alpha1.ClusterRestoreStatus{Name: "back", UID: string(r.get().UID), Message: "no room — nobody could begin — make some"}
+	if err := r.api.Status().Update(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	r.passes()
+	ready := meta.FindStatusCondition(r.get().Status.Conditions, v1alpha1.ConditionReady)
+	if r.says(v1alpha1.ConditionReady) != "False/RestoreBlocked" || ready.Message != "nothing was stopped: no room — nobody could begin — make some" {
+		t.Errorf("while it waits Ready is %s: %s", r.says(v1alpha1.ConditionReady), ready.Message)
+	}
+	c = r.cluster()
+	c.Status.Restore.Begun = &metav1.Time{Time: time.Unix(1e9, 0)}
+	if err := r.api.Status().Update(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	r.passes()
+	if got := r.says(v1alpha1.ConditionReady); got != "False/Restoring" {
+		t.Errorf("when it has begun Ready is %s", got)
+	}
+}
+
 // TestASkippedSafetyBackup is not made.
 func TestASkippedSafetyBackup(t *testing.T) {
 	r := newRestores(t, cluster(founded), goodBackup(), anEtcdRestore(skipping))

@@ -1,6 +1,9 @@
 package v1alpha1
 
-import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+import (
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
 
 // SafetyBackupPolicy says whether the cluster is backed up before it is carried back.
 // +kubebuilder:validation:Enum=Take;Skip
@@ -31,6 +34,23 @@ type SafetyBackup struct {
 	// +kubebuilder:default=ReadBack
 	// +optional
 	Verify BackupVerify `json:"verify,omitempty"`
+
+	// RateLimit is that of an EtcdBackup, 64Ki to 10Gi bytes a second; that of the backup which is
+	// restored if unset. A cluster that has grown since may need more.
+	// +kubebuilder:validation:Schemaless
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule=`(string(self).matches('^[0-9.]{1,16}[EGKMPTkm]?i?$') && isQuantity(string(self))) && quantity(string(self)).compareTo(quantity('64Ki')) >= 0 && quantity(string(self)).compareTo(quantity('10Gi')) <= 0`,message=`"…" is not a rate from 64Ki to 10Gi a second — a slower backup never ends, and a faster one is no limit — use a quantity such as 32Mi`,messageExpression=`'"' + string(self) + '" is not a rate from 64Ki to 10Gi a second — a slower backup never ends, and a faster one is no limit — use a quantity such as 32Mi'`
+	// +optional
+	RateLimit resource.Quantity `json:"rateLimit,omitempty,omitzero"`
+
+	// Timeout is that of an EtcdBackup, 1m to 168h; that of the backup which is restored if
+	// unset.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule=`size(self) > 1 && self.matches('^([0-9]{1,6}([.][0-9]{1,3})?h)?([0-9]{1,6}([.][0-9]{1,3})?m)?([0-9]{1,9}([.][0-9]{1,3})?s)?$') && duration(self) >= duration('1m') && duration(self) <= duration('168h')`,message=`"…" is not a duration from 1m to 168h — a backup that is given up too soon is never made, and one that hangs holds up the next — use minutes and hours such as 2h`,messageExpression=`'"' + self + '" is not a duration from 1m to 168h — a backup that is given up too soon is never made, and one that hangs holds up the next — use minutes and hours such as 2h'`
+	// +optional
+	Timeout metav1.Duration `json:"timeout,omitempty,omitzero"`
 }
 
 // EtcdRestoreSpec says which cluster is carried back to which backup.

@@ -372,9 +372,9 @@ func failure(w Work, operation snapshot.Operation) (reason, message string) {
 	case w.Result != nil && w.Result.Outcome == snapshot.OutcomeFailed:
 		return string(w.Result.Reason), w.Result.Message
 	case w.TimedOut && drill:
-		return v1alpha1.ReasonTimedOut, fmt.Sprintf("Job %s did not end within spec.timeout%s — it was given up, and nobody has seen that the backup can be restored — see the logs of its pods, and set spec.drillAfter to have it tried again, or create another EtcdBackup with more time", w.Name, because(w.Trouble))
+		return v1alpha1.ReasonTimedOut, fmt.Sprintf("Job %s did not end within spec.timeout%s — it was given up, and nobody has seen that the backup can be restored — set spec.drillAfter to have it tried again, or create another EtcdBackup with more time", w.Name, because(w.Trouble))
 	case w.TimedOut:
-		return v1alpha1.ReasonTimedOut, fmt.Sprintf("Job %s did not end within spec.timeout%s — it was given up, and what it has stored is no backup — see the logs of its pods, and create another EtcdBackup with more time or a higher rateLimit", w.Name, because(w.Trouble))
+		return v1alpha1.ReasonTimedOut, fmt.Sprintf("Job %s did not end within spec.timeout%s — it was given up, and what it has stored is no backup — create another EtcdBackup with more time or a higher rateLimit", w.Name, because(w.Trouble))
 	case drill:
 		return v1alpha1.ReasonFailed, fmt.Sprintf("Job %s failed%s — nobody has seen that the backup can be restored — see the logs of its pods, and set spec.drillAfter to have it tried again", w.Name, because(w.Trouble))
 	default:

@@ -64,6 +64,9 @@ func (o *Observer) restore(ctx context.Context, c *v1alpha1.EtcdCluster) (*plan.
 		Restore: r.Name, RestoreUID: string(r.UID),
 		Begun: was != nil && was.UID == string(r.UID) && was.Begun != nil,
 	}
+	if s := r.Status.SafetyBackup; s != nil {
+		word.Safety, word.SafetyRevision = s.Name, s.Revision
+	}
 	now := o.ServerTime.Or(o.Clock.Now())
 	prepared := meta.FindStatusCondition(r.Status.Conditions, v1alpha1.ConditionPrepared)
 	switch s := r.Status.SafetyBackup; {

@@ -22,7 +22,7 @@ func back(name string, changes ...func(*v1alpha1.EtcdRestore)) *v1alpha1.EtcdRes
 	r := &v1alpha1.EtcdRestore{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "ns", UID: types.UID("uid-of-" + name), CreationTimestamp: metav1.Unix(1e9-600, 0)}}
 	r.Spec.ClusterRef.Name, r.Spec.BackupName = "a", "b"
 	r.Status.ClusterUID, r.Status.Incarnation = "5e1f", 1
-	r.Status.SafetyBackup = &v1alpha1.SafetyBackupStatus{Name: name + "-safety", Time: &metav1.Time{Time: time.Unix(1e9-7200, 0)}, ReadyTime: &metav1.Time{Time: time.Unix(1e9-60, 0)}}
+	r.Status.SafetyBackup = &v1alpha1.SafetyBackupStatus{Name: name + "-safety", Revision: 110, Time: &metav1.Time{Time: time.Unix(1e9-7200, 0)}, ReadyTime: &metav1.Time{Time: time.Unix(1e9-60, 0)}}
 	says(r, v1alpha1.ConditionPrepared, metav1.ConditionTrue)
 	for _, change := range changes {
 		change(r)

@@ -136,6 +136,10 @@ func TestThereIsRoomForNewVolumes(t *testing.T) {
 	}
 
 	w := toBeCarriedBack(t)
+	if said := w.see().Recovery; said.Safety != "back-safety" || said.SafetyRevision != 110 {
+		t.Errorf("the word is %+v, and the safety backup back-safety holds revision 110", said)
+	}
+	w = toBeCarriedBack(t)
 	broken := errors.New("the API server is away")
 	refuses(broken)(w)
 	if _, err := w.look(); !errors.Is(err, broken) {

@@ -33,6 +33,10 @@ type Recovery struct {
 	// Restore is the EtcdRestore whose word it is, by name and UID; empty if it is that of
 	// spec.recovery.
 	Restore, RestoreUID string
+	// Safety is the backup that it has taken first, and SafetyRevision what that holds for
+	// certain; empty if it goes without.
+	Safety         string
+	SafetyRevision int64
 	// Begun says that status names that EtcdRestore, so that members may have been stopped
 	// for it.
 	Begun bool

@@ -135,17 +135,21 @@ func (o Observed) PossibleLoss() string {
 // how far the members had come, as far as that is on record.
 func (o Observed) lossSinceBackup() string {
 	r, fate := o.Recovery, "is lost"
+	since, of := r.BackupRevision, "the backup"
 	if r.Restore != "" {
 		fate = "stays on the old volumes alone"
 	}
-	loss := fmt.Sprintf("what was acknowledged since revision %d, that of the backup, %s", r.BackupRevision, fate)
+	if r.Safety != "" {
+		since, of = r.SafetyRevision, "the safety backup "+r.Safety
+	}
+	loss := fmt.Sprintf("what was acknowledged since revision %d, that of %s, %s", since, of, fate)
 	var furthest Member
 	for _, m := range o.Members {
 		if m.Position.Revision > furthest.Position.Revision {
 			furthest = m
 		}
 	}
-	if furthest.Position.Revision > r.BackupRevision {
+	if furthest.Position.Revision > since {
 		loss += fmt.Sprintf("; %s had come to revision %d of incarnation %d", furthest.Name, furthest.Position.Revision, o.Incarnation)
 	}
 	return loss

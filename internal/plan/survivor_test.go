@@ -31,6 +31,8 @@ func TestPossibleLoss(t *testing.T) {
 	}{
 		"members had come further": {Recovery{Backup: "b", BackupRevision: 90}, "what was acknowledged since revision 90, that of the backup, is lost; a-0001 had come to revision 115 of incarnation 1"},
 		"none is known to have":    {Recovery{Backup: "b", BackupRevision: 115}, "what was acknowledged since revision 115, that of the backup, is lost"},
+		"there is a safety backup": {Recovery{Backup: "b", BackupRevision: 90, Restore: "r", Safety: "r-safety", SafetyRevision: 110}, "what was acknowledged since revision 110, that of the safety backup r-safety, stays on the old volumes alone; a-0001 had come to revision 115 of incarnation 1"},
+		"it holds everything":      {Recovery{Backup: "b", BackupRevision: 90, Restore: "r", Safety: "r-safety", SafetyRevision: 115}, "what was acknowledged since revision 115, that of the safety backup r-safety, stays on the old volumes alone"},
 		"it is carried back":       {Recovery{Backup: "b", BackupRevision: 115, Restore: "r"}, "what was acknowledged since revision 115, that of the backup, stays on the old volumes alone"},
 	} {
 		o.Recovery = &tc.recovery

@@ -32,6 +32,12 @@ func SafetyBackup(r *v1alpha1.EtcdRestore, of *v1alpha1.EtcdBackup) *v1alpha1.Et
 	if store := r.Spec.SafetyBackup.Store; store != nil {
 		b.Spec.Store = *store.DeepCopy()
 	}
+	if rate := r.Spec.SafetyBackup.RateLimit; !rate.IsZero() {
+		b.Spec.RateLimit = rate.DeepCopy()
+	}
+	if timeout := r.Spec.SafetyBackup.Timeout; timeout.Duration > 0 {
+		b.Spec.Timeout = timeout
+	}
 	return b
 }
 

@@ -34,6 +34,8 @@ type Cluster struct {
 	// Message says what it does for this restore, or waits for; empty while it does not know
 	// of it.
 	Message string
+	// Held says that Message is what it waits for, and that nobody has been stopped.
+	Held bool
 	// Old are the claims of the incarnation that was given up.
 	Old []string
 }
@@ -162,7 +164,7 @@ func beginning(o Observed) Step {
 	case !o.Cluster.Founded:
 		wait.Reason, wait.Message = v1alpha1.ReasonClusterNotFounded, fmt.Sprintf("EtcdCluster %s has not been founded yet — there is nothing to carry back — see why: kubectl describe ec %s", o.Cluster.Name, o.Cluster.Name)
 	case o.Ahead != "":
-		wait.Reason, wait.Message = v1alpha1.ReasonQueued, fmt.Sprintf("EtcdRestore %s of the cluster is under way — two at once would each take the other's data for the old — wait for it, or delete it", o.Ahead)
+		wait.Reason, wait.Message = v1alpha1.ReasonQueued, fmt.Sprintf("EtcdRestore %s of the cluster is under way — this one would carry the cluster back once more when that is over, and give up what is written until then — delete it, unless that is meant", o.Ahead)
 	case o.Cluster.Paused:
 		wait.Reason, wait.Message = v1alpha1.ReasonPaused, "spec.paused of the cluster is true — nothing of it is changed meanwhile, and a safety backup of today would be old by then — set it to false"
 	case o.Blocked != "":
@@ -246,7 +248,10 @@ func looking(l Look) Step {
 // underWay tells what the cluster does for it.
 func underWay(o Observed) Step {
 	step := Step{Kind: Wait, Reason: v1alpha1.ReasonRestoring, Message: o.Cluster.Message}
-	if step.Message == "" {
+	switch {
+	case o.Cluster.Held:
+		step.Reason, step.Message = v1alpha1.ReasonRestoreBlocked, "nothing was stopped: "+step.Message
+	case step.Message == "":
 		step.Message = "the members are stopped next"
 	}
 	if o.Blocked != "" {

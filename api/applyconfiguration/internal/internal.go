@@ -1209,9 +1209,23 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: com.github.quorate.quorate.api.v1alpha1.SafetyBackupPolicy
       default: Take
+    - name: rateLimit
+      type:
+        scalar: untyped
+        list:
+          elementType:
+            namedType: __untyped_atomic_
+          elementRelationship: atomic
+        map:
+          elementType:
+            namedType: __untyped_deduced_
+          elementRelationship: separable
     - name: store
       type:
         namedType: com.github.quorate.quorate.api.v1alpha1.BackupStore
+    - name: timeout
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
     - name: verify
       type:
         namedType: com.github.quorate.quorate.api.v1alpha1.BackupVerify

@@ -26,7 +26,11 @@ func safetyIn(store string) string { return restoreOf(`safetyBackup: {store: ` +
 
 var restoreCases = []specCase{
 	{name: "the least", spec: restoreOf()},
-	{name: "everything", spec: restoreOf(`allowUnverified: true`, `safetyBackup: {policy: Take, verify: Drill, store: `+s3Store+`}`)},
+	{name: "everything", spec: restoreOf(`allowUnverified: true`, `safetyBackup: {policy: Take, verify: Drill, rateLimit: 32Mi, timeout: 6h, store: `+s3Store+`}`)},
+	{name: "a rate in words", spec: restoreOf(`safetyBackup: {rateLimit: fast}`), want: `"fast` + rateWhy},
+	{name: "a rate of nothing", spec: restoreOf(`safetyBackup: {rateLimit: 0}`), want: `"0` + rateWhy},
+	{name: "a second", spec: restoreOf(`safetyBackup: {timeout: 1s}`), want: `spec.safetyBackup.timeout: Invalid value: "1s": "1s` + timeoutWhy},
+	{name: "more time, later", before: restoreOf(), spec: restoreOf(`safetyBackup: {timeout: 6h}`), want: immutableWhy},
 	{name: "no safety backup", spec: restoreOf(`safetyBackup: {policy: Skip}`)},
 	{name: "no cluster", spec: `{backupName: b}`, want: `spec.clusterRef: Required value`},
 	{name: "no backup", spec: `{clusterRef: {name: a}}`, want: `spec.backupName: Required value`},

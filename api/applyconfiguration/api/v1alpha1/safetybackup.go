@@ -4,6 +4,8 @@ package v1alpha1
 
 import (
 	apiv1alpha1 "github.com/quorate/quorate/api/v1alpha1"
+	resource "k8s.io/apimachinery/pkg/api/resource"
+	v1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // SafetyBackupApplyConfiguration represents a declarative configuration of the SafetyBackup type for use
@@ -20,6 +22,12 @@ type SafetyBackupApplyConfiguration struct {
 	// Verify says how much of the backup is tried before anything is stopped: ReadBack, or
 	// Drill, which takes longer, so that more is written after it.
 	Verify *apiv1alpha1.BackupVerify `json:"verify,omitempty"`
+	// RateLimit is that of an EtcdBackup, 64Ki to 10Gi bytes a second; that of the backup which is
+	// restored if unset. A cluster that has grown since may need more.
+	RateLimit *resource.Quantity `json:"rateLimit,omitempty"`
+	// Timeout is that of an EtcdBackup, 1m to 168h; that of the backup which is restored if
+	// unset.
+	Timeout *v1.Duration `json:"timeout,omitempty"`
 }
 
 // SafetyBackupApplyConfiguration constructs a declarative configuration of the SafetyBackup type for use with
@@ -49,5 +57,21 @@ func (b *SafetyBackupApplyConfiguration) WithStore(value *BackupStoreApplyConfig
 // If called multiple times, the Verify field is set to the value of the last call.
 func (b *SafetyBackupApplyConfiguration) WithVerify(value apiv1alpha1.BackupVerify) *SafetyBackupApplyConfiguration {
 	b.Verify = &value
+	return b
+}
+
+// WithRateLimit sets the RateLimit field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the RateLimit field is set to the value of the last call.
+func (b *SafetyBackupApplyConfiguration) WithRateLimit(value resource.Quantity) *SafetyBackupApplyConfiguration {
+	b.RateLimit = &value
+	return b
+}
+
+// WithTimeout sets the Timeout field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Timeout field is set to the value of the last call.
+func (b *SafetyBackupApplyConfiguration) WithTimeout(value v1.Duration) *SafetyBackupApplyConfiguration {
+	b.Timeout = &value
 	return b
 }
