@@ -96,20 +96,20 @@ func (r *EtcdRestoreReconciler) Reconcile(ctx context.Context, req ctrl.Request)
 	if err != nil {
 		return quietly(err)
 	}
-	return ctrl.Result{RequeueAfter: pauseOfRestore(step)}, nil
+	return ctrl.Result{RequeueAfter: pauseOfRestore(seen, step)}, nil
 }
 
 func (r *EtcdRestoreReconciler) now() time.Time { return r.ServerTime.Or(r.Clock.Now()) }
 
 // pauseOfRestore is how long until the restore is looked at again: a cluster's status
 // changes too often to be woken by it.
-func pauseOfRestore(step restore.Step) time.Duration {
+func pauseOfRestore(seen restore.Observed, step restore.Step) time.Duration {
 	switch {
 	case step.Kind == restore.Rest, step.Kind == restore.Fail, step.Kind == restore.Finish:
 		return 0
 	case step.Kind != restore.Wait:
 		return again
-	case step.Reason == v1alpha1.ReasonRestoring, step.Reason == v1alpha1.ReasonSafetyBackup, step.Reason == v1alpha1.ReasonLooking:
+	case seen.Cluster.Held, step.Reason == v1alpha1.ReasonRestoring, step.Reason == v1alpha1.ReasonSafetyBackup, step.Reason == v1alpha1.ReasonLooking:
 		return whileWorking
 	default:
 		return whileAbsent

@@ -452,7 +452,7 @@ func TestARestoreThatWaitsSaysSo(t *testing.T) {
 	}
 	r.passes()
 	ready := meta.FindStatusCondition(r.get().Status.Conditions, v1alpha1.ConditionReady)
-	if r.says(v1alpha1.ConditionReady) != "False/RestoreBlocked" || ready.Message != "nothing was stopped: no room — nobody could begin — make some" {
+	if r.says(v1alpha1.ConditionReady) != "False/RestoreBlocked" || ready.Message != "nobody is stopped for it now: no room — nobody could begin — make some" {
 		t.Errorf("while it waits Ready is %s: %s", r.says(v1alpha1.ConditionReady), ready.Message)
 	}
 	c = r.cluster()

@@ -344,7 +344,7 @@ const (
 	// ReasonJobRejected: the API server does not take the Job that would do the work.
 	ReasonJobRejected = "JobRejected"
 	// ReasonRestoreBlocked: the backup of spec.restoreFrom or of an EtcdRestore cannot be
-	// restored, or not yet.
+	// restored, or not yet; or an EtcdRestore waits before it stops anybody.
 	ReasonRestoreBlocked = "RestoreBlocked"
 
 	// Of restores in place.

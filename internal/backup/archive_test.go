@@ -194,6 +194,7 @@ func TestADrillThatEndsNowhereTakesNothingBack(t *testing.T) {
 	}{
 		"too late":                    {[]Work{bad(snapshot.ReasonDiffers), late}, "False/Differs"},
 		"the store is away":           {[]Work{bad(snapshot.ReasonCorrupt), bad(snapshot.ReasonStoreUnreachable)}, "False/Corrupt"},
+		"killed, and late":            {[]Work{{State: WorkFailed}, late}, "False/TimedOut"},
 		"late, and the store is away": {[]Work{late, bad(snapshot.ReasonStoreUnreachable)}, "False/TimedOut"},
 		"late, and it differs":        {[]Work{late, bad(snapshot.ReasonDiffers)}, "False/Differs"},
 		"away, and late":              {[]Work{bad(snapshot.ReasonStoreUnreachable), late}, "False/TimedOut"},

@@ -33,13 +33,14 @@ func (o *Observer) volumeLack(ctx context.Context, c *v1alpha1.EtcdCluster, kube
 		return nil, nil
 	}
 	class, exists, err := o.classOf(ctx, c)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, err
-	case !exists:
+	}
+	if !exists {
 		return &plan.Lack{What: fmt.Sprintf("storage class %q does not exist", class), Do: "create it"}, nil
-	case class == "" && o.Cluster != nil && kube.byDefault(c):
-		return &plan.Lack{What: "no storage class is the default any more, which spec.storage.storageClassName leaves the choice to", Do: "make one the default"}, nil
+	}
+	if gone, err := o.defaultGone(ctx, c, kube, class); err != nil || gone != nil {
+		return gone, err
 	}
 	var quotas corev1.ResourceQuotaList
 	switch err := o.Live.List(ctx, &quotas, client.InNamespace(c.Namespace)); {
@@ -56,11 +57,26 @@ func (o *Observer) volumeLack(ctx context.Context, c *v1alpha1.EtcdCluster, kube
 	return nil, nil
 }
 
-// byDefault says that a volume of the cluster was given the class that was the default then.
-func (k *kubernetes) byDefault(c *v1alpha1.EtcdCluster) bool {
-	return c.Spec.Storage.StorageClassName == nil && slices.ContainsFunc(k.claims, func(claim corev1.PersistentVolumeClaim) bool {
-		return ptr.Deref(claim.Spec.StorageClassName, "") != "" && claim.Annotations[v1alpha1.AnnotationStorageClass] == ""
-	})
+// defaultGone says that the volumes were given a class, which is gone, and that none is the
+// default now. One that still exists may be somebody else's choice for each claim.
+func (o *Observer) defaultGone(ctx context.Context, c *v1alpha1.EtcdCluster, kube *kubernetes, class string) (*plan.Lack, error) {
+	if o.Cluster == nil || class != "" || c.Spec.Storage.StorageClassName != nil {
+		return nil, nil
+	}
+	for i := range kube.claims {
+		given := ptr.Deref(kube.claims[i].Spec.StorageClassName, "")
+		if given == "" {
+			continue
+		}
+		err := o.Cluster.Get(ctx, client.ObjectKey{Name: given}, &storagev1.StorageClass{})
+		if apierrors.IsNotFound(err) {
+			return &plan.Lack{What: fmt.Sprintf("storage class %q, which the volumes were given, does not exist, and none is the default", given), Do: "make one the default"}, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading storage class %s: %w", given, err)
+		}
+	}
+	return nil, nil
 }
 
 // classOf the volumes that would be made now: that of the spec, or the default one, which is the

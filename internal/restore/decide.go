@@ -34,7 +34,7 @@ type Cluster struct {
 	// Message says what it does for this restore, or waits for; empty while it does not know
 	// of it.
 	Message string
-	// Held says that Message is what it waits for, and that nobody has been stopped.
+	// Held says that Message is what it waits for before it stops anybody, or anybody again.
 	Held bool
 	// Old are the claims of the incarnation that was given up.
 	Old []string
@@ -250,7 +250,7 @@ func underWay(o Observed) Step {
 	step := Step{Kind: Wait, Reason: v1alpha1.ReasonRestoring, Message: o.Cluster.Message}
 	switch {
 	case o.Cluster.Held:
-		step.Reason, step.Message = v1alpha1.ReasonRestoreBlocked, "nothing was stopped: "+step.Message
+		step.Reason, step.Message = v1alpha1.ReasonRestoreBlocked, "nobody is stopped for it now: "+step.Message
 	case step.Message == "":
 		step.Message = "the members are stopped next"
 	}

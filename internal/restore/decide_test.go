@@ -92,7 +92,7 @@ func TestNext(t *testing.T) {
 		"the backup is gone by then":              {fresh(prepared, complete, blocked), Wait, "RestoreBlocked", "is gone"},
 		"the new incarnation has begun":           {fresh(prepared, raise), Wait, "Restoring", "incarnation 2 has begun"},
 		"it is founded":                           {fresh(prepared, raise, func(o *Observed) { o.Cluster.Founded = true }), Wait, "Restoring", ""},
-		"it waits, and nobody was stopped":        {fresh(prepared, complete, func(o *Observed) { o.Cluster.Message, o.Cluster.Held = "no room — why — do", true }), Wait, "RestoreBlocked", "nothing was stopped: no room"},
+		"it waits, and nobody was stopped":        {fresh(prepared, complete, func(o *Observed) { o.Cluster.Message, o.Cluster.Held = "no room — why — do", true }), Wait, "RestoreBlocked", "nobody is stopped for it now: no room"},
 		"it serves":                               {fresh(prepared, raise, serves), Finish, "Restored", "revision 42"},
 		"raised by somebody else":                 {fresh(prepared, raise, func(o *Observed) { o.Cluster.Raised = false }), Fail, "Superseded", ""},
 		"raised before anything was prepared":     {fresh(recorded, complete, raise, serves), Fail, "Superseded", ""},
