@@ -455,6 +455,9 @@ func TestARestoreThatWaitsSaysSo(t *testing.T) {
 	if r.says(v1alpha1.ConditionReady) != "False/RestoreBlocked" || ready.Message != "nobody is stopped for it now: no room — nobody could begin — make some" {
 		t.Errorf("while it waits Ready is %s: %s", r.says(v1alpha1.ConditionReady), ready.Message)
 	}
+	if result, err := r.pass(); err != nil || result.RequeueAfter != whileWorking {
+		t.Errorf("it is looked at again after %s (%v), and the members may be stopped any second", result.RequeueAfter, err)
+	}
 	c = r.cluster()
 	c.Status.Restore.Begun = &metav1.Time{Time: time.Unix(1e9, 0)}
 	if err := r.api.Status().Update(t.Context(), c); err != nil {

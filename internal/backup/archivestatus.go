@@ -249,8 +249,7 @@ func verifiedCondition(s *v1alpha1.EtcdArchiveStatus, o ArchiveOutcome) metav1.C
 		return tell(metav1.ConditionTrue, v1alpha1.ReasonVerified, w.Result.Message)
 	case o.Step.Kind == RecordDrill && o.Err == nil:
 		reason, message := drillFailure(w)
-		nothing := silent[reason] || reason == v1alpha1.ReasonTimedOut && before != nil && before.Reason != v1alpha1.ReasonFailed
-		if nothing && condemned(before) && !moved(o.Seen) {
+		if condemned(before) && !moved(o.Seen) && (silent[reason] || reason == v1alpha1.ReasonTimedOut && before.Reason != v1alpha1.ReasonFailed) {
 			return *before
 		}
 		return tell(metav1.ConditionFalse, reason, message)

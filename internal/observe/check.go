@@ -99,13 +99,10 @@ func (o *Observer) look(ctx context.Context, job *batchv1.Job, said *plan.Recove
 		return "", err
 	}
 	read := func(r *snapshot.Result) bool { return checked(r, said.BackupID) }
-	result, ended, how := resultOf(pods, read), time.Time{}, batchv1.JobCondition{}
+	result, ended, how := resultOf(job, pods, read), time.Time{}, batchv1.JobCondition{}
 	for _, is := range job.Status.Conditions {
 		if is.Status == corev1.ConditionTrue && (is.Type == batchv1.JobComplete || is.Type == batchv1.JobFailed) {
 			ended, how = is.LastTransitionTime.Time, is
-		}
-		if timedOut(is) && snapshot.OnlyEnded(result) {
-			result = nil
 		}
 	}
 	since := o.ServerTime.Or(o.Clock.Now()).Sub(ended)
@@ -146,11 +143,6 @@ func final(r *snapshot.Result) bool {
 
 func failed(r *snapshot.Result) bool {
 	return r != nil && r.Operation == snapshot.OperationCheck && r.Outcome == snapshot.OutcomeFailed
-}
-
-// timedOut says that a Job has failed because its time was over.
-func timedOut(is batchv1.JobCondition) bool {
-	return is.Status == corev1.ConditionTrue && is.Type == batchv1.JobFailed && is.Reason == batchv1.JobReasonDeadlineExceeded
 }
 
 // unread is what a Job that has failed says, or what Kubernetes says of it.

@@ -43,11 +43,8 @@ func (o *Observer) restorePoint(ctx context.Context, c *v1alpha1.EtcdCluster, b 
 	if err != nil {
 		return nil, "", err
 	}
-	result := resultOf(pods, rebuilt)
+	result := resultOf(job, pods, rebuilt)
 	for _, condition := range job.Status.Conditions {
-		if timedOut(condition) && snapshot.OnlyEnded(result) {
-			result = nil
-		}
 		switch {
 		case condition.Status != corev1.ConditionTrue || !job.DeletionTimestamp.IsZero():
 		case condition.Type == batchv1.JobComplete && rebuilt(result):
@@ -173,9 +170,9 @@ func (o *Observer) podsOf(ctx context.Context, job *batchv1.Job) ([]corev1.Pod, 
 	return pods.Items, nil
 }
 
-// resultOf the work that the pods have left; nil if they left none. A good one counts before
-// those of pods that failed, and of those the last.
-func resultOf(pods []corev1.Pod, good func(*snapshot.Result) bool) *snapshot.Result {
+// resultOf the work that the Job's pods have left; nil if they left none. A good one counts before
+// those of pods that failed, and of those the last, unless that was only ended with its Job.
+func resultOf(job *batchv1.Job, pods []corev1.Pod, good func(*snapshot.Result) bool) *snapshot.Result {
 	var found *snapshot.Result
 	for i := range pods {
 		ended := resources.EndedWorker(&pods[i])
@@ -186,5 +183,15 @@ func resultOf(pods []corev1.Pod, good func(*snapshot.Result) bool) *snapshot.Res
 			found = &result
 		}
 	}
+	if timedOut(job) && snapshot.OnlyEnded(found) {
+		return nil
+	}
 	return found
+}
+
+// timedOut says that the Job has failed because its time was over.
+func timedOut(job *batchv1.Job) bool {
+	return slices.ContainsFunc(job.Status.Conditions, func(is batchv1.JobCondition) bool {
+		return is.Status == corev1.ConditionTrue && is.Type == batchv1.JobFailed && is.Reason == batchv1.JobReasonDeadlineExceeded
+	})
 }

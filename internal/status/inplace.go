@@ -18,15 +18,15 @@ func restoreStatus(was *v1alpha1.ClusterRestoreStatus, o Outcome) *v1alpha1.Clus
 		return nil
 	}
 	held := o.Seen.RestoreHeld()
-	is := &v1alpha1.ClusterRestoreStatus{Name: r.Restore, UID: r.RestoreUID, Message: short(held)}
+	is := &v1alpha1.ClusterRestoreStatus{Name: r.Restore, UID: r.RestoreUID}
 	latched := o.Step.Kind == plan.LatchRestore && o.Err == nil
 	if was != nil && was.UID == r.RestoreUID && (latched || (r.Begun && r.Blocked == "")) {
 		is.Begun = was.Begun
 	}
 	if is.Begun != nil {
-		// Before, a step may be about anything else.
-		is.Message = short(cmp.Or(held, o.Step.Message))
+		held = cmp.Or(held, o.Step.Message) // before, a step may be about anything else
 	}
+	is.Message = short(held)
 	return is
 }
 

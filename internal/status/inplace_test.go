@@ -46,12 +46,13 @@ func TestRestoreStatus(t *testing.T) {
 		none  bool
 		begun bool
 		says  string
+		mute  bool
 	}{
 		"no restore":                        {seen: healthy(), none: true},
 		"the last one was taken back":       {was: latched, seen: healthy(stopped), none: true},
 		"it waits":                          {seen: healthy(carriedBack(late)), says: "is old"},
 		"it is latched":                     {was: latched, seen: healthy(carriedBack()), begun: true, says: "stopped next"},
-		"it could not be":                   {seen: healthy(carriedBack()), err: errors.New("no")},
+		"it could not be":                   {seen: healthy(carriedBack()), err: errors.New("no"), mute: true},
 		"members are stopped":               {was: latched, seen: healthy(carriedBack(begun)), begun: true, says: "the volumes are kept"},
 		"though it is paused":               {was: latched, seen: healthy(carriedBack(begun), paused), begun: true, says: "paused"},
 		"the raise was refused":             {was: latched, seen: healthy(carriedBack(begun), stopped), err: errors.New("no"), begun: true},
@@ -69,6 +70,9 @@ func TestRestoreStatus(t *testing.T) {
 			}
 			if got != nil && ((got.Begun != nil) != tc.begun || got.UID != "e7" || !strings.Contains(got.Message, tc.says)) {
 				t.Errorf("status.restore is %+v, want begun %t, and %q", got, tc.begun, tc.says)
+			}
+			if tc.mute && got.Message != "" {
+				t.Errorf("nothing is waited for, and it says %q", got.Message)
 			}
 		})
 	}

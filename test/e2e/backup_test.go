@@ -39,6 +39,19 @@ func bucket(ctx context.Context, ns string) (store, dir string) {
 // bucketThatGoes is a bucket whose server goes away and comes back.
 func bucketThatGoes(ctx context.Context, ns string) (store, dir string, away func() (back func())) {
 	GinkgoHelper()
+	endpoint, dir, away := serveS3(ctx, ns)
+	return storeAt(endpoint), dir, away
+}
+
+// storeAt is the store that serveS3 serves, reached at an endpoint.
+func storeAt(endpoint string) string {
+	return fmt.Sprintf(`{s3: {endpoint: "%s", bucket: backups, prefix: e2e, credentialsSecretRef: {name: s3}}}`, endpoint)
+}
+
+// serveS3 runs a real S3 server until the spec ends, or is told to be away, and makes the Secret to
+// reach it.
+func serveS3(ctx context.Context, ns string) (endpoint, dir string, away func() (back func())) {
+	GinkgoHelper()
 	// Not the result: what is returned is assigned to that, and a second start would serve it.
 	served := GinkgoT().TempDir()
 	var stop func()
@@ -48,15 +61,14 @@ func bucketThatGoes(ctx context.Context, ns string) (store, dir string, away fun
 		stop = stops
 		return endpoint
 	}
-	endpoint := start()
+	endpoint = start()
 	DeferCleanup(func() { stop() })
 	create(ctx, ns, s3Secret)
 	away = func() func() {
 		stop()
 		return func() { start() }
 	}
-	store = fmt.Sprintf(`{s3: {endpoint: "%s", bucket: backups, prefix: e2e, credentialsSecretRef: {name: s3}}}`, endpoint)
-	return store, filepath.Join(served, "backups"), away
+	return endpoint, filepath.Join(served, "backups"), away
 }
 
 // s3Secret is the Secret to reach it.
@@ -75,6 +87,13 @@ func getBackup(ctx context.Context, key client.ObjectKey) *v1alpha1.EtcdBackup {
 	b := &v1alpha1.EtcdBackup{}
 	Expect(kube.Get(ctx, key, b)).To(Succeed())
 	return b
+}
+
+// drillAgain has a backup tried out again from now on.
+func drillAgain(ctx context.Context, ns, backup string) {
+	GinkgoHelper()
+	patch := fmt.Sprintf(`{"spec":{"drillAfter":"%s"}}`, time.Now().UTC().Format(time.RFC3339))
+	Expect(kubectl(ctx, "-n", ns, "patch", "eb", backup, "--type=merge", "-p", patch)).Error().NotTo(HaveOccurred())
 }
 
 // comesTo waits for a condition of a backup, and tells what became of it instead.
@@ -189,12 +208,8 @@ var _ = Describe("A backup", func() {
 		}
 
 		By("it is tried out again, and has rotted since")
-		again := func() {
-			patch := fmt.Sprintf(`{"spec":{"drillAfter":"%s"}}`, time.Now().UTC().Format(time.RFC3339))
-			Expect(kubectl(ctx, "-n", ns, "patch", "eb", "one", "--type=merge", "-p", patch)).Error().NotTo(HaveOccurred())
-		}
 		pauseFor(ctx, 2*time.Second)
-		again()
+		drillAgain(ctx, ns, "one")
 		Eventually(ctx, func() time.Time { return getBackup(ctx, client.ObjectKeyFromObject(b)).Status.VerifiedTime.Time }).Should(BeTemporally(">", b.Status.VerifiedTime.Time))
 		object := filepath.Join(dir, "e2e", b.Status.ClusterUID, b.Status.ID, "snapshot")
 		content, err := os.ReadFile(object) //nolint:gosec // of the spec's own store
@@ -202,7 +217,7 @@ var _ = Describe("A backup", func() {
 		content[len(content)/2] ^= 1
 		Expect(os.WriteFile(object, content, 0o600)).To(Succeed())
 		pauseFor(ctx, 2*time.Second)
-		again()
+		drillAgain(ctx, ns, "one")
 		b = comesTo(ctx, client.ObjectKeyFromObject(b), v1alpha1.ConditionStalled, "Corrupt")
 		Expect(meta.IsStatusConditionFalse(b.Status.Conditions, v1alpha1.ConditionVerified)).To(BeTrue())
 

@@ -40,15 +40,12 @@ type faulty struct {
 
 func faultyBucket(ctx context.Context, ns string) *faulty {
 	GinkgoHelper()
-	direct, dir := bucket(ctx, ns)
+	endpoint, dir, _ := serveS3(ctx, ns)
 	listener, err := net.Listen("tcp", net.JoinHostPort(testbed.Gateway, "0"))
 	Expect(err).NotTo(HaveOccurred())
-	through := "http://" + listener.Addr().String()
-	_, rest, _ := strings.Cut(direct, `"`)
-	endpoint, _, _ := strings.Cut(rest, `"`)
 	target, err := url.Parse(endpoint)
 	Expect(err).NotTo(HaveOccurred())
-	f := &faulty{store: strings.Replace(direct, endpoint, through, 1), dir: dir}
+	f := &faulty{store: storeAt("http://" + listener.Addr().String()), dir: dir}
 	f.whole()
 	// The host is part of the signature, and stays what the client has sent.
 	forward := &httputil.ReverseProxy{
@@ -184,8 +181,7 @@ var _ = Describe("Backups in a store that fails", Label(local, deep), func() {
 
 		By("one that is verified, and is tried out again while bits flip")
 		f.breaks(ofSnapshot(http.MethodGet), flips)
-		again := fmt.Sprintf(`{"spec":{"drillAfter":"%s"}}`, time.Now().UTC().Format(time.RFC3339))
-		Expect(kubectl(ctx, "-n", ns, "patch", "eb", flaky.Name, "--type=merge", "-p", again)).Error().NotTo(HaveOccurred())
+		drillAgain(ctx, ns, flaky.Name)
 		hasFailed(ctx, client.ObjectKeyFromObject(flaky), snapshot.ReasonCorrupt)
 		f.whole()
 

@@ -45,14 +45,20 @@ func (b bucket) archive(t testing.TB, e *etcd, flags ...string) *archiver {
 	return a
 }
 
-func (a *archiver) progress() (snapshot.ArchiveProgress, error) {
-	r, err := http.Get("http://" + a.progressAt + snapshot.ProgressPath)
+// progressAt is what a program of ours tells at an address.
+func progressAt(address string) (p snapshot.Progress, err error) {
+	r, err := http.Get("http://" + address + snapshot.ProgressPath)
 	if err != nil {
-		return snapshot.ArchiveProgress{}, err
+		return p, err
 	}
 	defer r.Body.Close()
-	var p snapshot.Progress
-	if err := json.NewDecoder(r.Body).Decode(&p); err != nil {
+	err = json.NewDecoder(r.Body).Decode(&p)
+	return p, err
+}
+
+func (a *archiver) progress() (snapshot.ArchiveProgress, error) {
+	p, err := progressAt(a.progressAt)
+	if err != nil {
 		return snapshot.ArchiveProgress{}, err
 	}
 	if p.Archive == nil {

@@ -2,10 +2,8 @@ package snapshot
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -54,14 +52,8 @@ func TestAClusterThatRestsIsSavedAndTriedOut(t *testing.T) {
 func sending(at string) error {
 	var last error
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		r, err := http.Get("http://" + at + snapshot.ProgressPath)
-		if last = err; err != nil {
-			continue
-		}
 		var p snapshot.Progress
-		last = json.NewDecoder(r.Body).Decode(&p)
-		_ = r.Body.Close()
-		if last == nil && p.Phase == snapshot.PhaseSaving && p.BytesRead > 0 {
+		if p, last = progressAt(at); last == nil && p.Phase == snapshot.PhaseSaving && p.BytesRead > 0 {
 			return nil
 		}
 	}

@@ -27,14 +27,8 @@ func newFragile(t *testing.T) *fragile {
 		t.Fatal("a file system is mounted here: run the tests as root")
 	}
 	f := &fragile{image: filepath.Join(t.TempDir(), "image")}
-	file, err := os.Create(f.image)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := file.Truncate(256 << 20); err != nil {
-		t.Fatal(err)
-	}
-	if err := file.Close(); err != nil {
+	write(t, f.image, "")
+	if err := os.Truncate(f.image, 256<<20); err != nil {
 		t.Fatal(err)
 	}
 	runs(t, "mkfs.ext4", "-q", "-m", "0", f.image)
@@ -165,16 +159,15 @@ func TestABackupOnAVolumeOutlivesAPowerCut(t *testing.T) {
 	}
 	mkdir(t, storeOn(disk).dir)
 	runs(t, "sync", "-f", disk.path) // it was there long before
-	saves := func(b bucket, i int) *exec.Cmd {
-		return b.command(t, filepath.Join(t.TempDir(), "termination"), "save", append(saveFlags(t, source), fmt.Sprintf("--uid=u%d", i))...)
-	}
 	began := time.Now()
 	storeOn(disk).save(t, source, "--uid=u0").mustSucceed(t)
 	whole, random, said := time.Since(began), rand.New(rand.NewPCG(6, 6)), map[string]bool{"u0": true}
 	interrupted := 0
 	for i := 1; i <= 12 || interrupted < 3 && i <= 40; i++ {
 		began := time.Now()
-		p := start(t, filepath.Join(t.TempDir(), "log"), saves(storeOn(disk), i))
+		uid := fmt.Sprintf("u%d", i)
+		command := storeOn(disk).command(t, filepath.Join(t.TempDir(), "termination"), "save", append(saveFlags(t, source), "--uid="+uid)...)
+		p := start(t, filepath.Join(t.TempDir(), "log"), command)
 		if i%3 > 0 {
 			select {
 			case <-p.done:
@@ -191,7 +184,7 @@ func TestABackupOnAVolumeOutlivesAPowerCut(t *testing.T) {
 		default:
 			whole = min(whole, time.Since(began))
 		}
-		said[fmt.Sprintf("u%d", i)] = p.err == nil
+		said[uid] = p.err == nil
 		when := fmt.Sprintf("the power went when save %d had ended (%v)", i, p.err)
 		after := disk.cut(t)
 		listed := map[string]bool{}
